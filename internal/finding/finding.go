@@ -1,0 +1,237 @@
+// Package finding defines the finding: what broke, why, whom it hurts and what
+// to do. It is the one thing that Tapio's processor produces and that its
+// exporter, store, API and command line read, so its Go form, its JSON form
+// (the struct tags) and its OTLP form (otlp.go) live together here.
+package finding
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// State is where an incident stands.
+type State string
+
+// The states of a finding, in order.
+const (
+	// StateOpen: the incident goes on.
+	StateOpen State = "open"
+	// StateResolved: no further effect was seen for the configured quiet time.
+	StateResolved State = "resolved"
+)
+
+// Layer is the part of the stack in which a link of the chain happened.
+type Layer string
+
+// The layers, from the bottom up.
+const (
+	LayerKernel     Layer = "KERNEL"
+	LayerNetwork    Layer = "NET"
+	LayerSystem     Layer = "SYS"
+	LayerKubernetes Layer = "K8S"
+	LayerApp        Layer = "APP"
+	LayerBusiness   Layer = "BIZ"
+)
+
+// ID identifies a finding; it is also the trace id of the finding's own trace.
+type ID [16]byte
+
+// NewID derives the id from what makes an incident the same incident: the
+// pattern's cause event, the entity that it happened to and when. Engines that
+// see the same cause, after a restart, on another gateway or in a replay, give
+// it the same id.
+func NewID(causeEvent, entity string, at time.Time) ID {
+	h := sha256.New()
+	h.Write([]byte(causeEvent))
+	h.Write([]byte{0})
+	h.Write([]byte(entity))
+	h.Write([]byte{0})
+	var t [8]byte
+	binary.BigEndian.PutUint64(t[:], uint64(at.UnixNano()))
+	h.Write(t[:])
+	var id ID
+	copy(id[:], h.Sum(nil))
+	return id
+}
+
+// ParseID reads the 32 hexadecimal digits that String writes.
+func ParseID(s string) (ID, error) {
+	var id ID
+	if len(s) != hex.EncodedLen(len(id)) {
+		return ID{}, fmt.Errorf("%q is not a finding id: want 32 hexadecimal digits", s)
+	}
+	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
+		return ID{}, fmt.Errorf("%q is not a finding id: %w", s, err)
+	}
+	if id == (ID{}) {
+		return ID{}, errors.New("a finding id is never all zero")
+	}
+	return id, nil
+}
+
+// String returns the id as 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText makes the id a string in JSON.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (id *ID) UnmarshalText(b []byte) error {
+	v, err := ParseID(string(b))
+	if err == nil {
+		*id = v
+	}
+	return err
+}
+
+// Finding is one revision of what is known about one incident. Later revisions
+// have the same ID and replace earlier ones as a whole.
+type Finding struct {
+	ID ID `json:"id"`
+	// Revision counts from 1.
+	Revision int   `json:"revision"`
+	State    State `json:"state"`
+	// Pattern is the id of the pattern in the library that named the cause.
+	Pattern string `json:"pattern"`
+	// Title is the cause in a few words, Summary one sentence for people.
+	Title   string `json:"title"`
+	Summary string `json:"summary"`
+
+	// StartedAt is when the cause happened, DetectedAt the event time of the
+	// evidence that completed the first revision, UpdatedAt that of the newest
+	// evidence, ResolvedAt when quiet ended it (nil while open).
+	StartedAt  time.Time  `json:"started_at"`
+	DetectedAt time.Time  `json:"detected_at"`
+	UpdatedAt  time.Time  `json:"updated_at"`
+	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
+
+	Confidence Confidence   `json:"confidence"`
+	RootCause  RootCause    `json:"root_cause"`
+	Impact     Impact       `json:"impact"`
+	Chain      []Link       `json:"chain"`
+	Actions    Actions      `json:"actions"`
+	Rejected   []Hypothesis `json:"rejected,omitempty"`
+	// Missing says, in sentences, what evidence was looked for and not there.
+	Missing []string `json:"missing,omitempty"`
+	// HurtTraces are failed requests of this incident, oldest first, bounded;
+	// Impact.FailedRequests counts them all.
+	HurtTraces []HurtTrace `json:"hurt_traces,omitempty"`
+}
+
+// TimeToDetection is the time from the cause to the evidence that made the
+// finding, both in event time.
+func (f *Finding) TimeToDetection() time.Duration { return f.DetectedAt.Sub(f.StartedAt) }
+
+// Confidence says how probable it is that the root cause is right, with the
+// parts that it was computed from, each in [0,1].
+type Confidence struct {
+	Score        float64 `json:"score"`
+	Completeness float64 `json:"completeness"`
+	Reliability  float64 `json:"reliability"`
+	Timing       float64 `json:"timing"`
+}
+
+// Entity is somebody to whom things happen.
+type Entity struct {
+	// Kind is process, container, pod, service, node, unit or address.
+	Kind string `json:"kind"`
+	// Name is what people call it.
+	Name string `json:"name"`
+	// Attributes identify it, by OpenTelemetry resource attribute keys; values
+	// are string, int64, float64 or bool.
+	Attributes map[string]any `json:"attributes,omitempty"`
+}
+
+// RootCause is the event that explains the incident, and to whom it happened.
+type RootCause struct {
+	// Event is the name of the event, such as tapio.oom.kill.
+	Event  string `json:"event"`
+	Entity Entity `json:"entity"`
+	// Description is one sentence with the numbers of this case.
+	Description string `json:"description"`
+	// Evidence holds the event's attributes, such as tapio.memory.limit; values
+	// are string, int64, float64 or bool.
+	Evidence map[string]any `json:"evidence,omitempty"`
+}
+
+// Impact is what the telemetry says of the users. A nil pointer means that no
+// telemetry carried the number.
+type Impact struct {
+	FailedRequests int64 `json:"failed_requests"`
+	SlowRequests   int64 `json:"slow_requests"`
+	// Users is the number of distinct users, nil when no request carried one.
+	Users *int64 `json:"users,omitempty"`
+	// UserAttribute is the key that named the users.
+	UserAttribute string `json:"user_attribute,omitempty"`
+	// Value is the sum of ValueAttribute (an order's amount, say) over the
+	// failed requests, nil when no request carried it.
+	Value          *float64 `json:"value,omitempty"`
+	ValueAttribute string   `json:"value_attribute,omitempty"`
+	// Services are those that failed requests passed through, without the root.
+	Services []string `json:"services,omitempty"`
+	// Operations are the entry operations that failed, as "service operation".
+	Operations []string `json:"operations,omitempty"`
+}
+
+// Link is one step from the cause to the user. The first link is the cause.
+type Link struct {
+	// Key identifies the link within the finding across revisions.
+	Key    string    `json:"key"`
+	Time   time.Time `json:"time"`
+	Layer  Layer     `json:"layer"`
+	Event  string    `json:"event"`
+	Entity Entity    `json:"entity"`
+	// Title is one line, Detail a second one.
+	Title  string `json:"title"`
+	Detail string `json:"detail,omitempty"`
+	// Count is how many events this link stands for, Last the time of the last.
+	Count int64     `json:"count"`
+	Last  time.Time `json:"last"`
+	// Parent is the Key of the link that this one follows from, empty for the
+	// cause; LinkedBy says through which shared identity.
+	Parent   string   `json:"parent,omitempty"`
+	LinkedBy LinkedBy `json:"linked_by,omitempty"`
+	// Evidence of how it was linked: the shared trace id, address, pid, ...
+	LinkedOn string `json:"linked_on,omitempty"`
+}
+
+// LinkedBy is the kind of identity that two linked events share.
+type LinkedBy string
+
+// The ways to link, from the surest down.
+const (
+	LinkedByTrace     LinkedBy = "trace"
+	LinkedByProcess   LinkedBy = "process"
+	LinkedByContainer LinkedBy = "container"
+	LinkedByPod       LinkedBy = "pod"
+	LinkedByAddress   LinkedBy = "address"
+	LinkedByOwner     LinkedBy = "owner"
+	LinkedByTopology  LinkedBy = "topology"
+)
+
+// Actions are what to do, most urgent first, with the numbers of this case.
+type Actions struct {
+	Immediate []string `json:"immediate,omitempty"`
+	ShortTerm []string `json:"short_term,omitempty"`
+	LongTerm  []string `json:"long_term,omitempty"`
+}
+
+// Hypothesis is an explanation that was considered and lost, best first.
+type Hypothesis struct {
+	Pattern string  `json:"pattern"`
+	Entity  Entity  `json:"entity"`
+	Score   float64 `json:"score"`
+	// Reason says in a sentence why it lost.
+	Reason string `json:"reason"`
+}
+
+// HurtTrace is a request that this incident made fail.
+type HurtTrace struct {
+	// TraceID and SpanID (of the span that failed first) are hexadecimal.
+	TraceID string `json:"trace_id"`
+	SpanID  string `json:"span_id,omitempty"`
+}

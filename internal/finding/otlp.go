@@ -1,0 +1,289 @@
+package finding
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// Attribute keys of a finding's log record. What backends filter and group by
+// is flat and typed; what only a reader of the finding needs as a whole (chain,
+// rejected hypotheses, hurt traces) is one JSON string each, because several
+// backends drop nested attributes.
+const (
+	KeyID             = "tapio.finding.id"
+	KeyRevision       = "tapio.finding.revision"
+	KeyState          = "tapio.finding.state"
+	KeyPattern        = "tapio.finding.pattern"
+	KeyTitle          = "tapio.finding.title"
+	KeyStartedAt      = "tapio.finding.started_at"
+	KeyDetectedAt     = "tapio.finding.detected_at"
+	KeyResolvedAt     = "tapio.finding.resolved_at"
+	KeyConfidence     = "tapio.finding.confidence"
+	KeyCompleteness   = "tapio.finding.confidence.completeness"
+	KeyReliability    = "tapio.finding.confidence.reliability"
+	KeyTiming         = "tapio.finding.confidence.timing"
+	KeyCauseEvent     = "tapio.finding.root_cause.event"
+	KeyCauseKind      = "tapio.finding.root_cause.entity.kind"
+	KeyCauseName      = "tapio.finding.root_cause.entity.name"
+	KeyCauseSentence  = "tapio.finding.root_cause.description"
+	KeyCauseEvidence  = "tapio.finding.root_cause.evidence"
+	KeyFailedRequests = "tapio.impact.failed_requests"
+	KeySlowRequests   = "tapio.impact.slow_requests"
+	KeyUsers          = "tapio.impact.users"
+	KeyUserAttribute  = "tapio.impact.user_attribute"
+	KeyValue          = "tapio.impact.value"
+	KeyValueAttribute = "tapio.impact.value_attribute"
+	KeyServices       = "tapio.impact.services"
+	KeyOperations     = "tapio.impact.operations"
+	KeyImmediate      = "tapio.actions.immediate"
+	KeyShortTerm      = "tapio.actions.short_term"
+	KeyLongTerm       = "tapio.actions.long_term"
+	KeyMissing        = "tapio.finding.missing"
+	KeyChain          = "tapio.finding.chain"
+	KeyRejected       = "tapio.finding.rejected"
+	KeyHurtTraces     = "tapio.finding.hurt_traces"
+)
+
+// ErrNotFinding is returned by FromLog for a record that is no finding.
+var ErrNotFinding = errors.New("not a " + event.Finding + " record")
+
+// ToLog writes the finding into rl (an empty ResourceLogs): the resource is the
+// root-cause entity, the record carries the rest. Observed is set as the
+// record's ObservedTimestamp.
+func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
+	if err := rl.Resource().Attributes().FromRaw(f.RootCause.Entity.Attributes); err != nil {
+		return fmt.Errorf("finding %s: root cause entity: %w", f.ID, err)
+	}
+	sl := rl.ScopeLogs().AppendEmpty()
+	sl.Scope().SetName(event.ScopePrefix + "/processor/tapiocorrelationprocessor")
+	r := sl.LogRecords().AppendEmpty()
+	r.SetEventName(event.Finding)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(f.UpdatedAt))
+	r.SetObservedTimestamp(pcommon.NewTimestampFromTime(observed))
+	r.SetTraceID(pcommon.TraceID(f.ID))
+	r.SetSeverityNumber(plog.SeverityNumberError)
+	if f.State == StateResolved {
+		r.SetSeverityNumber(plog.SeverityNumberInfo)
+	}
+	r.SetSeverityText(r.SeverityNumber().String())
+	r.Body().SetStr(f.Summary)
+
+	a := r.Attributes()
+	a.PutStr(KeyID, f.ID.String())
+	a.PutInt(KeyRevision, int64(f.Revision))
+	a.PutStr(KeyState, string(f.State))
+	a.PutStr(KeyPattern, f.Pattern)
+	a.PutStr(KeyTitle, f.Title)
+	a.PutStr(KeyStartedAt, f.StartedAt.UTC().Format(time.RFC3339Nano))
+	a.PutStr(KeyDetectedAt, f.DetectedAt.UTC().Format(time.RFC3339Nano))
+	if f.ResolvedAt != nil {
+		a.PutStr(KeyResolvedAt, f.ResolvedAt.UTC().Format(time.RFC3339Nano))
+	}
+	a.PutDouble(KeyConfidence, f.Confidence.Score)
+	a.PutDouble(KeyCompleteness, f.Confidence.Completeness)
+	a.PutDouble(KeyReliability, f.Confidence.Reliability)
+	a.PutDouble(KeyTiming, f.Confidence.Timing)
+	a.PutStr(KeyCauseEvent, f.RootCause.Event)
+	a.PutStr(KeyCauseKind, f.RootCause.Entity.Kind)
+	a.PutStr(KeyCauseName, f.RootCause.Entity.Name)
+	a.PutStr(KeyCauseSentence, f.RootCause.Description)
+	f.impactToLog(a)
+	putStrings(a, KeyImmediate, f.Actions.Immediate)
+	putStrings(a, KeyShortTerm, f.Actions.ShortTerm)
+	putStrings(a, KeyLongTerm, f.Actions.LongTerm)
+	putStrings(a, KeyMissing, f.Missing)
+	return errors.Join(
+		putJSON(a, KeyCauseEvidence, f.RootCause.Evidence, len(f.RootCause.Evidence)),
+		putJSON(a, KeyChain, f.Chain, len(f.Chain)),
+		putJSON(a, KeyRejected, f.Rejected, len(f.Rejected)),
+		putJSON(a, KeyHurtTraces, f.HurtTraces, len(f.HurtTraces)),
+	)
+}
+
+func (f *Finding) impactToLog(a pcommon.Map) {
+	a.PutInt(KeyFailedRequests, f.Impact.FailedRequests)
+	a.PutInt(KeySlowRequests, f.Impact.SlowRequests)
+	if f.Impact.Users != nil {
+		a.PutInt(KeyUsers, *f.Impact.Users)
+		a.PutStr(KeyUserAttribute, f.Impact.UserAttribute)
+	}
+	if f.Impact.Value != nil {
+		a.PutDouble(KeyValue, *f.Impact.Value)
+		a.PutStr(KeyValueAttribute, f.Impact.ValueAttribute)
+	}
+	putStrings(a, KeyServices, f.Impact.Services)
+	putStrings(a, KeyOperations, f.Impact.Operations)
+}
+
+// FromLog reads a finding back from the record that ToLog wrote. It returns
+// ErrNotFinding for records of another event, and an error that names the
+// attribute for one that is damaged. Attributes it does not know are ignored.
+func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
+	if r.EventName() != event.Finding {
+		return nil, ErrNotFinding
+	}
+	d := decoder{a: r.Attributes()}
+	f := &Finding{
+		Revision:  int(d.int(KeyRevision)),
+		State:     State(d.str(KeyState)),
+		Pattern:   d.str(KeyPattern),
+		Title:     d.str(KeyTitle),
+		Summary:   r.Body().AsString(),
+		UpdatedAt: r.Timestamp().AsTime(),
+		StartedAt: d.time(KeyStartedAt), DetectedAt: d.time(KeyDetectedAt),
+		Confidence: Confidence{
+			Score: d.float(KeyConfidence), Completeness: d.float(KeyCompleteness),
+			Reliability: d.float(KeyReliability), Timing: d.float(KeyTiming),
+		},
+		RootCause: RootCause{
+			Event: d.str(KeyCauseEvent), Description: d.str(KeyCauseSentence),
+			Entity: Entity{Kind: d.str(KeyCauseKind), Name: d.str(KeyCauseName)},
+		},
+		Impact: d.impact(),
+		Actions: Actions{
+			Immediate: d.strings(KeyImmediate), ShortTerm: d.strings(KeyShortTerm), LongTerm: d.strings(KeyLongTerm),
+		},
+		Missing: d.strings(KeyMissing),
+	}
+	if res.Attributes().Len() > 0 {
+		f.RootCause.Entity.Attributes = res.Attributes().AsRaw()
+	}
+	if _, ok := d.a.Get(KeyResolvedAt); ok {
+		t := d.time(KeyResolvedAt)
+		f.ResolvedAt = &t
+	}
+	d.json(KeyCauseEvidence, &f.RootCause.Evidence)
+	d.json(KeyChain, &f.Chain)
+	d.json(KeyRejected, &f.Rejected)
+	d.json(KeyHurtTraces, &f.HurtTraces)
+	id, err := ParseID(d.str(KeyID))
+	if err != nil {
+		d.fail(KeyID, err)
+	}
+	f.ID = id
+	if f.Revision < 1 {
+		d.fail(KeyRevision, errors.New("want a whole number from 1"))
+	}
+	if f.State != StateOpen && f.State != StateResolved {
+		d.fail(KeyState, fmt.Errorf("%q is neither %q nor %q", f.State, StateOpen, StateResolved))
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return f, nil
+}
+
+// decoder reads attributes and keeps the first error.
+type decoder struct {
+	a   pcommon.Map
+	err error
+}
+
+func (d *decoder) fail(key string, err error) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%s record: attribute %s: %w", event.Finding, key, err)
+	}
+}
+
+func (d *decoder) str(key string) string {
+	v, ok := d.a.Get(key)
+	if !ok {
+		d.fail(key, errors.New("missing"))
+		return ""
+	}
+	return v.AsString()
+}
+
+func (d *decoder) int(key string) int64 {
+	v, ok := d.a.Get(key)
+	if !ok || v.Type() != pcommon.ValueTypeInt {
+		d.fail(key, errors.New("want an integer"))
+		return 0
+	}
+	return v.Int()
+}
+
+func (d *decoder) float(key string) float64 {
+	v, ok := d.a.Get(key)
+	if !ok || v.Type() != pcommon.ValueTypeDouble {
+		d.fail(key, errors.New("want a number"))
+		return 0
+	}
+	return v.Double()
+}
+
+func (d *decoder) time(key string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, d.str(key))
+	if err != nil {
+		d.fail(key, err)
+	}
+	return t
+}
+
+func (d *decoder) strings(key string) []string {
+	v, ok := d.a.Get(key)
+	if !ok || v.Type() != pcommon.ValueTypeSlice {
+		return nil
+	}
+	out := make([]string, 0, v.Slice().Len())
+	for _, e := range v.Slice().All() {
+		out = append(out, e.AsString())
+	}
+	return out
+}
+
+func (d *decoder) json(key string, into any) {
+	v, ok := d.a.Get(key)
+	if !ok {
+		return
+	}
+	if err := json.Unmarshal([]byte(v.AsString()), into); err != nil {
+		d.fail(key, err)
+	}
+}
+
+func (d *decoder) impact() Impact {
+	m := Impact{
+		FailedRequests: d.int(KeyFailedRequests), SlowRequests: d.int(KeySlowRequests),
+		Services: d.strings(KeyServices), Operations: d.strings(KeyOperations),
+	}
+	if _, ok := d.a.Get(KeyUsers); ok {
+		n := d.int(KeyUsers)
+		m.Users, m.UserAttribute = &n, d.str(KeyUserAttribute)
+	}
+	if _, ok := d.a.Get(KeyValue); ok {
+		x := d.float(KeyValue)
+		m.Value, m.ValueAttribute = &x, d.str(KeyValueAttribute)
+	}
+	return m
+}
+
+func putStrings(a pcommon.Map, key string, vs []string) {
+	if len(vs) == 0 {
+		return
+	}
+	s := a.PutEmptySlice(key)
+	s.EnsureCapacity(len(vs))
+	for _, v := range vs {
+		s.AppendEmpty().SetStr(v)
+	}
+}
+
+func putJSON(a pcommon.Map, key string, v any, n int) error {
+	if n == 0 {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("finding: attribute %s: %w", key, err)
+	}
+	a.PutStr(key, string(b))
+	return nil
+}
