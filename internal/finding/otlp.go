@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -110,12 +111,17 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 func (f *Finding) impactToLog(a pcommon.Map) {
 	a.PutInt(KeyFailedRequests, f.Impact.FailedRequests)
 	a.PutInt(KeySlowRequests, f.Impact.SlowRequests)
+	// The keys are written without the numbers too: they say what was looked for.
 	if f.Impact.Users != nil {
 		a.PutInt(KeyUsers, *f.Impact.Users)
+	}
+	if f.Impact.UserAttribute != "" {
 		a.PutStr(KeyUserAttribute, f.Impact.UserAttribute)
 	}
 	if f.Impact.Value != nil {
 		a.PutDouble(KeyValue, *f.Impact.Value)
+	}
+	if f.Impact.ValueAttribute != "" {
 		a.PutStr(KeyValueAttribute, f.Impact.ValueAttribute)
 	}
 	putStrings(a, KeyServices, f.Impact.Services)
@@ -159,7 +165,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 		t := d.time(KeyResolvedAt)
 		f.ResolvedAt = &t
 	}
-	d.json(KeyCauseEvidence, &f.RootCause.Evidence)
+	f.RootCause.Evidence = d.attributes(KeyCauseEvidence)
 	d.json(KeyChain, &f.Chain)
 	d.json(KeyRejected, &f.Rejected)
 	d.json(KeyHurtTraces, &f.HurtTraces)
@@ -201,6 +207,14 @@ func (d *decoder) str(key string) string {
 	return v.AsString()
 }
 
+func (d *decoder) optional(key string) string {
+	v, ok := d.a.Get(key)
+	if !ok {
+		return ""
+	}
+	return v.AsString()
+}
+
 func (d *decoder) int(key string) int64 {
 	v, ok := d.a.Get(key)
 	if !ok || v.Type() != pcommon.ValueTypeInt {
@@ -216,16 +230,31 @@ func (d *decoder) float(key string) float64 {
 		d.fail(key, errors.New("want a number"))
 		return 0
 	}
-	return v.Double()
+	x := v.Double()
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		// JSON, the form in which findings are kept and served, has neither.
+		d.fail(key, fmt.Errorf("want a finite number, got %v", x))
+		return 0
+	}
+	return x
 }
 
 func (d *decoder) time(key string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, d.str(key))
 	if err != nil {
 		d.fail(key, err)
+		return time.Time{}
 	}
-	return t
+	if t.Before(minTime) || t.After(maxTime) {
+		d.fail(key, fmt.Errorf("%s is out of range: want %d to %d", t.Format(time.RFC3339), minTime.Year(), maxTime.Year()))
+		return time.Time{}
+	}
+	return t.UTC()
 }
+
+// minTime and maxTime bound what an OTLP timestamp, which counts nanoseconds
+// since 1970, can hold in an int64.
+var minTime, maxTime = time.Unix(0, 0).UTC(), time.Unix(0, math.MaxInt64).UTC()
 
 func (d *decoder) strings(key string) []string {
 	v, ok := d.a.Get(key)
@@ -249,18 +278,31 @@ func (d *decoder) json(key string, into any) {
 	}
 }
 
+func (d *decoder) attributes(key string) map[string]any {
+	v, ok := d.a.Get(key)
+	if !ok {
+		return nil
+	}
+	m, err := decodeAttributes([]byte(v.AsString()))
+	if err != nil {
+		d.fail(key, err)
+	}
+	return m
+}
+
 func (d *decoder) impact() Impact {
 	m := Impact{
 		FailedRequests: d.int(KeyFailedRequests), SlowRequests: d.int(KeySlowRequests),
 		Services: d.strings(KeyServices), Operations: d.strings(KeyOperations),
+		UserAttribute: d.optional(KeyUserAttribute), ValueAttribute: d.optional(KeyValueAttribute),
 	}
 	if _, ok := d.a.Get(KeyUsers); ok {
 		n := d.int(KeyUsers)
-		m.Users, m.UserAttribute = &n, d.str(KeyUserAttribute)
+		m.Users = &n
 	}
 	if _, ok := d.a.Get(KeyValue); ok {
 		x := d.float(KeyValue)
-		m.Value, m.ValueAttribute = &x, d.str(KeyValueAttribute)
+		m.Value = &x
 	}
 	return m
 }
