@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -160,6 +161,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 	}
 	if res.Attributes().Len() > 0 {
 		f.RootCause.Entity.Attributes = res.Attributes().AsRaw()
+		d.finite(f.RootCause.Entity.Attributes)
 	}
 	if _, ok := d.a.Get(KeyResolvedAt); ok {
 		t := d.time(KeyResolvedAt)
@@ -231,12 +233,37 @@ func (d *decoder) float(key string) float64 {
 		return 0
 	}
 	x := v.Double()
-	if math.IsNaN(x) || math.IsInf(x, 0) {
+	if !isFinite(x) {
 		// JSON, the form in which findings are kept and served, has neither.
 		d.fail(key, fmt.Errorf("want a finite number, got %v", x))
 		return 0
 	}
 	return x
+}
+
+// finite fails on NaN and the infinities, which JSON cannot hold.
+func (d *decoder) finite(m map[string]any) {
+	for k, v := range m {
+		if !isFinite(v) {
+			d.fail(k, errors.New("want finite numbers"))
+		}
+	}
+}
+
+func isFinite(v any) bool {
+	switch v := v.(type) {
+	case float64:
+		return !math.IsNaN(v) && !math.IsInf(v, 0)
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { return !isFinite(e) })
+	case map[string]any:
+		for _, e := range v {
+			if !isFinite(e) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (d *decoder) time(key string) time.Time {

@@ -111,33 +111,55 @@ func TestFromLogIgnoresUnknownAttributes(t *testing.T) {
 	assert.Equal(t, findingtest.Full(), got)
 }
 
-// FuzzFromLog: whatever arrives as OTLP, FromLog neither panics nor accepts a
-// finding that the store could not keep as JSON.
+func TestFromLogRefusesNonFiniteResourceAttributes(t *testing.T) {
+	res, r := overTheWire(t, findingtest.Full())
+	res.Attributes().PutEmptySlice("load").AppendEmpty().SetDouble(math.NaN())
+	_, err := finding.FromLog(res, r)
+	assert.ErrorContains(t, err, "attribute load:")
+}
+
+// FuzzFromLog replaces one attribute of a whole finding: FromLog neither panics
+// nor accepts a finding that the store could not keep as JSON.
 func FuzzFromLog(f *testing.F) {
-	for _, seed := range []*finding.Finding{findingtest.Full(), findingtest.Minimal(1)} {
-		ld := plog.NewLogs()
-		if err := seed.ToLog(ld.ResourceLogs().AppendEmpty(), seed.UpdatedAt); err != nil {
-			f.Fatal(err)
-		}
-		b, err := (&plog.ProtoMarshaler{}).MarshalLogs(ld)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
+	for _, key := range []string{finding.KeyID, finding.KeyRevision, finding.KeyChain, finding.KeyCauseEvidence, finding.KeyStartedAt, finding.KeyUsers} {
+		f.Add(key, `[{"time":"2026-01-01T00:00:00Z","count":1e3}]`, 1.5, uint8(0), false)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(b)
-		if err != nil {
-			return
+	f.Add(finding.KeyConfidence, "", math.Inf(1), uint8(1), false)
+	f.Add("host.load", "", math.NaN(), uint8(1), true)
+	f.Fuzz(func(t *testing.T, key, text string, number float64, kind uint8, resource bool) {
+		ld := plog.NewLogs()
+		full := findingtest.Full()
+		if err := full.ToLog(ld.ResourceLogs().AppendEmpty(), full.UpdatedAt); err != nil {
+			t.Fatal(err)
 		}
-		for _, rl := range ld.ResourceLogs().All() {
-			for _, sl := range rl.ScopeLogs().All() {
-				for _, r := range sl.LogRecords().All() {
-					checkAccepted(t, rl.Resource(), r)
-				}
-			}
+		rl := ld.ResourceLogs().At(0)
+		r := rl.ScopeLogs().At(0).LogRecords().At(0)
+		into := r.Attributes()
+		if resource {
+			into = rl.Resource().Attributes()
 		}
+		putAny(into, key, text, number, kind)
+		checkAccepted(t, rl.Resource(), r)
 	})
+}
+
+func putAny(m pcommon.Map, key, text string, number float64, kind uint8) {
+	switch kind % 7 {
+	case 0:
+		m.PutStr(key, text)
+	case 1:
+		m.PutDouble(key, number)
+	case 2:
+		m.PutInt(key, int64(math.Float64bits(number)))
+	case 3:
+		m.PutBool(key, number > 0)
+	case 4:
+		m.PutEmptyBytes(key).FromRaw([]byte(text))
+	case 5:
+		m.PutEmptyMap(key).PutDouble(text, number)
+	case 6:
+		m.PutEmptySlice(key).AppendEmpty().SetStr(text)
+	}
 }
 
 func checkAccepted(t *testing.T, res pcommon.Resource, r plog.LogRecord) {
