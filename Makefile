@@ -1,0 +1,82 @@
+# Everything here works on a fresh clone with Go, gcc, make and git. `make` alone lists the targets.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CONFIG  ?= otelcol-tapio/config.yaml
+# What the demo breaks, and how: leak, sigkill, stop or none (examples/checkout/README.md).
+FAULT   ?= leak
+
+# Debian and Ubuntu packages that `make generate` needs: the compiler of the kernel programs, and their headers.
+PACKAGES = clang-19 llvm-19 libbpf-dev
+
+# The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
+MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod)) .
+# test/ runs real binaries for minutes: make e2e.
+TESTED  = $(filter-out test,$(MODULES))
+
+TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+# buildvcs off: git refuses a checkout of another user, as in many containers; the version comes from git describe.
+BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run demo dev watch test test-race bench e2e generate lint vet tidy-check fmt clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what generate needs (with apt, as root) and download the modules
+	@.ci/packages $(PACKAGES)
+	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
+
+build: ## Compile bin/otelcol-tapio, bin/tapio and bin/checkout
+	cd otelcol-tapio && $(BUILD) -ldflags '-s -w' -o ../bin/otelcol-tapio .
+	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/tapio ./examples/checkout
+
+run: build ## Start the collector with CONFIG (otelcol-tapio/config.yaml)
+	exec bin/otelcol-tapio --config $(CONFIG)
+
+demo: build ## Break a small shop for real and explain it (FAULT=leak, sigkill, stop or none)
+	exec bin/checkout run --fault $(FAULT) --collector bin/otelcol-tapio --tapio bin/tapio --config $(CONFIG)
+
+dev: build ## Start the collector with CONFIG and debug logging
+	TAPIO_LOG_LEVEL=debug exec bin/otelcol-tapio --config $(CONFIG)
+
+watch: ## On every change of a Go file: test its package, then build
+	$(TOOL) gotestsum --watch --format pkgname-and-test-fails --post-run-command '$(MAKE) --no-print-directory build' ./...
+
+test: ## Run the tests of all modules; ends with what was skipped and why
+	@status=0; for m in $(TESTED); do \
+		echo "== module $$m"; (cd $$m && $(SUMMARY) -- $(TESTFLAGS) ./...) || status=1; \
+	done; exit $$status
+
+test-race: ## The same with the race detector
+	@$(MAKE) --no-print-directory test TESTFLAGS='-race $(TESTFLAGS)'
+
+bench: ## Run the benchmarks of the processor
+	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
+
+e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
+	cd test && $(GO) test -count=1 -v -timeout 20m ./...
+
+generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md
+	$(GO) generate ./...
+	$(TOOL) builder --config builder-config.yaml --skip-compilation
+	cd tools && $(GO) run ./eventsdoc ..
+
+lint: ## Run golangci-lint on all modules
+	@status=0; for m in $(MODULES); do \
+		echo "== module $$m"; (cd $$m && $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || status=1; \
+	done; exit $$status
+
+vet: ## Run go vet on all modules
+	@for m in $(MODULES); do (cd $$m && $(GO) vet ./...) || exit 1; done
+
+tidy-check: ## Fail when a go.mod or go.sum is not what go mod tidy writes
+	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
+
+fmt: ## Format the Go code
+	@for m in $(MODULES); do (cd $$m && $(TOOL) golangci-lint fmt --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+clean: ## Remove what build and test left here
+	rm -rf bin coverage.*
