@@ -1,0 +1,113 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* Out-of-memory kills. */
+#include "process.h"
+
+/* Bytes of a page, and how many CPUs may hold back charges. */
+const volatile __u32 page_size = 4096;
+const volatile __u32 cpus = 1;
+
+const struct oom_record *unused_oom __attribute__((unused));
+
+/* Each CPU keeps up to 64 pages charged in advance (MEMCG_CHARGE_BATCH), which
+ * are given back while the kernel looks for a victim. So the usage may be that
+ * much below the limit that was hit; more than a 16th of the limit is no longer
+ * "at the limit". */
+#define CHARGE_BATCH 64
+
+static __always_inline bool is_at_limit(__u64 usage, __u64 max)
+{
+	__u64 slack = (__u64)CHARGE_BATCH * cpus;
+
+	if (slack > max / 16)
+		slack = max / 16;
+	if (slack < CHARGE_BATCH)
+		slack = CHARGE_BATCH;
+	return usage + slack >= max;
+}
+
+/* The first memory cgroup at its limit, from the victim's own up to the root. */
+static __always_inline struct mem_cgroup *memcg_at_limit(struct task_struct *task)
+{
+	struct cgroup_subsys_state *css = memory_css(BPF_CORE_READ(task, cgroups));
+
+	for (int i = 0; i < TAPIO_DEPTH; i++) {
+		struct mem_cgroup *memcg;
+		__u64 max;
+
+		if (!css)
+			break;
+		memcg = (void *)css - bpf_core_field_offset(struct mem_cgroup, css);
+		max = BPF_CORE_READ(memcg, memory.max);
+		if (max < PAGE_COUNTER_MAX(page_size) &&
+		    is_at_limit(BPF_CORE_READ(memcg, memory.usage.counter), max))
+			return memcg;
+		css = BPF_CORE_READ(css, parent);
+	}
+	return NULL;
+}
+
+static __always_inline __s64 rss_counter(struct mm_struct *mm, int i)
+{
+	__s64 n = 0;
+
+	if (bpf_core_type_exists(struct mm_rss_stat)) {
+		struct mm_struct___before_6_2 *old = (void *)mm;
+
+		bpf_core_read(&n, sizeof(n), &old->rss_stat.count[i]);
+	} else {
+		bpf_probe_read_kernel(&n, sizeof(n),
+				      (void *)mm + bpf_core_field_offset(struct mm_struct, rss_stat) +
+					      i * bpf_core_type_size(struct percpu_counter) +
+					      bpf_core_field_offset(struct percpu_counter, count));
+	}
+	return n > 0 ? n : 0;
+}
+
+static __always_inline __u64 rss_pages(struct mm_struct *mm)
+{
+	return rss_counter(mm, MM_FILEPAGES) + rss_counter(mm, MM_ANONPAGES) +
+	       rss_counter(mm, MM_SHMEMPAGES);
+}
+
+static __always_inline void fill_limit(struct oom_record *rec, struct mem_cgroup *memcg)
+{
+	struct cgroup *cgroup;
+
+	rec->limit = rec->usage = rec->peak = rec->limit_id = 0;
+	rec->limit_cgroup.len = rec->limit_cgroup.partial = 0;
+	if (!memcg)
+		return;
+	cgroup = BPF_CORE_READ(memcg, css.cgroup);
+	rec->limit = BPF_CORE_READ(memcg, memory.max) * page_size;
+	rec->usage = BPF_CORE_READ(memcg, memory.usage.counter) * page_size;
+	rec->peak = BPF_CORE_READ(memcg, memory.watermark) * page_size;
+	rec->limit_id = cgroup_id(cgroup);
+	fill_path(&rec->limit_cgroup, cgroup);
+}
+
+SEC("tp_btf/mark_victim")
+int BPF_PROG(oom_kill, struct task_struct *task)
+{
+	struct oom_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct mm_struct *mm;
+
+	if (!rec) {
+		count_lost(TAPIO_OOM);
+		return 0;
+	}
+	mm = BPF_CORE_READ(task, mm);
+	fill_header(&rec->header, TAPIO_OOM);
+	fill_process(&rec->process, task, mm);
+	fill_path(&rec->cgroup, task_cgroup(task));
+	fill_limit(rec, memcg_at_limit(task));
+	rec->rss = mm ? rss_pages(mm) * page_size : 0;
+	rec->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
+	rec->pad = 0;
+	/* Rare and urgent: whatever the reader does, wake it. */
+	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,119 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* Beginning and end of processes. */
+#include "process.h"
+
+/* Send all arguments of an exec, not the first alone. */
+const volatile bool command_line = false;
+/* The tracepoint sched_process_exit says itself which thread was the last. */
+const volatile bool exit_has_group_dead = false;
+
+/* Makes bpf2go see the types. */
+const enum record_kind *unused_kind __attribute__((unused));
+const struct exec_record *unused_exec __attribute__((unused));
+const struct exit_record *unused_exit __attribute__((unused));
+
+static __always_inline void fill_args(struct exec_record *rec, struct mm_struct *mm)
+{
+	unsigned long start = BPF_CORE_READ(mm, arg_start);
+	unsigned long end = BPF_CORE_READ(mm, arg_end);
+	__u64 size = end - start;
+	long n;
+
+	rec->args_len = 0;
+	rec->args_total = size;
+	if (!command_line) {
+		n = bpf_probe_read_user_str(rec->args, TAPIO_FILE, (void *)start);
+		if (n > 0)
+			rec->args_len = n;
+		return;
+	}
+	if (size > TAPIO_ARGS)
+		size = TAPIO_ARGS;
+	if (!bpf_probe_read_user(rec->args, size, (void *)start))
+		rec->args_len = size;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct exec_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct mm_struct *mm;
+
+	if (!rec) {
+		count_lost(TAPIO_EXEC);
+		return 0;
+	}
+	mm = BPF_CORE_READ(task, mm);
+	fill_header(&rec->header, TAPIO_EXEC);
+	fill_process(&rec->process, task, mm);
+	fill_path(&rec->cgroup, task_cgroup(task));
+	rec->interp[0] = 0;
+	bpf_probe_read_kernel_str(rec->interp, sizeof(rec->interp), BPF_CORE_READ(bprm, interp));
+	fill_args(rec, mm);
+	/* No flag: the kernel wakes the reader unless it is already behind, which
+	 * is both the fastest and, in a storm, the cheapest. */
+	bpf_ringbuf_submit(rec, 0);
+	return 0;
+}
+
+struct ended {
+	__u64 start;
+	__u64 tgid;
+};
+
+/* Processes whose end was sent, for kernels whose tracepoint does not say which
+ * thread is the last: two threads that end at once both see no live one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct ended);
+	__type(value, __u8);
+} ended SEC(".maps");
+
+static __always_inline bool is_last_thread(__u64 *ctx, struct task_struct *task)
+{
+	struct ended key = {};
+	__u8 one = 1;
+
+	if (exit_has_group_dead)
+		return ctx[1] & 0xff;
+	if (BPF_CORE_READ(task, signal, live.counter) != 0)
+		return false;
+	key.tgid = BPF_CORE_READ(task, tgid);
+	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
+	return bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST) == 0;
+}
+
+/* The same choice that wait(2) makes. */
+static __always_inline int wait_status(struct task_struct *task)
+{
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
+SEC("tp_btf/sched_process_exit")
+int process_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct exit_record *rec;
+
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD || !is_last_thread(ctx, task))
+		return 0;
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_EXIT);
+		return 0;
+	}
+	fill_header(&rec->header, TAPIO_EXIT);
+	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
+	fill_path(&rec->cgroup, task_cgroup(task));
+	rec->code = wait_status(task);
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

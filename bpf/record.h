@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* The records that the programs send. bpf2go makes Go types of them. Times are
+ * nanoseconds of CLOCK_BOOTTIME, sizes bytes, text ends at the first NUL. */
+#ifndef TAPIO_RECORD_H
+#define TAPIO_RECORD_H
+
+#include "kernel.h"
+
+enum record_kind {
+	TAPIO_EXEC = 1,
+	TAPIO_EXIT = 2,
+	TAPIO_OOM = 3,
+	TAPIO_CONNECT = 4,
+	TAPIO_KINDS = 5,
+};
+
+/* A file name of the kernel is at most 255 long; cri-containerd-<64 hex>.scope,
+ * the longest that matters here, is 85. */
+#define TAPIO_NAME 128
+#define TAPIO_PATH 1024
+#define TAPIO_DEPTH 16
+#define TAPIO_ARGS 1024
+#define TAPIO_EXE 64
+#define TAPIO_FILE 256
+
+struct record_header {
+	__u64 time;
+	__u32 kind;
+	__u32 pad;
+};
+
+/* Who. pid and parent are numbers of the collector's pid namespace, 0 when the
+ * process cannot be seen from it; vpid is the number in the process's own pid
+ * namespace, 0 when that is the collector's. All zero: not known. */
+struct process_id {
+	__u64 start;
+	__u64 cgroup_id;
+	__u32 pid;
+	__u32 vpid;
+	__u32 parent;
+	__u32 pad;
+	__u8 comm[16];
+	__u8 exe[TAPIO_EXE];
+};
+
+/* A cgroup path, the names from the leaf up, each with its NUL. partial is set
+ * when it had more or longer names than fit. len 0 is the root. */
+struct cgroup_path {
+	__u32 len;
+	__u32 partial;
+	__u8 names[TAPIO_PATH];
+};
+
+struct exec_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__u8 interp[TAPIO_FILE];
+	__u32 args_len;
+	__u32 args_total;
+	__u8 args[TAPIO_ARGS];
+};
+
+struct exit_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__s32 code; /* as wait(2) encodes it */
+	__u32 pad;
+};
+
+struct oom_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__u64 rss;
+	__u64 limit; /* 0: no memory cgroup was at its limit */
+	__u64 usage;
+	__u64 peak;
+	__u64 limit_id;
+	struct cgroup_path limit_cgroup;
+	__s32 score_adj;
+	__u32 pad;
+};
+
+struct connect_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__u64 begun; /* 0: the connect was under way before the program was attached */
+	__u8 local[16];
+	__u8 peer[16];
+	__u16 local_port;
+	__u16 peer_port;
+	__u16 family;
+	__u16 socket_state; /* enum socket_state; 0: no socket any more */
+	__u32 netns;
+	__s32 error; /* errno, 0: the kernel recorded none */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* replaced by the loader */
+} events SEC(".maps");
+
+/* Records that did not fit, by kind. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TAPIO_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+static __always_inline void count_lost(__u32 kind)
+{
+	__u64 *n = bpf_map_lookup_elem(&lost, &kind);
+
+	if (n)
+		*n += 1;
+}
+
+static __always_inline void fill_header(struct record_header *h, __u32 kind)
+{
+	h->time = bpf_ktime_get_boot_ns();
+	h->kind = kind;
+	h->pad = 0;
+}
+
+#endif
