@@ -16,6 +16,8 @@ const (
 	OOMKill = "tapio.oom.kill"
 	// TCPConnectFailed says that an active TCP open ended without a connection.
 	TCPConnectFailed = "tapio.tcp.connect_failed"
+	// EBPFStarted says which kernel programs of a host run, and which do not.
+	EBPFStarted = "tapio.ebpf.started"
 	// Finding is one revision of a finding of the correlation processor.
 	Finding = "tapio.finding"
 )
@@ -42,6 +44,7 @@ const (
 	// KeyProcessExitCode is the code that the process passed to exit(2); absent
 	// when a signal ended it.
 	KeyProcessExitCode  = "process.exit.code"
+	KeySystemdUnit      = "systemd.unit.name"
 	KeyContainerID      = "container.id"
 	KeyPodUID           = "k8s.pod.uid"
 	KeyPodName          = "k8s.pod.name"
@@ -69,6 +72,16 @@ const (
 	KeyExitSignal = "tapio.process.exit.signal"
 	// KeyExitSignalName is its name, such as SIGKILL.
 	KeyExitSignalName = "tapio.process.exit.signal_name"
+	// KeyCoreDumped is true when the kernel dumped the core of the process.
+	KeyCoreDumped = "tapio.process.exit.core_dumped"
+	// KeyProcessComm is the name of the process as the kernel keeps it, at most 15 bytes.
+	KeyProcessComm = "tapio.process.comm"
+	// KeyConnectDuration is the time from connect(2) to its failure, in seconds.
+	KeyConnectDuration = "tapio.tcp.connect.duration"
+	// KeyEBPFPrograms is a slice: the names of the kernel programs that run.
+	KeyEBPFPrograms = "tapio.ebpf.programs"
+	// KeyEBPFFailed is a slice: "name: reason" of each that is enabled and does not.
+	KeyEBPFFailed = "tapio.ebpf.failed"
 	// KeyOOMScope is "cgroup" when a memory cgroup was at its limit, "node" when
 	// the machine itself was out of memory.
 	KeyOOMScope = "tapio.oom.scope"
@@ -95,6 +108,11 @@ const (
 	ErrorHostUnreachable    = "host_unreachable"
 	ErrorNetworkUnreachable = "network_unreachable"
 	ErrorConnectionReset    = "connection_reset"
+	// ErrorConnectionAborted: the application gave up while it waited.
+	ErrorConnectionAborted = "connection_aborted"
+	// ErrorLocal: connect(2) failed before anything was sent, for want of a free
+	// local port for example.
+	ErrorLocal = "local_error"
 )
 
 // ScopePrefix begins the name of every instrumentation scope of Tapio. The
