@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// maxPageBytes ends a page early, so that a page of large findings does not
+// exhaust the memory. A page has at least one finding.
+const maxPageBytes = 16 << 20
+
+// Cursor is a place in the list of findings, between two of them.
+type Cursor struct {
+	startedAt int64
+	id        string
+}
+
+// first is before every finding.
+var first = Cursor{startedAt: math.MaxInt64, id: "g"} // "g" sorts after every hexadecimal digit
+
+// String returns the form that ParseCursor reads.
+func (c Cursor) String() string { return strconv.FormatInt(c.startedAt, 10) + "-" + c.id }
+
+// ParseCursor reads a cursor; the empty string is the start of the list.
+func ParseCursor(s string) (Cursor, error) {
+	if s == "" {
+		return first, nil
+	}
+	at, id, _ := strings.Cut(s, "-")
+	n, err := strconv.ParseInt(at, 10, 64)
+	if err == nil {
+		_, err = finding.ParseID(id)
+	}
+	if err != nil || n < 0 {
+		return Cursor{}, fmt.Errorf("%q is not the `next` of a page", s)
+	}
+	return Cursor{startedAt: n, id: id}, nil
+}
+
+// List returns up to limit findings as JSON, newest start first, that come after
+// the cursor, and the cursor of the following page (empty when there is none).
+// An empty state selects all.
+func (s *Store) List(ctx context.Context, state finding.State, after Cursor, limit int) (page []json.RawMessage, next string, err error) {
+	query := "SELECT started_at, id, body FROM finding WHERE (started_at, id) < (?, ?)"
+	args := []any{after.startedAt, after.id}
+	if state != "" {
+		query += " AND state = ?"
+		args = append(args, string(state))
+	}
+	// One more than asked for tells whether there is a following page.
+	return s.page(ctx, limit, query+" ORDER BY started_at DESC, id DESC LIMIT ?", append(args, limit+1)...)
+}
+
+// ByTrace returns up to limit findings as JSON, newest start first, that hurt
+// the trace or that have it as their own trace. traceID is in the form of
+// ParseTraceID.
+func (s *Store) ByTrace(ctx context.Context, traceID string, limit int) ([]json.RawMessage, error) {
+	page, _, err := s.page(ctx, limit, `SELECT started_at, id, body FROM finding
+		WHERE id IN (SELECT finding_id FROM finding_trace WHERE trace_id = ?)
+		ORDER BY started_at DESC, id DESC LIMIT ?`, traceID, limit)
+	return page, err
+}
+
+func (s *Store) page(ctx context.Context, limit int, query string, args ...any) (page []json.RawMessage, next string, err error) {
+	rows, err := s.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var last Cursor
+	size := 0
+	for rows.Next() {
+		if len(page) == limit || size >= maxPageBytes {
+			return page, last.String(), nil
+		}
+		var body []byte
+		if err := rows.Scan(&last.startedAt, &last.id, &body); err != nil {
+			return nil, "", err
+		}
+		page = append(page, body)
+		size += len(body)
+	}
+	return page, "", rows.Err()
+}
+
+// Get returns one finding as JSON, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, id finding.ID) (json.RawMessage, error) {
+	var body []byte
+	err := s.read.QueryRowContext(ctx, "SELECT body FROM finding WHERE id = ?", id.String()).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	return body, err
+}
