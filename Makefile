@@ -14,9 +14,12 @@ MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod tes
 # test/ runs real binaries for minutes: make e2e.
 TESTED  = $(filter-out test,$(MODULES))
 
+# One set of flags for build, test, vet and lint, so that they share what is compiled. buildvcs off: git refuses a checkout of
+# another user, as in many containers; the version comes from git describe.
+export GOFLAGS := $(shell $(GO) env GOFLAGS) -trimpath -buildvcs=false
+export CGO_ENABLED ?= 0
+
 TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
-# buildvcs off: git refuses a checkout of another user, as in many containers; the version comes from git describe.
-BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
@@ -30,8 +33,8 @@ deps: ## Install what generate needs (with apt, as root) and download the module
 	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
 
 build: ## Compile bin/otelcol-tapio, bin/tapio and bin/checkout
-	cd otelcol-tapio && $(BUILD) -ldflags '-s -w' -o ../bin/otelcol-tapio .
-	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/tapio ./examples/checkout
+	cd otelcol-tapio && $(GO) build -ldflags '-s -w' -o ../bin/otelcol-tapio .
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/tapio ./examples/checkout
 
 run: build ## Start the collector with CONFIG (otelcol-tapio/config.yaml)
 	exec bin/otelcol-tapio --config $(CONFIG)
@@ -50,8 +53,9 @@ test: ## Run the tests of all modules; ends with what was skipped and why
 		echo "== module $$m"; (cd $$m && $(SUMMARY) -- $(TESTFLAGS) ./...) || status=1; \
 	done; exit $$status
 
-test-race: ## The same with the race detector
-	@$(MAKE) --no-print-directory test TESTFLAGS='-race $(TESTFLAGS)'
+# Not otelcol-tapio: the race detector would compile all of the collector again, for packages that are tested here.
+test-race: ## The tests of our own packages with the race detector
+	@$(MAKE) --no-print-directory test TESTED='tools .' TESTFLAGS='-race $(TESTFLAGS)' CGO_ENABLED=1
 
 bench: ## Run the benchmarks of the processor
 	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
