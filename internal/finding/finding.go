@@ -165,10 +165,11 @@ type Impact struct {
 	SlowRequests   int64 `json:"slow_requests"`
 	// Users is the number of distinct users, nil when no request carried one.
 	Users *int64 `json:"users,omitempty"`
-	// UserAttribute is the key that named the users.
+	// UserAttribute is the key that named the users, "" when none did.
 	UserAttribute string `json:"user_attribute,omitempty"`
 	// Value is the sum of ValueAttribute (an order's amount, say) over the
-	// failed requests, nil when no request carried it.
+	// failed requests, nil when no request carried it; ValueAttribute is "" when
+	// none is configured.
 	Value          *float64 `json:"value,omitempty"`
 	ValueAttribute string   `json:"value_attribute,omitempty"`
 	// Services are those that failed requests passed through, without the root.

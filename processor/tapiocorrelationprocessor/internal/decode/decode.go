@@ -1,0 +1,372 @@
+// Package decode turns pdata into records. It copies what it keeps: no pdata is
+// held afterwards. A span that is neither failed nor slow costs no allocation.
+package decode
+
+import (
+	"hash/maphash"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+const (
+	// maxText bounds every text that is kept, in bytes.
+	maxText = 512
+	// maxAttributes bounds the attributes that are kept of one event.
+	maxAttributes = 48
+	// maxResources bounds the cache of resolved resources.
+	maxResources = 4096
+	// resolveEvery is how long a resolved resource is trusted, in event time.
+	resolveEvery = int64(time.Second)
+	// maxAhead is how far in the future an event may lie; a clock that is further
+	// ahead would make the engine believe that everything else is over.
+	maxAhead = 5 * time.Minute
+)
+
+// Options say which attributes count the impact.
+type Options struct {
+	// UserAttributes name the user of a request; the first that is present counts.
+	UserAttributes []string
+	// ValueAttribute is the number that a failed request is worth, "" for none.
+	ValueAttribute string
+}
+
+// Counts are what became of the items of one batch.
+type Counts struct {
+	// Decoded became records, Skipped are Tapio's own findings, Invalid had no
+	// usable time.
+	Decoded, Skipped, Invalid int
+}
+
+// Decoder turns pdata into records. It is safe for concurrent use.
+type Decoder struct {
+	graph   *topology.Graph
+	details *ring.Details
+	options Options
+	now     func() time.Time
+
+	seed  maphash.Seed
+	mu    sync.RWMutex
+	cache map[uint64]resolved
+}
+
+type resolved struct {
+	ref topology.Ref
+	at  int64
+}
+
+// New returns a decoder that interns into graph and keeps texts in details. now
+// is the wall clock.
+func New(graph *topology.Graph, details *ring.Details, options Options, now func() time.Time) *Decoder {
+	return &Decoder{
+		graph: graph, details: details, options: options, now: now,
+		seed: maphash.MakeSeed(), cache: map[uint64]resolved{},
+	}
+}
+
+// Traces appends a record for every span to out.
+func (d *Decoder) Traces(td ptrace.Traces, out []record.Event) ([]record.Event, Counts) {
+	var counts Counts
+	latest := d.now().Add(maxAhead).UnixNano()
+	for _, rs := range td.ResourceSpans().All() {
+		var ref topology.Ref
+		for _, ss := range rs.ScopeSpans().All() {
+			if strings.HasPrefix(ss.Scope().Name(), event.ScopePrefix) {
+				counts.Skipped += ss.Spans().Len()
+				continue
+			}
+			for _, span := range ss.Spans().All() {
+				at := int64(span.EndTimestamp())
+				if at <= 0 || at > latest || span.StartTimestamp() > span.EndTimestamp() {
+					counts.Invalid++
+					continue
+				}
+				if ref.Subject == 0 {
+					ref = d.resolve(rs.Resource().Attributes(), at)
+				}
+				counts.Decoded++
+				out = append(out, d.span(span, ref, at))
+			}
+		}
+	}
+	return out, counts
+}
+
+// resolve returns the entity of a resource, from the cache when it was resolved
+// within the last second of event time.
+func (d *Decoder) resolve(attrs pcommon.Map, at int64) topology.Ref {
+	h := d.hash(attrs)
+	d.mu.RLock()
+	c, ok := d.cache[h]
+	d.mu.RUnlock()
+	if ok && at-c.at < resolveEvery && c.at-at < resolveEvery {
+		return c.ref
+	}
+	r := topology.ReadResource(attrs)
+	ref := d.graph.Resolve(&r, at)
+	d.mu.Lock()
+	if len(d.cache) >= maxResources {
+		clear(d.cache)
+	}
+	d.cache[h] = resolved{ref, at}
+	d.mu.Unlock()
+	return ref
+}
+
+// hash is the same for the same attributes in the same order.
+func (d *Decoder) hash(attrs pcommon.Map) uint64 {
+	var h maphash.Hash
+	h.SetSeed(d.seed)
+	for k, v := range attrs.All() {
+		_, _ = h.WriteString(k)
+		_ = h.WriteByte(byte(v.Type()))
+		switch v.Type() {
+		case pcommon.ValueTypeStr:
+			_, _ = h.WriteString(v.Str())
+		case pcommon.ValueTypeInt:
+			maphash.WriteComparable(&h, v.Int())
+		}
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Event {
+	kind := spanKind(span.Kind())
+	of := ref.Service
+	if of == 0 {
+		of = ref.Subject
+	}
+	operation, slowOver := d.graph.Operation(of, kind, span.Name(), at)
+	e := record.Event{
+		Time: at, TraceID: record.TraceID(span.TraceID()), Subject: ref.Subject, Object: operation,
+		Kind: record.KindSpan, Value: at - int64(span.StartTimestamp()),
+	}
+	var peer record.EntityID
+	switch kind {
+	case record.SpanClient:
+		peer = d.peer(span.Attributes(), ref.Host, at)
+		d.graph.Client(record.SpanID(span.SpanID()), ref, peer, at)
+	case record.SpanServer:
+		d.graph.Server(record.SpanID(span.ParentSpanID()), ref, at)
+	}
+	failed := span.Status().Code() == ptrace.StatusCodeError
+	slow := slowOver > 0 && e.Value > slowOver
+	if !failed && !slow {
+		return e
+	}
+	e.Kind = record.KindSlowSpan
+	if failed {
+		e.Kind = record.KindFailedSpan
+		e.Severity = uint8(plog.SeverityNumberError)
+	}
+	s := &record.Span{
+		ID: record.SpanID(span.SpanID()), Parent: record.SpanID(span.ParentSpanID()), Kind: kind,
+		Start: int64(span.StartTimestamp()), End: at, Name: text(span.Name()), Operation: operation, Peer: peer,
+		Failed: failed, Slow: slow,
+	}
+	d.spanAttributes(span, s)
+	e.Detail = d.details.Put(&record.Detail{Span: s})
+	return e
+}
+
+func spanKind(k ptrace.SpanKind) record.SpanKind {
+	switch k {
+	case ptrace.SpanKindServer, ptrace.SpanKindConsumer:
+		return record.SpanServer
+	case ptrace.SpanKindClient, ptrace.SpanKindProducer:
+		return record.SpanClient
+	}
+	return record.SpanInternal
+}
+
+// peer returns the address that a client span called. The network peer is what
+// was dialled; server.address is what the caller asked for, often the same.
+func (d *Decoder) peer(attrs pcommon.Map, host record.EntityID, at int64) record.EntityID {
+	var server, network string
+	var serverPort, networkPort int64
+	for k, v := range attrs.All() {
+		switch k {
+		case event.KeyServerAddress:
+			server = v.Str()
+		case event.KeyServerPort:
+			serverPort = v.Int()
+		case event.KeyPeerAddress:
+			network = v.Str()
+		case event.KeyPeerPort:
+			networkPort = v.Int()
+		}
+	}
+	if network != "" && networkPort != 0 {
+		return d.graph.Address(host, network, networkPort, at)
+	}
+	return d.graph.Address(host, server, serverPort, at)
+}
+
+// spanAttributes fills in what the span's attributes and events say of its
+// failure and of its impact.
+func (d *Decoder) spanAttributes(span ptrace.Span, s *record.Span) {
+	s.Message = text(span.Status().Message())
+	rank := len(d.options.UserAttributes)
+	for k, v := range span.Attributes().All() {
+		switch k {
+		case event.KeyErrorType:
+			s.ErrorType = text(v.AsString())
+		case "http.response.status_code":
+			s.HTTPStatus = int(v.Int())
+		}
+		if k == d.options.ValueAttribute && k != "" {
+			s.Value, s.HasValue = number(v)
+		}
+		for i, key := range d.options.UserAttributes[:rank] {
+			if k == key && v.AsString() != "" {
+				s.User, s.UserKey, rank = text(v.AsString()), key, i
+				break
+			}
+		}
+	}
+	exception := ""
+	for _, e := range span.Events().All() {
+		if e.Name() == "exception" {
+			if m, ok := e.Attributes().Get("exception.message"); ok {
+				exception = text(m.AsString())
+			}
+		}
+	}
+	if s.Message == "" {
+		s.Message = exception
+	}
+	if s.Kind == record.SpanClient && s.Failed && s.HTTPStatus == 0 {
+		s.Failure = classify(s.ErrorType + "\n" + s.Message + "\n" + exception)
+	}
+}
+
+// number returns a finite number, and false for anything else.
+func number(v pcommon.Value) (float64, bool) {
+	switch v.Type() {
+	case pcommon.ValueTypeInt:
+		return float64(v.Int()), true
+	case pcommon.ValueTypeDouble:
+		x := v.Double()
+		return x, !math.IsNaN(x) && !math.IsInf(x, 0)
+	}
+	return 0, false
+}
+
+// classify reads how a call failed from what runtimes write of it: the texts of
+// strerror(3), of Go's net package, of Java's and .NET's sockets, the codes of
+// Node.js and the exception types of Python.
+func classify(text string) record.Failure {
+	t := strings.ToLower(text)
+	for _, c := range failureTexts {
+		for _, part := range c.parts {
+			if strings.Contains(t, part) {
+				return c.failure
+			}
+		}
+	}
+	return record.FailureOther
+}
+
+var failureTexts = []struct {
+	failure record.Failure
+	parts   []string
+}{
+	{record.FailureRefused, []string{"connection refused", "econnrefused", "connectionrefused", "actively refused"}},
+	{record.FailureBroken, []string{
+		"connection reset", "econnreset", "connectionreset", "broken pipe", "epipe", ": eof", "\neof", "unexpected eof",
+		"socket hang up", "closed connection", "connection closed", "remotedisconnected", "server disconnected",
+	}},
+	{record.FailureTimeout, []string{"timeout", "timed out", "etimedout", "deadline exceeded"}},
+}
+
+// Logs appends a record for every log record to out.
+func (d *Decoder) Logs(ld plog.Logs, out []record.Event) ([]record.Event, Counts) {
+	var counts Counts
+	latest := d.now().Add(maxAhead).UnixNano()
+	for _, rl := range ld.ResourceLogs().All() {
+		var ref topology.Ref
+		for _, sl := range rl.ScopeLogs().All() {
+			for _, r := range sl.LogRecords().All() {
+				if r.EventName() == event.Finding {
+					counts.Skipped++
+					continue
+				}
+				at := int64(r.Timestamp())
+				if at <= 0 {
+					at = int64(r.ObservedTimestamp())
+				}
+				if at <= 0 || at > latest {
+					counts.Invalid++
+					continue
+				}
+				if ref.Subject == 0 {
+					ref = d.resolve(rl.Resource().Attributes(), at)
+				}
+				counts.Decoded++
+				out = append(out, d.log(r, ref, at))
+			}
+		}
+	}
+	return out, counts
+}
+
+func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event {
+	e := record.Event{
+		Time: at, TraceID: record.TraceID(r.TraceID()), Subject: ref.Subject,
+		Kind: record.KindLog, Severity: uint8(min(max(r.SeverityNumber(), 0), math.MaxUint8)),
+	}
+	if r.EventName() == "" {
+		return e
+	}
+	e.Kind = record.KindEvent
+	detail := &record.Detail{Name: text(r.EventName())}
+	var address string
+	var port int64
+	for k, v := range r.Attributes().All() {
+		switch k {
+		case event.KeyPeerAddress:
+			address = v.Str()
+		case event.KeyPeerPort:
+			port = v.Int()
+		}
+		if len(detail.Attrs) < maxAttributes {
+			detail.Attrs = append(detail.Attrs, record.Attr{Key: text(k), Value: scalar(v)})
+		}
+	}
+	detail.Peer = d.graph.Address(ref.Host, address, port, at)
+	e.Detail = d.details.Put(detail)
+	return e
+}
+
+// scalar copies a value as string, int64, float64 or bool.
+func scalar(v pcommon.Value) any {
+	switch v.Type() {
+	case pcommon.ValueTypeInt:
+		return v.Int()
+	case pcommon.ValueTypeDouble:
+		return v.Double()
+	case pcommon.ValueTypeBool:
+		return v.Bool()
+	case pcommon.ValueTypeSlice:
+		if v.Slice().Len() == 0 {
+			return ""
+		}
+	}
+	return text(v.AsString())
+}
+
+// text returns a bounded copy that is valid UTF-8.
+func text(s string) string {
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxText)]), "\uFFFD")
+}

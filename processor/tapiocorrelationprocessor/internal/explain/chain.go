@@ -1,0 +1,255 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+// ranks order links that have the same time, from the cause to the user.
+const (
+	rankCause = iota
+	rankEffect
+	rankConnection
+	rankCall
+	rankRequest
+)
+
+// addLink counts one event on the link with that key, making it when it is new.
+// It returns nil when the chain is full.
+func (h *Hypothesis) addLink(key string, at int64, rank int, build func() finding.Link) *link {
+	l := h.links[key]
+	if l == nil {
+		if len(h.links) >= maxLinks {
+			return nil
+		}
+		l = &link{Link: build(), rank: rank}
+		l.Key, l.Time, l.Last = key, record.UTC(at), record.UTC(at)
+		h.links[key] = l
+	}
+	l.Count++
+	if t := record.UTC(at); t.Before(l.Time) {
+		l.Time = t
+	} else if t.After(l.Last) {
+		l.Last = t
+	}
+	return l
+}
+
+func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by finding.LinkedBy, on string) {
+	who := h.graph.ServiceName(o.Subject)
+	rank, key := rankEffect, e.Event+"|"+strconv.FormatUint(uint64(o.Subject), 10)
+	parent := h.root
+	if e.Relation == pattern.RelationAddress {
+		rank, key = rankConnection, connectionKey(who, o.Detail.Peer)
+		parent = h.death()
+	}
+	l := h.addLink(key, o.Time, rank, func() finding.Link {
+		title, detail := occurrenceWords(who, o)
+		return finding.Link{
+			Layer: e.Layer, Event: o.Name, Entity: EntityOf(h.graph, o.Subject), Title: title, Detail: detail,
+			LinkedBy: by, LinkedOn: on,
+		}
+	})
+	if l != nil && l.parent == nil {
+		l.parent = parent
+	}
+}
+
+func connectionKey(service string, peer record.EntityID) string {
+	return event.TCPConnectFailed + "|" + service + "|" + strconv.FormatUint(uint64(peer), 10)
+}
+
+// death is the link from which failed calls follow: the end of the process where
+// it was seen, else the cause itself.
+func (h *Hypothesis) death() *link {
+	for _, l := range h.links {
+		if l.Event == event.ProcessExit {
+			return l
+		}
+	}
+	return h.root
+}
+
+// occurrenceWords says what happened in a line and gives the particulars in
+// another. Events that it does not know are shown by their name.
+func occurrenceWords(who string, o *detect.Occurrence) (title, detail string) {
+	attr := func(key string) any { return o.Detail.Attr(key) }
+	switch o.Name {
+	case event.ProcessExit:
+		if name := attr(event.KeyExitSignalName); name != nil {
+			return fmt.Sprintf("%s ended by %v", who, name), "the process is gone; its connections are closed and its port is free"
+		}
+		return fmt.Sprintf("%s ended with exit code %v", who, attr(event.KeyProcessExitCode)), "the process is gone; its connections are closed and its port is free"
+	case event.TCPConnectFailed:
+		return fmt.Sprintf("%s cannot connect to %v:%v: %v", who, attr(event.KeyPeerAddress), attr(event.KeyPeerPort), attr(event.KeyErrorType)),
+			"seen by the kernel at the socket, before any SDK"
+	}
+	return who + ": " + o.Name, ""
+}
+
+// AddSpan takes one more hurt span of a request that the hypothesis covers, as a
+// link of the chain. Spans whose failure only passes on that of the same service
+// get no link of their own.
+func (h *Hypothesis) AddSpan(r *detect.Request, s detect.HurtSpan) {
+	failed := r.Failed()
+	if failed && !s.Failed {
+		return
+	}
+	below, deeper := r.Below(s)
+	by, on := finding.LinkedByTrace, "trace "+r.TraceID.String()
+	name, layer := pattern.RequestFailed, finding.LayerApp
+	rank := rankRequest
+	if !failed {
+		name = pattern.RequestSlow
+	}
+	call := s.Kind == record.SpanClient && (!deeper || h.graph.ServiceOf(below.Subject) != h.graph.ServiceOf(s.Subject))
+	if call && failed && (!deeper || h.isRoot(below.Subject)) {
+		name, rank = pattern.CallFailed, rankCall
+		if !deeper && s.Peer != 0 {
+			by, on = finding.LinkedByAddress, h.addressOf(s.Peer, s.End)
+		}
+	}
+	h.seeEvent(name, s.End, by)
+	if s.Kind == record.SpanInternal && deeper && s.Parent != (record.SpanID{}) {
+		return
+	}
+	if name == pattern.CallFailed && h.caller == "" {
+		h.caller = h.graph.ServiceName(s.Subject)
+	}
+	if l := h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
+		title, detail := h.spanWords(s, name)
+		return finding.Link{
+			Layer: layer, Event: name, Entity: EntityOf(h.graph, s.Subject), Title: title, Detail: detail,
+			LinkedBy: by, LinkedOn: on,
+		}
+	}); l == nil {
+		return
+	}
+	h.relink(r)
+}
+
+// isRoot tells whether an entity is, or belongs to the service of, the cause.
+func (h *Hypothesis) isRoot(id record.EntityID) bool {
+	_, ok := h.concerns(id)
+	return ok || (h.Service != 0 && h.graph.ServiceOf(id) == h.Service)
+}
+
+func (h *Hypothesis) spanKey(s detect.HurtSpan) string {
+	class := ""
+	if s.Kind == record.SpanClient {
+		class = "|" + s.Failure.String()
+	}
+	return "span|" + strconv.FormatUint(uint64(s.Operation), 10) + class
+}
+
+// relink sets the parents of the links of a request's spans: the hurt span below,
+// or, where nothing is below, the connection that failed or the end of the process.
+func (h *Hypothesis) relink(r *detect.Request) {
+	for _, s := range r.Spans {
+		l := h.links[h.spanKey(s)]
+		if l == nil || (l.parent != nil && l.parent != h.root) {
+			continue
+		}
+		if p := h.linkBelow(r, s); p != nil && p != l && !descends(p, l) {
+			l.parent = p
+		}
+	}
+}
+
+func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) *link {
+	for range r.Spans {
+		below, ok := r.Below(s)
+		if !ok {
+			break
+		}
+		if l := h.links[h.spanKey(below)]; l != nil {
+			return l
+		}
+		s = below
+	}
+	if s.Kind == record.SpanClient && s.Failure == record.FailureRefused {
+		if l := h.links[connectionKey(h.graph.ServiceName(s.Subject), s.Peer)]; l != nil {
+			return l
+		}
+	}
+	if s.Kind == record.SpanClient {
+		return h.death()
+	}
+	return h.root
+}
+
+// descends tells whether l is an ancestor of p: linking l below p would be a circle.
+func descends(p, l *link) bool {
+	for n := 0; p != nil && n < maxLinks; n++ {
+		if p == l {
+			return true
+		}
+		p = p.parent
+	}
+	return false
+}
+
+func (h *Hypothesis) spanWords(s detect.HurtSpan, name string) (title, detail string) {
+	who := h.graph.ServiceName(s.Subject)
+	switch {
+	case name == pattern.RequestSlow:
+		return fmt.Sprintf("%s %s is slow", who, s.Name), "took " + time.Duration(s.End-s.Start).Round(time.Millisecond).String()
+	case s.Kind == record.SpanClient:
+		title = fmt.Sprintf("%s: call %s fails: %s", who, s.Name, s.Failure)
+	default:
+		title = fmt.Sprintf("%s %s fails", who, s.Name)
+	}
+	if s.HTTPStatus != 0 {
+		title += fmt.Sprintf(" with HTTP %d", s.HTTPStatus)
+	}
+	return title, cmp.Or(s.Message, s.ErrorType)
+}
+
+// Chain returns the links in causal order: by time, and never before the link
+// that they follow from.
+func (h *Hypothesis) Chain() []finding.Link {
+	v := h.Values()
+	h.root.Title, h.root.Detail = h.Pattern.TitleFor(v), h.Pattern.DescriptionFor(v)
+	h.root.Entity = EntityOf(h.graph, h.Cause.Entity)
+	links := make([]*link, 0, len(h.links))
+	for _, l := range h.links {
+		if l != h.root && l.parent == nil {
+			l.parent = h.root
+		}
+		links = append(links, l)
+	}
+	slices.SortFunc(links, func(a, b *link) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.rank, b.rank), cmp.Compare(a.Key, b.Key))
+	})
+	out := make([]finding.Link, 0, len(links))
+	done := map[*link]bool{}
+	var put func(l *link)
+	put = func(l *link) {
+		if done[l] {
+			return
+		}
+		done[l] = true
+		if l.parent != nil {
+			put(l.parent)
+			l.Parent = l.parent.Key
+		}
+		out = append(out, l.Link)
+	}
+	put(h.root)
+	for _, l := range links {
+		put(l)
+	}
+	return out
+}
+
+// KeyOf returns the key of the link that a span belongs to.
+func (h *Hypothesis) KeyOf(s detect.HurtSpan) string { return h.spanKey(s) }

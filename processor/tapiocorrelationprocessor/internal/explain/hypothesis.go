@@ -1,0 +1,472 @@
+// Package explain judges which cause explains what was observed. A hypothesis is
+// a pattern together with one event that can be its cause; it gathers what
+// follows from that cause, each effect through an identity that both share, and
+// says how sure it is. Nothing is linked by time alone.
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+const (
+	// Slack is how much earlier than its cause an effect can seem to be: clocks of
+	// two hosts differ, and a call is timed by another process than its failure.
+	Slack = int64(time.Second)
+	// maxLinks bounds the chain of a finding; further kinds of effects are counted
+	// as effects but get no link of their own.
+	maxLinks = 64
+)
+
+// Cause is the event that a hypothesis names as the root.
+type Cause struct {
+	Event  string
+	Time   int64
+	Entity record.EntityID
+	// Attributes are the event's own.
+	Attributes []record.Attr
+	// Occurrence is the event itself, nil when spans tell of the cause.
+	Occurrence *detect.Occurrence
+}
+
+// Target is where a hurt request began to go wrong, as far as is known.
+type Target struct {
+	// Address is what was called in vain, Process who answered there before (or
+	// whose span failed), Service the service of that; 0 when unknown.
+	Address, Process, Service record.EntityID
+}
+
+// Key is what groups targets: the service, else the process, else the address.
+func (t Target) Key() record.EntityID { return cmp.Or(t.Service, t.Process, t.Address) }
+
+// TargetOf finds the target of a request from its deepest hurt span.
+func TargetOf(g *topology.Graph, r *detect.Request) (Target, detect.HurtSpan) {
+	origin := r.Origin()
+	if origin.Kind == record.SpanClient && origin.Peer != 0 {
+		t := Target{Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End)}
+		t.Service = g.ServiceOf(t.Process)
+		return t, origin
+	}
+	return Target{Process: origin.Subject, Service: g.ServiceOf(origin.Subject)}, origin
+}
+
+// observed is what was seen of one effect that the pattern expects.
+type observed struct {
+	first, last int64
+	count       int64
+	by          finding.LinkedBy
+}
+
+// link is a link of the chain while it is made.
+type link struct {
+	finding.Link
+	parent *link
+	rank   int
+}
+
+// Hypothesis is a pattern applied to a cause.
+type Hypothesis struct {
+	Pattern *pattern.Pattern
+	Cause   Cause
+	// Service is whose cause it is, 0 when unknown.
+	Service record.EntityID
+
+	graph     *topology.Graph
+	entities  map[record.EntityID]bool // to whom the cause happened; more in a crash loop
+	addresses map[record.EntityID]bool // at which they answered, or were called in vain
+	effects   []observed               // by index of Pattern.Effects
+	links     map[string]*link
+	root      *link
+	repeats   int64
+	// LastEffect is the time of the newest effect, the cause's when there is none.
+	LastEffect int64
+	// caller is the first service whose calls failed.
+	caller string
+	// explains are the occurrences that are effects, so that as causes they are
+	// explained away.
+	explains map[*detect.Occurrence]bool
+	failed   int64
+	slow     int64
+}
+
+// New returns a hypothesis that has no effects yet. addresses are those that the
+// cause is about, if any.
+func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.EntityID) *Hypothesis {
+	h := &Hypothesis{
+		Pattern: p, Cause: c, graph: g, Service: g.ServiceOf(c.Entity),
+		entities: map[record.EntityID]bool{c.Entity: true}, addresses: map[record.EntityID]bool{},
+		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
+		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1,
+	}
+	for _, a := range addresses {
+		if a != 0 {
+			h.addresses[a] = true
+			if owner := g.Owner(a, c.Time+Slack); owner != 0 {
+				h.entities[owner] = true
+			}
+		}
+	}
+	h.root = &link{Link: finding.Link{
+		Key: "cause", Time: record.UTC(c.Time), Last: record.UTC(c.Time), Layer: p.Cause.Layer, Event: c.Event, Count: 1,
+	}}
+	h.links[h.root.Key] = h.root
+	return h
+}
+
+// Matches tells whether an occurrence can be the pattern's cause; when only a
+// condition fails, why says which.
+func Matches(p *pattern.Pattern, o *detect.Occurrence) (why string, ok bool) {
+	if p.Cause.Event != o.Name {
+		return "", false
+	}
+	return pattern.Holds(p.Cause.Where, o.Detail)
+}
+
+// Covers tells whether a request that went wrong at t, first at that time, can be
+// an effect of this cause: same process, container or pod, same address, or, when
+// the cause is a service's, same service.
+func (h *Hypothesis) Covers(t Target, first int64) bool {
+	if first < h.Cause.Time-Slack || first > h.LastEffect+int64(h.Pattern.Cause.Within) {
+		return false
+	}
+	if t.Process != 0 {
+		if _, ok := h.concerns(t.Process); ok {
+			return true
+		}
+	} else if h.addresses[t.Address] {
+		return true
+	}
+	e, ok := h.graph.Entity(h.Cause.Entity)
+	return ok && e.Kind == topology.KindService && t.Service == e.ID
+}
+
+// concerns tells how an entity is one of those to whom the cause happened.
+func (h *Hypothesis) concerns(id record.EntityID) (finding.LinkedBy, bool) {
+	if h.entities[id] {
+		by, _ := h.graph.Concerns(id, id)
+		return by, true
+	}
+	for e := range h.entities {
+		if by, ok := h.graph.Concerns(id, e); ok && by != finding.LinkedByTopology {
+			return by, true
+		}
+	}
+	return "", false
+}
+
+// Explains tells whether an occurrence is among the effects.
+func (h *Hypothesis) Explains(o *detect.Occurrence) bool { return o != nil && h.explains[o] }
+
+// Same tells whether another cause of the same pattern is a repetition of this
+// one: the same service, container or pod again.
+func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
+	if p != h.Pattern {
+		return false
+	}
+	if s := h.graph.ServiceOf(o.Subject); s != 0 && s == h.Service {
+		return true
+	}
+	_, ok := h.concerns(o.Subject)
+	return ok
+}
+
+// Repeat notes that the same cause happened again, as in a crash loop.
+func (h *Hypothesis) Repeat(o *detect.Occurrence) {
+	h.repeats++
+	h.entities[o.Subject] = true
+	h.explains[o] = true
+	h.root.Count++
+	h.root.Last = record.UTC(max(h.root.Last.UnixNano(), o.Time))
+	h.LastEffect = max(h.LastEffect, o.Time)
+}
+
+// Offer takes an occurrence as an effect if the pattern expects it and it shares
+// an identity with the cause. It returns whether it did.
+func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
+	if o == h.Cause.Occurrence || h.explains[o] {
+		return false
+	}
+	for i := range h.Pattern.Effects {
+		e := &h.Pattern.Effects[i]
+		if e.Event != o.Name || !h.inTime(o.Time, e.Within) {
+			continue
+		}
+		if _, ok := pattern.Holds(e.Where, o.Detail); !ok {
+			continue
+		}
+		by, on, ok := h.relate(e.Relation, o)
+		if !ok {
+			continue
+		}
+		h.explains[o] = true
+		h.see(i, o.Time, by)
+		h.linkOccurrence(e, o, by, on)
+		return true
+	}
+	return false
+}
+
+func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
+	return t >= h.Cause.Time-Slack && t <= h.LastEffect+int64(within)
+}
+
+func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by finding.LinkedBy, on string, ok bool) {
+	switch r {
+	case pattern.RelationSame:
+		by, ok = h.concerns(o.Subject)
+		return by, h.identity(o.Subject, by), ok
+	case pattern.RelationAddress:
+		if o.Detail == nil || o.Detail.Peer == 0 {
+			return "", "", false
+		}
+		peer := o.Detail.Peer
+		if !h.addresses[peer] && !h.entities[h.graph.Owner(peer, o.Time)] {
+			return "", "", false
+		}
+		h.addresses[peer] = true
+		return finding.LinkedByAddress, h.addressOf(peer, o.Time), true
+	}
+	return "", "", false
+}
+
+// addressOf says what an address is and who answered there.
+func (h *Hypothesis) addressOf(address record.EntityID, at int64) string {
+	a, _ := h.graph.Entity(address)
+	owner, ok := h.graph.Entity(h.graph.Owner(address, at))
+	if !ok {
+		return a.Name
+	}
+	return fmt.Sprintf("%s, where %s answered", a.Name, Words(h.graph, owner.ID))
+}
+
+// identity says what two events share.
+func (h *Hypothesis) identity(id record.EntityID, by finding.LinkedBy) string {
+	e, _ := h.graph.Entity(id)
+	switch by {
+	case finding.LinkedByProcess:
+		s := fmt.Sprintf("pid %d", e.PID)
+		if e.Created != 0 {
+			s += " started " + pattern.Clock(e.Created)
+		}
+		return s
+	case finding.LinkedByContainer:
+		c, _ := h.graph.Entity(cmp.Or(e.Container, id))
+		return "container " + c.Name
+	case finding.LinkedByPod:
+		p, _ := h.graph.Entity(cmp.Or(e.Pod, id))
+		return "pod " + p.Name
+	}
+	return e.Name
+}
+
+func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {
+	o := &h.effects[i]
+	if o.count == 0 {
+		o.first, o.last, o.by = at, at, by
+	}
+	o.first, o.last = min(o.first, at), max(o.last, at)
+	o.count++
+	h.LastEffect = max(h.LastEffect, at)
+}
+
+// seeEvent notes an effect that the engine derives from spans.
+func (h *Hypothesis) seeEvent(name string, at int64, by finding.LinkedBy) bool {
+	for i := range h.Pattern.Effects {
+		if h.Pattern.Effects[i].Event == name {
+			h.see(i, at, by)
+			return true
+		}
+	}
+	return false
+}
+
+// Count sets how many requests the incident hurt, for titles and actions.
+func (h *Hypothesis) Count(failed, slow int64) { h.failed, h.slow = failed, slow }
+
+// Weights say how much each part of the evidence counts for the confidence. They
+// need not add up to one.
+type Weights struct {
+	Completeness, Reliability, Timing float64
+}
+
+// reliabilities are how surely two events that share an identity belong
+// together. A trace id and a process are exact; a container can hold several
+// processes, a pod several containers, and an address could have been reused.
+var reliabilities = map[finding.LinkedBy]float64{
+	finding.LinkedByTrace: 0.99, finding.LinkedByProcess: 0.98, finding.LinkedByContainer: 0.95,
+	finding.LinkedByAddress: 0.95, finding.LinkedByPod: 0.9, finding.LinkedByOwner: 0.85, finding.LinkedByTopology: 0.7,
+}
+
+// Confidence computes how probable it is that the cause is the root, as the
+// weighted mean of
+//   - completeness: the share (by weight) of the expected effects that was seen;
+//   - reliability: how often such a cause is the root (the pattern's own number)
+//     times the mean reliability of the links to its effects;
+//   - timing: 1 for effects that follow at once, down to 0.5 for those at the end
+//     of the time they can take or seemingly before the cause.
+func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
+	var all, seen, reliable, timely float64
+	for i, o := range h.effects {
+		e := &h.Pattern.Effects[i]
+		all += e.Weight
+		if o.count == 0 {
+			continue
+		}
+		seen += e.Weight
+		reliable += e.Weight * reliabilities[o.by]
+		timely += e.Weight * timing(o.first-h.Cause.Time, int64(e.Within))
+	}
+	c := finding.Confidence{Reliability: h.Pattern.Cause.Reliability, Timing: 1}
+	if seen > 0 {
+		c.Completeness = seen / all
+		c.Reliability *= reliable / seen
+		c.Timing = timely / seen
+	}
+	c.Score = (w.Completeness*c.Completeness + w.Reliability*c.Reliability + w.Timing*c.Timing) /
+		(w.Completeness + w.Reliability + w.Timing)
+	return c
+}
+
+func timing(lag, within int64) float64 {
+	if lag < 0 {
+		return 0.5
+	}
+	return 1 - 0.5*min(float64(lag)/float64(within), 1)
+}
+
+// Better orders hypotheses: one that explains another's cause comes first, then
+// the one with the higher confidence, then the earlier cause.
+func Better(a, b *Hypothesis, w Weights) int {
+	switch {
+	case a.Explains(b.Cause.Occurrence) && !b.Explains(a.Cause.Occurrence):
+		return -1
+	case b.Explains(a.Cause.Occurrence) && !a.Explains(b.Cause.Occurrence):
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(b.Confidence(w).Score, a.Confidence(w).Score),
+		cmp.Compare(a.Cause.Time, b.Cause.Time),
+		cmp.Compare(a.Pattern.ID, b.Pattern.ID),
+	)
+}
+
+// Values are what the pattern's templates see.
+func (h *Hypothesis) Values() *pattern.Values {
+	v := &pattern.Values{
+		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
+		Since: pattern.Clock(h.Cause.Time), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
+	}
+	if v.Caller == "" {
+		v.Caller = "a caller"
+	}
+	if e, ok := h.graph.Entity(h.Cause.Entity); ok {
+		v.Version = e.Version
+		for k, x := range e.Attributes {
+			v.Attributes[k] = x
+		}
+		if e.Kind == topology.KindAddress {
+			v.Service = ""
+		}
+	}
+	if v.Version == "" {
+		if s, ok := h.graph.Entity(h.Service); ok {
+			v.Version = s.Version
+		}
+	}
+	for _, a := range h.Cause.Attributes {
+		v.Attributes[a.Key] = a.Value
+	}
+	v.Address = h.address()
+	return v
+}
+
+// address is the name of an address that the cause is about, "" when none is known.
+func (h *Hypothesis) address() string {
+	var names []string
+	for id := range h.addresses {
+		if a, ok := h.graph.Entity(id); ok {
+			names = append(names, a.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return slices.Min(names)
+}
+
+// Missing says what the pattern expects and nobody saw.
+func (h *Hypothesis) Missing() []string {
+	v := h.Values()
+	var out []string
+	for i, o := range h.effects {
+		if o.count == 0 {
+			if s := h.Pattern.Effects[i].MissingFor(v); s != "" {
+				out = append(out, s)
+			}
+		}
+	}
+	return append(out, h.Pattern.NotObservedFor(v)...)
+}
+
+// RootCause is the cause in the form of a finding.
+func (h *Hypothesis) RootCause() finding.RootCause {
+	evidence := make(map[string]any, len(h.Cause.Attributes))
+	for _, a := range h.Cause.Attributes {
+		evidence[a.Key] = a.Value
+	}
+	if h.repeats > 1 {
+		evidence["tapio.cause.count"] = h.repeats
+	}
+	return finding.RootCause{
+		Event: h.Cause.Event, Entity: EntityOf(h.graph, h.Cause.Entity),
+		Description: h.Pattern.DescriptionFor(h.Values()), Evidence: evidence,
+	}
+}
+
+// EntityOf returns the finding's form of an entity.
+func EntityOf(g *topology.Graph, id record.EntityID) finding.Entity {
+	e, ok := g.Entity(id)
+	if !ok {
+		return finding.Entity{Kind: topology.KindUnknown.String(), Name: "unknown"}
+	}
+	name := e.Name
+	if s, ok := g.Entity(e.Service); ok {
+		if e.Attributes[event.KeyServiceName] == nil && e.Kind != topology.KindAddress && e.Kind != topology.KindHost {
+			e.Attributes[event.KeyServiceName] = s.Name
+		}
+	}
+	return finding.Entity{Kind: e.Kind.String(), Name: name, Attributes: e.Attributes}
+}
+
+// Words names an entity for people: "payment v2.1.0 (process checkout, pid 42)".
+func Words(g *topology.Graph, id record.EntityID) string {
+	e, ok := g.Entity(id)
+	if !ok {
+		return "an unknown source"
+	}
+	name := g.ServiceName(id)
+	if e.Version != "" {
+		name += " " + e.Version
+	}
+	switch e.Kind {
+	case topology.KindProcess:
+		if e.Executable != "" && e.Executable != name {
+			return fmt.Sprintf("%s (process %s, pid %d)", name, e.Executable, e.PID)
+		}
+		return fmt.Sprintf("%s (pid %d)", name, e.PID)
+	case topology.KindContainer, topology.KindPod:
+		return fmt.Sprintf("%s (%s %s)", name, e.Kind, e.Name)
+	case topology.KindAddress:
+		return e.Name
+	}
+	return name
+}

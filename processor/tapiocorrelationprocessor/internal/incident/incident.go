@@ -1,0 +1,277 @@
+// Package incident makes one finding of one incident: it counts whom a cause
+// hurt, once each, and writes the revisions of the finding.
+package incident
+
+import (
+	"slices"
+
+	"github.com/axiomhq/hyperloglog"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+// maxNames bounds the services and operations that a finding lists.
+const maxNames = 50
+
+// Options are what all incidents share.
+type Options struct {
+	Weights explain.Weights
+	// UserAttribute and ValueAttribute are the keys that findings name when no
+	// user or value was seen.
+	ValueAttribute string
+	// MaxTraces bounds the hurt traces that a finding lists.
+	MaxTraces int
+}
+
+// Incident is one cause and what it did.
+type Incident struct {
+	Hypothesis *explain.Hypothesis
+
+	options  Options
+	graph    *topology.Graph
+	id       finding.ID
+	revision int
+	detected int64
+	updated  int64
+	resolved int64
+
+	failed, slow int64
+	users        *hyperloglog.Sketch
+	userKey      string
+	value        float64
+	hasValue     bool
+	services     map[string]bool
+	operations   map[string]bool
+	business     *finding.Link
+	entryKey     string
+	traces       []finding.HurtTrace
+	// Dirty: there is more to say than the last revision said.
+	Dirty bool
+	// Rejected and Notes are what the engine adds to the next revision: the
+	// hypotheses that lost, and evidence that is missing for want of a receiver.
+	Rejected []finding.Hypothesis
+	Notes    []string
+}
+
+// counted says what of a request was counted.
+type counted struct {
+	incident                     *Incident
+	listed, request, user, value bool
+}
+
+// Of returns the incident that a request was assigned to, nil for none.
+func Of(r *detect.Request) *Incident {
+	if c, ok := r.Assigned.(*counted); ok {
+		return c.incident
+	}
+	return nil
+}
+
+// New opens an incident.
+func New(g *topology.Graph, h *explain.Hypothesis, o Options) *Incident {
+	key := ""
+	if e, ok := g.Entity(h.Cause.Entity); ok {
+		key = e.Key
+	}
+	return &Incident{
+		Hypothesis: h, options: o, graph: g, id: finding.NewID(h.Cause.Event, key, record.UTC(h.Cause.Time)),
+		users: hyperloglog.New14(), services: map[string]bool{}, operations: map[string]bool{},
+		updated: h.Cause.Time, Dirty: true,
+	}
+}
+
+// ID returns the finding's id.
+func (i *Incident) ID() finding.ID { return i.id }
+
+// Emitted tells whether the incident has had a revision.
+func (i *Incident) Emitted() bool { return i.revision > 0 }
+
+// Resolved tells whether the incident is over.
+func (i *Incident) Resolved() bool { return i.resolved != 0 }
+
+// Resolve ends the incident.
+func (i *Incident) Resolve(at int64) {
+	i.resolved = at
+	i.Dirty = true
+}
+
+// Replace gives the incident a better cause; it keeps its id and what it counted.
+func (i *Incident) Replace(h *explain.Hypothesis) {
+	i.Hypothesis = h
+	h.Count(i.failed, i.slow)
+	i.Dirty = true
+}
+
+// Assign makes a request one of the incident's, with all of its spans so far.
+func (i *Incident) Assign(r *detect.Request) {
+	r.Assigned = &counted{incident: i}
+	for _, s := range r.Spans {
+		i.Hypothesis.AddSpan(r, s)
+	}
+	i.Count(r)
+}
+
+// AddSpan takes a later span of a request that is assigned already.
+func (i *Incident) AddSpan(r *detect.Request, s detect.HurtSpan) {
+	i.Hypothesis.AddSpan(r, s)
+	i.Count(r)
+}
+
+// Count counts what is certain of a request and was not counted before. A
+// request is failed when its root span is, or, once no more spans are waited for,
+// when the server span through which it came in is.
+func (i *Incident) Count(r *detect.Request) {
+	c, ok := r.Assigned.(*counted)
+	if !ok || c.incident != i {
+		return
+	}
+	i.updated = max(i.updated, r.Last)
+	i.Dirty = true
+	entry, certain, found := r.Entry()
+	if !found || (!certain && !r.Settled) {
+		return
+	}
+	if !c.listed && len(i.traces) < i.options.MaxTraces {
+		c.listed = true
+		i.traces = append(i.traces, finding.HurtTrace{TraceID: r.TraceID.String(), SpanID: r.Origin().ID.String()})
+	}
+	if !c.request {
+		c.request = true
+		i.countRequest(r, entry)
+	}
+	if !r.Failed() {
+		return
+	}
+	if s, ok := find(r, entry, func(s *record.Span) bool { return s.User != "" }); ok && !c.user {
+		c.user = true
+		i.userKey = s.UserKey
+		i.users.Insert([]byte(s.User))
+	}
+	if s, ok := find(r, entry, func(s *record.Span) bool { return s.HasValue }); ok && !c.value {
+		c.value = true
+		i.hasValue = true
+		i.value += s.Value
+	}
+}
+
+// find returns the entry span if it has what is sought, else the first that has.
+func find(r *detect.Request, entry detect.HurtSpan, has func(*record.Span) bool) (*record.Span, bool) {
+	if has(entry.Span) {
+		return entry.Span, true
+	}
+	for _, s := range r.Spans {
+		if has(s.Span) {
+			return s.Span, true
+		}
+	}
+	return nil, false
+}
+
+func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
+	if r.Failed() {
+		i.failed++
+	} else {
+		i.slow++
+	}
+	i.Hypothesis.Count(i.failed, i.slow)
+	for _, s := range r.Spans {
+		if len(i.services) < maxNames && i.graph.ServiceOf(s.Subject) != i.Hypothesis.Service {
+			i.services[i.graph.ServiceName(s.Subject)] = true
+		}
+	}
+	if len(i.operations) < maxNames {
+		i.operations[i.graph.ServiceName(entry.Subject)+" "+entry.Name] = true
+	}
+	at := record.UTC(entry.End)
+	if i.business == nil {
+		i.business = &finding.Link{
+			Key: "impact", Time: at, Last: at, Layer: finding.LayerBusiness, Event: pattern.RequestFailed,
+			Entity:   explain.EntityOf(i.graph, entry.Subject),
+			LinkedBy: finding.LinkedByTrace, LinkedOn: "trace " + r.TraceID.String(),
+		}
+	}
+	if at.Before(i.business.Time) {
+		i.business.Time = at
+	}
+	if at.After(i.business.Last) {
+		i.business.Last = at
+	}
+	i.business.Count++
+	i.entryKey = i.Hypothesis.KeyOf(entry)
+}
+
+// Ready tells whether enough is known for a first revision.
+func (i *Incident) Ready(minScore float64) bool {
+	h := i.Hypothesis
+	return h.Confidence(i.options.Weights).Score >= minScore &&
+		(h.Pattern.Alone || i.failed+i.slow >= int64(h.Pattern.MinTraces))
+}
+
+// Finding writes the next revision. now is the engine's time.
+func (i *Incident) Finding(now int64) *finding.Finding {
+	if i.revision == 0 {
+		i.detected = now
+	}
+	i.revision++
+	i.Dirty = false
+	h := i.Hypothesis
+	h.Count(i.failed, i.slow)
+	v := h.Values()
+	f := &finding.Finding{
+		ID: i.id, Revision: i.revision, State: finding.StateOpen, Pattern: h.Pattern.ID, Title: h.Pattern.TitleFor(v),
+		StartedAt: record.UTC(h.Cause.Time), DetectedAt: record.UTC(i.detected),
+		UpdatedAt:  record.UTC(max(i.updated, h.LastEffect)),
+		Confidence: h.Confidence(i.options.Weights), RootCause: h.RootCause(),
+		Impact: i.impact(), Chain: h.Chain(), Actions: h.Pattern.ActionsFor(v),
+		Rejected: slices.Clone(i.Rejected), Missing: append(slices.Clone(i.Notes), h.Missing()...),
+		HurtTraces: slices.Clone(i.traces),
+	}
+	if i.resolved != 0 {
+		t := record.UTC(i.resolved)
+		f.State, f.ResolvedAt = finding.StateResolved, &t
+	}
+	f.Summary = summary(f)
+	if i.business != nil {
+		b := *i.business
+		b.Title, b.Detail = businessWords(f.Impact, i.options.ValueAttribute)
+		b.Parent = "cause"
+		for _, l := range f.Chain {
+			if l.Key == i.entryKey {
+				b.Parent = l.Key
+			}
+		}
+		f.Chain = append(f.Chain, b)
+	}
+	return f
+}
+
+func (i *Incident) impact() finding.Impact {
+	m := finding.Impact{
+		FailedRequests: i.failed, SlowRequests: i.slow,
+		Services: sorted(i.services), Operations: sorted(i.operations),
+		UserAttribute: i.userKey, ValueAttribute: i.options.ValueAttribute,
+	}
+	if i.userKey != "" {
+		n := int64(i.users.Estimate())
+		m.Users = &n
+	}
+	if i.hasValue {
+		v := i.value
+		m.Value = &v
+	}
+	return m
+}
+
+func sorted(set map[string]bool) []string {
+	out := make([]string, 0, len(set))
+	for s := range set {
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,56 @@
+package incident
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// summary is the finding in one sentence: the cause and whom it hurts.
+func summary(f *finding.Finding) string {
+	s := strings.TrimSuffix(f.RootCause.Description, ".")
+	title, detail := businessWords(f.Impact, f.Impact.ValueAttribute)
+	if f.Impact.FailedRequests+f.Impact.SlowRequests == 0 {
+		return s + "; no request was seen to be hurt."
+	}
+	return s + "; " + title + " (" + detail + ")."
+}
+
+// businessWords says whom it hurt, without inventing what no telemetry carries.
+func businessWords(m finding.Impact, valueKey string) (title, detail string) {
+	switch {
+	case m.FailedRequests > 0 && m.SlowRequests > 0:
+		title = fmt.Sprintf("%s failed and %s slow", count(m.FailedRequests, "request"), count(m.SlowRequests, "more was", "more were"))
+	case m.SlowRequests > 0:
+		title = count(m.SlowRequests, "request was", "requests were") + " slow"
+	default:
+		title = count(m.FailedRequests, "request") + " failed"
+	}
+	if m.Users != nil {
+		title += " for " + count(*m.Users, "user")
+	} else {
+		detail = "users unknown: no request carried a user attribute; "
+	}
+	switch {
+	case m.Value != nil:
+		detail += fmt.Sprintf("%s %.2f in total", valueKey, *m.Value)
+	case valueKey == "":
+		detail += "value unknown: no impact.value_attribute is configured"
+	default:
+		detail += "value unknown: no failed request carried " + valueKey
+	}
+	return title, detail
+}
+
+// count writes "1 request" or "2 requests"; many is the plural where it is not
+// the singular with an s.
+func count(n int64, one string, many ...string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if len(many) > 0 {
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

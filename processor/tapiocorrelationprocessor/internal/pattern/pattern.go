@@ -1,0 +1,284 @@
+// Package pattern reads the pattern library: YAML files that say what a cause
+// looks like, what follows from it and what to do about it. A pattern knows
+// kinds of events and relations between entities, never names of services.
+package pattern
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"sort"
+	"text/template"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+//go:embed library/*.yaml
+var library embed.FS
+
+// Events that the engine derives from spans. Everything else that a pattern
+// names is the EventName of a log record.
+const (
+	// CallFailed is a client span that failed, seen from the one who was called.
+	CallFailed = "tapio.call.failed"
+	// CallRefused is one that failed because nothing listened at the address.
+	CallRefused = "tapio.call.refused"
+	// RequestFailed is a server or internal span that failed.
+	RequestFailed = "tapio.request.failed"
+	// RequestSlow is a span that was slow against its operation's own past.
+	RequestSlow = "tapio.request.slow"
+	// ServiceFailing: a service's operation fails more than it used to.
+	ServiceFailing = "tapio.service.failing"
+	// ServiceSlow: a service's operation is slower than it used to be.
+	ServiceSlow = "tapio.service.slow"
+)
+
+// Relation is how an effect must touch the cause's entity.
+type Relation string
+
+// The relations.
+const (
+	// RelationSame: the same process, or its container or pod.
+	RelationSame Relation = "same"
+	// RelationAddress: towards an address at which the entity answered.
+	RelationAddress Relation = "address"
+	// RelationCalls: a call whose callee is the entity or its service.
+	RelationCalls Relation = "calls"
+	// RelationTrace: in the same trace as a failed call to the entity.
+	RelationTrace Relation = "trace"
+)
+
+var relations = []Relation{RelationSame, RelationAddress, RelationCalls, RelationTrace}
+
+// Pattern is one entry of the library.
+type Pattern struct {
+	// ID is what findings and configuration call it.
+	ID string `yaml:"id"`
+	// Title is a few words, Description a sentence: text/template over Values.
+	Title       string `yaml:"title"`
+	Description string `yaml:"description"`
+	Cause       Cause  `yaml:"cause"`
+	// Alone: the cause is a finding even if no request was seen to fail.
+	Alone bool `yaml:"alone"`
+	// MinTraces is how many requests must have been hurt, unless Alone.
+	MinTraces int `yaml:"min_traces"`
+	// Effects are what one expects to see of it.
+	Effects []Effect `yaml:"effects"`
+	// NotObserved says, as templates, what no receiver can see of this.
+	NotObserved []string `yaml:"not_observed"`
+	Actions     Actions  `yaml:"actions"`
+
+	title, description *template.Template
+	notObserved        []*template.Template
+	immediate          []*template.Template
+	shortTerm          []*template.Template
+	longTerm           []*template.Template
+}
+
+// Cause is the event that the pattern names as the root.
+type Cause struct {
+	Event string        `yaml:"event"`
+	Layer finding.Layer `yaml:"layer"`
+	Where []Condition   `yaml:"where"`
+	// Within is how long after the cause its first effect can come.
+	Within time.Duration `yaml:"within"`
+	// Reliability, in (0,1], is how often such an event is the root and not
+	// itself a symptom of something that was not seen.
+	Reliability float64 `yaml:"reliability"`
+}
+
+// Effect is an event that follows from the cause.
+type Effect struct {
+	Event    string        `yaml:"event"`
+	Layer    finding.Layer `yaml:"layer"`
+	Where    []Condition   `yaml:"where"`
+	Relation Relation      `yaml:"relation"`
+	// Within is how long after the cause it can happen.
+	Within time.Duration `yaml:"within"`
+	// Weight is its share of the completeness of the evidence.
+	Weight float64 `yaml:"weight"`
+	// Missing is what to say when it was not seen.
+	Missing string `yaml:"missing"`
+
+	missing *template.Template
+}
+
+// Actions are templates of what to do.
+type Actions struct {
+	Immediate []string `yaml:"immediate"`
+	ShortTerm []string `yaml:"short_term"`
+	LongTerm  []string `yaml:"long_term"`
+}
+
+// Condition is a test of one attribute. Exactly one of In, Not and Present is set.
+type Condition struct {
+	Key string `yaml:"key"`
+	// In: the attribute is one of these.
+	In []any `yaml:"in"`
+	// Not: the attribute is there and none of these.
+	Not []any `yaml:"not"`
+	// Present: the attribute is there (true) or not (false).
+	Present *bool `yaml:"present"`
+}
+
+// Holds tells whether the attributes of d meet all conditions. When one does
+// not, failed says which, with the value that was found.
+func Holds(where []Condition, d *record.Detail) (failed string, ok bool) {
+	for _, c := range where {
+		var value any
+		if d != nil {
+			value = d.Attr(c.Key)
+		}
+		if !c.holds(value) {
+			if value == nil {
+				return c.Key + " is not there", false
+			}
+			return fmt.Sprintf("%s is %v", c.Key, value), false
+		}
+	}
+	return "", true
+}
+
+func (c *Condition) holds(value any) bool {
+	is := func(want any) bool { return equal(want, value) }
+	switch {
+	case c.Present != nil:
+		return (value != nil) == *c.Present
+	case len(c.Not) > 0:
+		return value != nil && !slices.ContainsFunc(c.Not, is)
+	default:
+		return value != nil && slices.ContainsFunc(c.In, is)
+	}
+}
+
+// equal compares a value of the YAML file with one of an event: numbers by
+// value, everything else as it is.
+func equal(want, got any) bool {
+	if a, ok := asNumber(want); ok {
+		b, ok := asNumber(got)
+		return ok && a == b
+	}
+	return want == got
+}
+
+func asNumber(v any) (float64, bool) {
+	switch n := v.(type) {
+	case int:
+		return float64(n), true
+	case int64:
+		return float64(n), true
+	case float64:
+		return n, true
+	}
+	return 0, false
+}
+
+// Library returns the patterns that are built in, in the order of their files.
+func Library() ([]*Pattern, error) { return Load(library, "library") }
+
+// Load reads every *.yaml file of a folder, one pattern a file. The error names
+// the file and the key.
+func Load(files fs.FS, dir string) ([]*Pattern, error) {
+	names, err := fs.Glob(files, path.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	sort.Strings(names)
+	var patterns []*Pattern
+	seen := map[string]string{}
+	for _, name := range names {
+		b, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		p, err := Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path.Base(name), err)
+		}
+		if other, ok := seen[p.ID]; ok {
+			return nil, fmt.Errorf("%s: id: %q is already the id of %s", path.Base(name), p.ID, other)
+		}
+		seen[p.ID] = path.Base(name)
+		patterns = append(patterns, p)
+	}
+	if len(patterns) == 0 {
+		return nil, fmt.Errorf("%s: no *.yaml file", dir)
+	}
+	return patterns, nil
+}
+
+// Parse reads one pattern. Unknown keys are errors.
+func Parse(b []byte) (*Pattern, error) {
+	p := &Pattern{}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(p); err != nil {
+		return nil, err
+	}
+	return p, errors.Join(p.validate(), p.compile())
+}
+
+func (p *Pattern) validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
+	for key, v := range map[string]string{
+		"id": p.ID, "title": p.Title, "description": p.Description,
+		"cause.event": p.Cause.Event, "cause.layer": string(p.Cause.Layer),
+	} {
+		if v == "" {
+			bad(key, "missing")
+		}
+	}
+	if p.Cause.Within <= 0 {
+		bad("cause.within", "%v: want a duration above 0, such as 30s", p.Cause.Within)
+	}
+	if p.Cause.Reliability <= 0 || p.Cause.Reliability > 1 {
+		bad("cause.reliability", "%v: want a number above 0, at most 1", p.Cause.Reliability)
+	}
+	if len(p.Effects) == 0 {
+		bad("effects", "want at least one")
+	}
+	if !p.Alone && p.MinTraces < 1 {
+		bad("min_traces", "%d: want at least 1, or alone: true", p.MinTraces)
+	}
+	for i, e := range p.Effects {
+		key := fmt.Sprintf("effects[%d]", i)
+		if e.Event == "" || e.Layer == "" {
+			bad(key, "want event and layer")
+		}
+		if !slices.Contains(relations, e.Relation) {
+			bad(key+".relation", "%q: want one of %v", e.Relation, relations)
+		}
+		if e.Within <= 0 {
+			bad(key+".within", "%v: want a duration above 0, such as 30s", e.Within)
+		}
+		if e.Weight <= 0 {
+			bad(key+".weight", "%v: want a number above 0", e.Weight)
+		}
+		errs = append(errs, conditions(key, e.Where))
+	}
+	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
+}
+
+func conditions(key string, where []Condition) error {
+	for i, c := range where {
+		set := 0
+		for _, is := range []bool{len(c.In) > 0, len(c.Not) > 0, c.Present != nil} {
+			if is {
+				set++
+			}
+		}
+		if c.Key == "" || set != 1 {
+			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present", key, i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,372 @@
+package topology
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+const (
+	// maxOwners is how many owners of one address are remembered.
+	maxOwners = 4
+	// maxCalls bounds the service graph; further calls are not learned.
+	maxCalls = 100_000
+	// otherOperation takes the spans of operations beyond the bound.
+	otherOperation = "(other operations)"
+)
+
+// ServiceName returns the name of the service that an entity belongs to, else
+// the entity's own name, else "".
+func (g *Graph) ServiceName(id record.EntityID) string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	e := g.entity(id)
+	if e == nil {
+		return ""
+	}
+	if s := g.entity(g.serviceOf(e)); s != nil {
+		return s.Name
+	}
+	return e.Name
+}
+
+// ServiceOf returns the service that an entity belongs to, 0 when unknown.
+func (g *Graph) ServiceOf(id record.EntityID) record.EntityID {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if e := g.entity(id); e != nil {
+		return g.serviceOf(e)
+	}
+	return 0
+}
+
+// Operation returns the entity of a span name of a service (or, without one, of
+// the subject) and above which duration its spans are slow (ns, 0: not known).
+func (g *Graph) Operation(of record.EntityID, kind record.SpanKind, name string, at int64) (record.EntityID, int64) {
+	key := operationKey{of, kind, name}
+	g.mu.RLock()
+	if e, ok := g.operations[key]; ok {
+		e.touch(at)
+		slow := e.SlowOver.Load()
+		g.mu.RUnlock()
+		return e.ID, slow
+	}
+	g.mu.RUnlock()
+	return g.newOperation(key, at), 0
+}
+
+func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e, ok := g.operations[key]; ok {
+		return e.ID
+	}
+	if g.perService[key.service] >= g.limits.OperationsPerService {
+		g.overflow++
+		key.name = otherOperation
+		if e, ok := g.operations[key]; ok {
+			return e.ID
+		}
+	}
+	key.name = strings.Clone(key.name)
+	name := key.name
+	if s := g.entity(key.service); s != nil {
+		name = s.Name + " " + name
+	}
+	e := g.add(KindOperation, "", key.name, at)
+	e.Key = "operation/" + name
+	e.Service, e.SpanKind = key.service, key.kind
+	g.operations[key] = e
+	g.perService[key.service]++
+	return e.ID
+}
+
+// SetSlowOver sets above which duration (ns) a span of the operation is slow.
+func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if e := g.entity(operation); e != nil {
+		e.SlowOver.Store(ns)
+	}
+}
+
+// Address returns the entity of an address and port as seen from a host, 0 when
+// either is missing. A loopback address is another one on each host.
+func (g *Graph) Address(host record.EntityID, address string, port, at int64) record.EntityID {
+	if address == "" || port <= 0 || port > 65535 {
+		return 0
+	}
+	key := addressKey{address: address, port: port}
+	if isLoopback(address) {
+		key.host = host
+		key.address = "127.0.0.1" // localhost, ::1 and 127.0.0.1 are one machine's own
+	}
+	g.mu.RLock()
+	if e, ok := g.addresses[key]; ok {
+		e.touch(at)
+		g.mu.RUnlock()
+		return e.ID
+	}
+	g.mu.RUnlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e, ok := g.addresses[key]; ok {
+		return e.ID
+	}
+	key.address = strings.Clone(key.address)
+	name := key.address + ":" + strconv.FormatInt(port, 10)
+	if strings.Contains(key.address, ":") {
+		name = "[" + key.address + "]:" + strconv.FormatInt(port, 10)
+	}
+	scope := ""
+	if h := g.entity(key.host); h != nil {
+		scope = h.Name
+	}
+	e := g.add(KindAddress, "", name, at)
+	e.Key = "address/" + scope + "/" + name
+	e.Host, e.Address, e.Port = key.host, key.address, port
+	e.set(event.KeyServerAddress, key.address)
+	e.set(event.KeyServerPort, port)
+	g.addresses[key] = e
+	return e.ID
+}
+
+func isLoopback(address string) bool {
+	if address == "localhost" {
+		return true
+	}
+	if len(address) == 0 || (address[0] != '1' && address[0] != ':') {
+		return false
+	}
+	a, err := netip.ParseAddr(address)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// Owned notes that an entity answered at an address.
+func (g *Graph) Owned(address, by record.EntityID, at int64) {
+	if address == 0 || by == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.entity(address)
+	if a == nil || a.Kind != KindAddress {
+		return
+	}
+	for i := range a.owners {
+		o := &a.owners[i]
+		if o.entity == by {
+			o.first, o.last = min(o.first, at), max(o.last, at)
+			return
+		}
+	}
+	if len(a.owners) == maxOwners {
+		oldest := 0
+		for i := range a.owners {
+			if a.owners[i].last < a.owners[oldest].last {
+				oldest = i
+			}
+		}
+		a.owners[oldest] = owner{by, at, at}
+		return
+	}
+	a.owners = append(a.owners, owner{by, at, at})
+}
+
+// Owner returns who answered at an address last, not after at, 0 when unknown.
+func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	a := g.entity(address)
+	if a == nil {
+		return 0
+	}
+	var best owner
+	for _, o := range a.owners {
+		if o.first <= at && (best.entity == 0 || min(o.last, at) > min(best.last, at)) {
+			best = o
+		}
+	}
+	if g.entity(best.entity) == nil {
+		return 0
+	}
+	return best.entity
+}
+
+// Called notes that one service called another.
+func (g *Graph) Called(caller, callee record.EntityID, at int64) {
+	if caller == 0 || callee == 0 || caller == callee {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := [2]record.EntityID{caller, callee}
+	c := g.calls[key]
+	if c == nil {
+		if len(g.calls) >= maxCalls {
+			g.overflow++
+			return
+		}
+		c = &Call{Caller: caller, Callee: callee, First: at}
+		g.calls[key] = c
+	}
+	c.Last = max(c.Last, at)
+}
+
+// Callees returns the services that a service was seen to call since a time.
+func (g *Graph) Callees(service record.EntityID, since int64) []record.EntityID {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var out []record.EntityID
+	for _, c := range g.calls {
+		if c.Caller == service && c.Last >= since {
+			out = append(out, c.Callee)
+		}
+	}
+	return out
+}
+
+// Concerns tells through which shared identity something that happened to the
+// entity happened also to the target, and false when they share none. A
+// process concerns itself, its container concerns it, a pod its containers.
+func (g *Graph) Concerns(entity, target record.EntityID) (finding.LinkedBy, bool) {
+	if entity == 0 || target == 0 {
+		return "", false
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	e, t := g.entity(entity), g.entity(target)
+	if e == nil || t == nil {
+		return "", false
+	}
+	if entity == target {
+		return linkOf(e.Kind), true
+	}
+	if id := e.self(KindContainer); id != 0 && id == t.self(KindContainer) {
+		return finding.LinkedByContainer, true
+	}
+	if id := e.self(KindPod); id != 0 && id == t.self(KindPod) {
+		return finding.LinkedByPod, true
+	}
+	if t.Kind == KindService && g.serviceOf(e) == target {
+		return finding.LinkedByTopology, true
+	}
+	return "", false
+}
+
+// self returns the entity of that kind that e is or is part of.
+func (e *Entity) self(kind Kind) record.EntityID {
+	switch {
+	case e.Kind == kind:
+		return e.ID
+	case kind == KindContainer:
+		return e.Container
+	case kind == KindPod:
+		return e.Pod
+	}
+	return 0
+}
+
+func linkOf(k Kind) finding.LinkedBy {
+	switch k {
+	case KindProcess:
+		return finding.LinkedByProcess
+	case KindContainer:
+		return finding.LinkedByContainer
+	case KindPod:
+		return finding.LinkedByPod
+	case KindAddress:
+		return finding.LinkedByAddress
+	}
+	return finding.LinkedByTopology
+}
+
+// Sweep forgets entities that no event has named since a time.
+func (g *Graph) Sweep(before int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.entities {
+		if e.seen.Load() < before && !g.inUse(e, before) {
+			g.drop(e)
+		}
+	}
+	for key, c := range g.calls {
+		if c.Last < before {
+			delete(g.calls, key)
+		}
+	}
+	g.dropIndexes()
+}
+
+// inUse keeps what a living entity is part of.
+func (g *Graph) inUse(e *Entity, before int64) bool {
+	switch e.Kind {
+	case KindService, KindHost, KindContainer, KindPod:
+	default:
+		return false
+	}
+	for _, o := range g.entities {
+		if o.seen.Load() >= before &&
+			(o.Service == e.ID || o.Host == e.ID || o.Container == e.ID || o.Pod == e.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+// evictOldest makes room for one sixteenth of the bound, so that a full graph
+// does not scan for every new entity.
+func (g *Graph) evictOldest() {
+	n := max(g.limits.Entities/16, 1)
+	times := make([]int64, 0, len(g.entities))
+	for _, e := range g.entities {
+		times = append(times, e.seen.Load())
+	}
+	cut := nth(times, n)
+	for _, e := range g.entities {
+		if n > 0 && e.seen.Load() <= cut {
+			g.drop(e)
+			g.evicted++
+			n--
+		}
+	}
+	g.dropIndexes()
+}
+
+func (g *Graph) drop(e *Entity) { delete(g.entities, e.ID) }
+
+// dropIndexes removes what names dropped entities.
+func (g *Graph) dropIndexes() {
+	clean(g.byKey, g)
+	clean(g.byPID, g)
+	for key, e := range g.addresses {
+		if g.entities[e.ID] == nil {
+			delete(g.addresses, key)
+		}
+	}
+	for key, e := range g.operations {
+		if g.entities[e.ID] == nil {
+			delete(g.operations, key)
+			if g.perService[key.service]--; g.perService[key.service] <= 0 {
+				delete(g.perService, key.service)
+			}
+		}
+	}
+	for key := range g.calls {
+		if g.entities[key[0]] == nil || g.entities[key[1]] == nil {
+			delete(g.calls, key)
+		}
+	}
+}
+
+func clean[K comparable](m map[K]record.EntityID, g *Graph) {
+	for key, id := range m {
+		if g.entities[id] == nil {
+			delete(m, key)
+		}
+	}
+}
