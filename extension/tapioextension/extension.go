@@ -75,7 +75,7 @@ func (e *tapioExtension) Start(ctx context.Context, host component.Host) error {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
 	e.set.Logger.Info("Keeping findings and serving them",
-		zap.String("path", e.cfg.Path), zap.Stringer("endpoint", e.address), zap.Int64("size_bytes", e.store.Load().Size()))
+		zap.String("path", e.store.Load().Path()), zap.Stringer("endpoint", e.address), zap.Int64("size_bytes", e.store.Load().Size()))
 	return nil
 }
 
@@ -84,7 +84,6 @@ func (e *tapioExtension) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.cfg.Path = path
 	s, err := store.Open(ctx, store.Options{Path: path, Retention: e.cfg.Retention, MaxFindings: e.cfg.MaxFindings})
 	if err != nil {
 		return err

@@ -154,6 +154,9 @@ func (s *Store) Held(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
+// Path returns the absolute name of the database file.
+func (s *Store) Path() string { return s.opts.Path }
+
 // Size returns the bytes of the database file and its log files.
 func (s *Store) Size() int64 {
 	var n int64

@@ -1,0 +1,41 @@
+package findingsexporter
+
+import (
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// pick copies the findings out of ld, each with its resource and scope, and
+// counts the other records.
+func pick(ld plog.Logs) (findings plog.Logs, ignored int) {
+	findings = plog.NewLogs()
+	each(ld, func(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
+		if r.EventName() != event.Finding {
+			ignored++
+			return
+		}
+		appendRecord(findings, rl, sl, r)
+	})
+	return findings, ignored
+}
+
+func each(ld plog.Logs, do func(plog.ResourceLogs, plog.ScopeLogs, plog.LogRecord)) {
+	for _, rl := range ld.ResourceLogs().All() {
+		for _, sl := range rl.ScopeLogs().All() {
+			for _, r := range sl.LogRecords().All() {
+				do(rl, sl, r)
+			}
+		}
+	}
+}
+
+func appendRecord(to plog.Logs, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
+	nrl := to.ResourceLogs().AppendEmpty()
+	rl.Resource().CopyTo(nrl.Resource())
+	nrl.SetSchemaUrl(rl.SchemaUrl())
+	nsl := nrl.ScopeLogs().AppendEmpty()
+	sl.Scope().CopyTo(nsl.Scope())
+	nsl.SetSchemaUrl(sl.SchemaUrl())
+	r.CopyTo(nsl.LogRecords().AppendEmpty())
+}
