@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// render explains a finding in text, from the finding alone. Every line is at
+// most style.width characters long and ends with a newline.
+func render(f *finding.Finding, s style) string {
+	p := &page{style: s}
+	p.heading("CORRELATION SUMMARY")
+	p.summary(f)
+	p.heading("EVENT CHAIN")
+	p.chain(f)
+	p.heading("RECOMMENDED ACTIONS")
+	p.actions(f.Actions)
+	p.heading("CONSIDERED AND REJECTED")
+	p.rejected(f.Rejected)
+	p.heading("MISSING EVIDENCE")
+	p.bullets(f.Missing, "none reported")
+	return p.String()
+}
+
+// page is a text under construction.
+type page struct {
+	strings.Builder
+	style style
+}
+
+func (p *page) heading(title string) {
+	if p.Len() > 0 {
+		p.WriteByte('\n')
+	}
+	p.WriteString(p.style.paint(sgrBold, title) + "\n")
+}
+
+// labelWidth is the width of the labels of the summary, with their margin.
+const labelWidth = 20
+
+// field writes a label and its text, wrapped beside it; on a narrow terminal
+// below it.
+func (p *page) field(label, text, color string) {
+	indent := labelWidth
+	if p.style.width < 2*labelWidth+10 {
+		p.WriteString("  " + p.style.paint(sgrDim, label) + "\n")
+		label, indent = "", 4
+	}
+	margin := strings.Repeat(" ", max(0, indent-2-len(label)))
+	p.hanging("  "+p.style.paint(sgrDim, label)+margin, indent, text, color)
+}
+
+// hanging writes text after a prefix, with further lines below its beginning.
+// The prefix counts width characters on the screen.
+func (p *page) hanging(prefix string, width int, text, color string) {
+	for i, l := range wrap(text, p.style.width-width) {
+		if i > 0 {
+			prefix = strings.Repeat(" ", width)
+		}
+		p.WriteString(prefix + p.style.paint(color, l) + "\n")
+	}
+}
+
+func (p *page) bullets(texts []string, none string) {
+	if len(texts) == 0 {
+		p.hanging("  ", 2, none, sgrDim)
+	}
+	for _, t := range texts {
+		p.hanging("  - ", 4, clean(t), "")
+	}
+}
+
+func (p *page) actions(a finding.Actions) {
+	for _, group := range []struct {
+		label string
+		texts []string
+	}{{"IMMEDIATE", a.Immediate}, {"SHORT-TERM", a.ShortTerm}, {"LONG-TERM", a.LongTerm}} {
+		p.WriteString("  " + p.style.paint(sgrBold, group.label) + "\n")
+		if len(group.texts) == 0 {
+			p.hanging("    ", 4, "none for this pattern", sgrDim)
+		}
+		for _, t := range group.texts {
+			p.hanging("    - ", 6, clean(t), "")
+		}
+	}
+}
+
+func (p *page) rejected(hs []finding.Hypothesis) {
+	if len(hs) == 0 {
+		p.hanging("  ", 2, "no other explanation", sgrDim)
+	}
+	for _, h := range hs {
+		p.hanging("  - ", 4, fmt.Sprintf("%s: %s, score %.2f", clean(h.Pattern), entityText(h.Entity), h.Score), "")
+		p.hanging("    ", 4, clean(h.Reason), sgrDim)
+	}
+}
+
+// entityText names an entity, such as "process payment".
+func entityText(e finding.Entity) string {
+	return strings.TrimSpace(clean(e.Kind) + " " + clean(e.Name))
+}

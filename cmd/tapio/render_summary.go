@@ -1,0 +1,227 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// unknown stands for what no telemetry carried.
+const unknown = "unknown"
+
+func (p *page) summary(f *finding.Finding) {
+	cause := f.RootCause.Description
+	if cause == "" {
+		cause = f.Title
+	}
+	p.field("Root cause", clean(cause), sgrBold)
+	for _, row := range causeRows(f.RootCause) {
+		p.field(row.label, row.text, "")
+	}
+	p.field("Business impact", impactText(f.Impact), sgrBold)
+	p.field("Affected users", usersText(f.Impact), "")
+	p.field("Services", listText(f.Impact.Services, "none besides the root cause"), "")
+	p.field("Operations", listText(f.Impact.Operations, unknown), "")
+	p.field("Started", f.StartedAt.UTC().Format(dateTime+".000")+" UTC", "")
+	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the evidence that explained it", "")
+	p.field("Confidence", confidenceText(f.Confidence), "")
+	p.field("State", stateText(f), stateColor(f.State))
+	p.field("Finding", f.ID.String()+" (also a trace id in Jaeger or Tempo)", "")
+}
+
+type labelled struct{ label, text string }
+
+// causeRows says what the telemetry knows of the root cause: first what every
+// cause has, then the evidence with its units, then what is left of it by key.
+func causeRows(c finding.RootCause) []labelled {
+	rows := []labelled{{kindLabel(c.Entity.Kind), whoText(c.Entity)}}
+	add := func(label, text string) {
+		if text != "" {
+			rows = append(rows, labelled{label, text})
+		}
+	}
+	id := c.Entity.Attributes
+	add("Version", clean(textOf(id[event.KeyServiceVersion])))
+	add("In container", containerText(id))
+	cgroup := textOf(c.Evidence[event.KeyMemoryCgroup])
+	if cgroup == "" {
+		cgroup = textOf(id[event.KeyProcessCgroup])
+	}
+	add("Cgroup", clean(cgroup))
+	add("Host", clean(firstText(id, event.KeyNodeName, event.KeyHostName)))
+	if c.Event == event.OOMKill {
+		add("Memory limit", sizeText(c.Evidence, event.KeyMemoryLimit))
+		add("Memory peak", sizeText(c.Evidence, event.KeyMemoryPeak))
+	}
+	add("Ended by", clean(textOf(c.Evidence[event.KeyExitSignalName])))
+	add("Exit code", clean(textOf(c.Evidence[event.KeyProcessExitCode])))
+	add("Evidence", evidenceText(c))
+	return rows
+}
+
+// shown are the attributes that have a row of their own.
+var shown = map[string]bool{
+	event.KeyMemoryCgroup: true, event.KeyExitSignalName: true, event.KeyExitSignal: true, event.KeyProcessExitCode: true,
+}
+
+// sizes are the attributes that count bytes.
+var sizes = map[string]bool{
+	event.KeyOOMRSS: true, event.KeyMemoryLimit: true, event.KeyMemoryUsage: true, event.KeyMemoryPeak: true,
+}
+
+// evidenceText lists the evidence without a row of its own, by key.
+func evidenceText(c finding.RootCause) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(c.Evidence)) {
+		own := shown[k] || c.Event == event.OOMKill && (k == event.KeyMemoryLimit || k == event.KeyMemoryPeak)
+		if own {
+			continue
+		}
+		text := textOf(c.Evidence[k])
+		if n, ok := integer(c.Evidence[k]); ok && sizes[k] {
+			text = bytesText(n)
+		}
+		parts = append(parts, clean(k)+"="+clean(text))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// kindLabel names the row of the entity after its kind.
+func kindLabel(kind string) string {
+	switch kind {
+	case "process", "container", "pod", "service", "node", "unit", "address":
+		return strings.ToUpper(kind[:1]) + kind[1:]
+	}
+	return "Entity"
+}
+
+// whoText names the entity, without its kind where the label has it.
+func whoText(e finding.Entity) string {
+	text := entityText(e)
+	if kindLabel(e.Kind) != "Entity" && e.Name != "" {
+		text = clean(e.Name)
+	}
+	if pid, ok := integer(e.Attributes[event.KeyProcessPID]); ok {
+		text += fmt.Sprintf(", pid %d", pid)
+	}
+	if service := clean(textOf(e.Attributes[event.KeyServiceName])); service != "" && service != clean(e.Name) {
+		text += ", service " + service
+	}
+	return text
+}
+
+// containerText names container and pod, as far as known.
+func containerText(id map[string]any) string {
+	text := clean(firstText(id, event.KeyContainerName, event.KeyContainerID))
+	if pod := clean(textOf(id[event.KeyPodName])); pod != "" {
+		if ns := clean(textOf(id[event.KeyNamespaceName])); ns != "" {
+			pod = ns + "/" + pod
+		}
+		text = strings.TrimSpace(text + " in pod " + pod)
+	}
+	return text
+}
+
+func sizeText(evidence map[string]any, key string) string {
+	n, ok := integer(evidence[key])
+	if !ok {
+		return unknown
+	}
+	if text := bytesText(n); !strings.HasSuffix(text, " B") {
+		return fmt.Sprintf("%s (%d bytes)", text, n)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+func impactText(m finding.Impact) string {
+	text := countText(m.FailedRequests, "failed request")
+	if m.SlowRequests > 0 {
+		text += ", " + countText(m.SlowRequests, "slow request")
+	}
+	key := clean(m.ValueAttribute)
+	switch {
+	case m.Value != nil && key != "":
+		text += fmt.Sprintf("; %s in total (sum of %s over the failed requests)", amountText(*m.Value), key)
+	case m.Value != nil:
+		text += fmt.Sprintf("; %s in total", amountText(*m.Value))
+	case key != "":
+		text += fmt.Sprintf("; value unknown (no request carried %s)", key)
+	default:
+		text += "; value unknown (no attribute of a request is configured as its value)"
+	}
+	return text
+}
+
+func usersText(m finding.Impact) string {
+	key := clean(m.UserAttribute)
+	switch {
+	case m.Users != nil && key != "":
+		return fmt.Sprintf("%d (distinct %s)", *m.Users, key)
+	case m.Users != nil:
+		return fmt.Sprint(*m.Users)
+	case key != "":
+		return fmt.Sprintf("unknown (no request carried %s)", key)
+	}
+	return "unknown (no request carried a user)"
+}
+
+func confidenceText(c finding.Confidence) string {
+	return fmt.Sprintf("%s (completeness %s, reliability %s, timing %s)",
+		percentText(c.Score), percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
+}
+
+func stateText(f *finding.Finding) string {
+	text := clean(string(f.State))
+	if f.ResolvedAt != nil {
+		text += " at " + f.ResolvedAt.UTC().Format(dateTime) + " UTC"
+		if lasted := f.ResolvedAt.Sub(f.StartedAt).Round(time.Second); lasted > 0 {
+			text += " after " + lasted.String()
+		}
+	}
+	return fmt.Sprintf("%s; revision %d, evidence until %s UTC", text, f.Revision, f.UpdatedAt.UTC().Format(dateTime))
+}
+
+func listText(vs []string, none string) string {
+	if len(vs) == 0 {
+		return none
+	}
+	out := make([]string, len(vs))
+	for i, v := range vs {
+		out[i] = clean(v)
+	}
+	return strings.Join(out, ", ")
+}
+
+// firstText returns the first attribute that is there.
+func firstText(m map[string]any, keys ...string) string {
+	for _, k := range keys {
+		if s := textOf(m[k]); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// textOf writes an attribute's value; nothing for one that is absent.
+func textOf(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// integer reads a whole number, which a receiver may have sent as a double.
+func integer(v any) (int64, bool) {
+	switch v := v.(type) {
+	case int64:
+		return v, true
+	case float64:
+		return int64(v), v == float64(int64(v))
+	}
+	return 0, false
+}
