@@ -1,0 +1,93 @@
+package ebpfreceiver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+// Config says what to watch and how much to hold.
+type Config struct {
+	metadata.LogsBuilderConfig `mapstructure:",squash"`
+
+	// Programs are the kernel programs, by what they watch.
+	Programs ProgramsConfig `mapstructure:"programs"`
+	// HostName is the host.name of all records; empty for that of the system.
+	HostName string `mapstructure:"host_name"`
+	// CommandLine adds all arguments to process.exec. They may hold secrets.
+	CommandLine bool `mapstructure:"command_line"`
+	// RingBufferSize is the memory between kernel and receiver in bytes: a power
+	// of two, at least a page.
+	RingBufferSize int `mapstructure:"ring_buffer_size"`
+	// QueueSize is how many events may wait for the next component.
+	QueueSize int `mapstructure:"queue_size"`
+	// MaxBatchSize is the largest number of records handed on at once.
+	MaxBatchSize int `mapstructure:"max_batch_size"`
+	// FlushInterval is how long an event that is not urgent may wait for others.
+	FlushInterval time.Duration `mapstructure:"flush_interval"`
+}
+
+// ProgramsConfig has one group for each thing that is watched.
+type ProgramsConfig struct {
+	// Process: tapio.process.exec and tapio.process.exit.
+	Process ProgramConfig `mapstructure:"process"`
+	// Memory: tapio.oom.kill.
+	Memory ProgramConfig `mapstructure:"memory"`
+	// Network: tapio.tcp.connect_failed.
+	Network ProgramConfig `mapstructure:"network"`
+}
+
+// ProgramConfig is one group.
+type ProgramConfig struct {
+	// Enabled loads the programs of the group.
+	Enabled bool `mapstructure:"enabled"`
+}
+
+// Bounds of the configuration. A ring buffer above 1 GiB is refused by kernels.
+const (
+	maxRingBufferSize = 1 << 30
+	maxQueueSize      = 1 << 20
+	maxFlushInterval  = time.Minute
+)
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
+		Programs: ProgramsConfig{
+			Process: ProgramConfig{Enabled: true},
+			Memory:  ProgramConfig{Enabled: true},
+			Network: ProgramConfig{Enabled: true},
+		},
+		RingBufferSize: 4 << 20,
+		QueueSize:      8192,
+		MaxBatchSize:   512,
+		FlushInterval:  5 * time.Millisecond,
+	}
+}
+
+// Validate names every key that is wrong, its value and what is allowed.
+func (c *Config) Validate() error {
+	var errs []error
+	page := os.Getpagesize()
+	if n := c.RingBufferSize; n < page || n > maxRingBufferSize || n&(n-1) != 0 {
+		errs = append(errs, fmt.Errorf("ring_buffer_size: %d is not a power of two from %d to %d", n, page, maxRingBufferSize))
+	}
+	if n := c.QueueSize; n < 1 || n > maxQueueSize {
+		errs = append(errs, fmt.Errorf("queue_size: %d is not in 1 to %d", n, maxQueueSize))
+	}
+	if n := c.MaxBatchSize; n < 1 || n > maxQueueSize {
+		errs = append(errs, fmt.Errorf("max_batch_size: %d is not in 1 to %d", n, maxQueueSize))
+	}
+	if d := c.FlushInterval; d < 0 || d > maxFlushInterval {
+		errs = append(errs, fmt.Errorf("flush_interval: %s is not in 0s to %s", d, maxFlushInterval))
+	}
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled {
+		errs = append(errs, errors.New("programs: process, memory and network are all disabled; enable one or remove the receiver"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,164 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unsafe"
+
+	"github.com/yairfalse/tapio/bpf"
+)
+
+// headerSize is how far a record must reach for its kind to be read.
+const headerSize = 16
+
+// Address families and socket states, from <linux/socket.h> and <linux/net.h>.
+const (
+	familyIPv4          = 2
+	familyIPv6          = 10
+	socketIsUnconnected = 1
+)
+
+var errShortRecord = errors.New("record is too short")
+
+// decode reads one record of the ring buffer. The error says what is wrong with
+// its bytes; nothing of raw is kept.
+func decode(raw []byte) (kernelEvent, error) {
+	if len(raw) < headerSize {
+		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), headerSize)
+	}
+	switch kind := bpf.ProcessRecordKind(binary.NativeEndian.Uint32(raw[8:])); kind {
+	case bpf.ProcessRecordKindTAPIO_EXEC:
+		return decodeAs(raw, decodeExec)
+	case bpf.ProcessRecordKindTAPIO_EXIT:
+		return decodeAs(raw, decodeExit)
+	case bpf.ProcessRecordKindTAPIO_OOM:
+		return decodeAs(raw, decodeOOM)
+	case bpf.ProcessRecordKindTAPIO_CONNECT:
+		return decodeAs(raw, decodeConnect)
+	default:
+		return nil, fmt.Errorf("record has the unknown kind %d", kind)
+	}
+}
+
+// decodeAs copies the bytes into the type that bpf2go made of the C struct:
+// same machine, same layout.
+func decodeAs[R any](raw []byte, read func(*R) kernelEvent) (kernelEvent, error) {
+	var rec R
+	size := int(unsafe.Sizeof(rec))
+	if len(raw) < size {
+		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), size)
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&rec)), size), raw)
+	return read(&rec), nil
+}
+
+func decodeExec(r *bpf.ProcessExecRecord) kernelEvent {
+	e := execEvent{
+		base: base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		path: text(r.Interp[:]),
+	}
+	args := r.Args[:min(int(r.ArgsLen), len(r.Args))]
+	e.isCut = int(r.ArgsTotal) > len(args)
+	for arg := range bytes.SplitSeq(bytes.TrimSuffix(args, []byte{0}), []byte{0}) {
+		e.args = append(e.args, strings.ToValidUTF8(string(arg), "\uFFFD"))
+	}
+	return e
+}
+
+func decodeExit(r *bpf.ProcessExitRecord) kernelEvent {
+	return exitEvent{
+		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		status: uint32(r.Code),
+	}
+}
+
+func decodeOOM(r *bpf.MemoryOomRecord) kernelEvent {
+	e := oomEvent{
+		base:     base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		rss:      r.Rss,
+		limit:    r.Limit,
+		usage:    r.Usage,
+		peak:     r.Peak,
+		scoreAdj: r.ScoreAdj,
+	}
+	if e.limit != 0 {
+		e.limitCgroup = path((*bpf.ProcessCgroupPath)(&r.LimitCgroup))
+	}
+	return e
+}
+
+func decodeConnect(r *bpf.NetworkConnectRecord) kernelEvent {
+	return connectEvent{
+		base:    base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		begun:   r.Begun,
+		local:   address(r.Family, r.Local, r.LocalPort),
+		peer:    address(r.Family, r.Peer, r.PeerPort),
+		netns:   r.Netns,
+		errno:   r.Error,
+		isLocal: r.Error == 0 && r.SocketState == socketIsUnconnected,
+	}
+}
+
+func decodeProcess(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) processInfo {
+	if p.Start == 0 {
+		return processInfo{}
+	}
+	return processInfo{
+		started:    p.Start,
+		pid:        p.Pid,
+		vpid:       p.Vpid,
+		parent:     p.Parent,
+		comm:       text(p.Comm[:]),
+		executable: text(p.Exe[:]),
+		cgroup:     path(cgroup),
+	}
+}
+
+// path turns names from the leaf up, each with its NUL, into a path. One that
+// did not fit begins with "..." in place of what is missing at its top; it is
+// empty when not even the leaf is known.
+func path(p *bpf.ProcessCgroupPath) string {
+	names := bytes.Split(bytes.TrimSuffix(p.Names[:min(int(p.Len), len(p.Names))], []byte{0}), []byte{0})
+	if len(names) == 1 && len(names[0]) == 0 {
+		if p.Partial != 0 {
+			return ""
+		}
+		return "/"
+	}
+	var b strings.Builder
+	if p.Partial != 0 {
+		b.WriteString("...")
+	}
+	for i := len(names) - 1; i >= 0; i-- {
+		b.WriteByte('/')
+		b.Write(names[i])
+	}
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
+// text reads up to the first NUL.
+func text(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return strings.ToValidUTF8(string(b), "\uFFFD")
+}
+
+// address is the zero AddrPort for a family that is not IP. An IPv4 address in
+// IPv6 form becomes an IPv4 address: that is what went over the network.
+func address(family uint16, ip [16]byte, port uint16) netip.AddrPort {
+	switch family {
+	case familyIPv4:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[:4])), port)
+	case familyIPv6:
+		return netip.AddrPortFrom(netip.AddrFrom16(ip).Unmap(), port)
+	default:
+		return netip.AddrPort{}
+	}
+}

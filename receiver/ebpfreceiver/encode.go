@@ -1,0 +1,261 @@
+package ebpfreceiver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+
+	"github.com/yairfalse/tapio/internal/cgroup"
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+// encoder makes log records of events. It is not safe for concurrent use.
+type encoder struct {
+	builder *metadata.LogsBuilder
+	host    hostInfo
+	clock   *clock
+	// hasCommandLine says that exec events hold all arguments.
+	hasCommandLine bool
+}
+
+func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *clock) *encoder {
+	return &encoder{
+		builder:        metadata.NewLogsBuilder(cfg.LogsBuilderConfig, set),
+		host:           host,
+		clock:          c,
+		hasCommandLine: cfg.CommandLine,
+	}
+}
+
+// encode makes one record of each event that is enabled, under one resource for
+// each process, in the order of the events. seen is the time of observation.
+func (e *encoder) encode(events []kernelEvent, seen time.Time) plog.Logs {
+	all := plog.NewLogs()
+	resources := make(map[processInfo]plog.LogRecordSlice, len(events))
+	for _, ev := range events {
+		severity, body := e.record(ev)
+		logs := e.finish(e.resource(ev.process()), seen, severity, body)
+		if logs.LogRecordCount() == 0 { // the event is disabled
+			continue
+		}
+		if records, ok := resources[ev.process()]; ok {
+			recordsOf(logs.ResourceLogs().At(0)).MoveAndAppendTo(records)
+			continue
+		}
+		logs.ResourceLogs().MoveAndAppendTo(all.ResourceLogs())
+		last := all.ResourceLogs().At(all.ResourceLogs().Len() - 1)
+		resources[ev.process()] = recordsOf(last)
+	}
+	return all
+}
+
+// started makes the record that says what this receiver can see.
+func (e *encoder) started(attached []string, failed []failure, at time.Time) plog.Logs {
+	reasons := make([]string, len(failed))
+	for i, f := range failed {
+		reasons[i] = f.String()
+	}
+	e.builder.RecordTapioEbpfStartedEvent(context.Background(), pcommon.NewTimestampFromTime(at),
+		anySlice(attached), anySlice(reasons))
+	severity, body := plog.SeverityNumberInfo, fmt.Sprintf("Kernel events of %s: all %d programs run", e.host.name, len(attached))
+	if len(failed) > 0 {
+		severity = plog.SeverityNumberWarn
+		body = fmt.Sprintf("Kernel events of %s: %d programs run, %d do not: %s",
+			e.host.name, len(attached), len(failed), strings.Join(reasons, "; "))
+	}
+	return e.finish(e.resource(processInfo{}), at, severity, body)
+}
+
+// finish takes the one record that was recorded in the builder, with what the
+// builder does not set.
+func (e *encoder) finish(res pcommon.Resource, seen time.Time, severity plog.SeverityNumber, body string) plog.Logs {
+	logs := e.builder.Emit(metadata.WithLogsResource(res))
+	if logs.LogRecordCount() == 0 {
+		return logs
+	}
+	record := recordsOf(logs.ResourceLogs().At(0)).At(0)
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
+	record.SetSeverityNumber(severity)
+	record.SetSeverityText(severity.String())
+	record.Body().SetStr(body)
+	return logs
+}
+
+// resource says where and to whom something happened. It is written by hand:
+// mdatagen v0.159.0 generates a resource builder that does not compile for a
+// component with events and no metrics.
+func (e *encoder) resource(p processInfo) pcommon.Resource {
+	res := pcommon.NewResource()
+	attrs := res.Attributes()
+	attrs.PutStr(event.KeyHostName, e.host.name)
+	putString(attrs, event.KeyHostID, e.host.id)
+	if p.started == 0 {
+		return res
+	}
+	putNumber(attrs, event.KeyProcessPID, p.pid)
+	putNumber(attrs, event.KeyProcessVPID, p.vpid)
+	putNumber(attrs, event.KeyProcessParentPID, p.parent)
+	attrs.PutStr(event.KeyProcessCreationTime, e.clock.creation(p.started).Format(time.RFC3339Nano))
+	attrs.PutStr(event.KeyProcessExecutableName, p.name())
+	putString(attrs, event.KeyProcessComm, p.comm)
+	putString(attrs, event.KeyProcessCgroup, p.cgroup)
+	id := cgroup.Parse(p.cgroup)
+	putString(attrs, event.KeyContainerID, id.ContainerID)
+	putString(attrs, event.KeyPodUID, id.PodUID)
+	putString(attrs, event.KeySystemdUnit, id.Unit)
+	return res
+}
+
+// record records an event in the builder and returns its severity and body.
+func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
+	at := pcommon.NewTimestampFromTime(e.clock.wall(ev.time()))
+	switch ev := ev.(type) {
+	case execEvent:
+		return e.recordExec(at, ev)
+	case exitEvent:
+		return e.recordExit(at, ev)
+	case oomEvent:
+		return e.recordOOM(at, ev)
+	case connectEvent:
+		return e.recordConnect(at, ev)
+	default: // decode makes no other
+		panic(fmt.Sprintf("event of unknown type %T", ev))
+	}
+}
+
+func (e *encoder) recordExec(at pcommon.Timestamp, ev execEvent) (plog.SeverityNumber, string) {
+	var options []metadata.EventAttributeOption
+	if strings.HasPrefix(ev.path, "/") {
+		options = append(options, metadata.WithProcessExecutablePathEventAttribute(ev.path))
+	}
+	if len(ev.args) > 0 && ev.args[0] != "" {
+		options = append(options, metadata.WithProcessCommandEventAttribute(ev.args[0]))
+	}
+	if e.hasCommandLine {
+		line := strings.Join(ev.args, " ")
+		if ev.isCut {
+			line += " ..."
+		}
+		options = append(options, metadata.WithProcessCommandLineEventAttribute(line))
+	}
+	e.builder.RecordTapioProcessExecEvent(context.Background(), at, options...)
+	return plog.SeverityNumberInfo, fmt.Sprintf("%s began to run %s", title(ev.who), ev.path)
+}
+
+func (e *encoder) recordExit(at pcommon.Timestamp, ev exitEvent) (plog.SeverityNumber, string) {
+	signal := ev.signal()
+	if signal == 0 {
+		code := ev.code()
+		e.builder.RecordTapioProcessExitEvent(context.Background(), at,
+			metadata.WithProcessExitCodeEventAttribute(int64(code)))
+		severity := plog.SeverityNumberInfo
+		if code != 0 {
+			severity = plog.SeverityNumberWarn
+		}
+		return severity, fmt.Sprintf("%s exited with code %d", title(ev.who), code)
+	}
+	e.builder.RecordTapioProcessExitEvent(context.Background(), at,
+		metadata.WithTapioProcessExitSignalEventAttribute(int64(signal)),
+		metadata.WithTapioProcessExitSignalNameEventAttribute(signalName(signal)),
+		metadata.WithTapioProcessExitCoreDumpedEventAttribute(ev.isCoreDumped()))
+	severity := plog.SeverityNumberError
+	if isRequestToEnd(signal) {
+		severity = plog.SeverityNumberInfo
+	}
+	return severity, fmt.Sprintf("%s was ended by %s", title(ev.who), signalName(signal))
+}
+
+func (e *encoder) recordOOM(at pcommon.Timestamp, ev oomEvent) (plog.SeverityNumber, string) {
+	scope, where := "node", "the machine was out of memory"
+	var options []metadata.EventAttributeOption
+	if ev.limit != 0 {
+		scope = "cgroup"
+		where = fmt.Sprintf("memory cgroup %s was at its limit of %s", ev.limitCgroup, bytesText(ev.limit))
+		options = []metadata.EventAttributeOption{
+			metadata.WithTapioMemoryCgroupEventAttribute(ev.limitCgroup),
+			metadata.WithTapioMemoryLimitEventAttribute(int64(ev.limit)),
+			metadata.WithTapioMemoryUsageEventAttribute(int64(ev.usage)),
+			metadata.WithTapioMemoryPeakEventAttribute(int64(ev.peak)),
+		}
+	}
+	e.builder.RecordTapioOomKillEvent(context.Background(), at, scope, int64(ev.rss), int64(ev.scoreAdj), options...)
+	return plog.SeverityNumberError, fmt.Sprintf("The kernel killed %s, which held %s: %s", title(ev.who), bytesText(ev.rss), where)
+}
+
+func (e *encoder) recordConnect(at pcommon.Timestamp, ev connectEvent) (plog.SeverityNumber, string) {
+	var options []metadata.EventAttributeOption
+	if local := ev.local; local.Port() != 0 {
+		options = append(options,
+			metadata.WithNetworkLocalAddressEventAttribute(local.Addr().String()),
+			metadata.WithNetworkLocalPortEventAttribute(int64(local.Port())))
+	}
+	if ev.begun != 0 {
+		seconds := time.Duration(ev.at - ev.begun).Seconds()
+		options = append(options, metadata.WithTapioTCPConnectDurationEventAttribute(seconds))
+	}
+	network := "ipv4"
+	if ev.peer.Addr().Is6() {
+		network = "ipv6"
+	}
+	errorType := ev.errorType()
+	e.builder.RecordTapioTCPConnectFailedEvent(context.Background(), at, errorType, "tcp", network,
+		ev.peer.Addr().String(), int64(ev.peer.Port()), int64(ev.netns), options...)
+	severity := plog.SeverityNumberWarn
+	if ev.isAborted() {
+		severity = plog.SeverityNumberInfo
+	}
+	peer := net.JoinHostPort(ev.peer.Addr().String(), strconv.Itoa(int(ev.peer.Port())))
+	return severity, fmt.Sprintf("%s could not connect to %s: %s", title(ev.who), peer, strings.ReplaceAll(errorType, "_", " "))
+}
+
+// title names a process in a sentence.
+func title(p processInfo) string {
+	if p.pid == 0 {
+		return p.name()
+	}
+	return fmt.Sprintf("%s (pid %d)", p.name(), p.pid)
+}
+
+// bytesText writes a size for people, such as 64.0 MiB.
+func bytesText(n uint64) string {
+	const kib = 1 << 10
+	if n < kib {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/kib, 0
+	for value >= kib && unit < len("KMGTPE")-1 {
+		value /= kib
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
+}
+
+func recordsOf(rl plog.ResourceLogs) plog.LogRecordSlice { return rl.ScopeLogs().At(0).LogRecords() }
+
+func putString(attrs pcommon.Map, key, value string) {
+	if value != "" {
+		attrs.PutStr(key, value)
+	}
+}
+
+func putNumber(attrs pcommon.Map, key string, value uint32) {
+	if value != 0 {
+		attrs.PutInt(key, int64(value))
+	}
+}
+
+func anySlice(in []string) []any {
+	out := make([]any, len(in))
+	for i, s := range in {
+		out[i] = s
+	}
+	return out
+}

@@ -1,0 +1,115 @@
+package ebpfreceiver
+
+import (
+	"net/netip"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// processInfo says who. Its zero value means that nobody knows.
+type processInfo struct {
+	// started is when the process began, in nanoseconds of CLOCK_BOOTTIME.
+	started uint64
+	// pid and parent are numbers of the collector's pid namespace, 0 when the
+	// process has none there. vpid is the number in its own namespace, 0 when
+	// that is the collector's.
+	pid, vpid, parent uint32
+	// comm is the name that the kernel keeps, at most 15 bytes; executable the
+	// name of the file, empty when the kernel had already let go of it.
+	comm, executable string
+	// cgroup is a path; empty when it is not known.
+	cgroup string
+}
+
+// name is what people call the process.
+func (p processInfo) name() string {
+	switch {
+	case p.executable != "":
+		return p.executable
+	case p.comm != "":
+		return p.comm
+	default:
+		return "an unknown process"
+	}
+}
+
+// kernelEvent is one thing that happened, as the kernel tells it.
+type kernelEvent interface {
+	// name is the EventName.
+	name() string
+	// time is when it happened, in nanoseconds of CLOCK_BOOTTIME.
+	time() uint64
+	// process is to whom.
+	process() processInfo
+	// isUrgent tells evidence of a failure from the daily round: it is handed on
+	// at once, and kept longest when there is too much.
+	isUrgent() bool
+}
+
+// base is what all events have.
+type base struct {
+	at  uint64
+	who processInfo
+}
+
+func (b base) time() uint64         { return b.at }
+func (b base) process() processInfo { return b.who }
+
+type execEvent struct {
+	base
+	// path is what the kernel was asked to run; of a script, its interpreter.
+	path string
+	// args are the arguments, or the first alone.
+	args []string
+	// isCut says that there were more or longer ones.
+	isCut bool
+}
+
+func (execEvent) name() string   { return event.ProcessExec }
+func (execEvent) isUrgent() bool { return false }
+
+type exitEvent struct {
+	base
+	// status is what wait(2) returns.
+	status uint32
+}
+
+// signal is the number of the signal that ended the process, 0 if none did.
+func (e exitEvent) signal() int { return int(e.status & 0x7f) }
+
+// isCoreDumped says that the kernel dumped the core.
+func (e exitEvent) isCoreDumped() bool { return e.status&0x80 != 0 }
+
+// code is what the process passed to exit(2), when no signal ended it.
+func (e exitEvent) code() int { return int(e.status >> 8 & 0xff) }
+
+func (exitEvent) name() string     { return event.ProcessExit }
+func (e exitEvent) isUrgent() bool { return e.status != 0 }
+
+type oomEvent struct {
+	base
+	// rss of the victim, and limit, usage and peak of the memory cgroup that
+	// was at its limit, in bytes. limit 0 means that none was.
+	rss, limit, usage, peak uint64
+	// limitCgroup is the path of that cgroup.
+	limitCgroup string
+	scoreAdj    int32
+}
+
+func (oomEvent) name() string   { return event.OOMKill }
+func (oomEvent) isUrgent() bool { return true }
+
+type connectEvent struct {
+	base
+	// begun is the time of connect(2), 0 when that was before our time.
+	begun       uint64
+	local, peer netip.AddrPort
+	netns       uint32
+	// errno is the error that the kernel noted at the socket, 0 for none.
+	errno int32
+	// isLocal says that connect(2) itself failed, before it sent anything.
+	isLocal bool
+}
+
+func (connectEvent) name() string   { return event.TCPConnectFailed }
+func (connectEvent) isUrgent() bool { return true }

@@ -1,0 +1,238 @@
+package ebpfreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+// ebpfReceiver has two goroutines: one reads the source into the queue and
+// never waits for anything else, one sends what is in the queue.
+type ebpfReceiver struct {
+	cfg       *Config
+	set       receiver.Settings
+	next      consumer.Logs
+	open      func(*Config, *zap.Logger) source
+	obs       *receiverhelper.ObsReport
+	telemetry *metadata.TelemetryBuilder
+
+	source  source
+	queue   *queue
+	clock   *clock
+	encoder *encoder
+
+	readDone, stop, sendDone chan struct{}
+	// cancelSend gives up a batch that the next component does not take.
+	cancelSend context.CancelFunc
+}
+
+// Values of the attribute reason of otelcol_receiver_tapio_ebpf_dropped.
+const (
+	droppedMalformed = "malformed"
+	droppedQueueFull = "queue_full"
+)
+
+// newReceiver makes a receiver of what open opens when it is started.
+func newReceiver(cfg *Config, set receiver.Settings, next consumer.Logs, open func(*Config, *zap.Logger) source) (*ebpfReceiver, error) {
+	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID: set.ID, Transport: "ebpf", ReceiverCreateSettings: set,
+	})
+	if err != nil {
+		return nil, err
+	}
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	return &ebpfReceiver{cfg: cfg, set: set, next: next, open: open, obs: obs, telemetry: telemetry}, nil
+}
+
+// Start attaches the kernel programs. What cannot be attached is logged and
+// reported as the component's status; it never keeps the collector from starting.
+func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
+	info, err := readHost(r.cfg.HostName)
+	if err != nil {
+		return fmt.Errorf("host_name is not set and the system has none: %w", err)
+	}
+	r.clock = newClock(readClockOffset)
+	r.encoder = newEncoder(r.cfg, r.set, info, r.clock)
+	r.queue = newQueue(r.cfg.QueueSize, r.cfg.MaxBatchSize)
+	r.source = r.open(r.cfg, r.set.Logger)
+	if err := r.registerMetrics(); err != nil {
+		return errors.Join(err, r.source.close())
+	}
+	r.report(host)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancelSend = cancel
+	r.readDone, r.stop, r.sendDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go r.read()
+	go r.send(ctx)
+	return nil
+}
+
+// report tells people, once, what does not run.
+func (r *ebpfReceiver) report(host component.Host) {
+	failed := r.source.failed()
+	if len(failed) == 0 {
+		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", r.source.attached()))
+		return
+	}
+	reasons := make([]string, len(failed))
+	for i, f := range failed {
+		reasons[i] = f.String()
+	}
+	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on",
+		zap.Strings("attached", r.source.attached()), zap.Strings("failed", reasons))
+	// Permanent: nothing changes until somebody changes permissions or kernel.
+	componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(
+		fmt.Errorf("%d of %d kernel programs do not run: %s", len(failed), len(failed)+len(r.source.attached()), strings.Join(reasons, "; "))))
+}
+
+// Shutdown detaches the programs and sends what is queued, for as long as ctx lasts.
+func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
+	defer r.telemetry.Shutdown()
+	if r.stop == nil { // never started
+		return nil
+	}
+	err := r.source.close()
+	<-r.readDone
+	close(r.stop)
+	select {
+	case <-r.sendDone:
+	case <-ctx.Done():
+		r.cancelSend()
+		err = errors.Join(err, fmt.Errorf("%d kernel events were not sent: %w", r.queue.len(), ctx.Err()))
+	}
+	r.cancelSend()
+	return err
+}
+
+// read moves events from the source to the queue until the source is closed.
+func (r *ebpfReceiver) read() {
+	defer close(r.readDone)
+	for {
+		ev, err := r.source.read()
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			r.countDropped("unknown", droppedMalformed)
+			continue
+		}
+		if !r.queue.push(ev) {
+			r.countDropped(ev.name(), droppedQueueFull)
+		}
+	}
+}
+
+// send hands on what is queued: urgent events at once, others after the flush
+// interval, so that a storm makes batches and not a call for each event.
+func (r *ebpfReceiver) send(ctx context.Context) {
+	defer close(r.sendDone)
+	r.sendStarted(ctx)
+	flush := time.NewTimer(0)
+	defer flush.Stop()
+	for {
+		select {
+		case <-r.queue.urgent:
+		case <-r.queue.ready:
+			flush.Reset(r.cfg.FlushInterval)
+			select {
+			case <-flush.C:
+			case <-r.queue.urgent:
+			case <-r.stop:
+			}
+		case <-r.stop:
+			r.sendQueued(ctx)
+			return
+		}
+		r.sendQueued(ctx)
+	}
+}
+
+// sendQueued empties the queue, a batch at a time, unless ctx is done.
+func (r *ebpfReceiver) sendQueued(ctx context.Context) {
+	r.clock.adjust()
+	var batch []kernelEvent
+	for ctx.Err() == nil {
+		batch = r.queue.pop(batch[:0])
+		if len(batch) == 0 {
+			return
+		}
+		r.consume(ctx, r.encoder.encode(batch, time.Now()))
+		r.recordLatency(batch)
+	}
+}
+
+func (r *ebpfReceiver) sendStarted(ctx context.Context) {
+	r.consume(ctx, r.encoder.started(r.source.attached(), r.source.failed(), time.Now()))
+}
+
+// consume hands logs to the next component. What that refuses is counted by
+// obsreport (otelcol_receiver_refused_log_records) and gone: the kernel does
+// not tell it twice, and to keep it would let newer events be lost instead.
+func (r *ebpfReceiver) consume(ctx context.Context, logs plog.Logs) {
+	count := logs.LogRecordCount()
+	if count == 0 {
+		return
+	}
+	ctx = r.obs.StartLogsOp(ctx)
+	err := r.next.ConsumeLogs(ctx, logs)
+	r.obs.EndLogsOp(ctx, metadata.Type.String(), count, err)
+}
+
+func (r *ebpfReceiver) recordLatency(batch []kernelEvent) {
+	now := time.Now()
+	for _, ev := range batch {
+		r.telemetry.ReceiverTapioEbpfLatency.Record(context.Background(), now.Sub(r.clock.wall(ev.time())).Seconds())
+	}
+}
+
+func (r *ebpfReceiver) countDropped(event string, reason string) {
+	r.telemetry.ReceiverTapioEbpfDropped.Add(context.Background(), 1, metric.WithAttributes(
+		attribute.String("event", event), attribute.String("reason", reason)))
+}
+
+// registerMetrics makes the collector ask the source and the queue for numbers.
+func (r *ebpfReceiver) registerMetrics() error {
+	gauge := func(get func() int) metric.Int64Callback {
+		return func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(get()))
+			return nil
+		}
+	}
+	counts := func(key string, get func(sourceStats) map[string]int64) metric.Int64Callback {
+		return func(_ context.Context, o metric.Int64Observer) error {
+			for name, n := range get(r.source.stats()) {
+				o.Observe(n, metric.WithAttributes(attribute.String(key, name)))
+			}
+			return nil
+		}
+	}
+	t := r.telemetry
+	return errors.Join(
+		t.RegisterReceiverTapioEbpfProgramsAttachedCallback(gauge(func() int { return len(r.source.attached()) })),
+		t.RegisterReceiverTapioEbpfProgramsFailedCallback(gauge(func() int { return len(r.source.failed()) })),
+		t.RegisterReceiverTapioEbpfQueueSizeCallback(gauge(r.queue.len)),
+		t.RegisterReceiverTapioEbpfQueueCapacityCallback(gauge(r.queue.capacity)),
+		t.RegisterReceiverTapioEbpfRingUsedCallback(gauge(func() int { return int(r.source.stats().ringUsed) })),
+		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func(s sourceStats) map[string]int64 { return s.lost })),
+		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func(s sourceStats) map[string]int64 { return s.missed })),
+	)
+}

@@ -1,0 +1,35 @@
+package ebpfreceiver
+
+import "fmt"
+
+// source is where events come from: the kernel, or a test.
+type source interface {
+	// read waits for the next event. After close it returns os.ErrClosed; any
+	// other error is about one record.
+	read() (kernelEvent, error)
+	// attached are the names of the programs that run, failed those that do not.
+	attached() []string
+	failed() []failure
+	// stats may be called at any time before close returns.
+	stats() sourceStats
+	close() error
+}
+
+// sourceStats are counts since the start, and how full the ring buffer is.
+type sourceStats struct {
+	// lost counts events that did not fit in the ring buffer, by event name.
+	lost map[string]int64
+	// missed counts calls that the kernel skipped, by program.
+	missed map[string]int64
+	// ringUsed is bytes that wait to be read.
+	ringUsed int64
+}
+
+// failure is a program that is enabled and does not run.
+type failure struct {
+	program string
+	// reason is for people: what is missing and how to get it.
+	reason string
+}
+
+func (f failure) String() string { return fmt.Sprintf("%s: %s", f.program, f.reason) }

@@ -1,0 +1,271 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// program is one kernel program: what it is called in its object, where that
+// is, and what it must be told before it is loaded.
+type program struct {
+	name      string
+	load      func() (*ebpf.CollectionSpec, error)
+	configure func(*ebpf.CollectionSpec, *features) error
+}
+
+// programs are those that the configuration enables.
+func programs(cfg *Config) []program {
+	var all []program
+	if cfg.Programs.Process.Enabled {
+		all = append(all,
+			program{bpf.ProcessProgProcessExec, bpf.LoadProcess, func(spec *ebpf.CollectionSpec, _ *features) error {
+				return spec.Variables["command_line"].Set(cfg.CommandLine)
+			}},
+			program{bpf.ProcessProgProcessExit, bpf.LoadProcess, func(spec *ebpf.CollectionSpec, f *features) error {
+				return spec.Variables["exit_has_group_dead"].Set(f.exitHasGroupDead)
+			}})
+	}
+	if cfg.Programs.Memory.Enabled {
+		all = append(all, program{bpf.MemoryProgOomKill, bpf.LoadMemory, configureMemory})
+	}
+	if cfg.Programs.Network.Enabled {
+		all = append(all, program{bpf.NetworkProgTcpConnect, bpf.LoadNetwork, nil})
+	}
+	return all
+}
+
+func configureMemory(spec *ebpf.CollectionSpec, f *features) error {
+	if !f.victimHasTask {
+		return errNoVictim
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		spec.Variables["page_size"].Set(uint32(os.Getpagesize())),
+		spec.Variables["cpus"].Set(uint32(cpus)))
+}
+
+// kernel is the source of real events. Everything that keeps a program attached
+// is held here: what nobody references, the garbage collector would detach.
+type kernel struct {
+	events, lost *ebpf.Map
+	reader       *ringbuf.Reader
+	record       ringbuf.Record
+	running      []runningProgram
+	failures     []failure
+
+	// mu keeps stats from reading what close has closed.
+	mu     sync.Mutex
+	closed chan struct{}
+}
+
+type runningProgram struct {
+	name       string
+	collection *ebpf.Collection
+	program    *ebpf.Program
+	link       link.Link
+}
+
+func openSource(cfg *Config, log *zap.Logger) source {
+	return openKernel(cfg, programs(cfg), log)
+}
+
+// openKernel attaches what can be attached. It does not fail: what does not
+// run is in failed.
+func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
+	k := &kernel{closed: make(chan struct{})}
+	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		log.Debug("the limit of locked memory stays as it is", zap.Error(err))
+	}
+	f, err := readFeatures()
+	if err == nil {
+		err = k.openRing(cfg.RingBufferSize)
+	}
+	for _, p := range wanted {
+		if err != nil {
+			k.fail(p.name, err, log)
+			continue
+		}
+		running, err := k.attach(p, f)
+		if err != nil {
+			k.fail(p.name, err, log)
+			continue
+		}
+		k.running = append(k.running, *running)
+	}
+	if f != nil && f.pidNamespace != 0 && len(k.running) > 0 {
+		log.Warn("the collector is in a pid namespace of its own: processes outside of it are reported without process.pid; run it in the host's (hostPID: true)")
+	}
+	return k
+}
+
+func (k *kernel) fail(name string, err error, log *zap.Logger) {
+	k.failures = append(k.failures, failure{program: name, reason: explain(err)})
+	log.Debug("kernel program failed", zap.String("program", name), zap.Error(err))
+}
+
+// openRing makes what all programs share: the ring buffer and the loss counts.
+func (k *kernel) openRing(size int) error {
+	spec, err := bpf.LoadProcess()
+	if err != nil {
+		return err
+	}
+	events := spec.Maps[bpf.ProcessMapEvents]
+	events.MaxEntries = uint32(size)
+	if k.events, err = ebpf.NewMap(events); err != nil {
+		return fmt.Errorf("create ring buffer: %w", err)
+	}
+	if k.lost, err = ebpf.NewMap(spec.Maps[bpf.ProcessMapLost]); err != nil {
+		return errors.Join(fmt.Errorf("create loss counters: %w", err), k.events.Close())
+	}
+	if k.reader, err = ringbuf.NewReader(k.events); err != nil {
+		return errors.Join(fmt.Errorf("read ring buffer: %w", err), k.events.Close(), k.lost.Close())
+	}
+	return nil
+}
+
+// attach loads one program by itself, so that it fails by itself.
+func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
+	spec, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	for name := range spec.Programs {
+		if name != p.name {
+			delete(spec.Programs, name)
+		}
+	}
+	spec.Maps[bpf.ProcessMapEvents].MaxEntries = k.events.MaxEntries()
+	if err := spec.Variables["collector_pidns"].Set(f.pidNamespace); err != nil {
+		return nil, err
+	}
+	if p.configure != nil {
+		if err := p.configure(spec, f); err != nil {
+			return nil, err
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{bpf.ProcessMapEvents: k.events, bpf.ProcessMapLost: k.lost},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: collection.Programs[p.name]})
+	if err != nil {
+		collection.Close()
+		return nil, err
+	}
+	return &runningProgram{name: p.name, collection: collection, program: collection.Programs[p.name], link: l}, nil
+}
+
+// read waits in the kernel until there is a record. All programs wake the
+// reader, so it needs no deadline.
+func (k *kernel) read() (kernelEvent, error) {
+	if k.reader == nil {
+		<-k.closed
+		return nil, os.ErrClosed
+	}
+	if err := k.reader.ReadInto(&k.record); err != nil {
+		return nil, err
+	}
+	return decode(k.record.RawSample)
+}
+
+func (k *kernel) attached() []string {
+	names := make([]string, len(k.running))
+	for i, p := range k.running {
+		names[i] = p.name
+	}
+	return names
+}
+
+func (k *kernel) failed() []failure { return k.failures }
+
+// eventNames are the names of the kinds of records.
+var eventNames = map[bpf.ProcessRecordKind]string{
+	bpf.ProcessRecordKindTAPIO_EXEC:    event.ProcessExec,
+	bpf.ProcessRecordKindTAPIO_EXIT:    event.ProcessExit,
+	bpf.ProcessRecordKindTAPIO_OOM:     event.OOMKill,
+	bpf.ProcessRecordKindTAPIO_CONNECT: event.TCPConnectFailed,
+}
+
+func (k *kernel) stats() sourceStats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := sourceStats{lost: make(map[string]int64), missed: make(map[string]int64)}
+	if k.isClosed() || k.reader == nil {
+		return s
+	}
+	s.ringUsed = int64(k.reader.AvailableBytes())
+	for kind, name := range eventNames {
+		var perCPU []uint64
+		if err := k.lost.Lookup(uint32(kind), &perCPU); err != nil {
+			continue
+		}
+		s.lost[name] = 0
+		for _, n := range perCPU {
+			s.lost[name] += int64(n)
+		}
+	}
+	for _, p := range k.running {
+		if stats, err := p.program.Stats(); err == nil {
+			s.missed[p.name] = int64(stats.RecursionMisses)
+		}
+	}
+	return s
+}
+
+func (k *kernel) isClosed() bool {
+	select {
+	case <-k.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// close detaches all programs; a blocked read returns os.ErrClosed. Records
+// still in the ring buffer are given up.
+func (k *kernel) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.isClosed() {
+		return nil
+	}
+	close(k.closed)
+	var errs []error
+	for _, p := range k.running {
+		errs = append(errs, p.link.Close())
+		p.collection.Close()
+	}
+	if k.reader != nil {
+		errs = append(errs, k.reader.Close(), k.events.Close(), k.lost.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// inodeOf is the inode number of a file of /proc/PID/ns.
+func inodeOf(path string) (uint32, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(info.Sys().(*syscall.Stat_t).Ino), nil
+}

@@ -1,0 +1,46 @@
+//go:build !linux || !(amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"os"
+	"runtime"
+
+	"go.uber.org/zap"
+)
+
+// openSource has nothing to open on this system. The receiver starts all the
+// same and says so, because one configuration may serve several systems.
+func openSource(cfg *Config, _ *zap.Logger) source {
+	const reason = "kernel events need Linux on amd64 or arm64; this is " + runtime.GOOS + " on " + runtime.GOARCH
+	s := &noSource{closed: make(chan struct{})}
+	for name, isEnabled := range map[string]bool{
+		"process": cfg.Programs.Process.Enabled,
+		"memory":  cfg.Programs.Memory.Enabled,
+		"network": cfg.Programs.Network.Enabled,
+	} {
+		if isEnabled {
+			s.failures = append(s.failures, failure{program: name, reason: reason})
+		}
+	}
+	return s
+}
+
+type noSource struct {
+	failures []failure
+	closed   chan struct{}
+}
+
+func (s *noSource) read() (kernelEvent, error) {
+	<-s.closed
+	return nil, os.ErrClosed
+}
+
+func (s *noSource) attached() []string { return nil }
+func (s *noSource) failed() []failure  { return s.failures }
+func (s *noSource) stats() sourceStats { return sourceStats{} }
+
+func (s *noSource) close() error {
+	close(s.closed)
+	return nil
+}
