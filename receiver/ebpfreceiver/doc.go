@@ -2,7 +2,7 @@
 // For a component with events and neither metrics nor resource attributes,
 // mdatagen v0.159.0 writes imports that do not fit what it generates.
 //go:generate sed -i /collector.filter/d internal/metadata/generated_logs.go
-//go:generate sed -i -e /go-cmp/d -e "s#\t.go.*/confmaptest.$#\t\"go.opentelemetry.io/collector/confmap\"\\n&#" internal/metadata/generated_config_test.go
+//go:generate sed -i -e /go-cmp/d -e "s#\t.go.*/confmaptest.#\t\"go.opentelemetry.io/collector/confmap\"\\n&#" internal/metadata/generated_config_test.go
 
 // Package ebpfreceiver turns events of the kernel into OTLP log records: a
 // process begins, ends or is killed for want of memory, a TCP connection cannot
