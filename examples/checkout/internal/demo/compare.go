@@ -1,0 +1,33 @@
+package demo
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/yairfalse/tapio/examples/checkout/internal/load"
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// Differences says, a sentence each, in which numbers of its impact the finding
+// differs from what the load generator counted. None means that all are equal.
+func Differences(r load.Report, f *finding.Finding) []string {
+	var d []string
+	add := func(what, counted, found string) {
+		if counted != found {
+			d = append(d, fmt.Sprintf("%s: the load generator counted %s, the finding says %s", what, counted, found))
+		}
+	}
+	add("failed orders", strconv.FormatInt(r.Failed, 10), strconv.FormatInt(f.Impact.FailedRequests, 10))
+	users, value := "unknown", "unknown"
+	if f.Impact.Users != nil {
+		users = strconv.FormatInt(*f.Impact.Users, 10)
+	}
+	if f.Impact.Value != nil {
+		// To the cent: the finding sums floating-point amounts.
+		value = fmt.Sprintf("%.2f", math.Round(*f.Impact.Value*100)/100)
+	}
+	add("affected users", strconv.Itoa(len(r.FailedUsers)), users)
+	add("their value", r.FailedAmount.String(), value)
+	return d
+}
