@@ -112,6 +112,9 @@ func whoText(e finding.Entity) string {
 	if service := clean(textOf(e.Attributes[event.KeyServiceName])); service != "" && service != clean(e.Name) {
 		text += ", service " + service
 	}
+	if text == "" {
+		return unknown
+	}
 	return text
 }
 
@@ -152,7 +155,7 @@ func impactText(m finding.Impact) string {
 	case key != "":
 		text += fmt.Sprintf("; value unknown (no request carried %s)", key)
 	default:
-		text += "; value unknown (no attribute of a request is configured as its value)"
+		text += "; value unknown (no request carried one)"
 	}
 	return text
 }
