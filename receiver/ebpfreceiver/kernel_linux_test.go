@@ -1,0 +1,622 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+// The tests in this file make things really happen and read them from the
+// receiver. They run this binary again in the roles below.
+const roleEnv = "TAPIO_EBPF_TEST_ROLE"
+
+func init() {
+	switch role := os.Getenv(roleEnv); role {
+	case "":
+		return
+	case "exit":
+		os.Exit(7)
+	case "sleep":
+		time.Sleep(time.Minute)
+	case "leader-first":
+		leaderFirst()
+	case "eat":
+		eatMemory()
+	case "unprivileged":
+		os.Exit(startAndPrint())
+	default:
+		fmt.Fprintln(os.Stderr, "unknown role", role)
+	}
+	os.Exit(2)
+}
+
+// leaderFirst ends the first thread and, later, the process with code 3.
+func leaderFirst() {
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		os.Exit(3)
+	}()
+	runtime.LockOSThread() // init runs on the first thread
+	_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+}
+
+// eatMemory waits until it is put in its cgroup, then allocates without end.
+func eatMemory() {
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	var held [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += os.Getpagesize() {
+			b[i] = 1
+		}
+		held = append(held, b)
+		runtime.KeepAlive(held)
+	}
+}
+
+// startAndPrint prints the attributes of the first record of a receiver.
+func startAndPrint() int {
+	sink := new(consumertest.LogsSink)
+	r, err := NewFactory().CreateLogs(context.Background(), receivertest.NewNopSettings(metadata.Type), createDefaultConfig(), sink)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := r.Start(context.Background(), componenttest.NewNopHost()); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := r.Shutdown(context.Background()); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	record := recordsOf(sink.AllLogs()[0].ResourceLogs().At(0)).At(0)
+	_ = json.NewEncoder(os.Stdout).Encode(record.Attributes().AsRaw())
+	return 0
+}
+
+func requireKernel(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		return // there it must work
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("kernel programs need root")
+	}
+	if _, err := os.Stat(kernelBTF); err != nil {
+		t.Skipf("kernel programs need BTF: %v", err)
+	}
+}
+
+// seenRecord is a log record with its resource, in plain Go values.
+type seenRecord struct {
+	Name       string
+	Body       string
+	Severity   string
+	Time       time.Time
+	Observed   time.Time
+	Resource   map[string]any
+	Attributes map[string]any
+}
+
+// rig is a started receiver and what it emitted.
+type rig struct {
+	t        *testing.T
+	receiver *ebpfReceiver
+	sink     *consumertest.LogsSink
+}
+
+func startRig(t *testing.T, change func(*Config)) *rig {
+	t.Helper()
+	cfg := createDefaultConfig().(*Config)
+	if change != nil {
+		change(cfg)
+	}
+	require.NoError(t, cfg.Validate())
+	sink := new(consumertest.LogsSink)
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink, openSource)
+	require.NoError(t, err)
+	require.NoError(t, r.Start(context.Background(), componenttest.NewNopHost()))
+	t.Cleanup(func() { assert.NoError(t, r.Shutdown(context.Background())) })
+	require.Empty(t, r.source.failed())
+	return &rig{t, r, sink}
+}
+
+// records are all records that match.
+func (r *rig) records(matches func(seenRecord) bool) []seenRecord {
+	var out []seenRecord
+	for _, logs := range r.sink.AllLogs() {
+		for _, rl := range logs.ResourceLogs().All() {
+			for _, lr := range recordsOf(rl).All() {
+				rec := seenRecord{
+					Name: lr.EventName(), Body: lr.Body().Str(), Severity: lr.SeverityText(),
+					Time: lr.Timestamp().AsTime(), Observed: lr.ObservedTimestamp().AsTime(),
+					Resource: rl.Resource().Attributes().AsRaw(), Attributes: lr.Attributes().AsRaw(),
+				}
+				if matches(rec) {
+					out = append(out, rec)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// await returns the first record that matches.
+func (r *rig) await(matches func(seenRecord) bool) seenRecord {
+	r.t.Helper()
+	var found []seenRecord
+	require.Eventually(r.t, func() bool {
+		found = r.records(matches)
+		return len(found) > 0
+	}, 15*time.Second, time.Millisecond)
+	return found[0]
+}
+
+func of(name string, pid int) func(seenRecord) bool {
+	return func(r seenRecord) bool {
+		return r.Name == name && r.Resource[event.KeyProcessPID] == int64(pid)
+	}
+}
+
+func role(name string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"="+name)
+	return cmd
+}
+
+func TestProcessThatExitsWithACode(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	before := time.Now()
+	cmd := role("exit")
+	require.Error(t, cmd.Run())
+	after := time.Now()
+
+	exit := r.await(of(event.ProcessExit, cmd.Process.Pid))
+	assert.Equal(t, map[string]any{event.KeyProcessExitCode: int64(7)}, exit.Attributes)
+	assert.Equal(t, "Warn", exit.Severity)
+	assert.Equal(t, int64(os.Getpid()), exit.Resource[event.KeyProcessParentPID])
+	assert.Contains(t, exit.Body, fmt.Sprintf("(pid %d) exited with code 7", cmd.Process.Pid))
+	assert.WithinRange(t, exit.Time, before, after)
+	assert.False(t, exit.Observed.Before(exit.Time))
+
+	begin := r.await(of(event.ProcessExec, cmd.Process.Pid))
+	assert.Equal(t, "/proc/self/exe", begin.Attributes[event.KeyProcessExecutablePath])
+	assert.NotContains(t, begin.Attributes, event.KeyProcessCommandLine)
+	assert.Equal(t, begin.Resource[event.KeyProcessCreationTime], exit.Resource[event.KeyProcessCreationTime])
+	created, err := time.Parse(time.RFC3339Nano, exit.Resource[event.KeyProcessCreationTime].(string))
+	require.NoError(t, err)
+	assert.WithinRange(t, created, before.Add(-time.Millisecond), after)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Base(self), begin.Resource[event.KeyProcessExecutableName])
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	assert.Equal(t, host, begin.Resource[event.KeyHostName])
+	assert.Equal(t, ownCgroup(t), begin.Resource[event.KeyProcessCgroup])
+}
+
+// ownCgroup is the path that the kernel shows for this process: the memory
+// controller's under cgroup v1, else the unified one.
+func ownCgroup(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile("/proc/self/cgroup")
+	require.NoError(t, err)
+	unified := ""
+	for line := range strings.Lines(string(content)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if parts[1] == "memory" {
+			return parts[2]
+		}
+		if parts[0] == "0" {
+			unified = parts[2]
+		}
+	}
+	return unified
+}
+
+func TestProcessKilledBySignal(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	cmd := role("sleep")
+	require.NoError(t, cmd.Start())
+	r.await(of(event.ProcessExec, cmd.Process.Pid))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGKILL))
+	require.Error(t, cmd.Wait())
+
+	exit := r.await(of(event.ProcessExit, cmd.Process.Pid))
+	assert.Equal(t, map[string]any{
+		event.KeyExitSignal: int64(9), event.KeyExitSignalName: "SIGKILL", event.KeyCoreDumped: false,
+	}, exit.Attributes)
+	assert.Equal(t, "Error", exit.Severity)
+	time.Sleep(50 * time.Millisecond)
+	assert.Len(t, r.records(of(event.ProcessExit, cmd.Process.Pid)), 1, "one end, though it had several threads")
+}
+
+func TestProcessWhoseFirstThreadEndsFirst(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	cmd := role("leader-first")
+	require.Error(t, cmd.Run())
+	require.Equal(t, 3, cmd.ProcessState.ExitCode())
+
+	exit := r.await(of(event.ProcessExit, cmd.Process.Pid))
+	assert.Equal(t, int64(3), exit.Attributes[event.KeyProcessExitCode])
+	time.Sleep(50 * time.Millisecond)
+	assert.Len(t, r.records(of(event.ProcessExit, cmd.Process.Pid)), 1)
+}
+
+func TestCommandLine(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, func(c *Config) { c.CommandLine = true })
+	for _, tc := range []struct {
+		arg, want string
+	}{
+		{"two words", "sleep two words"},
+		{strings.Repeat("x", 2000), "sleep " + strings.Repeat("x", 1024-len("sleep ")) + " ..."},
+	} {
+		cmd := role("sleep")
+		cmd.Args = []string{"sleep", tc.arg}
+		require.NoError(t, cmd.Start())
+		rec := r.await(of(event.ProcessExec, cmd.Process.Pid))
+		assert.Equal(t, tc.want, rec.Attributes[event.KeyProcessCommandLine])
+		assert.Equal(t, "sleep", rec.Attributes[event.KeyProcessCommand])
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+	}
+}
+
+// closedPort is a port of this machine that nobody listens on.
+func closedPort(t *testing.T, host string) int {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func toPeer(port int) func(seenRecord) bool {
+	return func(r seenRecord) bool {
+		return r.Name == event.TCPConnectFailed && r.Attributes[event.KeyPeerPort] == int64(port)
+	}
+}
+
+func TestConnectionRefused(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	netns, err := inodeOf("/proc/self/ns/net")
+	require.NoError(t, err)
+	for _, tc := range []struct{ network, host string }{{"ipv4", "127.0.0.1"}, {"ipv6", "::1"}} {
+		t.Run(tc.network, func(t *testing.T) {
+			port := closedPort(t, tc.host)
+			_, err := net.Dial("tcp", net.JoinHostPort(tc.host, strconv.Itoa(port)))
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+
+			rec := r.await(toPeer(port))
+			assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID])
+			assert.Equal(t, ownCgroup(t), rec.Resource[event.KeyProcessCgroup])
+			assert.Equal(t, event.ErrorConnectionRefused, rec.Attributes[event.KeyErrorType])
+			assert.Equal(t, tc.host, rec.Attributes[event.KeyPeerAddress])
+			assert.Equal(t, tc.host, rec.Attributes[event.KeyLocalAddress])
+			assert.NotZero(t, rec.Attributes[event.KeyLocalPort])
+			assert.Equal(t, tc.network, rec.Attributes[event.KeyNetworkType])
+			assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
+			assert.Equal(t, int64(netns), rec.Attributes[event.KeyNetworkNamespace])
+			assert.Less(t, rec.Attributes[event.KeyConnectDuration], 1.0)
+			assert.Equal(t, "Warn", rec.Severity)
+		})
+	}
+}
+
+func TestIPv4AddressOnIPv6Socket(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	port := closedPort(t, "127.0.0.1")
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	mapped := [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}
+	require.ErrorIs(t, unix.Connect(fd, &unix.SockaddrInet6{Port: port, Addr: mapped}), syscall.ECONNREFUSED)
+
+	rec := r.await(toPeer(port))
+	assert.Equal(t, "127.0.0.1", rec.Attributes[event.KeyPeerAddress])
+	assert.Equal(t, "ipv4", rec.Attributes[event.KeyNetworkType])
+}
+
+// silentPort is a port that takes no connection and refuses none: its backlog
+// is full.
+func silentPort(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 0))
+	name, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	port := name.(*unix.SockaddrInet4).Port
+	for {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), 200*time.Millisecond)
+		if err != nil {
+			return port
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+}
+
+func TestConnectionTimedOut(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	port := silentPort(t)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1))
+	require.ErrorIs(t, unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), syscall.ETIMEDOUT)
+
+	rec := r.await(func(r seenRecord) bool {
+		return toPeer(port)(r) && r.Attributes[event.KeyErrorType] == event.ErrorConnectionTimedOut
+	})
+	assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID], "the timer runs in an interrupt, of no process")
+	assert.Greater(t, rec.Attributes[event.KeyConnectDuration], 1.0)
+}
+
+func TestConnectionThatTheApplicationGaveUp(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	port := silentPort(t) // ends with a dial that gave up
+
+	rec := r.await(toPeer(port))
+	assert.Equal(t, event.ErrorConnectionAborted, rec.Attributes[event.KeyErrorType])
+	assert.InDelta(t, 0.2, rec.Attributes[event.KeyConnectDuration], 0.15)
+	assert.Equal(t, "Info", rec.Severity)
+}
+
+func TestConnectWithoutAFreePort(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	peer := l.Addr().(*net.TCPAddr)
+	local := closedPort(t, "127.0.0.1")
+	connect := func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+		require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: local, Addr: [4]byte{127, 0, 0, 1}}))
+		return unix.Connect(fd, &unix.SockaddrInet4{Port: peer.Port, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	require.NoError(t, connect())
+	require.ErrorIs(t, connect(), syscall.EADDRNOTAVAIL)
+
+	rec := r.await(toPeer(peer.Port))
+	assert.Equal(t, event.ErrorLocal, rec.Attributes[event.KeyErrorType])
+	assert.Equal(t, "Warn", rec.Severity)
+}
+
+// memoryCgroup makes a memory cgroup with a limit, on whichever version has
+// the controller, and returns its path inside the hierarchy and its folder.
+func memoryCgroup(t *testing.T, limit int) (path, folder string) {
+	t.Helper()
+	name := fmt.Sprintf("tapio-test-%d", os.Getpid())
+	if root := "/sys/fs/cgroup/memory"; isFile(root + "/memory.limit_in_bytes") {
+		folder = filepath.Join(root, name)
+		makeCgroup(t, folder)
+		require.NoError(t, os.WriteFile(folder+"/memory.limit_in_bytes", []byte(strconv.Itoa(limit)), 0o600))
+		return "/" + name, folder
+	}
+	root := "/sys/fs/cgroup"
+	if !isFile(root + "/cgroup.controllers") {
+		t.Skip("no memory cgroups here")
+	}
+	if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600); err != nil {
+		t.Skipf("no memory controller in the unified hierarchy: %v", err)
+	}
+	folder = filepath.Join(root, name)
+	makeCgroup(t, folder)
+	require.NoError(t, os.WriteFile(folder+"/memory.max", []byte(strconv.Itoa(limit)), 0o600))
+	return "/" + name, folder
+}
+
+func makeCgroup(t *testing.T, folder string) {
+	t.Helper()
+	require.NoError(t, os.Mkdir(folder, 0o755))
+	t.Cleanup(func() {
+		assert.Eventually(t, func() bool { return os.Remove(folder) == nil }, 5*time.Second, 10*time.Millisecond)
+	})
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestOOMKillInMemoryCgroup(t *testing.T) {
+	requireKernel(t)
+	const limit = 64 << 20
+	path, folder := memoryCgroup(t, limit)
+	inner := filepath.Join(folder, "inner") // the limit is on the parent
+	makeCgroup(t, inner)
+	r := startRig(t, nil)
+
+	cmd := role("eat")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, os.WriteFile(inner+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	_, err = stdin.Write([]byte{1})
+	require.NoError(t, err)
+	require.Error(t, cmd.Wait())
+	pid := cmd.Process.Pid
+
+	rec := r.await(of(event.OOMKill, pid))
+	assert.Equal(t, "cgroup", rec.Attributes[event.KeyOOMScope])
+	assert.Equal(t, path, rec.Attributes[event.KeyMemoryCgroup])
+	assert.Equal(t, path+"/inner", rec.Resource[event.KeyProcessCgroup])
+	assert.Equal(t, int64(limit), rec.Attributes[event.KeyMemoryLimit])
+	assert.InDelta(t, limit, rec.Attributes[event.KeyMemoryUsage], limit/16)
+	assert.InDelta(t, limit, rec.Attributes[event.KeyMemoryPeak], limit/16)
+	assert.LessOrEqual(t, rec.Attributes[event.KeyMemoryPeak], int64(limit))
+	assert.InDelta(t, limit, rec.Attributes[event.KeyOOMRSS], limit/2)
+	assert.Equal(t, int64(0), rec.Attributes[event.KeyOOMScoreAdj])
+	assert.Equal(t, "Error", rec.Severity)
+	assert.Contains(t, rec.Body, "memory cgroup "+path+" was at its limit of 64.0 MiB")
+
+	exit := r.await(of(event.ProcessExit, pid))
+	assert.Equal(t, "SIGKILL", exit.Attributes[event.KeyExitSignalName])
+	assert.True(t, exit.Time.After(rec.Time))
+	assert.Equal(t, rec.Resource[event.KeyProcessCreationTime], exit.Resource[event.KeyProcessCreationTime])
+	assert.Equal(t, path+"/inner", exit.Resource[event.KeyProcessCgroup])
+}
+
+func TestOneProgramFailsAlone(t *testing.T) {
+	requireKernel(t)
+	cfg := createDefaultConfig().(*Config)
+	broken := program{bpf.MemoryProgOomKill, func() (*ebpf.CollectionSpec, error) {
+		spec, err := bpf.LoadMemory()
+		if err == nil {
+			spec.Programs[bpf.MemoryProgOomKill].AttachTo = "no_such_tracepoint"
+		}
+		return spec, err
+	}, nil}
+	sink := new(consumertest.LogsSink)
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink, func(cfg *Config, log *zap.Logger) source {
+		return openKernel(cfg, []program{broken, programs(cfg)[1]}, log)
+	})
+	require.NoError(t, err)
+	host := &statusHost{}
+	require.NoError(t, r.Start(context.Background(), host))
+	defer func() { require.NoError(t, r.Shutdown(context.Background())) }()
+
+	rig := &rig{t, r, sink}
+	started := rig.await(func(r seenRecord) bool { return r.Name == event.EBPFStarted })
+	assert.Equal(t, []any{"process_exit"}, started.Attributes[event.KeyEBPFPrograms])
+	require.Len(t, started.Attributes[event.KeyEBPFFailed], 1)
+	assert.Contains(t, started.Attributes[event.KeyEBPFFailed].([]any)[0], "oom_kill: ")
+	assert.Equal(t, "Warn", started.Severity)
+	require.Len(t, host.events(), 1)
+	assert.ErrorContains(t, host.events()[0].Err(), "1 of 2 kernel programs do not run: oom_kill")
+
+	cmd := role("exit")
+	require.Error(t, cmd.Run())
+	rig.await(of(event.ProcessExit, cmd.Process.Pid))
+}
+
+func TestWithoutPrivileges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become nobody")
+	}
+	cmd := role("unprivileged")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	var attributes map[string][]string
+	require.NoError(t, json.Unmarshal(out, &attributes), string(out))
+	assert.Empty(t, attributes[event.KeyEBPFPrograms])
+	require.Len(t, attributes[event.KeyEBPFFailed], 4)
+	for _, reason := range attributes[event.KeyEBPFFailed] {
+		assert.Contains(t, reason, "missing CAP_BPF and CAP_PERFMON")
+	}
+}
+
+func TestManyEventsAreAllSeen(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	const workers, each = 4, 250
+	seen := make(map[int]bool)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				cmd := exec.Command("/bin/true")
+				if err := cmd.Run(); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				seen[cmd.Process.Pid] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	ours := func(name string) func(seenRecord) bool {
+		return func(rec seenRecord) bool {
+			pid, _ := rec.Resource[event.KeyProcessPID].(int64)
+			return rec.Name == name && seen[int(pid)] && rec.Resource[event.KeyProcessParentPID] == int64(os.Getpid())
+		}
+	}
+	for _, name := range []string{event.ProcessExec, event.ProcessExit} {
+		assert.Eventually(t, func() bool { return len(r.records(ours(name))) == workers*each }, 10*time.Second, 20*time.Millisecond, name)
+	}
+	stats := r.receiver.source.stats()
+	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
+}
+
+func TestLossInTheRingBufferIsCounted(t *testing.T) {
+	requireKernel(t)
+	cfg := createDefaultConfig().(*Config)
+	cfg.RingBufferSize = os.Getpagesize() // room for one exec or three exits
+	k := openKernel(cfg, programs(cfg), zaptest.NewLogger(t))
+	defer func() { require.NoError(t, k.close()) }()
+	for range 10 {
+		require.NoError(t, exec.Command("/bin/true").Run())
+	}
+	lost := k.stats().lost // nobody read
+	assert.GreaterOrEqual(t, lost[event.ProcessExec], int64(9))
+	assert.GreaterOrEqual(t, lost[event.ProcessExit], int64(7))
+}
+
+// TestLatency is the way from the kernel to the next component, for an event
+// that is evidence. The bound is wide, machines that build are busy; what was
+// measured is in README.md.
+func TestLatency(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	port := closedPort(t, "127.0.0.1")
+	const n = 200
+	for range n {
+		_, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		require.Error(t, err)
+		time.Sleep(time.Millisecond)
+	}
+	require.Eventually(t, func() bool { return len(r.records(toPeer(port))) == n }, 5*time.Second, 10*time.Millisecond)
+	var late []time.Duration
+	for _, rec := range r.records(toPeer(port)) {
+		late = append(late, rec.Observed.Sub(rec.Time))
+	}
+	worst := percentile(late, 99)
+	t.Logf("observed after: median %v, 99th percentile %v", percentile(late, 50), worst)
+	assert.Less(t, worst, 100*time.Millisecond)
+}
