@@ -1,15 +1,26 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
-// table lists findings, one a line. The title comes last, cut to the width on a
-// terminal and whole elsewhere.
+const (
+	// wideTable is the width from which a finding fits on one line with a title
+	// that says something.
+	wideTable = 110
+	// maxState bounds the column of the state.
+	maxState = 12
+	// columns before the id and the title.
+	numbers = 5
+)
+
+// table lists findings, one a line with the title at the end; two lines each on
+// a terminal that is narrower. Titles are cut to the terminal's width and whole
+// elsewhere.
 func table(findings []*finding.Finding, t terminal) string {
 	if len(findings) == 0 {
 		return "No findings.\n"
@@ -17,14 +28,14 @@ func table(findings []*finding.Finding, t terminal) string {
 	rows := [][]string{{"STARTED (UTC)", "STATE", "CONF", "FAILED", "USERS", "ID", "TITLE"}}
 	for _, f := range findings {
 		rows = append(rows, []string{
-			f.StartedAt.UTC().Format(dateTime), clean(string(f.State)), percentText(f.Confidence.Score),
+			f.StartedAt.UTC().Format(dateTime), cut(clean(string(f.State)), maxState), percentText(f.Confidence.Score),
 			strconv.FormatInt(f.Impact.FailedRequests, 10), knownOr(f.Impact.Users, "?"), f.ID.String(), clean(f.Title),
 		})
 	}
 	widths := columnWidths(rows)
 	var b strings.Builder
 	for i, row := range rows {
-		b.WriteString(line(row, widths, t, i == 0))
+		b.WriteString(tableRow(row, widths, t, i == 0))
 	}
 	return b.String()
 }
@@ -34,29 +45,37 @@ func columnWidths(rows [][]string) []int {
 	widths := make([]int, len(rows[0])-1)
 	for _, row := range rows {
 		for i := range widths {
-			widths[i] = max(widths[i], len([]rune(row[i])))
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
 	return widths
 }
 
-func line(row []string, widths []int, t terminal, header bool) string {
-	var cells []string
+func tableRow(row []string, widths []int, t terminal, header bool) string {
+	const gap = "  "
+	cells := make([]string, numbers)
 	used := 0
-	for i, w := range widths {
-		cells = append(cells, pad(row[i], w))
-		used += w + 2
+	for i := range cells {
+		cells[i] = pad(row[i], widths[i])
+		used += widths[i] + len(gap)
 	}
-	title := row[len(widths)]
+	s := t.style()
+	if !header {
+		cells[1] = s.paint(stateColor(finding.State(row[1])), cells[1])
+	}
+	last := gap
+	if t.interactive && t.width < wideTable {
+		last, used = "\n    ", 4
+	}
+	title := row[numbers+1]
 	if t.interactive {
-		title = cut(title, max(t.width-used, 10))
+		title = cut(title, t.width-used-widths[numbers]-len(gap))
 	}
-	style := t.style()
+	line := strings.Join(cells, gap) + last + pad(row[numbers], widths[numbers]) + gap + title
 	if header {
-		return style.paint(sgrBold, strings.TrimRight(strings.Join(append(cells, title), "  "), " ")) + "\n"
+		line = s.paint(sgrBold, line)
 	}
-	cells[1] = style.paint(stateColor(finding.State(row[1])), cells[1])
-	return strings.Join(append(cells, title), "  ") + "\n"
+	return line + "\n"
 }
 
 // knownOr writes the number, or otherwise when no telemetry carried it.
@@ -64,5 +83,5 @@ func knownOr(n *int64, otherwise string) string {
 	if n == nil {
 		return otherwise
 	}
-	return fmt.Sprint(*n)
+	return strconv.FormatInt(*n, 10)
 }
