@@ -21,20 +21,22 @@ func render(f *finding.Finding, s style) string {
 	p.rejected(f.Rejected)
 	p.heading("MISSING EVIDENCE")
 	p.bullets(f.Missing, "none reported")
-	return p.String()
+	return p.text.String()
 }
 
 // page is a text under construction.
 type page struct {
-	strings.Builder
+	text  strings.Builder
 	style style
 }
 
+func (p *page) put(s string) { _, _ = p.text.WriteString(s) }
+
 func (p *page) heading(title string) {
-	if p.Len() > 0 {
-		p.WriteByte('\n')
+	if p.text.Len() > 0 {
+		p.put("\n")
 	}
-	p.WriteString(p.style.paint(sgrBold, title) + "\n")
+	p.put(p.style.paint(sgrBold, title) + "\n")
 }
 
 // labelWidth is the width of the labels of the summary, with their margin.
@@ -45,7 +47,7 @@ const labelWidth = 20
 func (p *page) field(label, text, color string) {
 	indent := labelWidth
 	if p.style.width < 2*labelWidth+10 {
-		p.WriteString("  " + p.style.paint(sgrDim, label) + "\n")
+		p.put("  " + p.style.paint(sgrDim, label) + "\n")
 		label, indent = "", 4
 	}
 	margin := strings.Repeat(" ", max(0, indent-2-len(label)))
@@ -59,7 +61,7 @@ func (p *page) hanging(prefix string, width int, text, color string) {
 		if i > 0 {
 			prefix = strings.Repeat(" ", width)
 		}
-		p.WriteString(prefix + p.style.paint(color, l) + "\n")
+		p.put(prefix + p.style.paint(color, l) + "\n")
 	}
 }
 
@@ -77,7 +79,7 @@ func (p *page) actions(a finding.Actions) {
 		label string
 		texts []string
 	}{{"IMMEDIATE", a.Immediate}, {"SHORT-TERM", a.ShortTerm}, {"LONG-TERM", a.LongTerm}} {
-		p.WriteString("  " + p.style.paint(sgrBold, group.label) + "\n")
+		p.put("  " + p.style.paint(sgrBold, group.label) + "\n")
 		if len(group.texts) == 0 {
 			p.hanging("    ", 4, "none for this pattern", sgrDim)
 		}

@@ -34,7 +34,7 @@ func (p *page) link(n int, l finding.Link, started time.Time, layerWidth int, nu
 	prefix := lead + p.style.paint(layerColors[l.Layer], tag) + strings.Repeat(" ", layerWidth-utf8.RuneCountInString(tag)+2)
 	indent := utf8.RuneCountInString(lead) + layerWidth + 2
 	if p.style.width < indent+30 { // too narrow for a column of its own
-		p.WriteString(strings.TrimRight(prefix, " ") + "\n")
+		p.put(strings.TrimRight(prefix, " ") + "\n")
 		prefix, indent = "     ", 5
 	}
 	p.hanging(prefix, indent, clean(l.Title)+repeated(l, started), sgrBold)

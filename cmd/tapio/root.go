@@ -38,7 +38,7 @@ Environment:
 // Defaults of the environment variables' flags.
 const (
 	envEndpoint     = "TAPIO_ENDPOINT"
-	envToken        = "TAPIO_TOKEN" //nolint:gosec // the name of a variable, no credential
+	envToken        = "TAPIO_TOKEN"
 	defaultEndpoint = "http://" + findingsapi.DefaultAddress
 	defaultTimeout  = 10 * time.Second
 )

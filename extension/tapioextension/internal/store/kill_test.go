@@ -60,7 +60,7 @@ func TestKillLosesNothingThatWasSaved(t *testing.T) {
 // returns the last one that it acknowledged.
 func killAfter(t *testing.T, path string, n int) int {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envWriter+"="+path)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

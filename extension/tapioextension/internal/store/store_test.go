@@ -293,7 +293,7 @@ func execIn(t *testing.T, path string, statements ...string) *sql.DB {
 }
 
 func TestOpenExplainsWhatIsWrong(t *testing.T) {
-	filled := func(t *testing.T, path string) {
+	fill := func(t *testing.T, path string) {
 		s, err := Open(t.Context(), Options{Path: path, Retention: time.Hour, MaxFindings: 100})
 		require.NoError(t, err)
 		for n := range 50 {
@@ -310,7 +310,7 @@ func TestOpenExplainsWhatIsWrong(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, []byte(strings.Repeat("no database ", 100)), 0o600))
 		}, []string{"damaged or no SQLite file", "move it away"}},
 		{"damaged in the middle", func(t *testing.T, path string) {
-			filled(t, path)
+			fill(t, path)
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			require.NoError(t, err)
 			_, err = f.WriteAt([]byte(strings.Repeat("\xff", 8192)), 4096)
@@ -318,7 +318,7 @@ func TestOpenExplainsWhatIsWrong(t *testing.T) {
 			require.NoError(t, f.Close())
 		}, []string{"damaged or no SQLite file", ".recover"}},
 		{"newer schema", func(t *testing.T, path string) {
-			filled(t, path)
+			fill(t, path)
 			execIn(t, path, "PRAGMA user_version = 99")
 		}, []string{"newer Tapio", "version is 99", "set `path`"}},
 		{"another program's", func(t *testing.T, path string) {
