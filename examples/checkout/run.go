@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +19,11 @@ func newRun() *cobra.Command {
 		Use:   "run",
 		Short: "Start collector and shop, break payment, and let Tapio explain it",
 		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return demo.Run(c.Context(), o, c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			// A closed standard output must not end this program before it cleaned up.
+			signal.Ignore(syscall.SIGPIPE)
+			return demo.Run(c.Context(), o, c.OutOrStdout())
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.Collector, "collector", "bin/otelcol-tapio", "path of the collector")

@@ -60,7 +60,9 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	d := &demo{Options: o, out: out, begin: time.Now(), launcher: newLauncher()}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &demo{Options: o, out: &output{w: out, gone: cancel}, begin: time.Now(), launcher: newLauncher()}
 	d.state = State{Fault: o.Fault, PID: os.Getpid(), PIDs: map[string]int{}}
 	if d.self, err = self(); err != nil {
 		return err
@@ -321,6 +323,20 @@ func (d *demo) file(name string) string { return filepath.Join(d.dir, name) }
 // say prints one line of progress, with the seconds since the start.
 func (d *demo) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.out, "[%5.1f s] %s\n", time.Since(d.begin).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// output ends the run when nobody reads it any more, as after "| head".
+type output struct {
+	w    io.Writer
+	gone func()
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err != nil {
+		o.gone()
+	}
+	return n, err
 }
 
 // sleep returns early, with its error, when ctx ends.

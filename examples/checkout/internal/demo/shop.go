@@ -63,7 +63,7 @@ func (d *demo) limitPayment() []string {
 		d.cgroup, err = memlimit.Create(parents, d.MemoryLimit)
 	}
 	if err != nil {
-		d.say("no memory cgroup can be made here, so payment runs under RLIMIT_DATA and its allocation will fail instead of the kernel killing it: %v", err)
+		d.say("no memory cgroup here, so payment runs under RLIMIT_DATA: an allocation will fail where the kernel would have killed it (%v)", err)
 		s.Limit, s.LimitBytes = "RLIMIT_DATA", int64(d.MemoryLimit)
 		return []string{"confine", "--data-limit", strconv.FormatInt(int64(d.MemoryLimit), 10), "--"}
 	}

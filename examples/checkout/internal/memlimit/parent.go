@@ -52,7 +52,8 @@ func readPaths(file string) (paths, error) {
 	p := paths{}
 	for line := range strings.Lines(string(b)) {
 		// hierarchy-ID:controller-list:cgroup-path, see cgroups(7)
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		line = strings.TrimSuffix(line, "\n")
+		f := strings.SplitN(line, ":", 3)
 		if len(f) != 3 {
 			return nil, fmt.Errorf("%s: line %q: want three fields", file, line)
 		}
