@@ -177,3 +177,13 @@ func (rs *Requests) Sweep(before int64) {
 	}
 	rs.order, rs.first = kept, 0
 }
+
+// Each calls f for every request that is held, oldest first.
+func (rs *Requests) Each(f func(*Request)) {
+	for i := range rs.order {
+		r := rs.order[(rs.first+i)%len(rs.order)]
+		if r != nil && rs.byTrace[r.TraceID] == r {
+			f(r)
+		}
+	}
+}

@@ -7,6 +7,7 @@ package explain
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -163,6 +164,19 @@ func (h *Hypothesis) concerns(id record.EntityID) (finding.LinkedBy, bool) {
 	return "", false
 }
 
+// Entities returns those to whom the cause happened, Addresses where they answered.
+func (h *Hypothesis) Entities() []record.EntityID { return keys(h.entities) }
+
+// Addresses returns the addresses that the cause is about.
+func (h *Hypothesis) Addresses() []record.EntityID { return keys(h.addresses) }
+
+func keys(set map[record.EntityID]bool) []record.EntityID {
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Caller returns the first service whose calls failed, "" when none did.
+func (h *Hypothesis) Caller() string { return h.caller }
+
 // Explains tells whether an occurrence is among the effects.
 func (h *Hypothesis) Explains(o *detect.Occurrence) bool { return o != nil && h.explains[o] }
 
@@ -197,7 +211,7 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 	}
 	for i := range h.Pattern.Effects {
 		e := &h.Pattern.Effects[i]
-		if e.Event != o.Name || !h.inTime(o.Time, e.Within) {
+		if e.Precursor || e.Event != o.Name || !h.inTime(o.Time, e.Within) {
 			continue
 		}
 		if _, ok := pattern.Holds(e.Where, o.Detail); !ok {

@@ -100,6 +100,12 @@ func (i *Incident) Resolve(at int64) {
 	i.Dirty = true
 }
 
+// Reopen goes on with an incident that was resolved too early.
+func (i *Incident) Reopen() {
+	i.resolved = 0
+	i.Dirty = true
+}
+
 // Replace gives the incident a better cause; it keeps its id and what it counted.
 func (i *Incident) Replace(h *explain.Hypothesis) {
 	i.Hypothesis = h

@@ -93,7 +93,20 @@ type Cause struct {
 	// Reliability, in (0,1], is how often such an event is the root and not
 	// itself a symptom of something that was not seen.
 	Reliability float64 `yaml:"reliability"`
+	// Scope is how near to whoever was called the cause must have happened.
+	Scope Scope `yaml:"scope"`
 }
+
+// Scope is how near to whoever was called a cause must have happened.
+type Scope string
+
+// The scopes.
+const (
+	// ScopeProcess: to the process that was called, where it is known.
+	ScopeProcess Scope = "process"
+	// ScopeContainer: to any process of its container or pod.
+	ScopeContainer Scope = "container"
+)
 
 // Effect is an event that follows from the cause.
 type Effect struct {
@@ -105,6 +118,9 @@ type Effect struct {
 	Within time.Duration `yaml:"within"`
 	// Weight is its share of the completeness of the evidence.
 	Weight float64 `yaml:"weight"`
+	// Precursor: not an effect but a deeper cause. Where it is seen another pattern
+	// names it as the root; where it is not, this one is the less sure.
+	Precursor bool `yaml:"precursor"`
 	// Missing is what to say when it was not seen.
 	Missing string `yaml:"missing"`
 
@@ -242,6 +258,12 @@ func (p *Pattern) validate() error {
 	}
 	if p.Cause.Reliability <= 0 || p.Cause.Reliability > 1 {
 		bad("cause.reliability", "%v: want a number above 0, at most 1", p.Cause.Reliability)
+	}
+	if p.Cause.Scope == "" {
+		p.Cause.Scope = ScopeProcess
+	}
+	if p.Cause.Scope != ScopeProcess && p.Cause.Scope != ScopeContainer {
+		bad("cause.scope", "%q: want %s or %s", p.Cause.Scope, ScopeProcess, ScopeContainer)
 	}
 	if len(p.Effects) == 0 {
 		bad("effects", "want at least one")

@@ -167,7 +167,7 @@ type Snapshot struct {
 	Key, Name                     string
 	Service, Container, Pod, Host record.EntityID
 	Version, Executable, Cgroup   string
-	PID, Created, Ended           int64
+	PID, VPID, Created, Ended     int64
 	Address                       string
 	Port                          int64
 	Attributes                    map[string]any
@@ -183,7 +183,7 @@ func snapshot(e *Entity) Snapshot {
 		ID: e.ID, Kind: e.Kind, Key: e.Key, Name: e.Name,
 		Service: e.Service, Container: e.Container, Pod: e.Pod, Host: e.Host,
 		Version: e.Version, Executable: e.Executable, Cgroup: e.Cgroup,
-		PID: e.PID, Created: e.Created, Ended: e.Ended,
+		PID: e.PID, VPID: e.VPID, Created: e.Created, Ended: e.Ended,
 		Address: e.Address, Port: e.Port, Attributes: attributes, SpanKind: e.SpanKind,
 	}
 }

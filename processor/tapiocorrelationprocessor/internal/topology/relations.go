@@ -230,6 +230,19 @@ func (g *Graph) Callees(service record.EntityID, since int64) []record.EntityID 
 	return out
 }
 
+// Operations returns the operations through which a service is called.
+func (g *Graph) Operations(service record.EntityID) []record.EntityID {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var out []record.EntityID
+	for key, e := range g.operations {
+		if key.service == service && key.kind == record.SpanServer {
+			out = append(out, e.ID)
+		}
+	}
+	return out
+}
+
 // Concerns tells through which shared identity something that happened to the
 // entity happened also to the target, and false when they share none. A
 // process concerns itself, its container concerns it, a pod its containers.

@@ -1,0 +1,156 @@
+package tapiocorrelationprocessor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// Config is the configuration of the processor.
+type Config struct {
+	// Window is how far apart a cause and its effects can be, and how far back
+	// evidence is looked for.
+	Window time.Duration `mapstructure:"window"`
+	// MinScore is the least confidence, in [0,1], with which a finding is emitted.
+	MinScore float64 `mapstructure:"min_score"`
+	// Retention is how long entities and resolved incidents are remembered.
+	Retention time.Duration `mapstructure:"retention"`
+	// ResolveAfter is how long after its last effect an incident is resolved.
+	ResolveAfter time.Duration `mapstructure:"resolve_after"`
+	// Ring bounds the events that are held.
+	Ring RingConfig `mapstructure:"ring"`
+	// ConfidenceWeights say how the parts of the confidence count.
+	ConfidenceWeights ConfidenceWeights `mapstructure:"confidence_weights"`
+	// Impact says which attributes count users and value.
+	Impact ImpactConfig `mapstructure:"impact"`
+	// Limits bound everything else that grows.
+	Limits LimitsConfig `mapstructure:"limits"`
+}
+
+// RingConfig bounds the ring of events.
+type RingConfig struct {
+	// Capacity is how many events are held, rounded up to a power of two; each
+	// takes 56 bytes.
+	Capacity int `mapstructure:"capacity"`
+}
+
+// ConfidenceWeights are the weights of the three parts of the confidence. They
+// need not add up to 1.
+type ConfidenceWeights struct {
+	// Completeness: the share of the expected evidence that was seen.
+	Completeness float64 `mapstructure:"completeness"`
+	// Reliability: how surely cause and effects belong together.
+	Reliability float64 `mapstructure:"reliability"`
+	// Timing: whether effects followed when they should.
+	Timing float64 `mapstructure:"timing"`
+}
+
+// ImpactConfig names the attributes that say whom a failed request hurt.
+type ImpactConfig struct {
+	// UserAttributes are keys of span attributes that identify the user; the first
+	// that a request carries counts.
+	UserAttributes []string `mapstructure:"user_attributes"`
+	// ValueAttribute is the key of a numeric span attribute that is summed over
+	// failed requests, such as the amount of an order. Empty: value is unknown.
+	ValueAttribute string `mapstructure:"value_attribute"`
+}
+
+// LimitsConfig bounds what the engine holds. What is beyond a bound is forgotten,
+// oldest first, and counted.
+type LimitsConfig struct {
+	// Entities: processes, containers, pods, services, hosts, addresses, operations.
+	Entities int `mapstructure:"entities"`
+	// Details: texts of failed spans and named events.
+	Details int `mapstructure:"details"`
+	// Requests: failed or slow requests in the window.
+	Requests int `mapstructure:"requests"`
+	// Incidents that are open at once.
+	Incidents int `mapstructure:"incidents"`
+	// HurtTraces that one finding lists.
+	HurtTraces int `mapstructure:"hurt_traces"`
+	// CauseSpans: hurt traces of one finding that get a span naming the cause.
+	CauseSpans int `mapstructure:"cause_spans"`
+}
+
+var _ component.Config = (*Config)(nil)
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		Window: 5 * time.Minute, MinScore: 0.7, Retention: 30 * time.Minute, ResolveAfter: 5 * time.Minute,
+		Ring:              RingConfig{Capacity: 1 << 20},
+		ConfidenceWeights: ConfidenceWeights{Completeness: 0.4, Reliability: 0.4, Timing: 0.2},
+		Impact:            ImpactConfig{UserAttributes: []string{event.KeyUserID, event.KeyEndUserID}},
+		Limits: LimitsConfig{
+			Entities: 100_000, Details: 1 << 17, Requests: 50_000, Incidents: 1000, HurtTraces: 1000, CauseSpans: 20,
+		},
+	}
+}
+
+const (
+	minRing = 1 << 10
+	maxRing = 1 << 28 // 15 GB
+)
+
+// Validate names every key whose value is not allowed, the value, and what is.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(key string, value any, allowed string) {
+		errs = append(errs, fmt.Errorf("%s: %v is not allowed: want %s", key, value, allowed))
+	}
+	if c.Window < time.Second || c.Window > 24*time.Hour {
+		bad("window", c.Window, "1s to 24h")
+	}
+	if !(c.MinScore >= 0 && c.MinScore <= 1) { // also refuses NaN
+		bad("min_score", c.MinScore, "a number from 0 to 1")
+	}
+	if c.Retention < c.Window {
+		bad("retention", c.Retention, fmt.Sprintf("at least the window (%v)", c.Window))
+	}
+	if c.ResolveAfter < time.Second || c.ResolveAfter > c.Retention {
+		bad("resolve_after", c.ResolveAfter, fmt.Sprintf("1s to the retention (%v)", c.Retention))
+	}
+	if c.Ring.Capacity < minRing || c.Ring.Capacity > maxRing {
+		bad("ring::capacity", c.Ring.Capacity, fmt.Sprintf("%d to %d events", minRing, maxRing))
+	}
+	errs = append(errs, c.ConfidenceWeights.validate()...)
+	for i, key := range c.Impact.UserAttributes {
+		if key == "" {
+			bad(fmt.Sprintf("impact::user_attributes[%d]", i), `""`, "the key of a span attribute")
+		}
+	}
+	for _, l := range []struct {
+		key        string
+		value, min int
+	}{
+		{"entities", c.Limits.Entities, 100},
+		{"details", c.Limits.Details, 100},
+		{"requests", c.Limits.Requests, 10},
+		{"incidents", c.Limits.Incidents, 1},
+		{"hurt_traces", c.Limits.HurtTraces, 1},
+		{"cause_spans", c.Limits.CauseSpans, 0},
+	} {
+		if l.value < l.min {
+			bad("limits::"+l.key, l.value, fmt.Sprintf("at least %d", l.min))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w ConfidenceWeights) validate() (errs []error) {
+	for _, part := range []struct {
+		key   string
+		value float64
+	}{{"completeness", w.Completeness}, {"reliability", w.Reliability}, {"timing", w.Timing}} {
+		if !(part.value >= 0 && part.value <= 1) {
+			errs = append(errs, fmt.Errorf("confidence_weights::%s: %v is not allowed: want a number from 0 to 1", part.key, part.value))
+		}
+	}
+	if w.Completeness+w.Reliability+w.Timing <= 0 {
+		errs = append(errs, errors.New("confidence_weights: all are 0: want at least one above 0"))
+	}
+	return errs
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+// maxRejected bounds the hypotheses that a finding lists as rejected.
+const maxRejected = 8
+
+// alternatives lists what else could have explained an incident and why it does
+// not: other causes at the same place, what the root calls, and who calls it.
+func (e *Engine) alternatives(o *open) []finding.Hypothesis {
+	out := e.otherCauses(o)
+	out = append(out, e.callees(o)...)
+	if caller := o.Hypothesis.Caller(); caller != "" {
+		out = append(out, finding.Hypothesis{
+			Pattern: "callee-failing", Entity: finding.Entity{Kind: "service", Name: caller},
+			Reason: "its failed requests each hold a failed call to " + e.graph.ServiceName(o.Hypothesis.Cause.Entity) + ": it passes the failure on",
+		})
+	}
+	slices.SortStableFunc(out, func(a, b finding.Hypothesis) int {
+		switch {
+		case a.Score > b.Score:
+			return -1
+		case a.Score < b.Score:
+			return 1
+		}
+		return 0
+	})
+	return out[:min(len(out), maxRejected)]
+}
+
+// otherCauses are the events at the same entities that another pattern names, or
+// would name but for one condition.
+func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
+	h := o.Hypothesis
+	var out []finding.Hypothesis
+	said := map[string]bool{}
+	for _, id := range h.Entities() {
+		for _, c := range e.occurrences.Of(id) {
+			if c.Time > h.LastEffect || c.Time < h.Cause.Time-int64(e.options.Window) {
+				continue
+			}
+			for _, p := range e.options.Patterns {
+				if p == h.Pattern || said[p.ID] || p.Cause.Event != c.Name {
+					continue
+				}
+				x := finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
+				if why, ok := explain.Matches(p, c); ok {
+					other := e.hypothesis(p, c, h.Addresses()...)
+					x.Score = other.Confidence(e.options.Weights).Score
+					x.Reason = e.whyNot(h, c, x.Score)
+				} else {
+					x.Reason = "ruled out: " + why
+				}
+				said[p.ID] = true
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
+func (e *Engine) whyNot(h *explain.Hypothesis, c *detect.Occurrence, score float64) string {
+	if h.Explains(c) {
+		return fmt.Sprintf("it follows from the cause: same entity, %s later",
+			time.Duration(c.Time-h.Cause.Time).Round(100*time.Microsecond))
+	}
+	return fmt.Sprintf("it explains less: confidence %.2f against %.2f", score, h.Confidence(e.options.Weights).Score)
+}
+
+// callees are the services that the root calls, each with what it answered.
+func (e *Engine) callees(o *open) []finding.Hypothesis {
+	var out []finding.Hypothesis
+	h := o.Hypothesis
+	for _, callee := range e.graph.Callees(h.Service, h.Cause.Time-int64(e.options.Window)) {
+		if callee == h.Service {
+			continue
+		}
+		var v detect.Verdict
+		for _, operation := range e.graph.Operations(callee) {
+			w := e.baselines.Judge(operation, e.newest)
+			v.Window.Requests += w.Window.Requests
+			v.Window.Failed += w.Window.Failed
+		}
+		reason := "no hurt request shows a failure below " + e.graph.ServiceName(h.Cause.Entity)
+		if v.Window.Requests > 0 {
+			reason += fmt.Sprintf("; it answered %.0f requests in the last minute, %.0f of them with an error",
+				v.Window.Requests, v.Window.Failed)
+		}
+		out = append(out, finding.Hypothesis{Pattern: "callee-failing", Entity: explain.EntityOf(e.graph, callee), Reason: reason})
+	}
+	slices.SortFunc(out, func(a, b finding.Hypothesis) int { return strings.Compare(a.Entity.Name, b.Entity.Name) })
+	return out
+}
+
+// kernel is what is known of a host's kernel receiver.
+type kernel struct {
+	at               int64
+	programs, failed string
+}
+
+// started notes which kernel programs a host's receiver says it runs.
+func (e *Engine) started(o *detect.Occurrence) {
+	k := &kernel{at: o.Time}
+	if v, ok := o.Detail.Attr(event.KeyEBPFPrograms).(string); ok {
+		k.programs = v
+	}
+	if v, ok := o.Detail.Attr(event.KeyEBPFFailed).(string); ok {
+		k.failed = v
+	}
+	e.hosts[o.Subject] = k
+}
+
+// howToSeeTheKernel ends the sentences that say kernel evidence is missing.
+const howToSeeTheKernel = "run the collector there with the tapio_ebpf receiver, as root or with CAP_BPF and CAP_PERFMON, on a kernel with BTF"
+
+// missingReceivers says which evidence nobody could have seen, for want of a
+// receiver, when the cause had to be inferred from spans.
+func (e *Engine) missingReceivers(o *open) []string {
+	h := o.Hypothesis
+	if h.Cause.Occurrence != nil {
+		return nil
+	}
+	host := e.hostOf(h)
+	name := "the host of " + e.graph.ServiceName(h.Cause.Entity)
+	if x, ok := e.graph.Entity(host); ok {
+		name = x.Name
+	}
+	switch k := e.hosts[host]; {
+	case k == nil:
+		return []string{"Kernel evidence is missing: no kernel receiver reports from " + name + "; " + howToSeeTheKernel + "."}
+	case k.programs == "":
+		return []string{"Kernel evidence is missing: the kernel receiver on " + name + " could not start (" + k.failed + "); " + howToSeeTheKernel + "."}
+	case k.failed != "":
+		return []string{"Kernel evidence is incomplete: on " + name + " these programs do not run: " + k.failed + "."}
+	}
+	return nil
+}
+
+// hostOf returns the host of the first entity of a hypothesis that has one.
+func (e *Engine) hostOf(h *explain.Hypothesis) record.EntityID {
+	for _, id := range append(h.Entities(), h.Addresses()...) {
+		if x, ok := e.graph.Entity(id); ok && x.Host != 0 {
+			return x.Host
+		}
+	}
+	return 0
+}
+
+// The classes of process exits that patterns tell apart.
+const (
+	keyExitClass = "tapio.process.exit.class"
+	exitStopped  = "stopped" // in good order, or asked to stop
+	exitError    = "error"   // by itself, with a code that is not 0
+	exitFault    = "fault"   // by a fault: an invalid access, an abort
+	exitKilled   = "killed"  // by a signal from outside
+)
+
+// exitClass tells how a process ended. A process that is asked to stop by SIGTERM,
+// SIGINT or SIGHUP and does was stopped, also when it reports that as 128 plus the
+// number of the signal, as shells and the JVM do.
+func exitClass(d *record.Detail) string {
+	if signal, ok := d.Attr(event.KeyExitSignal).(int64); ok && signal != 0 {
+		switch signal {
+		case 1, 2, 15:
+			return exitStopped
+		case 3, 4, 5, 6, 7, 8, 11, 31: // QUIT ILL TRAP ABRT BUS FPE SEGV SYS
+			return exitFault
+		}
+		return exitKilled
+	}
+	switch code, _ := d.Attr(event.KeyProcessExitCode).(int64); code {
+	case 0, 128 + 1, 128 + 2, 128 + 15:
+		return exitStopped
+	}
+	return exitError
+}

@@ -1,0 +1,380 @@
+// Package engine runs the steps in order: it reads the ring, keeps baselines and
+// hurt requests, offers causes and effects to hypotheses, and hands out findings.
+// One goroutine does all of it; decoding happens on the goroutines that deliver
+// the data.
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/emit"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+const (
+	// settleAfter is how long a hurt request is waited for: its spans come from
+	// several SDKs, each with an export delay of its own.
+	settleAfter = 2 * time.Second
+	// tick is how often the engine looks at its clock when nothing arrives.
+	tick = 250 * time.Millisecond
+	// reviseEvery is the least time between two revisions of one finding.
+	reviseEvery = time.Second
+	// sweepEvery is how often what is old is forgotten.
+	sweepEvery = 10 * time.Second
+	// readBatch is how many records are taken from the ring at once.
+	readBatch = 512
+)
+
+// Options configure an engine. All must be set.
+type Options struct {
+	// Window is how far back causes and effects are looked for, Retention how long
+	// entities and resolved incidents are remembered, Quiet how long after its last
+	// effect an incident is resolved.
+	Window, Retention, Quiet time.Duration
+	MinScore                 float64
+	Weights                  explain.Weights
+	Impact                   decode.Options
+	// Bounds.
+	RingCapacity, MaxDetails, MaxEntities, MaxRequests, MaxIncidents, MaxTraces, MaxCauseSpans int
+	Patterns                                                                                   []*pattern.Pattern
+	// Now is the clock.
+	Now    func() time.Time
+	Logger *zap.Logger
+}
+
+// Sink takes what the engine finds. Its methods are called from the engine's
+// goroutine, one at a time.
+type Sink interface {
+	// Finding takes one revision, as it is, as a log record, and with the spans
+	// that are new with it.
+	Finding(f *finding.Finding, log plog.Logs, spans ptrace.Traces)
+}
+
+// Counters are the engine's losses and sizes; safe to read at any time.
+type Counters struct {
+	Spans, Logs, Skipped, Invalid, Lost, Late   atomic.Int64
+	RequestsHeld, RequestsEvicted, SpansCut     atomic.Int64
+	OccurrencesHeld, OccurrencesEvicted         atomic.Int64
+	IncidentsOpen, IncidentsDropped, Operations atomic.Int64
+}
+
+// Engine correlates. Traces and Logs are safe for concurrent use.
+type Engine struct {
+	options  Options
+	Counters Counters
+	graph    *topology.Graph
+	ring     *ring.Ring
+	details  *ring.Details
+	decoder  *decode.Decoder
+	wake     chan struct{}
+	buffers  sync.Pool
+	flushes  chan chan struct{}
+	ended    chan struct{}
+
+	// What follows belongs to the goroutine of Run.
+	sink        Sink
+	cursor      uint64
+	batch       []record.Event
+	baselines   *detect.Baselines
+	requests    *detect.Requests
+	occurrences *detect.Occurrences
+	waiting     []*detect.Request // hurt requests that are not settled, oldest first
+	groups      map[groupKey]*group
+	incidents   []*open
+	resolved    []*open // kept for a while: the same cause is the same incident
+	hosts       map[record.EntityID]*kernel
+	lastSweep   int64
+	newest      int64 // the newest event time
+}
+
+// open is an incident and what of it has left.
+type open struct {
+	*incident.Incident
+	emitted emit.Emitted
+	revised int64 // the engine's time of the last revision
+}
+
+// New returns an engine. Run must be called for anything to be found.
+func New(o Options) *Engine {
+	e := &Engine{
+		options:  o,
+		graph:    topology.New(topology.Limits{Entities: o.MaxEntities, OperationsPerService: maxOperations}),
+		ring:     ring.New(o.RingCapacity),
+		wake:     make(chan struct{}, 1),
+		batch:    make([]record.Event, readBatch),
+		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
+		groups: map[groupKey]*group{}, hosts: map[record.EntityID]*kernel{},
+	}
+	e.details = ring.NewDetails(e.ring, o.MaxDetails)
+	e.decoder = decode.New(e.graph, e.details, o.Impact, o.Now)
+	e.baselines = detect.NewBaselines(e.graph.SetSlowOver)
+	e.buffers.New = func() any { b := make([]record.Event, 0, 1024); return &b }
+	return e
+}
+
+// maxOperations bounds the span names of one service.
+const maxOperations = 1000
+
+// Traces takes in spans. It does not change or keep td.
+func (e *Engine) Traces(td ptrace.Traces) {
+	e.take(&e.Counters.Spans, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Traces(td, b) })
+}
+
+// Logs takes in log records. It does not change or keep ld.
+func (e *Engine) Logs(ld plog.Logs) {
+	e.take(&e.Counters.Logs, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Logs(ld, b) })
+}
+
+func (e *Engine) take(in *atomic.Int64, decode func([]record.Event) ([]record.Event, decode.Counts)) {
+	buffer := e.buffers.Get().(*[]record.Event)
+	events, counts := decode((*buffer)[:0])
+	in.Add(int64(counts.Decoded))
+	e.Counters.Skipped.Add(int64(counts.Skipped))
+	e.Counters.Invalid.Add(int64(counts.Invalid))
+	e.ring.Append(events)
+	*buffer = events[:0]
+	e.buffers.Put(buffer)
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Ring returns the ring, Graph the topology, Details the details: for metrics.
+func (e *Engine) Ring() *ring.Ring { return e.ring }
+
+// Graph returns the topology.
+func (e *Engine) Graph() *topology.Graph { return e.graph }
+
+// Details returns the store of details.
+func (e *Engine) Details() *ring.Details { return e.details }
+
+// Capacities are the bounds of what the engine holds.
+func (e *Engine) Capacities() map[string]int {
+	return map[string]int{
+		"events": e.ring.Capacity(), "details": e.options.MaxDetails, "entities": e.options.MaxEntities,
+		"requests": e.options.MaxRequests, "incidents": e.options.MaxIncidents,
+	}
+}
+
+// Flush handles what has arrived and writes all revisions that are due or not; it
+// returns when the sink has them, when Run has ended or when ctx is done.
+func (e *Engine) Flush(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case e.flushes <- done:
+	case <-e.ended:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// Run works until ctx is done, then handles what has arrived, writes the last
+// revisions and returns.
+func (e *Engine) Run(ctx context.Context, sink Sink) {
+	e.sink = sink
+	defer close(e.ended)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.wake:
+		case <-ticker.C:
+		case done := <-e.flushes:
+			e.Drain()
+			e.flush(true)
+			close(done)
+		case <-ctx.Done():
+			e.Drain()
+			e.flush(true)
+			return
+		}
+		e.Drain()
+		e.Advance()
+	}
+}
+
+// Drain handles all records that have arrived.
+func (e *Engine) Drain() {
+	for {
+		n, next, lost := e.ring.Read(e.cursor, e.batch)
+		e.cursor = next
+		e.Counters.Lost.Add(int64(lost))
+		for i := range n {
+			e.handle(&e.batch[i])
+		}
+		if n == 0 {
+			break
+		}
+	}
+	e.flush(false)
+}
+
+// handle takes one record through detection.
+func (e *Engine) handle(r *record.Event) {
+	e.newest = max(e.newest, r.Time)
+	switch r.Kind {
+	case record.KindSpan, record.KindSlowSpan, record.KindFailedSpan:
+		e.baselines.Observe(r.Object, r.Time, r.Value, r.Kind == record.KindFailedSpan)
+		if r.Kind != record.KindSpan {
+			e.hurt(r)
+		}
+	case record.KindEvent:
+		if d := e.details.Get(r.Detail); d != nil && !e.late(r) {
+			e.occur(&detect.Occurrence{Name: d.Name, Time: r.Time, TraceID: r.TraceID, Subject: r.Subject, Detail: d})
+		}
+	}
+}
+
+// late tells whether a record is older than anything it could explain.
+func (e *Engine) late(r *record.Event) bool {
+	if r.Time >= e.now()-int64(e.options.Window) {
+		return false
+	}
+	e.Counters.Late.Add(1)
+	return true
+}
+
+func (e *Engine) now() int64 { return e.options.Now().UnixNano() }
+
+// hurt adds a failed or slow span to its request.
+func (e *Engine) hurt(r *record.Event) {
+	d := e.details.Get(r.Detail)
+	if d == nil || d.Span == nil || r.TraceID == (record.TraceID{}) || e.late(r) {
+		return
+	}
+	now := e.now()
+	span := detect.HurtSpan{Span: d.Span, Subject: r.Subject}
+	request, added := e.requests.Add(r.TraceID, span, now)
+	if !added {
+		return
+	}
+	if i := incident.Of(request); i != nil {
+		i.AddSpan(request, span)
+		return
+	}
+	if len(request.Spans) == 1 {
+		e.waiting = append(e.waiting, request)
+	}
+	// A refused connection is the end of its branch: nothing deeper can follow.
+	if _, origin := explain.TargetOf(e.graph, request); origin.Failure == record.FailureRefused {
+		e.assign(request)
+	}
+}
+
+// Advance does what time alone brings about: requests settle, quiet incidents are
+// resolved, the old is forgotten.
+func (e *Engine) Advance() {
+	now := e.now()
+	e.settle(now)
+	e.judgeGroups(now)
+	for _, o := range e.incidents {
+		last := max(o.Hypothesis.LastEffect, o.Hypothesis.Cause.Time)
+		if !o.Resolved() && now-last > int64(e.options.Quiet) {
+			o.Resolve(last)
+		}
+	}
+	e.flush(false)
+	if now-e.lastSweep >= int64(sweepEvery) {
+		e.lastSweep = now
+		e.sweep(now)
+	}
+}
+
+// settle assigns the requests that nothing was added to for a while.
+func (e *Engine) settle(now int64) {
+	kept := e.waiting[:0]
+	for _, r := range e.waiting {
+		if now-r.Changed < int64(settleAfter) {
+			kept = append(kept, r)
+			continue
+		}
+		r.Settled = true
+		if i := incident.Of(r); i != nil {
+			i.Count(r)
+		} else {
+			e.assign(r)
+		}
+	}
+	clear(e.waiting[len(kept):])
+	e.waiting = kept
+}
+
+// flush hands out the incidents that have something new to say. At the end, all
+// does not wait for the interval between revisions.
+func (e *Engine) flush(all bool) {
+	now := e.now()
+	kept := e.incidents[:0]
+	for _, o := range e.incidents {
+		due := all || o.Resolved() || !o.Emitted() || now-o.revised >= int64(reviseEvery)
+		if o.Dirty && due && (o.Emitted() || o.Ready(e.options.MinScore)) {
+			e.revise(o, now)
+		}
+		if o.Resolved() {
+			e.retire(o)
+		} else {
+			kept = append(kept, o)
+		}
+	}
+	clear(e.incidents[len(kept):])
+	e.incidents = kept
+	e.Counters.IncidentsOpen.Store(int64(len(kept)))
+}
+
+func (e *Engine) revise(o *open, now int64) {
+	o.revised = now
+	o.Rejected, o.Notes = e.alternatives(o), e.missingReceivers(o)
+	f := o.Finding(now)
+	log, err := emit.Log(f, e.options.Now())
+	if err != nil {
+		e.options.Logger.Error("a finding cannot be written as a log record", zap.Error(err))
+		return
+	}
+	e.sink.Finding(f, log, o.emitted.Traces(f, e.options.MaxCauseSpans))
+}
+
+func (e *Engine) sweep(now int64) {
+	window := now - int64(e.options.Window)
+	e.forgetResolved(now - int64(e.options.Retention))
+	e.requests.Sweep(window)
+	e.occurrences.Sweep(window)
+	e.graph.Sweep(now - int64(e.options.Retention))
+	e.baselines.Sweep(now - int64(e.options.Retention))
+	for key, g := range e.groups {
+		if g.last < window {
+			delete(e.groups, key)
+		}
+	}
+	for id, k := range e.hosts {
+		if _, ok := e.graph.Entity(id); !ok && k.at < now-int64(e.options.Retention) {
+			delete(e.hosts, id)
+		}
+	}
+	c := &e.Counters
+	c.RequestsHeld.Store(int64(e.requests.Len()))
+	c.RequestsEvicted.Store(int64(e.requests.Evicted()))
+	c.SpansCut.Store(int64(e.requests.Cut()))
+	c.OccurrencesHeld.Store(int64(e.occurrences.Len()))
+	c.OccurrencesEvicted.Store(int64(e.occurrences.Evicted()))
+	c.Operations.Store(int64(e.baselines.Len()))
+}

@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+const (
+	// maxGroup bounds the requests that wait in one group for an explanation.
+	maxGroup = 1000
+	// maxGroups bounds the groups.
+	maxGroups = 10_000
+	// minSlowShare is the share of the last minute's requests that must be slow: a
+	// hiccup of a few seconds is no incident.
+	minSlowShare = 0.2
+)
+
+// groupKey tells groups apart: who fails and how.
+type groupKey struct {
+	target record.EntityID
+	event  string // the event that the group would be the cause of
+}
+
+// group are hurt requests that went wrong at one target and have no explanation.
+type group struct {
+	target     explain.Target
+	requests   []*detect.Request
+	operations map[record.EntityID]bool // of the deepest hurt spans
+	first      int64
+	last       int64
+}
+
+func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSpan) {
+	key := groupKey{t.Key(), pattern.ServiceFailing}
+	switch {
+	case origin.Failure == record.FailureRefused:
+		key.event = pattern.CallRefused
+	case !r.Failed():
+		key.event = pattern.ServiceSlow
+	}
+	g := e.groups[key]
+	if g == nil {
+		if len(e.groups) >= maxGroups {
+			e.Counters.IncidentsDropped.Add(1)
+			return
+		}
+		g = &group{target: t, operations: map[record.EntityID]bool{}, first: origin.End}
+		e.groups[key] = g
+	}
+	if slices.Contains(g.requests, r) {
+		return
+	}
+	if len(g.requests) >= maxGroup {
+		g.requests = slices.Delete(g.requests, 0, maxGroup/4)
+	}
+	g.requests = append(g.requests, r)
+	g.operations[origin.Operation] = true
+	g.first, g.last = min(g.first, origin.End), max(g.last, origin.End)
+	if key.event == pattern.CallRefused {
+		e.refused(g)
+	}
+}
+
+// refused opens an incident when enough requests failed because nothing listens
+// at an address that they need.
+func (e *Engine) refused(g *group) {
+	p := e.patternFor(pattern.CallRefused)
+	if p == nil {
+		return
+	}
+	failed := 0
+	for _, r := range g.requests {
+		if _, _, ok := r.Entry(); ok {
+			failed++
+		}
+	}
+	if failed < p.MinTraces {
+		return
+	}
+	entity := g.target.Service
+	if entity == 0 {
+		entity = g.target.Address
+	}
+	e.open(explain.New(e.graph, p, explain.Cause{Event: p.Cause.Event, Time: g.first, Entity: entity}, g.target.Address))
+}
+
+// patternFor returns the pattern whose cause is an event that spans tell of.
+func (e *Engine) patternFor(name string) *pattern.Pattern {
+	for _, p := range e.options.Patterns {
+		if p.Cause.Event == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// judgeGroups opens incidents for targets that fail or are slow against their own
+// past, when nothing else explains their requests.
+func (e *Engine) judgeGroups(now int64) {
+	for key, g := range e.groups {
+		p := e.patternFor(key.event)
+		if p == nil || key.event == pattern.CallRefused {
+			continue
+		}
+		recent := 0
+		for _, r := range g.requests {
+			if incident.Of(r) == nil && r.Last > now-int64(time.Minute) {
+				recent++
+			}
+		}
+		if recent < p.MinTraces {
+			continue
+		}
+		for _, operation := range slices.Sorted(maps.Keys(g.operations)) {
+			v := e.baselines.Judge(operation, e.newest)
+			if abnormal(key.event, v) {
+				e.openAbnormal(p, g, operation, v)
+				break
+			}
+		}
+	}
+}
+
+func abnormal(event string, v detect.Verdict) bool {
+	if event == pattern.ServiceSlow {
+		return v.SlowZ >= detect.Alarm && v.Window.Slow >= minSlowShare*v.Window.Requests
+	}
+	return v.FailedZ >= detect.Alarm
+}
+
+func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.EntityID, v detect.Verdict) {
+	entity := g.target.Key()
+	if entity == 0 {
+		return
+	}
+	name := ""
+	if o, ok := e.graph.Entity(operation); ok {
+		name = o.Name
+	}
+	first := e.newest
+	for _, r := range g.requests {
+		if incident.Of(r) == nil && r.Last > e.newest-int64(time.Minute) {
+			first = min(first, r.First)
+		}
+	}
+	e.open(explain.New(e.graph, p, explain.Cause{
+		Event: p.Cause.Event, Time: first, Entity: entity,
+		Attributes: []record.Attr{
+			{Key: "tapio.operation", Value: name},
+			{Key: "tapio.window.requests", Value: int64(v.Window.Requests)},
+			{Key: "tapio.window.failed", Value: int64(v.Window.Failed)},
+			{Key: "tapio.window.slow", Value: int64(v.Window.Slow)},
+			{Key: "tapio.reference.requests", Value: int64(v.Reference.Requests)},
+			{Key: "tapio.reference.failed", Value: int64(v.Reference.Failed)},
+			{Key: "tapio.reference.slow", Value: int64(v.Reference.Slow)},
+			{Key: "tapio.slow.threshold", Value: v.SlowOver.Round(time.Millisecond).String()},
+		},
+	}, g.target.Address))
+}
+
+// explainsGroup opens an incident when an event explains requests that wait.
+func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
+	for _, g := range e.groups {
+		target := g.target.Process
+		if target == 0 {
+			target = g.target.Service
+		}
+		if target != 0 && o.Time <= g.last+explain.Slack && e.near(o, target, p) {
+			return e.open(e.hypothesis(p, o, g.target.Address)) != nil
+		}
+	}
+	return false
+}
+
+// absorbGroups moves the waiting requests that an incident explains into it.
+func (e *Engine) absorbGroups(o *open) {
+	for key, g := range e.groups {
+		g.requests = slices.DeleteFunc(g.requests, func(r *detect.Request) bool {
+			if incident.Of(r) != nil {
+				return true
+			}
+			target, origin := explain.TargetOf(e.graph, r)
+			if !o.Hypothesis.Covers(target, origin.End) {
+				return false
+			}
+			o.Assign(r)
+			return true
+		})
+		if len(g.requests) == 0 {
+			delete(e.groups, key)
+		}
+	}
+}

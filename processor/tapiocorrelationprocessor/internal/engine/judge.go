@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+// occur takes a named event: as an effect of open incidents, and as a cause.
+func (e *Engine) occur(o *detect.Occurrence) {
+	if o.Name == event.EBPFStarted {
+		e.started(o)
+		return
+	}
+	if !e.known(o.Name) {
+		return
+	}
+	subject, _ := e.graph.Entity(o.Subject)
+	if o.Name == event.ProcessExit {
+		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
+		e.graph.End(o.Subject, o.Time)
+	}
+	e.occurrences.Add(o, o.Subject, subject.Container, subject.Pod, subject.Service, o.Detail.Peer)
+	for _, i := range e.incidents {
+		if i.Hypothesis.Offer(o) {
+			i.Dirty = true
+		}
+	}
+	e.cause(o)
+}
+
+// known tells whether any pattern names the event.
+func (e *Engine) known(name string) bool {
+	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
+		return p.Cause.Event == name ||
+			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name })
+	})
+}
+
+// cause looks whether an event is the root of something: of another round of an
+// open incident, of an incident or of failed requests that had no better
+// explanation, or of an incident of its own.
+func (e *Engine) cause(o *detect.Occurrence) {
+	for _, p := range e.options.Patterns {
+		if _, ok := explain.Matches(p, o); !ok {
+			continue
+		}
+		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
+			return
+		}
+		if p.Alone && !e.explained(o) {
+			e.open(e.hypothesis(p, o))
+			return
+		}
+	}
+}
+
+func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
+	for _, i := range e.incidents {
+		if i.Hypothesis.Cause.Occurrence != nil && i.Hypothesis.Same(p, o) {
+			i.Hypothesis.Repeat(o)
+			i.Dirty = true
+			return true
+		}
+	}
+	return false
+}
+
+// explained tells whether the event is an effect in an open incident.
+func (e *Engine) explained(o *detect.Occurrence) bool {
+	return slices.ContainsFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Explains(o) })
+}
+
+// replaces gives an incident whose cause was only inferred from spans, or is
+// itself an effect of this event, its real cause.
+func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
+	for _, i := range e.incidents {
+		old := i.Hypothesis
+		if o.Time > old.Cause.Time+explain.Slack || o.Time < old.Cause.Time-int64(p.Cause.Within) || !e.touches(old, o, p) {
+			continue
+		}
+		h := e.hypothesis(p, o, old.Addresses()...)
+		if old.Cause.Occurrence != nil && !h.Explains(old.Cause.Occurrence) {
+			continue
+		}
+		i.Replace(h)
+		e.requests.Each(func(r *detect.Request) {
+			if incident.Of(r) == i.Incident {
+				for _, s := range r.Spans {
+					h.AddSpan(r, s)
+				}
+			}
+		})
+		e.absorbGroups(i)
+		return true
+	}
+	return false
+}
+
+// touches tells whether an event happened to one of those that a hypothesis is
+// about, as near as the pattern wants.
+func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern.Pattern) bool {
+	targets := h.Entities()
+	for _, a := range h.Addresses() {
+		targets = append(targets, e.graph.Owner(a, o.Time))
+	}
+	return slices.ContainsFunc(targets, func(id record.EntityID) bool { return e.near(o, id, p) })
+}
+
+// near tells whether an event happened so near to a target that the pattern can
+// name it as the cause of the target's failures.
+func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
+	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
+		return false
+	}
+	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
+		return true
+	}
+	t, _ := e.graph.Entity(target)
+	subject, _ := e.graph.Entity(o.Subject)
+	switch t.Kind {
+	case topology.KindContainer, topology.KindPod:
+		// The container ends when its first process does; others come and go.
+		return subject.VPID == 1
+	case topology.KindService:
+		return subject.Container == 0 || subject.VPID == 1
+	}
+	return false
+}
+
+// hypothesis makes a hypothesis of an event and gives it all that is known.
+func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses ...record.EntityID) *explain.Hypothesis {
+	h := explain.New(e.graph, p, explain.Cause{
+		Event: o.Name, Time: o.Time, Entity: o.Subject, Attributes: o.Detail.Attrs, Occurrence: o,
+	}, addresses...)
+	e.offerKnown(h)
+	return h
+}
+
+// offerKnown offers a new hypothesis what was seen at its entities and addresses.
+func (e *Engine) offerKnown(h *explain.Hypothesis) {
+	for _, id := range append(h.Entities(), h.Addresses()...) {
+		x, _ := e.graph.Entity(id)
+		for _, at := range []record.EntityID{id, x.Container, x.Pod} {
+			for _, o := range e.occurrences.Of(at) {
+				h.Offer(o)
+			}
+		}
+	}
+}
+
+// assign finds the incident that hurt a request.
+func (e *Engine) assign(r *detect.Request) {
+	target, origin := explain.TargetOf(e.graph, r)
+	for i := len(e.incidents) - 1; i >= 0; i-- {
+		if o := e.incidents[i]; o.Hypothesis.Covers(target, origin.End) {
+			o.Assign(r)
+			return
+		}
+	}
+	if h := e.best(target, origin.End); h != nil {
+		if o := e.open(h); o != nil {
+			o.Assign(r)
+			return
+		}
+	}
+	e.group(r, target, origin)
+}
+
+// best returns the hypothesis that explains why a target fails, nil when no
+// event is known that could.
+func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
+	var best *explain.Hypothesis
+	e.candidates(t, first, func(p *pattern.Pattern, o *detect.Occurrence) {
+		h := e.hypothesis(p, o, t.Address)
+		if best == nil || explain.Better(h, best, e.options.Weights) < 0 {
+			best = h
+		}
+	})
+	return best
+}
+
+// candidates calls yield for every pattern and event that can be its cause, near
+// the target and before its first failure.
+func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.Pattern, *detect.Occurrence)) {
+	target := t.Process
+	if target == 0 {
+		target = t.Service
+	}
+	if target == 0 {
+		return
+	}
+	x, _ := e.graph.Entity(target)
+	seen := map[*detect.Occurrence]bool{}
+	for _, at := range []record.EntityID{target, x.Container, x.Pod} {
+		for _, o := range e.occurrences.Of(at) {
+			if seen[o] || o.Time > first+explain.Slack {
+				continue
+			}
+			seen[o] = true
+			for _, p := range e.options.Patterns {
+				if _, ok := explain.Matches(p, o); ok && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
+					yield(p, o)
+				}
+			}
+		}
+	}
+}
+
+// open makes an incident of a hypothesis, or goes on with the one that the same
+// cause made before. It returns nil when there are too many incidents.
+func (e *Engine) open(h *explain.Hypothesis) *open {
+	i := incident.New(e.graph, h, incident.Options{
+		Weights: e.options.Weights, ValueAttribute: e.options.Impact.ValueAttribute, MaxTraces: e.options.MaxTraces,
+	})
+	for n, old := range e.resolved {
+		if old.ID() == i.ID() {
+			old.Reopen()
+			e.resolved = slices.Delete(e.resolved, n, n+1)
+			e.incidents = append(e.incidents, old)
+			return old
+		}
+	}
+	if len(e.incidents) >= e.options.MaxIncidents {
+		e.Counters.IncidentsDropped.Add(1)
+		return nil
+	}
+	o := &open{Incident: i}
+	e.incidents = append(e.incidents, o)
+	e.absorbGroups(o)
+	return o
+}
+
+// retire keeps a resolved incident for the time that its cause is remembered.
+func (e *Engine) retire(o *open) {
+	if !o.Emitted() {
+		return
+	}
+	if len(e.resolved) >= e.options.MaxIncidents {
+		e.resolved = slices.Delete(e.resolved, 0, 1)
+	}
+	e.resolved = append(e.resolved, o)
+}
+
+func (e *Engine) forgetResolved(before int64) {
+	e.resolved = slices.DeleteFunc(e.resolved, func(o *open) bool { return o.Hypothesis.LastEffect < before })
+}

@@ -1,0 +1,217 @@
+package tapiocorrelationprocessor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/engine"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/metadata"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+)
+
+// engines are the engines of one factory, by configuration: a collector gives all
+// pipelines that name one component id the same configuration.
+type engines struct {
+	mu       sync.Mutex
+	byConfig map[*Config]*shared
+}
+
+func newEngines() *engines { return &engines{byConfig: map[*Config]*shared{}} }
+
+func (es *engines) get(set processor.Settings, cfg *Config) (*shared, error) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	if s := es.byConfig[cfg]; s != nil {
+		return s, nil
+	}
+	s, err := newShared(set, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.forget = func() {
+		es.mu.Lock()
+		defer es.mu.Unlock()
+		delete(es.byConfig, cfg)
+	}
+	es.byConfig[cfg] = s
+	return s, nil
+}
+
+// shared is one engine and the instances that feed it. Findings leave through the
+// first instance of each signal that started.
+type shared struct {
+	engine    *engine.Engine
+	telemetry *metadata.TelemetryBuilder
+	logger    *zap.Logger
+	forget    func()
+
+	mu        sync.Mutex
+	started   []*instance
+	cancel    context.CancelFunc
+	done      chan struct{}
+	refused   atomic.Int64
+	lastError time.Time
+}
+
+// instance is the processor in one pipeline.
+type instance struct {
+	shared *shared
+	traces consumer.Traces
+	logs   consumer.Logs
+}
+
+func newShared(set processor.Settings, cfg *Config) (*shared, error) {
+	patterns, err := pattern.Library()
+	if err != nil {
+		return nil, fmt.Errorf("pattern library: %w", err)
+	}
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	s := &shared{telemetry: telemetry, logger: set.Logger}
+	s.engine = engine.New(engine.Options{
+		Window: cfg.Window, Retention: cfg.Retention, Quiet: cfg.ResolveAfter, MinScore: cfg.MinScore,
+		Weights: explain.Weights(cfg.ConfidenceWeights), Impact: decode.Options(cfg.Impact),
+		RingCapacity: cfg.Ring.Capacity, MaxDetails: cfg.Limits.Details, MaxEntities: cfg.Limits.Entities,
+		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
+		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,
+		Patterns: patterns, Now: time.Now, Logger: set.Logger,
+	})
+	if err := s.observe(); err != nil {
+		telemetry.Shutdown()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *shared) instance(traces consumer.Traces, logs consumer.Logs) *instance {
+	return &instance{shared: s, traces: traces, logs: logs}
+}
+
+// start begins the engine with the first instance.
+func (i *instance) start(context.Context, component.Host) error {
+	s := i.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = append(s.started, i)
+	if s.cancel != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel, s.done = cancel, make(chan struct{})
+	go func() {
+		defer close(s.done)
+		s.engine.Run(ctx, s)
+	}()
+	return nil
+}
+
+// shutdown writes what is known while the instance can still pass it on, and ends
+// the engine with the last instance.
+func (i *instance) shutdown(ctx context.Context) error {
+	s := i.shared
+	s.mu.Lock()
+	started := s.cancel != nil
+	s.mu.Unlock()
+	if started {
+		s.engine.Flush(ctx)
+	}
+	s.mu.Lock()
+	for n, x := range s.started {
+		if x == i {
+			s.started = append(s.started[:n:n], s.started[n+1:]...)
+			break
+		}
+	}
+	last := len(s.started) == 0
+	s.mu.Unlock()
+	if !last {
+		return nil
+	}
+	if started {
+		s.cancel()
+		<-s.done
+	}
+	s.telemetry.Shutdown()
+	s.forget()
+	return nil
+}
+
+func (s *shared) processTraces(_ context.Context, td ptrace.Traces) (ptrace.Traces, error) {
+	s.engine.Traces(td)
+	return td, nil
+}
+
+func (s *shared) processLogs(_ context.Context, ld plog.Logs) (plog.Logs, error) {
+	s.engine.Logs(ld)
+	return ld, nil
+}
+
+// emitTimeout bounds how long the next component may hold a finding up.
+const emitTimeout = 5 * time.Second
+
+// Finding implements engine.Sink.
+func (s *shared) Finding(f *finding.Finding, log plog.Logs, spans ptrace.Traces) {
+	traces, logs := s.outputs()
+	ctx, cancel := context.WithTimeout(context.Background(), emitTimeout)
+	defer cancel()
+	if logs != nil {
+		s.check(logs.ConsumeLogs(ctx, log))
+	}
+	if traces != nil && spans.SpanCount() > 0 {
+		s.check(traces.ConsumeTraces(ctx, spans))
+	}
+	s.telemetry.ProcessorTapiocorrelationFindings.Add(ctx, 1, metric.WithAttributes(
+		attribute.String("pattern", f.Pattern), attribute.String("state", string(f.State))))
+	if f.Revision == 1 {
+		s.logger.Info("finding", zap.String("id", f.ID.String()), zap.String("pattern", f.Pattern),
+			zap.Float64("confidence", f.Confidence.Score), zap.String("summary", f.Summary))
+	}
+}
+
+// outputs returns the first instance of each signal that runs.
+func (s *shared) outputs() (traces consumer.Traces, logs consumer.Logs) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.started {
+		if traces == nil {
+			traces = i.traces
+		}
+		if logs == nil {
+			logs = i.logs
+		}
+	}
+	return traces, logs
+}
+
+// logInterval is the least time between two lines about the same trouble.
+const logInterval = time.Minute
+
+// check counts a refusal of the next component and logs one a minute. The next
+// revision says everything again; spans are lost.
+func (s *shared) check(err error) {
+	if err == nil {
+		return
+	}
+	s.refused.Add(1)
+	if now := time.Now(); now.Sub(s.lastError) >= logInterval {
+		s.lastError = now
+		s.logger.Error("the next component refused a finding", zap.Error(err), zap.Int64("refused", s.refused.Load()))
+	}
+}

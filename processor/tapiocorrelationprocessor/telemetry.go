@@ -1,0 +1,61 @@
+package tapiocorrelationprocessor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// observe registers what the engine counts as internal metrics.
+func (s *shared) observe() error {
+	e, c, t := s.engine, &s.engine.Counters, s.telemetry
+	return errors.Join(
+		t.RegisterProcessorTapiocorrelationEventsCallback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(c.Spans.Load(), with("signal", "traces"))
+			o.Observe(c.Logs.Load(), with("signal", "logs"))
+			return nil
+		}),
+		t.RegisterProcessorTapiocorrelationDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
+			topology := e.Graph().Stats()
+			for reason, n := range map[string]int64{
+				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(),
+				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load(), "span": c.SpansCut.Load(),
+				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted),
+				"operation": int64(topology.Overflow), "incident": c.IncidentsDropped.Load(), "emit": s.refused.Load(),
+			} {
+				o.Observe(n, with("reason", reason))
+			}
+			return nil
+		}),
+		t.RegisterProcessorTapiocorrelationHeldCallback(func(_ context.Context, o metric.Int64Observer) error {
+			topology := e.Graph().Stats()
+			for what, n := range map[string]int64{
+				"events": int64(e.Ring().Len()), "details": int64(e.Details().Len()), "entities": int64(topology.Entities),
+				"calls": int64(topology.Calls), "operations": c.Operations.Load(), "requests": c.RequestsHeld.Load(),
+				"occurrences": c.OccurrencesHeld.Load(), "incidents": c.IncidentsOpen.Load(),
+			} {
+				o.Observe(n, with("what", what))
+			}
+			return nil
+		}),
+		t.RegisterProcessorTapiocorrelationCapacityCallback(func(_ context.Context, o metric.Int64Observer) error {
+			for what, n := range e.Capacities() {
+				o.Observe(int64(n), with("what", what))
+			}
+			return nil
+		}),
+		t.RegisterProcessorTapiocorrelationRingSpanCallback(func(_ context.Context, o metric.Float64Observer) error {
+			if oldest, ok := e.Ring().Oldest(); ok {
+				o.Observe(max(time.Since(time.Unix(0, oldest)).Seconds(), 0))
+			}
+			return nil
+		}),
+	)
+}
+
+func with(key, value string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String(key, value)))
+}
