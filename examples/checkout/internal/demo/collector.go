@@ -21,8 +21,8 @@ const (
 )
 
 // newCollectorState chooses where the collector listens.
-func newCollectorState(dir string) (CollectorState, error) {
-	a, err := freeAddresses(6)
+func newCollectorState(ctx context.Context, dir string) (CollectorState, error) {
+	a, err := freeAddresses(ctx, 6)
 	if err != nil {
 		return CollectorState{}, err
 	}

@@ -41,7 +41,7 @@ func TestDifferences(t *testing.T) {
 }
 
 func TestFreeAddresses(t *testing.T) {
-	got, err := freeAddresses(20)
+	got, err := freeAddresses(t.Context(), 20)
 	require.NoError(t, err)
 	seen := map[string]bool{}
 	for _, a := range got {

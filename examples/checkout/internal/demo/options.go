@@ -118,7 +118,7 @@ func (o Options) makeDir() (dir string, temporary bool, err error) {
 		dir, err = os.MkdirTemp("", "tapio-checkout-")
 		return dir, true, err
 	}
-	if err := os.MkdirAll(o.OutputDir, 0o755); err != nil {
+	if err := os.MkdirAll(o.OutputDir, 0o750); err != nil {
 		return "", false, fmt.Errorf("--output-dir: %w", err)
 	}
 	entries, err := os.ReadDir(o.OutputDir)

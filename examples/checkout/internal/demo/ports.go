@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -22,7 +23,7 @@ const (
 // Their ports lie below the range from which the kernel takes the source ports
 // of connections: from inside it, the port of a dead service could become the
 // source port of a connection to that very port, which then succeeds.
-func freeAddresses(n int) ([]string, error) {
+func freeAddresses(ctx context.Context, n int) ([]string, error) {
 	b, _ := os.ReadFile(rangeFile)
 	top := firstEphemeral(string(b))
 	addresses := make([]string, 0, n)
@@ -38,7 +39,7 @@ func freeAddresses(n int) ([]string, error) {
 			return nil, fmt.Errorf("no %d free ports from %d to %d on 127.0.0.1", n, lowestPort, top-1)
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowestPort+rand.IntN(top-lowestPort)))
-		l, err := net.Listen("tcp", address)
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err != nil {
 			continue
 		}

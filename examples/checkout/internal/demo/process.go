@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,12 +47,13 @@ type process struct {
 
 // start runs argv with exactly that environment, its output going to a new file.
 func (l *launcher) start(name string, argv, env []string, logPath string) (*process, error) {
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	defer func() { _ = log.Close() }() // the process has a copy
-	cmd := exec.Command(argv[0], argv[1:]...)
+	// Not tied to a context: stop ends it, in the order that cleanup wants.
+	cmd := exec.CommandContext(context.Background(), argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
 	// A group of its own: Ctrl-C reaches the orchestrator alone, which then stops
 	// the others in order.

@@ -106,7 +106,7 @@ func (d *demo) run(ctx context.Context) error {
 
 func (d *demo) startCollector(ctx context.Context) error {
 	var err error
-	if d.state.Collector, err = newCollectorState(d.dir); err != nil {
+	if d.state.Collector, err = newCollectorState(ctx, d.dir); err != nil {
 		return err
 	}
 	if d.api, err = findingsapi.NewClient(d.state.Collector.API, "", apiTimeout); err != nil {

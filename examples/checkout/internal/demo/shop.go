@@ -14,7 +14,7 @@ import (
 
 // startShop starts the services, each once the one that it calls is ready.
 func (d *demo) startShop(ctx context.Context) error {
-	a, err := freeAddresses(3)
+	a, err := freeAddresses(ctx, 3)
 	if err != nil {
 		return err
 	}

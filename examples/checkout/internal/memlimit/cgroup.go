@@ -45,7 +45,7 @@ func Create(parents []Parent, limit Bytes) (*Cgroup, error) {
 
 func createIn(p Parent, limit Bytes) (*Cgroup, error) {
 	c := &Cgroup{Version: p.Version, Dir: filepath.Join(p.Dir, namePrefix+strconv.Itoa(os.Getpid()))}
-	if err := os.Mkdir(c.Dir, 0o755); err != nil {
+	if err := os.Mkdir(c.Dir, 0o750); err != nil {
 		return nil, err
 	}
 	if err := c.setLimit(limit); err != nil {
