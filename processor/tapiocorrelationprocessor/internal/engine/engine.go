@@ -112,10 +112,11 @@ type open struct {
 // New returns an engine. Run must be called for anything to be found.
 func New(o Options) *Engine {
 	e := &Engine{
-		options:  o,
-		graph:    topology.New(topology.Limits{Entities: o.MaxEntities, OperationsPerService: maxOperations}),
-		ring:     ring.New(o.RingCapacity),
-		wake:     make(chan struct{}, 1),
+		options: o,
+		graph:   topology.New(topology.Limits{Entities: o.MaxEntities, OperationsPerService: maxOperations}),
+		ring:    ring.New(o.RingCapacity),
+		wake:    make(chan struct{}, 1),
+		flushes: make(chan chan struct{}), ended: make(chan struct{}),
 		batch:    make([]record.Event, readBatch),
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
 		groups: map[groupKey]*group{}, hosts: map[record.EntityID]*kernel{},

@@ -156,10 +156,15 @@ func (h *Hypothesis) spanKey(s detect.HurtSpan) string {
 func (h *Hypothesis) relink(r *detect.Request) {
 	for _, s := range r.Spans {
 		l := h.links[h.spanKey(s)]
-		if l == nil || (l.parent != nil && l.parent != h.root) {
+		if l == nil {
 			continue
 		}
-		if p := h.linkBelow(r, s); p != nil && p != l && !descends(p, l) {
+		p := h.linkBelow(r, s)
+		if p == nil || p == l || descends(p, l) {
+			continue
+		}
+		// Of several branches the first to fail is the one that it follows from.
+		if l.parent == nil || l.parent == h.root || p.Time.Before(l.parent.Time) {
 			l.parent = p
 		}
 	}
