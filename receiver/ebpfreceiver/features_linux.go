@@ -44,11 +44,17 @@ func readFeatures() (*features, error) {
 	if ns == firstPIDNamespace {
 		ns = 0
 	}
-	return &features{
+	f := featuresOf(spec)
+	f.pidNamespace = ns
+	return &f, nil
+}
+
+// featuresOf reads what the kernel's types tell.
+func featuresOf(spec *btf.Spec) features {
+	return features{
 		exitHasGroupDead: len(tracepointArguments(spec, "sched_process_exit")) >= 2,
 		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
-		pidNamespace:     ns,
-	}, nil
+	}
 }
 
 // tracepointArguments are what the kernel hands to programs at a tracepoint;

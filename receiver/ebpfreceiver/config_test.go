@@ -1,0 +1,67 @@
+package ebpfreceiver
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+func TestLoadConfig(t *testing.T) {
+	t.Parallel()
+	all := createDefaultConfig().(*Config)
+	all.Programs.Network.Enabled = false
+	all.HostName = "node-7"
+	all.CommandLine = true
+	all.RingBufferSize = 8 << 20
+	all.QueueSize = 1000
+	all.MaxBatchSize = 100
+	all.FlushInterval = 20 * time.Millisecond
+	all.Events.TapioProcessExec.Enabled = false
+	for name, want := range map[string]component.Config{"": createDefaultConfig(), "all": all} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+			require.NoError(t, err)
+			sub, err := conf.Sub(component.NewIDWithName(metadata.Type, name).String())
+			require.NoError(t, err)
+			got := createDefaultConfig()
+			require.NoError(t, sub.Unmarshal(got))
+			require.NoError(t, got.(*Config).Validate())
+			// What the user wrote is remembered by the generated event settings.
+			got.(*Config).Events.TapioProcessExec = metadata.EventConfig{Enabled: got.(*Config).Events.TapioProcessExec.Enabled}
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestValidateNamesKeyValueAndRange(t *testing.T) {
+	t.Parallel()
+	page := strconv.Itoa(os.Getpagesize())
+	for want, change := range map[string]func(*Config){
+		"ring_buffer_size: 5000 is not a power of two from " + page + " to 1073741824":       func(c *Config) { c.RingBufferSize = 5000 },
+		"ring_buffer_size: 2147483648 is not a power of two from " + page + " to 1073741824": func(c *Config) { c.RingBufferSize = 2 << 30 },
+		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":          func(c *Config) { c.RingBufferSize = 0 },
+		"queue_size: 0 is not in 1 to 1048576":                                               func(c *Config) { c.QueueSize = 0 },
+		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
+		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
+		"programs: process, memory and network are all disabled":                             func(c *Config) { c.Programs = ProgramsConfig{} },
+	} {
+		cfg := createDefaultConfig().(*Config)
+		change(cfg)
+		assert.ErrorContains(t, cfg.Validate(), want)
+	}
+	cfg := createDefaultConfig().(*Config)
+	cfg.QueueSize, cfg.FlushInterval = 0, -time.Second
+	err := cfg.Validate()
+	require.ErrorContains(t, err, "queue_size: 0")
+	require.ErrorContains(t, err, "flush_interval: -1s", "all that is wrong is said at once")
+}

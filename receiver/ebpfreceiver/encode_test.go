@@ -1,0 +1,175 @@
+package ebpfreceiver
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+var testEpoch = time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+
+func newTestEncoder(change func(*Config)) *encoder {
+	cfg := createDefaultConfig().(*Config)
+	if change != nil {
+		change(cfg)
+	}
+	return newEncoder(cfg, receivertest.NewNopSettings(metadata.Type), hostInfo{name: "node-7"},
+		newClock(func() int64 { return testEpoch.UnixNano() }))
+}
+
+// encodeOne returns the one record of an event and its resource attributes.
+func encodeOne(t *testing.T, ev kernelEvent) (plog.LogRecord, map[string]any) {
+	t.Helper()
+	logs := newTestEncoder(nil).encode([]kernelEvent{ev}, testEpoch)
+	require.Equal(t, 1, logs.LogRecordCount())
+	rl := logs.ResourceLogs().At(0)
+	return recordsOf(rl).At(0), rl.Resource().Attributes().AsRaw()
+}
+
+func TestExitSeverityAndSentence(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status   uint32
+		severity plog.SeverityNumber
+		body     string
+		attrs    map[string]any
+	}{
+		{0, plog.SeverityNumberInfo, "payment (pid 42) exited with code 0", map[string]any{event.KeyProcessExitCode: int64(0)}},
+		{0x700, plog.SeverityNumberWarn, "payment (pid 42) exited with code 7", map[string]any{event.KeyProcessExitCode: int64(7)}},
+		{0xff00, plog.SeverityNumberWarn, "payment (pid 42) exited with code 255", map[string]any{event.KeyProcessExitCode: int64(255)}},
+		{15, plog.SeverityNumberInfo, "payment (pid 42) was ended by SIGTERM", map[string]any{event.KeyExitSignal: int64(15), event.KeyExitSignalName: "SIGTERM", event.KeyCoreDumped: false}},
+		{0x8b, plog.SeverityNumberError, "payment (pid 42) was ended by SIGSEGV", map[string]any{event.KeyExitSignal: int64(11), event.KeyExitSignalName: "SIGSEGV", event.KeyCoreDumped: true}},
+		{34, plog.SeverityNumberError, "payment (pid 42) was ended by SIGRT2", map[string]any{event.KeyExitSignal: int64(34), event.KeyExitSignalName: "SIGRT2", event.KeyCoreDumped: false}},
+	} {
+		record, _ := encodeOne(t, exitEvent{base{5, testProcess}, tc.status})
+		assert.Equal(t, tc.severity, record.SeverityNumber(), tc.body)
+		assert.Equal(t, tc.body, record.Body().Str())
+		assert.Equal(t, tc.attrs, record.Attributes().AsRaw())
+	}
+}
+
+func TestOOMOfTheNode(t *testing.T) {
+	t.Parallel()
+	record, _ := encodeOne(t, oomEvent{base: base{5, testProcess}, rss: 3 << 30, scoreAdj: -500})
+	assert.Equal(t, map[string]any{
+		event.KeyOOMScope: "node", event.KeyOOMRSS: int64(3 << 30), event.KeyOOMScoreAdj: int64(-500),
+	}, record.Attributes().AsRaw(), "no limit, so none is invented")
+	assert.Equal(t, "The kernel killed payment (pid 42), which held 3.0 GiB: the machine was out of memory", record.Body().Str())
+}
+
+func TestConnectErrorTypes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		errno   int32
+		isLocal bool
+		want    string
+	}{
+		{111, false, event.ErrorConnectionRefused},
+		{110, false, event.ErrorConnectionTimedOut},
+		{113, false, event.ErrorHostUnreachable},
+		{101, false, event.ErrorNetworkUnreachable},
+		{104, false, event.ErrorConnectionReset},
+		{0, false, event.ErrorConnectionAborted},
+		{0, true, event.ErrorLocal},
+		{92, false, "protocol_unreachable"},
+		{777, false, "errno_777"},
+	} {
+		ev := connectEvent{base: base{5, testProcess}, errno: tc.errno, isLocal: tc.isLocal, peer: netip.MustParseAddrPort("[2001:db8::1]:443")}
+		record, _ := encodeOne(t, ev)
+		got, _ := record.Attributes().Get(event.KeyErrorType)
+		assert.Equal(t, tc.want, got.Str())
+	}
+}
+
+func TestConnectOfNobodyKnown(t *testing.T) {
+	t.Parallel()
+	record, resource := encodeOne(t, connectEvent{base: base{at: 5}, errno: 111, netns: 9, peer: netip.MustParseAddrPort("[2001:db8::1]:443")})
+	assert.Equal(t, map[string]any{event.KeyHostName: "node-7"}, resource, "no process rather than a wrong one")
+	assert.Equal(t, map[string]any{
+		event.KeyErrorType: event.ErrorConnectionRefused, event.KeyNetworkTransport: "tcp", event.KeyNetworkType: "ipv6",
+		event.KeyPeerAddress: "2001:db8::1", event.KeyPeerPort: int64(443), event.KeyNetworkNamespace: int64(9),
+	}, record.Attributes().AsRaw())
+	assert.Equal(t, "an unknown process could not connect to [2001:db8::1]:443: connection refused", record.Body().Str())
+}
+
+func TestProcessOutsideOfThePIDNamespace(t *testing.T) {
+	t.Parallel()
+	who := testProcess
+	who.pid, who.vpid, who.parent = 0, 7, 0
+	record, resource := encodeOne(t, exitEvent{base{5, who}, 0})
+	assert.NotContains(t, resource, event.KeyProcessPID)
+	assert.NotContains(t, resource, event.KeyProcessParentPID)
+	assert.Equal(t, int64(7), resource[event.KeyProcessVPID])
+	assert.Equal(t, "payment exited with code 0", record.Body().Str())
+}
+
+func TestExecutablePathIsAbsolute(t *testing.T) {
+	t.Parallel()
+	record, _ := encodeOne(t, execEvent{base: base{5, testProcess}, path: "./payment", args: []string{""}})
+	assert.Empty(t, record.Attributes().AsRaw())
+	assert.Equal(t, "payment (pid 42) began to run ./payment", record.Body().Str())
+}
+
+func TestOneResourceForEachProcess(t *testing.T) {
+	t.Parallel()
+	other := testProcess
+	other.pid = 43
+	logs := newTestEncoder(nil).encode([]kernelEvent{
+		exitEvent{base{1, testProcess}, 0}, exitEvent{base{2, other}, 0}, refused(3),
+	}, testEpoch)
+	require.Equal(t, 2, logs.ResourceLogs().Len())
+	first := recordsOf(logs.ResourceLogs().At(0))
+	require.Equal(t, 2, first.Len())
+	assert.Equal(t, event.TCPConnectFailed, first.At(1).EventName())
+	assert.Equal(t, testEpoch.Add(3), first.At(1).Timestamp().AsTime())
+	assert.Equal(t, metadata.ScopeName, logs.ResourceLogs().At(0).ScopeLogs().At(0).Scope().Name())
+}
+
+func TestDisabledEventsAreNotEmitted(t *testing.T) {
+	t.Parallel()
+	e := newTestEncoder(func(c *Config) { c.Events.TapioProcessExec.Enabled = false })
+	logs := e.encode([]kernelEvent{execOf(1), refused(2)}, testEpoch)
+	assert.Equal(t, []string{event.TCPConnectFailed}, eventNamesOf([]plog.Logs{logs}))
+}
+
+func TestCreationTimeStaysWhenTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	now := int64(1000)
+	c := newClock(func() int64 { return now })
+	now += int64(time.Hour)
+	c.adjust()
+	assert.Equal(t, int64(1005), c.creation(5).UnixNano())
+	assert.Equal(t, int64(1005)+int64(time.Hour), c.wall(5).UnixNano())
+}
+
+func TestBytesText(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 64 << 20: "64.0 MiB", 3 << 40: "3.0 TiB", 1 << 63: "8.0 EiB"} {
+		assert.Equal(t, want, bytesText(n))
+	}
+}
+
+func TestQueueKeepsOrderAroundItsEnd(t *testing.T) {
+	t.Parallel()
+	q := newQueue(4, 3)
+	var got []uint64
+	for i := range uint64(10) {
+		require.True(t, q.push(refused(i)))
+		if i%2 == 1 {
+			for _, ev := range q.pop(nil) {
+				got = append(got, ev.time())
+			}
+		}
+	}
+	assert.Equal(t, []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, got)
+	assert.Zero(t, q.len())
+	assert.Equal(t, make([]kernelEvent, 4), q.ring, "what was taken is not held")
+}

@@ -1,0 +1,78 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/assert"
+	"golang.org/x/sys/unix"
+)
+
+func TestExplainPermission(t *testing.T) {
+	t.Parallel()
+	const bpfAndPerfmon = 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON
+	for want, caps := range map[string]uint64{
+		"missing CAP_BPF and CAP_PERFMON;": 0,
+		"missing CAP_PERFMON;":             1 << unix.CAP_BPF,
+		"missing CAP_BPF;":                 1 << unix.CAP_PERFMON,
+		"although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: no": bpfAndPerfmon,
+		"although the capabilities are there": 1 << unix.CAP_SYS_ADMIN,
+	} {
+		assert.Contains(t, explainPermission(caps, errors.New("no")), want)
+	}
+}
+
+func TestExplainOtherErrors(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, errNoVictim.Error(), explain(errNoVictim))
+	assert.Contains(t, explain(fmt.Errorf("load: %w", os.ErrNotExist)), "load: file does not exist")
+}
+
+func TestParseCapabilities(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, uint64(0xc000000000), parseCapabilities("Name:\tx\nCapEff:\t000000c000000000\nCapBnd:\t0\n"))
+	assert.Zero(t, parseCapabilities("Name:\tx\nCapEff:\tmany\n"))
+	assert.Zero(t, parseCapabilities(""))
+}
+
+// tracepointType is how BTF describes a tracepoint with these arguments.
+func tracepointType(name string, arguments ...btf.Type) btf.Type {
+	params := []btf.FuncParam{{Name: "__data", Type: &btf.Pointer{Target: &btf.Void{}}}}
+	for _, a := range arguments {
+		params = append(params, btf.FuncParam{Type: a})
+	}
+	proto := &btf.FuncProto{Return: &btf.Void{}, Params: params}
+	return &btf.Typedef{Name: "btf_trace_" + name, Type: &btf.Pointer{Target: proto}}
+}
+
+func TestFeaturesOfOtherKernels(t *testing.T) {
+	t.Parallel()
+	task := &btf.Pointer{Target: &btf.Struct{Name: "task_struct", Size: 8}}
+	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
+	for name, tc := range map[string]struct {
+		types []btf.Type
+		want  features
+	}{
+		"5.15": {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", number)}, features{}},
+		"6.12": {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", task, number)}, features{victimHasTask: true}},
+		"6.18": {[]btf.Type{tracepointType("sched_process_exit", task, number), tracepointType("mark_victim", task, number)}, features{exitHasGroupDead: true, victimHasTask: true}},
+		"none": {[]btf.Type{number}, features{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			builder, err := btf.NewBuilder(tc.types, nil)
+			assert.NoError(t, err)
+			raw, err := builder.Marshal(nil, nil)
+			assert.NoError(t, err)
+			spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+			assert.NoError(t, err)
+			assert.Equal(t, tc.want, featuresOf(spec))
+		})
+	}
+}

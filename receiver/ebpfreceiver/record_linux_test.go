@@ -1,0 +1,212 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"flag"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/plogtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
+)
+
+var (
+	recordFlag = flag.Bool("record", false, "record testdata/records from this machine's kernel (root, memory cgroup v1)")
+	goldenFlag = flag.Bool("golden", false, "write testdata/records.yaml anew")
+)
+
+// fixtures are records as a kernel wrote them, in the order of the golden file.
+var fixtures = []string{"exec", "exit-code", "exit-signal", "oom", "connect-ipv4", "connect-ipv6"}
+
+func readFixture(tb testing.TB, name string) []byte {
+	tb.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", "records", name+".bin"))
+	require.NoError(tb, err)
+	return raw
+}
+
+func TestRecordedEvents(t *testing.T) {
+	t.Parallel()
+	var events []kernelEvent
+	for _, name := range fixtures {
+		ev, err := decode(readFixture(t, name))
+		require.NoError(t, err, name)
+		events = append(events, ev)
+	}
+	clock := newClock(func() int64 { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano() })
+	cfg := createDefaultConfig().(*Config)
+	cfg.CommandLine = true
+	settings := receivertest.NewNopSettings(metadata.Type)
+	got := newEncoder(cfg, settings, hostInfo{"node-7", "5e1f"}, clock).encode(events, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+
+	file := filepath.Join("testdata", "records.yaml")
+	if *goldenFlag {
+		require.NoError(t, golden.WriteLogs(t, file, got))
+	}
+	want, err := golden.ReadLogs(file)
+	require.NoError(t, err)
+	require.NoError(t, plogtest.CompareLogs(want, got))
+}
+
+func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
+	t.Parallel()
+	_, err := decode(nil)
+	require.ErrorIs(t, err, errShortRecord)
+	for _, name := range fixtures {
+		raw := readFixture(t, name)
+		_, err := decode(raw[:len(raw)-9]) // a record may end with padding to 8
+		require.ErrorIs(t, err, errShortRecord, name)
+	}
+	_, err = decode(make([]byte, 4096))
+	require.EqualError(t, err, "record has the unknown kind 0")
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, name := range fixtures {
+		f.Add(readFixture(f, name))
+	}
+	clock := newClock(func() int64 { return 0 })
+	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		ev, err := decode(raw)
+		if err != nil {
+			return
+		}
+		if got := encoder.encode([]kernelEvent{ev}, time.Unix(0, 0)); got.LogRecordCount() != 1 {
+			t.Errorf("%d records of one event", got.LogRecordCount())
+		}
+	})
+}
+
+func TestPath(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		names   string
+		partial bool
+		want    string
+	}{
+		{"", false, "/"},
+		{"", true, ""},
+		{"a\x00", false, "/a"},
+		{"leaf\x00mid\x00top\x00", false, "/top/mid/leaf"},
+		{"leaf\x00mid\x00", true, ".../mid/leaf"},
+		{"bad\xff\x00", false, "/bad\uFFFD"},
+	} {
+		p := bpf.ProcessCgroupPath{Len: uint32(len(tc.names))}
+		copy(p.Names[:], tc.names)
+		if tc.partial {
+			p.Partial = 1
+		}
+		assert.Equal(t, tc.want, path(&p))
+	}
+	assert.NotPanics(t, func() { path(&bpf.ProcessCgroupPath{Len: 1 << 31}) })
+}
+
+// TestRecord writes the fixtures. Its processes live in a cgroup such as a
+// container of Kubernetes has.
+func TestRecord(t *testing.T) {
+	if !*recordFlag {
+		t.Skip("run with -record to write testdata/records")
+	}
+	cfg := createDefaultConfig().(*Config)
+	cfg.CommandLine = true
+	k := openKernel(cfg, programs(cfg), zaptest.NewLogger(t))
+	defer k.close()
+	require.Empty(t, k.failures)
+	folder := podCgroup(t)
+
+	pids := make(map[string]int)
+	run := func(name, what string, end func(*exec.Cmd)) {
+		cmd := role(what)
+		cmd.Args = []string{"payment", "--port=8080"}
+		stdin, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		require.NoError(t, os.WriteFile(folder+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+		_, _ = stdin.Write([]byte{1})
+		end(cmd)
+		_ = cmd.Wait()
+		pids[name] = cmd.Process.Pid
+	}
+	run("exit-code", "exit-later", func(*exec.Cmd) {})
+	run("exit-signal", "sleep", func(c *exec.Cmd) { _ = c.Process.Kill() })
+	run("oom", "eat", func(*exec.Cmd) {})
+	run("connect", "connect", func(*exec.Cmd) {})
+	run("exec", "exec", func(*exec.Cmd) {}) // its second exec, in its cgroup, is the last
+
+	var rec ringbuf.Record
+	k.reader.SetDeadline(time.Now().Add(time.Second))
+	for k.reader.ReadInto(&rec) == nil {
+		ev, err := decode(rec.RawSample)
+		require.NoError(t, err)
+		if name := fixtureOf(ev, pids); name != "" {
+			require.NoError(t, os.WriteFile(filepath.Join("testdata", "records", name+".bin"), rec.RawSample, 0o600))
+		}
+	}
+}
+
+func fixtureOf(ev kernelEvent, pids map[string]int) string {
+	is := func(name string) bool { return int(ev.process().pid) == pids[name] }
+	switch ev := ev.(type) {
+	case execEvent:
+		if is("exec") {
+			return "exec"
+		}
+	case exitEvent:
+		if is("exit-code") {
+			return "exit-code"
+		}
+		if is("exit-signal") {
+			return "exit-signal"
+		}
+	case oomEvent:
+		if is("oom") {
+			return "oom"
+		}
+	case connectEvent:
+		if is("connect") && ev.peer.Addr().Is4() {
+			return "connect-ipv4"
+		}
+		if is("connect") {
+			return "connect-ipv6"
+		}
+	}
+	return ""
+}
+
+// podCgroup makes /kubepods/burstable/pod<uid>/<container> in the memory
+// hierarchy, with a limit of 64 MiB on the container.
+func podCgroup(t *testing.T) string {
+	t.Helper()
+	folder := "/sys/fs/cgroup/memory"
+	for _, name := range []string{"kubepods", "burstable", "pod2f1c7a3e-9d4b-4c55-8f60-0a1b2c3d4e5f", strings.Repeat("3c5f0ad4", 8)} {
+		folder = filepath.Join(folder, name)
+		makeCgroup(t, folder)
+	}
+	require.NoError(t, os.WriteFile(folder+"/memory.limit_in_bytes", []byte("67108864"), 0o600))
+	return folder
+}
+
+// dialClosedPorts is the role "connect".
+func dialClosedPorts() {
+	for _, address := range []string{"127.0.0.1:9", "[::1]:9"} {
+		if c, err := net.Dial("tcp", address); err == nil {
+			c.Close()
+		}
+	}
+}
