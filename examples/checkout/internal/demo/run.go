@@ -33,6 +33,9 @@ const (
 	apiTimeout = 5 * time.Second
 )
 
+// valueConfig is what Tapio cannot know of this shop: which attribute is money.
+const valueConfig = "yaml:processors::tapiocorrelation::impact::value_attribute: " + string(load.KeyAmount)
+
 // ErrInterrupted is returned when the context ended before the finding was there.
 var ErrInterrupted = errors.New("interrupted")
 
@@ -113,7 +116,8 @@ func (d *demo) startCollector(ctx context.Context) error {
 		return err
 	}
 	d.say("starting the collector")
-	p, err := d.start("otelcol-tapio", []string{d.Collector, "--config", d.Config}, append(os.Environ(), d.state.Collector.Env()...))
+	argv := []string{d.Collector, "--config", d.Config, "--config", valueConfig}
+	p, err := d.start("otelcol-tapio", argv, append(os.Environ(), d.state.Collector.Env()...))
 	if err != nil {
 		return err
 	}
