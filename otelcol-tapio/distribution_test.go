@@ -71,9 +71,9 @@ func TestValidateRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		env, want string
 	}{
-		"port":     {"TAPIO_METRICS_PORT=many", "port"},
-		"insecure": {"TAPIO_EXPORT_INSECURE=perhaps", "insecure"},
-		"level":    {"TAPIO_LOG_LEVEL=loud", "level"},
+		"port":     {"TAPIO_METRICS_PORT=many", "'readers[0].pull.exporter.prometheus.port'"},
+		"insecure": {"TAPIO_EXPORT_INSECURE=perhaps", "'tls.insecure'"},
+		"level":    {"TAPIO_LOG_LEVEL=loud", "'level'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := output(t, []string{"TAPIO_EXPORT_ENDPOINT=tempo.example:4317", tc.env}, "validate", "--config", "config.yaml")

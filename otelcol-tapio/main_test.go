@@ -98,6 +98,9 @@ func (c *collector) stop(t *testing.T) error {
 	case err := <-c.done:
 		return err
 	case <-time.After(patience):
+		// The stacks of all goroutines, into the log: they say who hangs.
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+		<-c.done
 		return errors.New("still running")
 	}
 }
