@@ -159,37 +159,40 @@ func (h *Hypothesis) relink(r *detect.Request) {
 		if l == nil {
 			continue
 		}
-		p := h.linkBelow(r, s)
-		if p == nil || p == l || descends(p, l) {
+		p, below := h.linkBelow(r, s)
+		if p == l || descends(p, l) {
 			continue
 		}
-		// Of several branches the first to fail is the one that it follows from.
-		if l.parent == nil || l.parent == h.root || p.Time.Before(l.parent.Time) {
-			l.parent = p
+		// What is below may arrive later than what is above; and of several branches
+		// the first to fail is the one that it follows from.
+		if l.parent == nil || (below && !l.below) || (below == l.below && p.Time.Before(l.parent.Time)) {
+			l.parent, l.below = p, below
 		}
 	}
 }
 
-func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) *link {
+// linkBelow returns the link that a span's link follows from, and whether that is
+// one of its own request's, or of a connection that it waited for.
+func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) (p *link, below bool) {
 	for range r.Spans {
-		below, ok := r.Below(s)
+		child, ok := r.Below(s)
 		if !ok {
 			break
 		}
-		if l := h.links[h.spanKey(below)]; l != nil {
-			return l
+		if l := h.links[h.spanKey(child)]; l != nil {
+			return l, true
 		}
-		s = below
+		s = child
 	}
-	if s.Kind == record.SpanClient && s.Failure == record.FailureRefused {
+	if s.Kind != record.SpanClient {
+		return h.root, false
+	}
+	if s.Failure == record.FailureRefused {
 		if l := h.links[connectionKey(h.graph.ServiceName(s.Subject), s.Peer)]; l != nil {
-			return l
+			return l, true
 		}
 	}
-	if s.Kind == record.SpanClient {
-		return h.death()
-	}
-	return h.root
+	return h.death(), false
 }
 
 // descends tells whether l is an ancestor of p: linking l below p would be a circle.

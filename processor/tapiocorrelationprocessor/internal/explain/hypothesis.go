@@ -71,6 +71,7 @@ type observed struct {
 type link struct {
 	finding.Link
 	parent *link
+	below  bool // the parent is of the same request, not merely the cause
 	rank   int
 }
 

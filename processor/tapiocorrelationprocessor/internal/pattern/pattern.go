@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"sort"
+	"strings"
 	"text/template"
 	"time"
 
@@ -154,13 +155,31 @@ func Holds(where []Condition, d *record.Detail) (failed string, ok bool) {
 			value = d.Attr(c.Key)
 		}
 		if !c.holds(value) {
-			if value == nil {
-				return c.Key + " is not there", false
-			}
-			return fmt.Sprintf("%s is %v", c.Key, value), false
+			return c.differs(value), false
 		}
 	}
 	return "", true
+}
+
+// differs says what was found and what was wanted.
+func (c *Condition) differs(value any) string {
+	found := fmt.Sprint(value)
+	if value == nil {
+		found = "absent"
+	}
+	switch {
+	case c.Present != nil && *c.Present:
+		return c.Key + " is absent"
+	case c.Present != nil:
+		return fmt.Sprintf("%s is there (%s)", c.Key, found)
+	case len(c.Not) > 0:
+		return fmt.Sprintf("%s is %s", c.Key, found)
+	}
+	wanted := make([]string, len(c.In))
+	for i, v := range c.In {
+		wanted[i] = fmt.Sprint(v)
+	}
+	return fmt.Sprintf("%s is %s, not %s", c.Key, found, strings.Join(wanted, " or "))
 }
 
 func (c *Condition) holds(value any) bool {
