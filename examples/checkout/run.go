@@ -28,7 +28,7 @@ func newRun() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Collector, "collector", "bin/otelcol-tapio", "path of the collector")
 	f.StringVar(&o.Tapio, "tapio", "bin/tapio", "path of the tapio command")
-	f.StringVar(&o.Config, "config", "otelcol-tapio/config.yaml", "configuration of the collector")
+	f.StringArrayVar(&o.Config, "config", []string{"otelcol-tapio/config.yaml"}, "configuration of the collector; may be given again to add to it")
 	f.StringVar((*string)(&o.Fault), "fault", string(demo.FaultLeak), "what breaks payment: "+faultNames())
 	f.DurationVar(&o.After, "after", 8*time.Second, "when sigkill and stop happen")
 	f.Var(&o.MemoryLimit, "memory-limit", "memory limit of payment")

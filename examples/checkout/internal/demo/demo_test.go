@@ -74,7 +74,7 @@ func goodOptions(t *testing.T) Options {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	return Options{
-		Collector: exe, Tapio: exe, Config: exe, Fault: FaultLeak, After: time.Second, Duration: time.Minute,
+		Collector: exe, Tapio: exe, Config: []string{exe}, Fault: FaultLeak, After: time.Second, Duration: time.Minute,
 		MemoryLimit: 64 << 20, Leak: 1 << 20, Rate: 10, Users: 50,
 	}
 }
@@ -92,11 +92,20 @@ func TestOptionsValidate(t *testing.T) {
 		"--users 0":                         func(o *Options) { o.Users = 0 },
 		"--collector":                       func(o *Options) { o.Collector = "/nowhere/otelcol" },
 		"--tapio":                           func(o *Options) { o.Tapio = "/nowhere/tapio" },
-		"--config":                          func(o *Options) { o.Config = "/nowhere/config.yaml" },
+		"--config":                          func(o *Options) { o.Config = append(o.Config, "/nowhere/config.yaml") },
+		"--config: missing":                 func(o *Options) { o.Config = nil },
 	} {
 		o := goodOptions(t)
 		change(&o)
 		assert.ErrorContains(t, o.Validate(), want)
+	}
+}
+
+func TestHasScheme(t *testing.T) {
+	for config, want := range map[string]bool{
+		"yaml:a::b: c": true, "env:CONFIG": true, "config.yaml": false, "/etc/c.yaml": false, "./a:b.yaml": false, `c:\config.yaml`: false,
+	} {
+		assert.Equal(t, want, hasScheme(config), config)
 	}
 }
 

@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,9 +43,12 @@ const minMemory = 32 << 20
 
 // Options are the flags of the command run.
 type Options struct {
-	// Collector and Tapio are the programs, Config the collector's configuration.
-	Collector, Tapio, Config string
-	Fault                    Fault
+	// Collector and Tapio are the programs.
+	Collector, Tapio string
+	// Config is the collector's configuration: files, or what else its --config
+	// takes (yaml:...). Later ones add to earlier ones.
+	Config []string
+	Fault  Fault
 	// After is when, counted from the first order, a fault other than the leak
 	// is made.
 	After time.Duration
@@ -96,10 +100,25 @@ func (o Options) checkFiles() error {
 			return fmt.Errorf("%s %q: %w (make build compiles it)", f.flag, f.path, err)
 		}
 	}
-	if _, err := os.Stat(o.Config); err != nil {
-		return fmt.Errorf("--config: %w", err)
+	if len(o.Config) == 0 {
+		return errors.New("--config: missing")
+	}
+	for _, c := range o.Config {
+		if hasScheme(c) {
+			continue
+		}
+		if _, err := os.Stat(c); err != nil {
+			return fmt.Errorf("--config: %w", err)
+		}
 	}
 	return nil
+}
+
+// hasScheme tells "yaml:..." and "env:..." from the path of a file, as the
+// collector does.
+func hasScheme(config string) bool {
+	scheme, _, ok := strings.Cut(config, ":")
+	return ok && len(scheme) > 1 && !strings.ContainsAny(scheme, "./")
 }
 
 // paymentVersion is the release that the fault needs.

@@ -49,6 +49,7 @@ type demo struct {
 	self      string
 	launcher  *launcher
 	started   []*process
+	collector *process
 	payment   *process
 	cgroup    *memlimit.Cgroup
 	state     State
@@ -116,11 +117,15 @@ func (d *demo) startCollector(ctx context.Context) error {
 		return err
 	}
 	d.say("starting the collector")
-	argv := []string{d.Collector, "--config", d.Config, "--config", valueConfig}
+	argv := []string{d.Collector}
+	for _, c := range append(slices.Clone(d.Config), valueConfig) {
+		argv = append(argv, "--config", c)
+	}
 	p, err := d.start("otelcol-tapio", argv, append(os.Environ(), d.state.Collector.Env()...))
 	if err != nil {
 		return err
 	}
+	d.collector = p
 	return waitReady(ctx, p, "http://"+d.state.Collector.Health, collectorStart)
 }
 
@@ -200,6 +205,8 @@ func (d *demo) waitFailure(ctx context.Context, gen *process) error {
 			if err := d.inject(); err != nil {
 				return err
 			}
+		case <-d.collector.ended:
+			return d.collectorEnded()
 		case <-gen.ended:
 			return fmt.Errorf("no order failed in %s: raise --duration, or --rate and --leak for an earlier failure; the end of the load generator's log:\n%s",
 				d.Duration, gen.logTail(logLines))
@@ -274,8 +281,12 @@ func (d *demo) waitFinding(ctx context.Context, traceID string, r load.Report) (
 		if time.Now().After(deadline) {
 			break
 		}
-		if err := sleep(ctx, poll); err != nil {
-			return nil, err
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-d.collector.ended:
+			return nil, d.collectorEnded()
+		case <-time.After(poll):
 		}
 	}
 	if f == nil {
@@ -286,6 +297,10 @@ func (d *demo) waitFinding(ctx context.Context, traceID string, r load.Report) (
 		d.say("after %s the numbers differ: %s", findingWait, line)
 	}
 	return f, nil
+}
+
+func (d *demo) collectorEnded() error {
+	return fmt.Errorf("the collector ended during the run (%s); the end of its log:\n%s", d.collector.how(), d.collector.logTail(logLines))
 }
 
 // saveFindings keeps all findings in a file and returns them.
