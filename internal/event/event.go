@@ -115,6 +115,6 @@ const (
 	ErrorLocal = "local_error"
 )
 
-// ScopePrefix begins the name of every instrumentation scope of Tapio. The
-// processor passes its own findings by, should they be fed back to it.
-const ScopePrefix = "github.com/yairfalse/tapio"
+// FindingScope is the instrumentation scope of findings, as log records and as
+// spans. The processor passes them by, should they be fed back to it.
+const FindingScope = "github.com/yairfalse/tapio/processor/tapiocorrelationprocessor"

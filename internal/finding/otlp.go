@@ -64,7 +64,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 		return fmt.Errorf("finding %s: root cause entity: %w", f.ID, err)
 	}
 	sl := rl.ScopeLogs().AppendEmpty()
-	sl.Scope().SetName(event.ScopePrefix + "/processor/tapiocorrelationprocessor")
+	sl.Scope().SetName(event.FindingScope)
 	r := sl.LogRecords().AppendEmpty()
 	r.SetEventName(event.Finding)
 	r.SetTimestamp(pcommon.NewTimestampFromTime(f.UpdatedAt))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
+
+	"github.com/yairfalse/tapio/internal/event"
 )
 
 // The batches of the benchmarks: what an SDK's batch span processor and the batch
@@ -220,4 +223,62 @@ func BenchmarkConsumeLogs(b *testing.B) {
 			require.NoError(b, p.Shutdown(context.Background()))
 		})
 	}
+}
+
+// BenchmarkLatency measures the time from the last evidence (the exit of a killed
+// process, after its OOM kill) to the finding at the next component, with an
+// engine that holds a full ring and is otherwise idle.
+func BenchmarkLatency(b *testing.B) {
+	sink := &notifier{found: make(chan struct{}, 1)}
+	cfg := createDefaultConfig().(*Config)
+	cfg.Limits.Incidents = 1 << 20
+	p, err := NewFactory().CreateLogs(context.Background(), benchSettings(), cfg, sink)
+	require.NoError(b, err)
+	require.NoError(b, p.Start(context.Background(), componenttest.NewNopHost()))
+	for range cfg.Ring.Capacity / benchSpans {
+		require.NoError(b, p.ConsumeLogs(context.Background(), benchLogs(0)))
+	}
+	var took []time.Duration
+	for n := 0; b.Loop(); n++ {
+		at := time.Now()
+		require.NoError(b, p.ConsumeLogs(context.Background(), death("tapio.oom.kill", n, at)))
+		time.Sleep(time.Millisecond)
+		at = time.Now()
+		require.NoError(b, p.ConsumeLogs(context.Background(), death("tapio.process.exit", n, at)))
+		<-sink.found
+		took = append(took, time.Since(at))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+	require.NoError(b, p.Shutdown(context.Background()))
+}
+
+// death is the kernel's event of the end of a process of its own service.
+func death(name string, n int, at time.Time) plog.Logs {
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	a := rl.Resource().Attributes()
+	a.PutStr("host.name", "node-1")
+	a.PutStr("service.name", fmt.Sprintf("victim-%d", n))
+	a.PutInt("process.pid", int64(100_000+n))
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetEventName(name)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(at))
+	r.Attributes().PutStr("tapio.oom.scope", "cgroup")
+	r.Attributes().PutInt("tapio.process.exit.signal", 9)
+	return ld
+}
+
+// notifier tells when a finding arrives.
+type notifier struct {
+	consumertest.LogsSink
+	found chan struct{}
+}
+
+func (s *notifier) ConsumeLogs(_ context.Context, ld plog.Logs) error {
+	if ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).EventName() == event.Finding {
+		s.found <- struct{}{}
+	}
+	return nil
 }

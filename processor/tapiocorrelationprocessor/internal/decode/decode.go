@@ -81,7 +81,7 @@ func (d *Decoder) Traces(td ptrace.Traces, out []record.Event) ([]record.Event, 
 	for _, rs := range td.ResourceSpans().All() {
 		var ref topology.Ref
 		for _, ss := range rs.ScopeSpans().All() {
-			if strings.HasPrefix(ss.Scope().Name(), event.ScopePrefix) {
+			if ss.Scope().Name() == event.FindingScope {
 				counts.Skipped += ss.Spans().Len()
 				continue
 			}
@@ -349,7 +349,10 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 	return e
 }
 
-// scalar copies a value as string, int64, float64 or bool.
+// maxSlice bounds the elements that are kept of a slice.
+const maxSlice = 32
+
+// scalar copies a value as string, int64, float64, bool or, from a slice, []string.
 func scalar(v pcommon.Value) any {
 	switch v.Type() {
 	case pcommon.ValueTypeInt:
@@ -359,9 +362,11 @@ func scalar(v pcommon.Value) any {
 	case pcommon.ValueTypeBool:
 		return v.Bool()
 	case pcommon.ValueTypeSlice:
-		if v.Slice().Len() == 0 {
-			return ""
+		out := make([]string, 0, min(v.Slice().Len(), maxSlice))
+		for i := range cap(out) {
+			out = append(out, text(v.Slice().At(i).AsString()))
 		}
+		return out
 	}
 	return text(v.AsString())
 }

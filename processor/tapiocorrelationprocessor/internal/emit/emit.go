@@ -15,9 +15,6 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
-// scopeName is the instrumentation scope of the spans.
-const scopeName = event.ScopePrefix + "/processor/tapiocorrelationprocessor"
-
 // Names of the spans of a finding's trace and of the span in hurt traces.
 const (
 	// SpanIncident is the root span: from the cause to its detection.
@@ -101,7 +98,7 @@ func add(td ptrace.Traces, e finding.Entity, name string, trace pcommon.TraceID,
 		rs.Resource().Attributes().PutStr(event.KeyServiceName, service)
 	}
 	ss := rs.ScopeSpans().AppendEmpty()
-	ss.Scope().SetName(scopeName)
+	ss.Scope().SetName(event.FindingScope)
 	s := ss.Spans().AppendEmpty()
 	s.SetName(name)
 	s.SetKind(ptrace.SpanKindInternal)

@@ -10,6 +10,7 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
@@ -19,7 +20,7 @@ const maxRejected = 8
 // alternatives lists what else could have explained an incident and why it does
 // not: other causes at the same place, what the root calls, and who calls it.
 func (e *Engine) alternatives(o *open) []finding.Hypothesis {
-	out := e.otherCauses(o)
+	out := append(e.otherCauses(o), e.unseenCauses(o)...)
 	out = append(out, e.callees(o)...)
 	if caller := o.Hypothesis.Caller(); caller != "" {
 		out = append(out, finding.Hypothesis{
@@ -70,6 +71,30 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 	return out
 }
 
+// unseenCauses are the patterns that would explain the cause itself, had their
+// own cause been seen.
+func (e *Engine) unseenCauses(o *open) []finding.Hypothesis {
+	h := o.Hypothesis
+	if h.Cause.Occurrence == nil {
+		return nil
+	}
+	var out []finding.Hypothesis
+	for _, p := range e.options.Patterns {
+		would := slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool {
+			_, ok := pattern.Holds(f.Where, h.Cause.Occurrence.Detail)
+			return ok && !f.Precursor && f.Event == h.Cause.Event
+		})
+		seen := slices.ContainsFunc(e.occurrences.Of(h.Cause.Entity), func(c *detect.Occurrence) bool { return c.Name == p.Cause.Event })
+		if would && !seen {
+			out = append(out, finding.Hypothesis{
+				Pattern: p.ID, Entity: explain.EntityOf(e.graph, h.Cause.Entity),
+				Reason: "it would explain the cause, but no " + p.Cause.Event + " of it was seen",
+			})
+		}
+	}
+	return out
+}
+
 func (e *Engine) whyNot(h *explain.Hypothesis, c *detect.Occurrence, score float64) string {
 	if h.Explains(c) {
 		return fmt.Sprintf("it follows from the cause: same entity, %s later",
@@ -106,19 +131,35 @@ func (e *Engine) callees(o *open) []finding.Hypothesis {
 // kernel is what is known of a host's kernel receiver.
 type kernel struct {
 	at               int64
-	programs, failed string
+	programs, failed []string
 }
 
 // started notes which kernel programs a host's receiver says it runs.
 func (e *Engine) started(o *detect.Occurrence) {
 	k := &kernel{at: o.Time}
-	if v, ok := o.Detail.Attr(event.KeyEBPFPrograms).(string); ok {
-		k.programs = v
-	}
-	if v, ok := o.Detail.Attr(event.KeyEBPFFailed).(string); ok {
-		k.failed = v
-	}
+	k.programs, _ = o.Detail.Attr(event.KeyEBPFPrograms).([]string)
+	k.failed, _ = o.Detail.Attr(event.KeyEBPFFailed).([]string)
 	e.hosts[o.Subject] = k
+}
+
+// reasons joins "name: reason" texts, each reason once with all names before it.
+func reasons(failed []string) string {
+	names := map[string][]string{}
+	var order []string
+	for _, f := range failed {
+		name, reason, ok := strings.Cut(f, ": ")
+		if !ok {
+			name, reason = f, "no reason given"
+		}
+		if names[reason] == nil {
+			order = append(order, reason)
+		}
+		names[reason] = append(names[reason], name)
+	}
+	for i, reason := range order {
+		order[i] = strings.Join(names[reason], ", ") + ": " + reason
+	}
+	return strings.Join(order, "; ")
 }
 
 // howToSeeTheKernel ends the sentences that say kernel evidence is missing.
@@ -139,10 +180,10 @@ func (e *Engine) missingReceivers(o *open) []string {
 	switch k := e.hosts[host]; {
 	case k == nil:
 		return []string{"Kernel evidence is missing: no kernel receiver reports from " + name + "; " + howToSeeTheKernel + "."}
-	case k.programs == "":
-		return []string{"Kernel evidence is missing: the kernel receiver on " + name + " could not start (" + k.failed + "); " + howToSeeTheKernel + "."}
-	case k.failed != "":
-		return []string{"Kernel evidence is incomplete: on " + name + " these programs do not run: " + k.failed + "."}
+	case len(k.programs) == 0:
+		return []string{"Kernel evidence is missing: the kernel receiver on " + name + " runs no program (" + reasons(k.failed) + "); " + howToSeeTheKernel + "."}
+	case len(k.failed) > 0:
+		return []string{"Kernel evidence is incomplete: on " + name + " these programs do not run: " + reasons(k.failed) + "."}
 	}
 	return nil
 }

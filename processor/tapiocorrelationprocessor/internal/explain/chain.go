@@ -111,8 +111,7 @@ func (h *Hypothesis) AddSpan(r *detect.Request, s detect.HurtSpan) {
 	if !failed {
 		name = pattern.RequestSlow
 	}
-	call := s.Kind == record.SpanClient && (!deeper || h.graph.ServiceOf(below.Subject) != h.graph.ServiceOf(s.Subject))
-	if call && failed && (!deeper || h.isRoot(below.Subject)) {
+	if failed && s.Kind == record.SpanClient && h.callsRoot(s, below, deeper) {
 		name, rank = pattern.CallFailed, rankCall
 		if !deeper && s.Peer != 0 {
 			by, on = finding.LinkedByAddress, h.addressOf(s.Peer, s.End)
@@ -135,6 +134,19 @@ func (h *Hypothesis) AddSpan(r *detect.Request, s detect.HurtSpan) {
 		return
 	}
 	h.relink(r)
+}
+
+// callsRoot tells whether a client span called the cause's entity: its address,
+// or, where the callee's span is there, the callee itself.
+func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
+	if deeper {
+		return h.isRoot(below.Subject) && h.graph.ServiceOf(below.Subject) != h.graph.ServiceOf(s.Subject)
+	}
+	if s.Peer == 0 {
+		return false
+	}
+	owner := h.graph.Owner(s.Peer, s.End)
+	return h.addresses[s.Peer] || (owner != 0 && h.isRoot(owner))
 }
 
 // isRoot tells whether an entity is, or belongs to the service of, the cause.

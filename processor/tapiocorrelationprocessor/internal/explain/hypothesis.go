@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -291,6 +292,11 @@ func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {
 	o.first, o.last = min(o.first, at), max(o.last, at)
 	o.count++
 	h.LastEffect = max(h.LastEffect, at)
+	if h.Cause.Occurrence == nil && at < h.Cause.Time {
+		// A cause that spans tell of began with the first of them.
+		h.Cause.Time = at
+		h.root.Time = record.UTC(at)
+	}
 }
 
 // seeEvent notes an effect that the engine derives from spans.
@@ -437,6 +443,9 @@ func (h *Hypothesis) RootCause() finding.RootCause {
 	evidence := make(map[string]any, len(h.Cause.Attributes))
 	for _, a := range h.Cause.Attributes {
 		evidence[a.Key] = a.Value
+		if list, ok := a.Value.([]string); ok {
+			evidence[a.Key] = strings.Join(list, ", ")
+		}
 	}
 	if h.repeats > 1 {
 		evidence["tapio.cause.count"] = h.repeats

@@ -201,6 +201,9 @@ func equal(want, got any) bool {
 		b, ok := asNumber(got)
 		return ok && a == b
 	}
+	if _, ok := got.([]string); ok {
+		return false // not comparable
+	}
 	return want == got
 }
 

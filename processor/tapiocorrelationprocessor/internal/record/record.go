@@ -120,7 +120,8 @@ func (f Failure) String() string {
 	return "error"
 }
 
-// Attr is one attribute of an event; the value is string, int64, float64 or bool.
+// Attr is one attribute of an event; the value is string, int64, float64, bool or
+// []string.
 type Attr struct {
 	Key   string
 	Value any
