@@ -88,7 +88,9 @@ func (e *Engine) refused(g *group) {
 	if entity == 0 {
 		entity = g.target.Address
 	}
-	e.open(explain.New(e.graph, p, explain.Cause{Event: p.Cause.Event, Time: g.first, Entity: entity}, g.target.Address))
+	h := explain.New(e.graph, p, explain.Cause{Event: p.Cause.Event, Time: g.first, Entity: entity}, g.target.Address)
+	e.offerKnown(h)
+	e.open(h)
 }
 
 // patternFor returns the pattern whose cause is an event that spans tell of.

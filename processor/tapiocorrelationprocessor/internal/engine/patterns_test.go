@@ -167,6 +167,7 @@ func assertComplete(t *testing.T, f *finding.Finding) {
 		texts = append(texts, l.Title)
 	}
 	texts = append(texts, f.Missing...)
+	texts = append(texts, f.Title)
 	for _, a := range [][]string{f.Actions.Immediate, f.Actions.ShortTerm, f.Actions.LongTerm} {
 		assert.NotEmpty(t, a)
 		texts = append(texts, a...)

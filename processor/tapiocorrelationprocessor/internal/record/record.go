@@ -43,7 +43,7 @@ type EntityID uint32
 // DetailID is the number of a detail; 0 is none.
 type DetailID uint32
 
-// Event is the record of one event. Its size is 48 bytes, which Words relies on.
+// Event is the record of one event. Its size is 48 bytes.
 type Event struct {
 	// Time is when it happened (a span: when it ended), in ns since 1970 UTC.
 	Time    int64
@@ -53,9 +53,7 @@ type Event struct {
 	Kind            Kind
 	// Severity is the OpenTelemetry severity number, 0 when unset.
 	Severity uint8
-	// Layer is reserved for the layer of the stack, 0 when unknown.
-	Layer  uint8
-	Detail DetailID
+	Detail   DetailID
 	// Value is the duration of a span in ns, else 0.
 	Value int64
 }

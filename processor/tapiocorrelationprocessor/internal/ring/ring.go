@@ -77,7 +77,7 @@ func (r *Ring) put(position uint64, e *record.Event) {
 	s.data[1].Store(binary.NativeEndian.Uint64(e.TraceID[:8]))
 	s.data[2].Store(binary.NativeEndian.Uint64(e.TraceID[8:]))
 	s.data[3].Store(uint64(e.Subject) | uint64(e.Object)<<32)
-	s.data[4].Store(uint64(e.Kind) | uint64(e.Severity)<<16 | uint64(e.Layer)<<24 | uint64(e.Detail)<<32)
+	s.data[4].Store(uint64(e.Kind) | uint64(e.Severity)<<16 | uint64(e.Detail)<<32)
 	s.data[5].Store(uint64(e.Value))
 	s.sequence.Store(done)
 }
@@ -106,7 +106,7 @@ func (r *Ring) get(position uint64, e *record.Event) status {
 	ids := s.data[3].Load()
 	e.Subject, e.Object = record.EntityID(ids), record.EntityID(ids>>32)
 	k := s.data[4].Load()
-	e.Kind, e.Severity, e.Layer, e.Detail = record.Kind(k), uint8(k>>16), uint8(k>>24), record.DetailID(k>>32)
+	e.Kind, e.Severity, e.Detail = record.Kind(k), uint8(k>>16), record.DetailID(k>>32)
 	e.Value = int64(s.data[5].Load())
 	if s.sequence.Load() != done {
 		return gone
