@@ -150,15 +150,12 @@ func (i *Incident) Count(r *detect.Request) {
 		c.request = true
 		i.countRequest(r, entry)
 	}
-	if !r.Failed() {
-		return
-	}
 	if s, ok := find(r, entry, func(s *record.Span) bool { return s.User != "" }); ok && !c.user {
 		c.user = true
 		i.userKey = s.UserKey
 		i.users.Insert([]byte(s.User))
 	}
-	if s, ok := find(r, entry, func(s *record.Span) bool { return s.HasValue }); ok && !c.value {
+	if s, ok := find(r, entry, func(s *record.Span) bool { return s.HasValue }); ok && r.Failed() && !c.value {
 		c.value = true
 		i.hasValue = true
 		i.value += s.Value

@@ -14,7 +14,10 @@ func summary(f *finding.Finding) string {
 	if f.Impact.FailedRequests+f.Impact.SlowRequests == 0 {
 		return s + "; no request was seen to be hurt."
 	}
-	return s + "; " + title + " (" + detail + ")."
+	if detail != "" {
+		title += " (" + detail + ")"
+	}
+	return s + "; " + title + "."
 }
 
 // businessWords says whom it hurt, without inventing what no telemetry carries.
@@ -27,12 +30,17 @@ func businessWords(m finding.Impact, valueKey string) (title, detail string) {
 	default:
 		title = count(m.FailedRequests, "request") + " failed"
 	}
+	if m.FailedRequests == 0 && m.SlowRequests > 0 {
+		return title, "users and value are counted for failed requests only"
+	}
 	if m.Users != nil {
 		title += " for " + count(*m.Users, "user")
 	} else {
 		detail = "users unknown: no request carried a user attribute; "
 	}
 	switch {
+	case m.FailedRequests == 0: // a slow order is not a lost one
+		detail = strings.TrimSuffix(detail, "; ")
 	case m.Value != nil:
 		detail += fmt.Sprintf("%s %.2f in total", valueKey, *m.Value)
 	case valueKey == "":
