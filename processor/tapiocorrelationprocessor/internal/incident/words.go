@@ -30,9 +30,6 @@ func businessWords(m finding.Impact, valueKey string) (title, detail string) {
 	default:
 		title = count(m.FailedRequests, "request") + " failed"
 	}
-	if m.FailedRequests == 0 && m.SlowRequests > 0 {
-		return title, "users and value are counted for failed requests only"
-	}
 	if m.Users != nil {
 		title += " for " + count(*m.Users, "user")
 	} else {
