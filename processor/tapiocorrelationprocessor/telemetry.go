@@ -23,7 +23,7 @@ func (s *shared) observe() error {
 			for reason, n := range map[string]int64{
 				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(),
 				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load(), "span": c.SpansCut.Load(),
-				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted),
+				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
 				"operation": int64(topology.Overflow), "incident": c.IncidentsDropped.Load(), "emit": s.refused.Load(),
 			} {
 				o.Observe(n, with("reason", reason))

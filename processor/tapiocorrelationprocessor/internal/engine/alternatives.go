@@ -139,7 +139,7 @@ func (e *Engine) started(o *detect.Occurrence) {
 	k := &kernel{at: o.Time}
 	k.programs, _ = o.Detail.Attr(event.KeyEBPFPrograms).([]string)
 	k.failed, _ = o.Detail.Attr(event.KeyEBPFFailed).([]string)
-	e.hosts[o.Subject] = k
+	e.host(o.Subject, k)
 }
 
 // reasons joins "name: reason" texts, each reason once with all names before it.
@@ -160,6 +160,31 @@ func reasons(failed []string) string {
 		order[i] = strings.Join(names[reason], ", ") + ": " + reason
 	}
 	return strings.Join(order, "; ")
+}
+
+// reports notes that a host has a kernel receiver when an event of it arrives: a
+// receiver says only once, when it starts, what it runs, maybe before this engine was.
+func (e *Engine) reports(o *detect.Occurrence) {
+	switch o.Name {
+	case event.ProcessExec, event.ProcessExit, event.OOMKill, event.TCPConnectFailed:
+	default:
+		return
+	}
+	if x, ok := e.graph.Entity(o.Subject); ok && x.Host != 0 && e.hosts[x.Host] == nil {
+		e.host(x.Host, &kernel{at: o.Time, programs: []string{o.Name}})
+	}
+}
+
+// maxHosts bounds the hosts whose kernel receivers are known.
+const maxHosts = 10_000
+
+// host keeps what is known of a host's kernel receiver, within the bound.
+func (e *Engine) host(id record.EntityID, k *kernel) {
+	if _, known := e.hosts[id]; !known && len(e.hosts) >= maxHosts {
+		e.Counters.HostsDropped.Add(1)
+		return
+	}
+	e.hosts[id] = k
 }
 
 // howToSeeTheKernel ends the sentences that say kernel evidence is missing.

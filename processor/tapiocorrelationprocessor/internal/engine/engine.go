@@ -71,6 +71,7 @@ type Counters struct {
 	RequestsHeld, RequestsEvicted, SpansCut     atomic.Int64
 	OccurrencesHeld, OccurrencesEvicted         atomic.Int64
 	IncidentsOpen, IncidentsDropped, Operations atomic.Int64
+	HostsDropped                                atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.

@@ -18,6 +18,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.started(o)
 		return
 	}
+	e.reports(o)
 	if !e.known(o.Name) {
 		return
 	}
