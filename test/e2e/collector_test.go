@@ -1,0 +1,46 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// TestComponents: the distribution has what its README names.
+func TestComponents(t *testing.T) {
+	out, code := run(t, environ(), bin(t, collectorName), "components")
+	assert.Zero(t, code, out)
+	for _, name := range []string{"tapio_ebpf", "tapiocorrelation", "tapio_findings", "tapio", "otlp", "memory_limiter", "otlp_grpc", "health_check", "zpages"} {
+		assert.Regexp(t, `(?m)^\s+- name: `+name+`$`, out)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	out, code := run(t, environ(), bin(t, collectorName), "validate", "--config", defaultConfig(t))
+	assert.Zero(t, code, out)
+}
+
+// TestConfigErrors: what is wrong is named, with its value and what is allowed.
+func TestConfigErrors(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config string
+		want   []string
+	}{
+		"window":           {"yaml:processors::tapiocorrelation::window: 0s", []string{"tapiocorrelation", "window: 0s", "1s to 24h"}},
+		"score":            {"yaml:processors::tapiocorrelation::min_score: 2", []string{"min_score: 2", "from 0 to 1"}},
+		"ring":             {"yaml:processors::tapiocorrelation::ring::capacity: 1", []string{"ring::capacity: 1"}},
+		"weights":          {"yaml:processors::tapiocorrelation::confidence_weights::timing: -1", []string{"confidence_weights::timing: -1"}},
+		"unknown key":      {"yaml:processors::tapiocorrelation::windw: 5m", []string{"windw"}},
+		"store":            {"yaml:extensions::tapio::max_findings: 0", []string{"max_findings", "0"}},
+		"missing endpoint": {"yaml:extensions::tapio::endpoint: ''", []string{"endpoint"}},
+		"kernel":           {"yaml:receivers::tapio_ebpf::nonsense: 1", []string{"tapio_ebpf", "nonsense"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, code := run(t, environ(), bin(t, collectorName), "validate", "--config", defaultConfig(t), "--config", tt.config)
+			assert.NotZero(t, code)
+			for _, want := range tt.want {
+				assert.Contains(t, out, want)
+			}
+		})
+	}
+}
