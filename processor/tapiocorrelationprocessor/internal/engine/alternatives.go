@@ -139,7 +139,11 @@ func (e *Engine) started(o *detect.Occurrence) {
 	k := &kernel{at: o.Time}
 	k.programs, _ = o.Detail.Attr(event.KeyEBPFPrograms).([]string)
 	k.failed, _ = o.Detail.Attr(event.KeyEBPFFailed).([]string)
-	e.host(o.Subject, k)
+	host := o.Subject
+	if x, ok := e.graph.Entity(host); ok && x.Host != 0 { // a resource that also names the collector's process or pod
+		host = x.Host
+	}
+	e.host(host, k)
 }
 
 // reasons joins "name: reason" texts, each reason once with all names before it.

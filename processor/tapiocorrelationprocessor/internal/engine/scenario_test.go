@@ -26,6 +26,10 @@ type scenario struct {
 	clock  time.Time
 	serial int
 
+	// recording keeps telemetry on the tape instead of delivering it.
+	recording bool
+	tape      []item
+
 	findings []*finding.Finding // every revision
 	logs     []plog.Logs
 	traces   []ptrace.Traces
@@ -52,6 +56,26 @@ func newScenario(t *testing.T, change ...func(*Options)) *scenario {
 	s.engine = New(o)
 	s.engine.sink = s
 	return s
+}
+
+// item is one export, of spans or of log records, and when it arrives.
+type item struct {
+	at     time.Time
+	traces ptrace.Traces
+	logs   plog.Logs
+}
+
+// deliver hands an export to the engine, or keeps it on the tape.
+func (s *scenario) deliver(x item) {
+	switch {
+	case s.recording:
+		x.at = s.clock
+		s.tape = append(s.tape, x)
+	case x.traces != (ptrace.Traces{}):
+		s.engine.Traces(x.traces)
+	default:
+		s.engine.Logs(x.logs)
+	}
 }
 
 // Finding implements Sink.
@@ -167,7 +191,7 @@ func (s *scenario) span(c *call, o order, trace pcommon.TraceID, name string, pa
 		if c.status >= 500 {
 			sp.Status().SetCode(ptrace.StatusCodeError)
 		}
-		s.engine.Traces(td)
+		s.deliver(item{traces: td})
 	}
 	sp, td := newSpan(c.from, trace, client, parent, "POST", ptrace.SpanKindClient, start, end)
 	sp.Attributes().PutStr(event.KeyServerAddress, "127.0.0.1")
@@ -183,7 +207,7 @@ func (s *scenario) span(c *call, o order, trace pcommon.TraceID, name string, pa
 		sp.Status().SetCode(ptrace.StatusCodeError)
 		sp.Status().SetMessage(c.err)
 	}
-	s.engine.Traces(td)
+	s.deliver(item{traces: td})
 }
 
 func newSpan(v service, trace pcommon.TraceID, id, parent pcommon.SpanID, name string, kind ptrace.SpanKind, start, end time.Time) (ptrace.Span, ptrace.Traces) {
@@ -243,7 +267,7 @@ func (s *scenario) kernel(v service, name string, at time.Time, attrs map[string
 	r.SetEventName(name)
 	r.SetTimestamp(pcommon.NewTimestampFromTime(at))
 	require.NoError(s.t, r.Attributes().FromRaw(attrs))
-	s.engine.Logs(ld)
+	s.deliver(item{logs: ld})
 }
 
 func (s *scenario) oom(v service) {
@@ -263,4 +287,21 @@ func (s *scenario) connectFailed(from, to service) {
 	s.kernel(from, event.TCPConnectFailed, s.clock, map[string]any{
 		event.KeyPeerAddress: "127.0.0.1", event.KeyPeerPort: to.port, event.KeyErrorType: event.ErrorConnectionRefused,
 	})
+}
+
+// inContainer hands over a kernel event of a process of payment's container.
+func (s *scenario) inContainer(v service, vpid int64, name string, attrs map[string]any) {
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	a := rl.Resource().Attributes()
+	a.PutStr(event.KeyHostName, v.host)
+	a.PutInt(event.KeyProcessPID, v.pid)
+	a.PutInt(event.KeyProcessVPID, vpid)
+	a.PutStr(event.KeyContainerID, "0123456789abcdef0123456789abcdef")
+	a.PutStr(event.KeyProcessCreationTime, epoch.Add(-time.Hour).Format(time.RFC3339Nano))
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetEventName(name)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
+	require.NoError(s.t, r.Attributes().FromRaw(attrs))
+	s.deliver(item{logs: ld})
 }
