@@ -31,21 +31,23 @@ static __always_inline bool is_at_limit(__u64 usage, __u64 max)
 static __always_inline struct mem_cgroup *memcg_at_limit(struct task_struct *task)
 {
 	struct cgroup_subsys_state *css = memory_css(BPF_CORE_READ(task, cgroups));
+	__u64 css_offset = bpf_core_field_offset(struct mem_cgroup, css);
 
+	struct mem_cgroup *found = NULL;
+
+	UNROLL
 	for (int i = 0; i < TAPIO_DEPTH; i++) {
-		struct mem_cgroup *memcg;
-		__u64 max;
+		if (css && !found) {
+			struct mem_cgroup *memcg = (void *)css - css_offset;
+			__u64 max = BPF_CORE_READ(memcg, memory.max);
 
-		if (!css)
-			break;
-		memcg = (void *)css - bpf_core_field_offset(struct mem_cgroup, css);
-		max = BPF_CORE_READ(memcg, memory.max);
-		if (max < PAGE_COUNTER_MAX(page_size) &&
-		    is_at_limit(BPF_CORE_READ(memcg, memory.usage.counter), max))
-			return memcg;
-		css = BPF_CORE_READ(css, parent);
+			if (max < PAGE_COUNTER_MAX(page_size) &&
+			    is_at_limit(BPF_CORE_READ(memcg, memory.usage.counter), max))
+				found = memcg;
+			css = BPF_CORE_READ(css, parent);
+		}
 	}
-	return NULL;
+	return found;
 }
 
 static __always_inline __s64 rss_counter(struct mm_struct *mm, int i)

@@ -9,46 +9,82 @@
  * first one of the machine, where the kernel's own numbers are right. */
 const volatile __u32 collector_pidns = 0;
 
+/* Before 6.x the verifier takes a loop only when the jump back is a jump; clang
+ * lays some out so that one falls through to its head ("back-edge"). Unrolling
+ * works for loops without break. */
+#define UNROLL _Pragma("clang loop unroll(full)")
+
 /* The kernel nests pid namespaces at most 32 deep (MAX_PID_NS_LEVEL). */
 #define PIDNS_LEVELS 33
 
-static __always_inline struct upid *pid_number(struct pid *pid, __u32 level)
+/* Where in a struct pid its numbers are, by level. */
+struct pid_numbers {
+	void *first;
+	__u64 size; /* of each */
+};
+
+static __always_inline struct pid_numbers pid_numbers(struct pid *pid)
 {
-	return (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-	       level * bpf_core_type_size(struct upid);
+	struct pid_numbers n = {
+		.first = (void *)pid + bpf_core_field_offset(struct pid, numbers),
+		.size = bpf_core_type_size(struct upid),
+	};
+	return n;
+}
+
+static __always_inline struct upid *pid_number(struct pid_numbers n, __u32 level)
+{
+	return n.first + level * n.size;
+}
+
+static __always_inline __u32 pidns_of(struct upid *number, __u64 ns_offset, __u64 inum_offset)
+{
+	void *ns = NULL;
+	__u32 inum = 0;
+
+	bpf_probe_read_kernel(&ns, sizeof(ns), (void *)number + ns_offset);
+	bpf_probe_read_kernel(&inum, sizeof(inum), ns + inum_offset);
+	return inum;
+}
+
+/* The level of the collector's pid namespace among those of a process; -1 when
+ * it is not there. */
+static __always_inline int collector_level(struct pid_numbers numbers, __u32 level)
+{
+	__u64 ns = bpf_core_field_offset(struct upid, ns);
+	__u64 inum = bpf_core_field_offset(struct pid_namespace, ns) +
+		     bpf_core_field_offset(struct ns_common, inum);
+
+	int found = -1;
+
+	UNROLL
+	for (int i = 0; i < PIDNS_LEVELS; i++) {
+		if (i <= level && found < 0 &&
+		    pidns_of(pid_number(numbers, i), ns, inum) == collector_pidns)
+			found = i;
+	}
+	return found;
 }
 
 /* The number of a group leader in the collector's pid namespace, 0 if it has
- * none there. vpid, unless NULL, gets its number in its own namespace, or 0
- * when that is the collector's. */
-static __always_inline __u32 process_number(struct task_struct *leader, __u32 *vpid)
+ * none there. vpid, unless NULL, gets its number in its own namespace when that
+ * is another one. */
+static __noinline __u32 process_number(struct task_struct *leader, __u32 *vpid)
 {
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
+	struct pid_numbers numbers = pid_numbers(pid);
 	__u32 level = BPF_CORE_READ(pid, level);
-	__u32 nr = 0, inum = 0;
+	int ours = 0;
 
 	if (level >= PIDNS_LEVELS)
 		return 0;
-	if (!collector_pidns) {
-		nr = BPF_CORE_READ(leader, tgid);
-		if (vpid && level)
-			*vpid = BPF_CORE_READ(pid_number(pid, level), nr);
-		return nr;
-	}
-	for (__u32 i = 0; i < PIDNS_LEVELS; i++) {
-		if (i > level)
-			break;
-		inum = BPF_CORE_READ(pid_number(pid, i), ns, ns.inum);
-		if (inum == collector_pidns) {
-			nr = BPF_CORE_READ(pid_number(pid, i), nr);
-			break;
-		}
-	}
-	if (vpid && inum != collector_pidns)
-		*vpid = BPF_CORE_READ(pid_number(pid, level), nr);
-	else if (vpid && nr != BPF_CORE_READ(pid_number(pid, level), nr))
-		*vpid = BPF_CORE_READ(pid_number(pid, level), nr);
-	return nr;
+	if (collector_pidns)
+		ours = collector_level(numbers, level);
+	if (vpid && ours != level)
+		*vpid = BPF_CORE_READ(pid_number(numbers, level), nr);
+	if (ours < 0)
+		return 0;
+	return BPF_CORE_READ(pid_number(numbers, ours), nr);
 }
 
 static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
@@ -63,6 +99,7 @@ static __noinline int fill_path(struct cgroup_path *out, struct cgroup *cgroup)
 	struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
 	__u32 off = 0, partial = 1;
 
+	UNROLL
 	for (int i = 0; i <= TAPIO_DEPTH; i++) {
 		struct kernfs_node *parent = kernfs_parent(kn);
 		long n;
