@@ -51,7 +51,7 @@ func TestMissingKernelEvidenceSaysWhy(t *testing.T) {
 	}{
 		{"no program could start", func(s *scenario) {
 			s.kernel(payment, event.EBPFStarted, s.clock, map[string]any{event.KeyEBPFPrograms: []any{}, event.KeyEBPFFailed: []any{"process_exit: operation not permitted"}})
-		}, "could not start", ""},
+		}, "runs no program (process_exit: operation not permitted)", ""},
 		{"one program failed", func(s *scenario) {
 			s.kernel(payment, event.EBPFStarted, s.clock, map[string]any{event.KeyEBPFPrograms: []any{"process_exit"}, event.KeyEBPFFailed: []any{"oom_kill: no such symbol"}})
 		}, "no such symbol", "no kernel receiver reports"},

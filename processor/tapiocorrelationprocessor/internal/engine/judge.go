@@ -93,9 +93,7 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		i.Replace(h)
 		e.requests.Each(func(r *detect.Request) {
 			if incident.Of(r) == i.Incident {
-				for _, s := range r.Spans {
-					h.AddSpan(r, s)
-				}
+				h.AddSpans(r, r.Spans...)
 			}
 		})
 		e.absorbGroups(i)

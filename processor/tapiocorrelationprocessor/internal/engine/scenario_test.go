@@ -305,3 +305,28 @@ func (s *scenario) inContainer(v service, vpid int64, name string, attrs map[str
 	require.NoError(s.t, r.Attributes().FromRaw(attrs))
 	s.deliver(item{logs: ld})
 }
+
+// Shorthands for spans that are built by hand.
+var noParent pcommon.SpanID
+
+const (
+	spanServer = ptrace.SpanKindServer
+	spanClient = ptrace.SpanKindClient
+)
+
+// attempt sends one call of storefront to payment: refused with err, else answered.
+func (s *scenario) attempt(trace pcommon.TraceID, parent pcommon.SpanID, name, err string) {
+	client := id8(name)
+	sp, td := newSpan(storefront, trace, client, parent, "POST", spanClient, s.clock.Add(-3*time.Millisecond), s.clock)
+	sp.Attributes().PutStr(event.KeyServerAddress, "127.0.0.1")
+	sp.Attributes().PutInt(event.KeyServerPort, payment.port)
+	if err != "" {
+		sp.Status().SetCode(ptrace.StatusCodeError)
+		sp.Status().SetMessage(err)
+	}
+	s.deliver(item{traces: td})
+	if err == "" {
+		_, td := newSpan(payment.withPID(99), trace, id8(name+"server"), client, "POST /payment", spanServer, s.clock.Add(-2*time.Millisecond), s.clock)
+		s.deliver(item{traces: td})
+	}
+}

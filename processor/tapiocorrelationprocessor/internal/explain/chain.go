@@ -46,11 +46,10 @@ func (h *Hypothesis) addLink(key string, at int64, rank int, build func() findin
 
 func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by finding.LinkedBy, on string) {
 	who := h.graph.ServiceName(o.Subject)
-	rank, key := rankEffect, e.Event+"|"+strconv.FormatUint(uint64(o.Subject), 10)
-	parent := h.root
-	if e.Relation == pattern.RelationAddress {
-		rank, key = rankConnection, connectionKey(who, o.Detail.Peer)
-		parent = h.death()
+	rank, key := rankEffect, e.Event+"|"+h.keyOf(o.Subject)
+	address := e.Relation == pattern.RelationAddress
+	if address {
+		rank, key = rankConnection, h.connectionKey(who, o.Detail.Peer)
 	}
 	l := h.addLink(key, o.Time, rank, func() finding.Link {
 		title, detail := occurrenceWords(who, o)
@@ -59,24 +58,42 @@ func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by 
 			LinkedBy: by, LinkedOn: on,
 		}
 	})
-	if l != nil && l.parent == nil {
-		l.parent = parent
+	if l != nil {
+		l.call = l.call || address
 	}
 }
 
-func connectionKey(service string, peer record.EntityID) string {
-	return event.TCPConnectFailed + "|" + service + "|" + strconv.FormatUint(uint64(peer), 10)
+func (h *Hypothesis) connectionKey(service string, peer record.EntityID) string {
+	return event.TCPConnectFailed + "|" + service + "|" + h.keyOf(peer)
 }
 
-// death is the link from which failed calls follow: the end of the process where
-// it was seen, else the cause itself.
+// keyOf names an entity in the key of a link, so that every engine that sees the
+// same events gives the link the same key.
+func (h *Hypothesis) keyOf(id record.EntityID) string {
+	if key := h.graph.Key(id); key != "" {
+		return key
+	}
+	return strconv.FormatUint(uint64(id), 10)
+}
+
+// death is the link from which failed calls follow: the first end of a process
+// where one was seen, else the cause itself.
 func (h *Hypothesis) death() *link {
+	var first *link
 	for _, l := range h.links {
-		if l.Event == event.ProcessExit {
-			return l
+		if l.Event == event.ProcessExit && (first == nil || earlier(l, first) < 0) {
+			first = l
 		}
 	}
-	return h.root
+	if first == nil {
+		return h.root
+	}
+	return first
+}
+
+// earlier orders links by time, then from the cause to the user.
+func earlier(a, b *link) int {
+	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.rank, b.rank), cmp.Compare(a.Key, b.Key))
 }
 
 // occurrenceWords says what happened in a line and gives the particulars in
@@ -96,10 +113,17 @@ func occurrenceWords(who string, o *detect.Occurrence) (title, detail string) {
 	return who + ": " + o.Name, ""
 }
 
-// AddSpan takes one more hurt span of a request that the hypothesis covers, as a
-// link of the chain. Spans whose failure only passes on that of the same service
-// get no link of their own.
-func (h *Hypothesis) AddSpan(r *detect.Request, s detect.HurtSpan) {
+// AddSpans takes hurt spans of a request that the hypothesis covers, as links of
+// the chain. Spans whose failure only passes on that of the same service get no
+// link of their own.
+func (h *Hypothesis) AddSpans(r *detect.Request, spans ...detect.HurtSpan) {
+	for _, s := range spans {
+		h.addSpan(r, s)
+	}
+	h.relink(r)
+}
+
+func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 	failed := r.Failed()
 	if failed && !s.Failed {
 		return
@@ -124,16 +148,13 @@ func (h *Hypothesis) AddSpan(r *detect.Request, s detect.HurtSpan) {
 	if name == pattern.CallFailed && h.caller == "" {
 		h.caller = h.graph.ServiceName(s.Subject)
 	}
-	if l := h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
+	h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
 		title, detail := h.spanWords(s, name)
 		return finding.Link{
 			Layer: layer, Event: name, Entity: EntityOf(h.graph, s.Subject), Title: title, Detail: detail,
 			LinkedBy: by, LinkedOn: on,
 		}
-	}); l == nil {
-		return
-	}
-	h.relink(r)
+	})
 }
 
 // callsRoot tells whether a client span called the cause's entity: its address,
@@ -160,51 +181,62 @@ func (h *Hypothesis) spanKey(s detect.HurtSpan) string {
 	if s.Kind == record.SpanClient {
 		class = "|" + s.Failure.String()
 	}
-	return "span|" + strconv.FormatUint(uint64(s.Operation), 10) + class
+	return "span|" + h.keyOf(s.Operation) + class
 }
 
 // relink sets the parents of the links of a request's spans: the hurt span below,
-// or, where nothing is below, the connection that failed or the end of the process.
+// or, where nothing is below, what Chain finds.
 func (h *Hypothesis) relink(r *detect.Request) {
 	for _, s := range r.Spans {
 		l := h.links[h.spanKey(s)]
 		if l == nil {
 			continue
 		}
-		p, below := h.linkBelow(r, s)
-		if p == l || descends(p, l) {
+		p, leaf := h.linkBelow(r, s)
+		if p == nil {
+			l.call = l.call || leaf.Kind == record.SpanClient
+			if leaf.Kind == record.SpanClient && leaf.Failure == record.FailureRefused && l.connection == "" {
+				l.connection = h.connectionKey(h.graph.ServiceName(leaf.Subject), leaf.Peer)
+			}
 			continue
 		}
-		// What is below may arrive later than what is above; and of several branches
-		// the first to fail is the one that it follows from.
-		if l.parent == nil || (below && !l.below) || (below == l.below && p.Time.Before(l.parent.Time)) {
-			l.parent, l.below = p, below
+		// Of several branches the first to fail is the one that it follows from.
+		if p != l && !descends(p, l) && (l.parent == nil || earlier(p, l.parent) < 0) {
+			l.parent = p
 		}
 	}
 }
 
-// linkBelow returns the link that a span's link follows from, and whether that is
-// one of its own request's, or of a connection that it waited for.
-func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) (p *link, below bool) {
+// linkBelow returns the link of the nearest hurt span below s that has one, or nil
+// and the span at which the branch ends.
+func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) (p *link, leaf detect.HurtSpan) {
 	for range r.Spans {
 		child, ok := r.Below(s)
 		if !ok {
 			break
 		}
 		if l := h.links[h.spanKey(child)]; l != nil {
-			return l, true
+			return l, child
 		}
 		s = child
 	}
-	if s.Kind != record.SpanClient {
-		return h.root, false
+	return nil, s
+}
+
+// parentOf returns the link that a link follows from: the hurt span below it; the
+// connection that its call waited for; for calls the end of the process; else the
+// cause. It is decided when the chain is written, because they arrive in any order.
+func (h *Hypothesis) parentOf(l *link) *link {
+	if l.parent != nil {
+		return l.parent
 	}
-	if s.Failure == record.FailureRefused {
-		if l := h.links[connectionKey(h.graph.ServiceName(s.Subject), s.Peer)]; l != nil {
-			return l, true
-		}
+	if c := h.links[l.connection]; c != nil && c != l {
+		return c
 	}
-	return h.death(), false
+	if d := h.death(); l.call && d != l && !d.Time.After(l.Time) {
+		return d
+	}
+	return h.root
 }
 
 // descends tells whether l is an ancestor of p: linking l below p would be a circle.
@@ -242,14 +274,9 @@ func (h *Hypothesis) Chain() []finding.Link {
 	h.root.Entity = EntityOf(h.graph, h.Cause.Entity)
 	links := make([]*link, 0, len(h.links))
 	for _, l := range h.links {
-		if l != h.root && l.parent == nil {
-			l.parent = h.root
-		}
 		links = append(links, l)
 	}
-	slices.SortFunc(links, func(a, b *link) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.rank, b.rank), cmp.Compare(a.Key, b.Key))
-	})
+	slices.SortFunc(links, earlier)
 	out := make([]finding.Link, 0, len(links))
 	done := map[*link]bool{}
 	var put func(l *link)
@@ -258,9 +285,10 @@ func (h *Hypothesis) Chain() []finding.Link {
 			return
 		}
 		done[l] = true
-		if l.parent != nil {
-			put(l.parent)
-			l.Parent = l.parent.Key
+		if l != h.root {
+			p := h.parentOf(l)
+			put(p)
+			l.Parent = p.Key
 		}
 		out = append(out, l.Link)
 	}

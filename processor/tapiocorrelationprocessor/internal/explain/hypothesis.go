@@ -71,9 +71,12 @@ type observed struct {
 // link is a link of the chain while it is made.
 type link struct {
 	finding.Link
-	parent *link
-	below  bool // the parent is of the same request, not merely the cause
 	rank   int
+	parent *link // of the hurt span below, nil when there is none
+	// call: it is a call that failed, connection the key of the link of the
+	// connection that it waited for, "" for none.
+	call       bool
+	connection string
 }
 
 // Hypothesis is a pattern applied to a cause.

@@ -116,15 +116,13 @@ func (i *Incident) Replace(h *explain.Hypothesis) {
 // Assign makes a request one of the incident's, with all of its spans so far.
 func (i *Incident) Assign(r *detect.Request) {
 	r.Assigned = &counted{incident: i}
-	for _, s := range r.Spans {
-		i.Hypothesis.AddSpan(r, s)
-	}
+	i.Hypothesis.AddSpans(r, r.Spans...)
 	i.Count(r)
 }
 
 // AddSpan takes a later span of a request that is assigned already.
 func (i *Incident) AddSpan(r *detect.Request, s detect.HurtSpan) {
-	i.Hypothesis.AddSpan(r, s)
+	i.Hypothesis.AddSpans(r, s)
 	i.Count(r)
 }
 

@@ -34,6 +34,17 @@ func (g *Graph) ServiceName(id record.EntityID) string {
 	return e.Name
 }
 
+// Key returns what identifies an entity across restarts of the engine, "" for an
+// id that is 0 or forgotten.
+func (g *Graph) Key(id record.EntityID) string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if e := g.entity(id); e != nil {
+		return e.Key
+	}
+	return ""
+}
+
 // ServiceOf returns the service that an entity belongs to, 0 when unknown.
 func (g *Graph) ServiceOf(id record.EntityID) record.EntityID {
 	g.mu.RLock()
@@ -43,6 +54,9 @@ func (g *Graph) ServiceOf(id record.EntityID) record.EntityID {
 	}
 	return 0
 }
+
+// kindWords tell operations of one name apart, by record.SpanKind.
+var kindWords = [...]string{record.SpanInternal: "internal", record.SpanServer: "server", record.SpanClient: "client"}
 
 // Operation returns the entity of a span name of a service (or, without one, of
 // the subject) and above which duration its spans are slow (ns, 0: not known).
@@ -78,7 +92,7 @@ func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
 		name = s.Name + " " + name
 	}
 	e := g.add(KindOperation, "", key.name, at)
-	e.Key = "operation/" + name
+	e.Key = "operation/" + name + "/" + kindWords[key.kind]
 	e.Service, e.SpanKind = key.service, key.kind
 	g.operations[key] = e
 	g.perService[key.service]++
