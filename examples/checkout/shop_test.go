@@ -32,8 +32,10 @@ type span struct {
 func (s span) service() string { return str(s.resource, "service.name") }
 
 func str(m pcommon.Map, key string) string {
-	v, _ := m.Get(key)
-	return v.AsString()
+	if v, ok := m.Get(key); ok {
+		return v.AsString()
+	}
+	return ""
 }
 
 // receiver keeps the spans that it gets over OTLP/gRPC.

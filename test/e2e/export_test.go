@@ -37,7 +37,7 @@ func TestExport(t *testing.T) {
 
 	r := s.report(t)
 	checkFinding(t, final, r)
-	checkLogs(t, second.logs(t), final)
+	checkLogs(t, second.logs(t, s.state(t)), final)
 	spans := second.spans(t)
 	checkFindingTrace(t, spans, final)
 	checkCauseSpans(t, spans, final, r)
@@ -50,6 +50,7 @@ func waitResolved(t *testing.T, s *shop) *finding.Finding {
 	poll(t, time.Minute, "resolved finding", func() bool {
 		var err error
 		all, err = listed(t, s.state(t).Collector.API)
+		all = ofShop(t, all, s.state(t))
 		return err == nil && len(all) == 1 && all[0].State == finding.StateResolved
 	})
 	return all[0]
@@ -88,7 +89,7 @@ func (s *second) lines(t *testing.T, name string, f func([]byte) error) {
 }
 
 // logs are the findings that arrived, in the order of arrival.
-func (s *second) logs(t *testing.T) []*finding.Finding {
+func (s *second) logs(t *testing.T, st state) []*finding.Finding {
 	t.Helper()
 	var all []*finding.Finding
 	s.lines(t, "logs.json", func(b []byte) error {
@@ -112,7 +113,7 @@ func (s *second) logs(t *testing.T) []*finding.Finding {
 		}
 		return nil
 	})
-	return all
+	return ofShop(t, all, st)
 }
 
 // arrived is a span that arrived, with its service and scope.
@@ -121,9 +122,14 @@ type arrived struct {
 	service, scope string
 }
 
-func (a arrived) str(key string) string {
-	v, _ := a.Attributes().Get(key)
-	return v.AsString()
+func (a arrived) str(key string) string { return str(a.Attributes(), key) }
+
+// str returns an attribute as text, "" when it is absent.
+func str(m pcommon.Map, key string) string {
+	if v, ok := m.Get(key); ok {
+		return v.AsString()
+	}
+	return ""
 }
 
 func (s *second) spans(t *testing.T) map[pcommon.TraceID][]arrived {
@@ -135,10 +141,10 @@ func (s *second) spans(t *testing.T) map[pcommon.TraceID][]arrived {
 			return err
 		}
 		for _, rs := range td.ResourceSpans().All() {
-			service, _ := rs.Resource().Attributes().Get(event.KeyServiceName)
+			service := str(rs.Resource().Attributes(), event.KeyServiceName)
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, span := range ss.Spans().All() {
-					traces[span.TraceID()] = append(traces[span.TraceID()], arrived{span, service.AsString(), ss.Scope().Name()})
+					traces[span.TraceID()] = append(traces[span.TraceID()], arrived{span, service, ss.Scope().Name()})
 				}
 			}
 		}
@@ -190,7 +196,12 @@ func checkFindingTrace(t *testing.T, traces map[pcommon.TraceID][]arrived, f *fi
 	require.Len(t, root, 1)
 	require.Len(t, closing, 1)
 	assert.Equal(t, "payment", root[0].service)
-	assert.NotZero(t, root[0].Links().Len(), "the root links to failed requests")
+	// The root is sent when the finding opens, before any request is known to have
+	// failed for certain: the closing span has the links.
+	assert.Equal(t, min(20, len(f.HurtTraces)), closing[0].Links().Len(), "the closing span links to failed requests")
+	for i, l := range closing[0].Links().All() {
+		assert.Equal(t, f.HurtTraces[i].TraceID, l.TraceID().String())
+	}
 	assert.Equal(t, string(finding.StateResolved), closing[0].str(finding.KeyState))
 	want := make([]string, 0, len(f.Chain))
 	for _, l := range f.Chain {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
@@ -129,12 +131,31 @@ func (s *shop) report(t *testing.T) report {
 	return r
 }
 
-// findings are all that the collector knew at the end of the run.
+// findings are all that the collector knew at the end of the run, without what
+// really happened to others on this machine meanwhile.
 func (s *shop) findings(t *testing.T) []*finding.Finding {
 	t.Helper()
 	var all []*finding.Finding
 	s.read(t, "findings.json", &all)
-	return all
+	return ofShop(t, all, s.state(t))
+}
+
+// ofShop drops, and logs, out-of-memory kills of processes that are none of the
+// shop's and hurt no request: tests of the kernel receiver may run on the same
+// machine. Everything else counts.
+func ofShop(t *testing.T, all []*finding.Finding, st state) []*finding.Finding {
+	t.Helper()
+	return slices.DeleteFunc(all, func(f *finding.Finding) bool {
+		pid, ok := f.RootCause.Entity.Attributes[event.KeyProcessPID].(int64)
+		elsewhere := ok && f.RootCause.Event == event.OOMKill && f.Impact.FailedRequests == 0 && f.Impact.SlowRequests == 0
+		for _, own := range st.PIDs {
+			elsewhere = elsewhere && int64(own) != pid
+		}
+		if elsewhere {
+			t.Logf("not counted, it happened to another process: %s", f.Summary)
+		}
+		return elsewhere
+	})
 }
 
 // onlyFinding is the one finding of a run that broke one thing.

@@ -6,8 +6,28 @@ import (
 	"strconv"
 
 	"github.com/yairfalse/tapio/examples/checkout/internal/load"
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 )
+
+// Elsewhere reports whether the finding is an out-of-memory kill, which is a
+// fact, of a process that is none of the shop's (pids), with no request hurt: on
+// a shared machine the kernel may kill others meanwhile.
+func Elsewhere(f *finding.Finding, pids map[string]int) bool {
+	if f.RootCause.Event != event.OOMKill || f.Impact.FailedRequests != 0 || f.Impact.SlowRequests != 0 {
+		return false
+	}
+	pid, ok := f.RootCause.Entity.Attributes[event.KeyProcessPID].(int64)
+	if !ok {
+		return false
+	}
+	for _, own := range pids {
+		if int64(own) == pid {
+			return false
+		}
+	}
+	return true
+}
 
 // Differences says, a sentence each, in which numbers of its impact the finding
 // differs from what the load generator counted. None means that all are equal.

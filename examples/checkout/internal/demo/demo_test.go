@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/yairfalse/tapio/examples/checkout/internal/load"
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
@@ -38,6 +39,23 @@ func TestDifferences(t *testing.T) {
 		"affected users: the load generator counted 2, the finding says unknown",
 		"their value: the load generator counted 0.30, the finding says unknown",
 	}, Differences(r, &finding.Finding{Impact: finding.Impact{FailedRequests: 12}}))
+}
+
+func TestElsewhere(t *testing.T) {
+	kill := func(pid any, failed int64) *finding.Finding {
+		return &finding.Finding{
+			RootCause: finding.RootCause{Event: event.OOMKill, Entity: finding.Entity{Attributes: map[string]any{event.KeyProcessPID: pid}}},
+			Impact:    finding.Impact{FailedRequests: failed},
+		}
+	}
+	pids := map[string]int{"payment": 7}
+	assert.True(t, Elsewhere(kill(int64(8), 0), pids))
+	assert.False(t, Elsewhere(kill(int64(7), 0), pids), "payment is ours")
+	assert.False(t, Elsewhere(kill(int64(8), 1), pids), "a request was hurt")
+	assert.False(t, Elsewhere(kill("8", 0), pids), "no pid")
+	crash := kill(int64(8), 0)
+	crash.RootCause.Event = event.ProcessExit
+	assert.False(t, Elsewhere(crash, pids), "an exit alone is no incident")
 }
 
 func TestFreeAddresses(t *testing.T) {
