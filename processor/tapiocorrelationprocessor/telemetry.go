@@ -24,7 +24,7 @@ func (s *shared) observe() error {
 				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(),
 				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load(), "span": c.SpansCut.Load(),
 				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
-				"operation": int64(topology.Overflow), "incident": c.IncidentsDropped.Load(), "emit": s.refused.Load(),
+				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "emit": s.refused.Load(),
 			} {
 				o.Observe(n, with("reason", reason))
 			}

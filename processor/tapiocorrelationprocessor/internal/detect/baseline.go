@@ -68,12 +68,19 @@ type Baselines struct {
 	// threshold is told when the duration above which a request of an operation
 	// is slow changes.
 	threshold func(operation record.EntityID, ns int64)
+	bound     int
+	dropped   uint64
 }
 
-// NewBaselines returns baselines that tell threshold what is slow.
-func NewBaselines(threshold func(record.EntityID, int64)) *Baselines {
-	return &Baselines{operations: map[record.EntityID]*operation{}, threshold: threshold}
+// NewBaselines returns baselines of at most bound operations that tell threshold
+// what is slow.
+func NewBaselines(bound int, threshold func(record.EntityID, int64)) *Baselines {
+	return &Baselines{operations: map[record.EntityID]*operation{}, threshold: threshold, bound: max(bound, 1)}
 }
+
+// Dropped returns how many spans were not counted because there were too many
+// operations.
+func (b *Baselines) Dropped() uint64 { return b.dropped }
 
 // Len returns how many operations are held.
 func (b *Baselines) Len() int { return len(b.operations) }
@@ -82,6 +89,10 @@ func (b *Baselines) Len() int { return len(b.operations) }
 func (b *Baselines) Observe(id record.EntityID, at, duration int64, failed bool) {
 	o := b.operations[id]
 	if o == nil {
+		if len(b.operations) >= b.bound {
+			b.dropped++
+			return
+		}
 		o = &operation{}
 		b.operations[id] = o
 	}
@@ -161,10 +172,11 @@ func (o *operation) judge(at int64) Verdict {
 	return v
 }
 
-// Sweep forgets operations that were not seen since a time.
-func (b *Baselines) Sweep(before int64) {
+// Sweep forgets operations that were not seen since a time or are not known any
+// more.
+func (b *Baselines) Sweep(before int64, known func(record.EntityID) bool) {
 	for id, o := range b.operations {
-		if o.seen < before {
+		if o.seen < before || !known(id) {
 			delete(b.operations, id)
 		}
 	}

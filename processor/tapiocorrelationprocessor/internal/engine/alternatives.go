@@ -113,7 +113,7 @@ func (e *Engine) callees(o *open) []finding.Hypothesis {
 		}
 		var v detect.Verdict
 		for _, operation := range e.graph.Operations(callee) {
-			w := e.baselines.Judge(operation, e.newest)
+			w := e.baselines.Judge(operation, e.latest())
 			v.Window.Requests += w.Window.Requests
 			v.Window.Failed += w.Window.Failed
 		}

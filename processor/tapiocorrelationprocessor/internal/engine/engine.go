@@ -71,7 +71,7 @@ type Counters struct {
 	RequestsHeld, RequestsEvicted, SpansCut     atomic.Int64
 	OccurrencesHeld, OccurrencesEvicted         atomic.Int64
 	IncidentsOpen, IncidentsDropped, Operations atomic.Int64
-	HostsDropped                                atomic.Int64
+	HostsDropped, BaselinesDropped              atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -124,10 +124,13 @@ func New(o Options) *Engine {
 	}
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
 	e.decoder = decode.New(e.graph, e.details, o.Impact, o.Now)
-	e.baselines = detect.NewBaselines(e.graph.SetSlowOver)
+	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
 	e.buffers.New = func() any { b := make([]record.Event, 0, 1024); return &b }
 	return e
 }
+
+// maxBaselines bounds the operations whose past is kept: 5.5 KB each.
+const maxBaselines = 20_000
 
 // maxOperations bounds the span names of one service.
 const maxOperations = 1000
@@ -257,6 +260,10 @@ func (e *Engine) late(r *record.Event) bool {
 	return true
 }
 
+// latest is the newest event time, but never in the future: one host whose clock
+// is ahead must not make the events of all others seem old.
+func (e *Engine) latest() int64 { return min(e.newest, e.now()) }
+
 func (e *Engine) now() int64 { return e.options.Now().UnixNano() }
 
 // hurt adds a failed or slow span to its request.
@@ -361,7 +368,7 @@ func (e *Engine) sweep(now int64) {
 	e.requests.Sweep(window)
 	e.occurrences.Sweep(window)
 	e.graph.Sweep(now - int64(e.options.Retention))
-	e.baselines.Sweep(now - int64(e.options.Retention))
+	e.baselines.Sweep(now-int64(e.options.Retention), e.graph.Known)
 	for key, g := range e.groups {
 		if g.last < window {
 			delete(e.groups, key)
@@ -379,4 +386,5 @@ func (e *Engine) sweep(now int64) {
 	c.OccurrencesHeld.Store(int64(e.occurrences.Len()))
 	c.OccurrencesEvicted.Store(int64(e.occurrences.Evicted()))
 	c.Operations.Store(int64(e.baselines.Len()))
+	c.BaselinesDropped.Store(int64(e.baselines.Dropped()))
 }

@@ -121,7 +121,7 @@ func (e *Engine) judgeGroups(now int64) {
 			continue
 		}
 		for _, operation := range slices.Sorted(maps.Keys(g.operations)) {
-			v := e.baselines.Judge(operation, e.newest)
+			v := e.baselines.Judge(operation, e.latest())
 			if abnormal(key.event, v) {
 				e.openAbnormal(p, g, operation, v)
 				break
@@ -146,9 +146,9 @@ func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.Ent
 	if o, ok := e.graph.Entity(operation); ok {
 		name = o.Name
 	}
-	first := e.newest
+	first := e.latest()
 	for _, r := range g.requests {
-		if incident.Of(r) == nil && r.Last > e.newest-int64(time.Minute) {
+		if incident.Of(r) == nil && r.Last > e.latest()-int64(time.Minute) {
 			first = min(first, r.First)
 		}
 	}

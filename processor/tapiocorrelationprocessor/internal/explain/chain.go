@@ -230,7 +230,7 @@ func (h *Hypothesis) parentOf(l *link) *link {
 	if l.parent != nil {
 		return l.parent
 	}
-	if c := h.links[l.connection]; c != nil && c != l {
+	if c := h.links[l.connection]; c != nil && c != l && !c.Time.After(l.Time) {
 		return c
 	}
 	if d := h.death(); l.call && d != l && !d.Time.After(l.Time) {

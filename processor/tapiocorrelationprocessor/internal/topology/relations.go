@@ -34,6 +34,13 @@ func (g *Graph) ServiceName(id record.EntityID) string {
 	return e.Name
 }
 
+// Known tells whether an entity is held.
+func (g *Graph) Known(id record.EntityID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.entity(id) != nil
+}
+
 // Key returns what identifies an entity across restarts of the engine, "" for an
 // id that is 0 or forgotten.
 func (g *Graph) Key(id record.EntityID) string {
