@@ -132,8 +132,27 @@ func TestHostileEvents(t *testing.T) {
 		assert.Positive(t, s.engine.Counters.OccurrencesEvicted.Load())
 		assert.Less(t, time.Since(start), 30*time.Second, "no quadratic work")
 	})
+	t.Run("exits of many processes of one container", func(t *testing.T) {
+		s := newScenario(t)
+		start := time.Now()
+		s.inContainer(payment, 1, event.ProcessExec, nil)
+		s.healthy(2 * time.Second)
+		s.events(20_000, func(i int, r plog.LogRecord, resource pcommon.Map) {
+			resource.PutInt(event.KeyProcessPID, int64(1000+i))
+			resource.PutInt(event.KeyProcessVPID, int64(1000+i))
+			resource.PutStr(event.KeyContainerID, "0123456789abcdef0123456789abcdef")
+			r.SetEventName(event.ProcessExit)
+			r.Attributes().PutInt(event.KeyProcessExitCode, int64(i%3))
+		})
+		for range 100 {
+			s.refusals(1, "u")
+		}
+		s.wait(5 * time.Second)
+		s.assertBounded()
+		assert.Less(t, time.Since(start), 30*time.Second, "no quadratic work")
+	})
 	t.Run("kills of many processes", func(t *testing.T) {
-		s := newScenario(t, small)
+		s := newScenario(t, small, func(o *Options) { o.MaxDetails, o.MaxEntities, o.RingCapacity = 1<<17, 100_000, 1<<15 })
 		s.events(many, func(i int, r plog.LogRecord, resource pcommon.Map) {
 			resource.PutInt(event.KeyProcessPID, int64(i/2+1))
 			resource.PutStr(event.KeyServiceName, fmt.Sprint("service", i/2))
