@@ -32,8 +32,8 @@ func TestExport(t *testing.T) {
 	final := waitResolved(t, s)
 	s.signal(t, syscall.SIGINT)
 	require.Zero(t, s.wait(t, 30*time.Second), "Ctrl-C is how --keep-running ends")
-	second.program.stop(10 * time.Second)
-	require.Zero(t, second.program.cmd.ProcessState.ExitCode())
+	second.stop(10 * time.Second)
+	require.Zero(t, second.cmd.ProcessState.ExitCode())
 
 	r := s.report(t)
 	checkFinding(t, final, r)
