@@ -209,7 +209,7 @@ func divergence(p, q float64) float64 {
 }
 
 // histogram counts durations in four buckets per power of two: quantiles are
-// right to within 19 % of the value, which is enough for a factor of two.
+// too high by at most 25 %, which is enough for a factor of two.
 type histogram struct {
 	counts [4 * 48]uint32
 	total  uint64
@@ -224,8 +224,11 @@ func bucketOf(ns int64) int {
 	return min(i, 4*48-1)
 }
 
-// upper is the largest duration of a bucket.
+// upper is the largest duration of a bucket. Bucket 0 holds what is below 4 ns.
 func upper(i int) int64 {
+	if i < 4 {
+		return 3
+	}
 	top := i/4 + 1
 	return (int64(i%4)+5)<<(top-2) - 1
 }
