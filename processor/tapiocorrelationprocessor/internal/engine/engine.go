@@ -201,6 +201,7 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 	defer close(e.ended)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	var advanced int64
 	for {
 		select {
 		case <-e.wake:
@@ -215,7 +216,12 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 			return
 		}
 		e.Drain()
-		e.Advance()
+		// Time's own work needs no more than the clock's resolution, however often
+		// data arrives.
+		if now := e.now(); now-advanced >= int64(tick) || now < advanced {
+			advanced = now
+			e.Advance()
+		}
 	}
 }
 
@@ -283,6 +289,9 @@ func (e *Engine) hurt(r *record.Event) {
 		return
 	}
 	if len(request.Spans) == 1 {
+		if len(e.waiting) >= e.options.MaxRequests {
+			e.settle(now + int64(settleAfter)) // too many to wait for: take them as they are
+		}
 		e.waiting = append(e.waiting, request)
 	}
 	// A refused connection is the end of its branch: nothing deeper can follow.

@@ -27,6 +27,9 @@ const (
 	// maxLinks bounds the chain of a finding; further kinds of effects are counted
 	// as effects but get no link of their own.
 	maxLinks = 64
+	// maxKnown bounds each of the entities, addresses and explained events that a
+	// hypothesis remembers: a crash loop of days is still one incident.
+	maxKnown = 4096
 )
 
 // Cause is the event that a hypothesis names as the root.
@@ -201,8 +204,8 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 // Repeat notes that the same cause happened again, as in a crash loop.
 func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 	h.repeats++
-	h.entities[o.Subject] = true
-	h.explains[o] = true
+	remember(h.entities, o.Subject)
+	remember(h.explains, o)
 	h.root.Count++
 	h.root.Last = record.UTC(max(h.root.Last.UnixNano(), o.Time))
 	h.LastEffect = max(h.LastEffect, o.Time)
@@ -226,12 +229,19 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		if !ok {
 			continue
 		}
-		h.explains[o] = true
+		remember(h.explains, o)
 		h.see(i, o.Time, by)
 		h.linkOccurrence(e, o, by, on)
 		return true
 	}
 	return false
+}
+
+// remember adds to a set up to its bound.
+func remember[K comparable](set map[K]bool, k K) {
+	if len(set) < maxKnown {
+		set[k] = true
+	}
 }
 
 func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
@@ -251,7 +261,7 @@ func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by findin
 		if !h.addresses[peer] && !h.entities[h.graph.Owner(peer, o.Time)] {
 			return "", "", false
 		}
-		h.addresses[peer] = true
+		remember(h.addresses, peer)
 		return finding.LinkedByAddress, h.addressOf(peer, o.Time), true
 	}
 	return "", "", false
