@@ -132,7 +132,7 @@ func rootSpan(td ptrace.Traces, f *finding.Finding) {
 	linkToTraces(s, f)
 }
 
-// maxSpanLinks bounds the span links of the root and closing spans.
+// maxSpanLinks bounds the span links of the root, impact and closing spans.
 const maxSpanLinks = 20
 
 func linkToTraces(s ptrace.Span, f *finding.Finding) {
@@ -161,6 +161,11 @@ func linkSpan(td ptrace.Traces, f *finding.Finding, l *finding.Link) {
 	if l.Parent == "" {
 		s.Status().SetCode(ptrace.StatusCodeError)
 		s.Status().SetMessage(f.Title)
+	}
+	if l.Layer == finding.LayerBusiness {
+		// The root span leaves with the cause, often before a request is known to be
+		// hurt: this is the first span that can name them.
+		linkToTraces(s, f)
 	}
 }
 
