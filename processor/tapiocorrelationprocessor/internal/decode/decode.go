@@ -20,8 +20,6 @@ import (
 )
 
 const (
-	// maxText bounds every text that is kept, in bytes.
-	maxText = 512
 	// maxAttributes bounds the attributes that are kept of one event.
 	maxAttributes = 48
 	// maxResources bounds the cache of resolved resources.
@@ -172,7 +170,7 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	}
 	s := &record.Span{
 		ID: record.SpanID(span.SpanID()), Parent: record.SpanID(span.ParentSpanID()), Kind: kind,
-		Start: int64(span.StartTimestamp()), End: at, Name: text(span.Name()), Operation: operation, Peer: peer,
+		Start: int64(span.StartTimestamp()), End: at, Name: record.Text(span.Name()), Operation: operation, Peer: peer,
 		Failed: failed, Slow: slow,
 	}
 	d.spanAttributes(span, s)
@@ -216,12 +214,12 @@ func (d *Decoder) peer(attrs pcommon.Map, host record.EntityID, at int64) record
 // spanAttributes fills in what the span's attributes and events say of its
 // failure and of its impact.
 func (d *Decoder) spanAttributes(span ptrace.Span, s *record.Span) {
-	s.Message = text(span.Status().Message())
+	s.Message = record.Text(span.Status().Message())
 	rank := len(d.options.UserAttributes)
 	for k, v := range span.Attributes().All() {
 		switch k {
 		case event.KeyErrorType:
-			s.ErrorType = text(v.AsString())
+			s.ErrorType = record.Text(v.AsString())
 		case "http.response.status_code":
 			s.HTTPStatus = int(v.Int())
 		}
@@ -230,7 +228,7 @@ func (d *Decoder) spanAttributes(span ptrace.Span, s *record.Span) {
 		}
 		for i, key := range d.options.UserAttributes[:rank] {
 			if k == key && v.AsString() != "" {
-				s.User, s.UserKey, rank = text(v.AsString()), key, i
+				s.User, s.UserKey, rank = record.Text(v.AsString()), key, i
 				break
 			}
 		}
@@ -239,7 +237,7 @@ func (d *Decoder) spanAttributes(span ptrace.Span, s *record.Span) {
 	for _, e := range span.Events().All() {
 		if e.Name() == "exception" {
 			if m, ok := e.Attributes().Get("exception.message"); ok {
-				exception = text(m.AsString())
+				exception = record.Text(m.AsString())
 			}
 		}
 	}
@@ -266,8 +264,8 @@ func number(v pcommon.Value) (float64, bool) {
 // classify reads how a call failed from what runtimes write of it: the texts of
 // strerror(3), of Go's net package, of Java's and .NET's sockets, the codes of
 // Node.js and the exception types of Python.
-func classify(text string) record.Failure {
-	t := strings.ToLower(text)
+func classify(said string) record.Failure {
+	t := strings.ToLower(said)
 	for _, c := range failureTexts {
 		for _, part := range c.parts {
 			if strings.Contains(t, part) {
@@ -330,7 +328,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 		return e
 	}
 	e.Kind = record.KindEvent
-	detail := &record.Detail{Name: text(r.EventName())}
+	detail := &record.Detail{Name: record.Text(r.EventName())}
 	var address string
 	var port int64
 	for k, v := range r.Attributes().All() {
@@ -341,7 +339,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 			port = v.Int()
 		}
 		if len(detail.Attrs) < maxAttributes {
-			detail.Attrs = append(detail.Attrs, record.Attr{Key: text(k), Value: scalar(v)})
+			detail.Attrs = append(detail.Attrs, record.Attr{Key: record.Text(k), Value: scalar(v)})
 		}
 	}
 	detail.Peer = d.graph.Address(ref.Host, address, port, at)
@@ -364,14 +362,9 @@ func scalar(v pcommon.Value) any {
 	case pcommon.ValueTypeSlice:
 		out := make([]string, 0, min(v.Slice().Len(), maxSlice))
 		for i := range cap(out) {
-			out = append(out, text(v.Slice().At(i).AsString()))
+			out = append(out, record.Text(v.Slice().At(i).AsString()))
 		}
 		return out
 	}
-	return text(v.AsString())
-}
-
-// text returns a bounded copy that is valid UTF-8.
-func text(s string) string {
-	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxText)]), "\uFFFD")
+	return record.Text(v.AsString())
 }

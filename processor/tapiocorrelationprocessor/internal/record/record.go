@@ -5,8 +5,18 @@ package record
 
 import (
 	"encoding/hex"
+	"strings"
 	"time"
 )
+
+// MaxText bounds every text that is kept of an event, in bytes.
+const MaxText = 512
+
+// Text returns a copy of s of at most MaxText bytes that is valid UTF-8, as OTLP
+// demands of the findings that will hold it.
+func Text(s string) string {
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), MaxText)]), "\uFFFD")
+}
 
 // Kind says what a record stands for.
 type Kind uint16

@@ -306,9 +306,14 @@ func (g *Graph) pod(r *Resource, ref Ref, at int64) record.EntityID {
 	if name == "" {
 		name = r.PodUID
 	}
+	byName := "pod/" + r.Namespace + "/" + r.PodName
+	known := g.entity(g.byKey[byName])
+	if _, ok := g.byKey["pod/"+key]; !ok && known != nil && known.Attributes[event.KeyPodUID] == nil {
+		g.byKey["pod/"+key] = known.ID // known by its name so far
+	}
 	p := g.intern(KindPod, key, name, at)
 	if r.PodUID != "" && r.PodName != "" {
-		g.byKey["pod/"+r.Namespace+"/"+r.PodName] = p.ID
+		g.byKey[byName] = p.ID
 		p.Name = r.PodName
 	}
 	p.setIf(event.KeyPodUID, r.PodUID)

@@ -15,6 +15,8 @@ const (
 	maxOwners = 4
 	// maxCalls bounds the service graph; further calls are not learned.
 	maxCalls = 100_000
+	// maxAddress is the length of the longest DNS name.
+	maxAddress = 253
 	// otherOperation takes the spans of operations beyond the bound.
 	otherOperation = "(other operations)"
 )
@@ -68,7 +70,7 @@ var kindWords = [...]string{record.SpanInternal: "internal", record.SpanServer: 
 // Operation returns the entity of a span name of a service (or, without one, of
 // the subject) and above which duration its spans are slow (ns, 0: not known).
 func (g *Graph) Operation(of record.EntityID, kind record.SpanKind, name string, at int64) (record.EntityID, int64) {
-	key := operationKey{of, kind, name}
+	key := operationKey{of, kind, name[:min(len(name), record.MaxText)]}
 	g.mu.RLock()
 	if e, ok := g.operations[key]; ok {
 		e.touch(at)
@@ -94,11 +96,11 @@ func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
 		}
 	}
 	key.name = strings.Clone(key.name)
-	name := key.name
+	name := record.Text(key.name)
 	if s := g.entity(key.service); s != nil {
 		name = s.Name + " " + name
 	}
-	e := g.add(KindOperation, "", key.name, at)
+	e := g.add(KindOperation, "", record.Text(key.name), at)
 	e.Key = "operation/" + name + "/" + kindWords[key.kind]
 	e.Service, e.SpanKind = key.service, key.kind
 	g.operations[key] = e
@@ -116,9 +118,9 @@ func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
 }
 
 // Address returns the entity of an address and port as seen from a host, 0 when
-// either is missing. A loopback address is another one on each host.
+// either is missing or cannot be one. A loopback address is another one on each host.
 func (g *Graph) Address(host record.EntityID, address string, port, at int64) record.EntityID {
-	if address == "" || port <= 0 || port > 65535 {
+	if address == "" || len(address) > maxAddress || port <= 0 || port > 65535 {
 		return 0
 	}
 	key := addressKey{address: address, port: port}
@@ -139,9 +141,10 @@ func (g *Graph) Address(host record.EntityID, address string, port, at int64) re
 		return e.ID
 	}
 	key.address = strings.Clone(key.address)
-	name := key.address + ":" + strconv.FormatInt(port, 10)
-	if strings.Contains(key.address, ":") {
-		name = "[" + key.address + "]:" + strconv.FormatInt(port, 10)
+	text := record.Text(key.address)
+	name := text + ":" + strconv.FormatInt(port, 10)
+	if strings.Contains(text, ":") {
+		name = "[" + text + "]:" + strconv.FormatInt(port, 10)
 	}
 	scope := ""
 	if h := g.entity(key.host); h != nil {
@@ -149,8 +152,8 @@ func (g *Graph) Address(host record.EntityID, address string, port, at int64) re
 	}
 	e := g.add(KindAddress, "", name, at)
 	e.Key = "address/" + scope + "/" + name
-	e.Host, e.Address, e.Port = key.host, key.address, port
-	e.set(event.KeyServerAddress, key.address)
+	e.Host, e.Address, e.Port = key.host, text, port
+	e.set(event.KeyServerAddress, text)
 	e.set(event.KeyServerPort, port)
 	g.addresses[key] = e
 	return e.ID
@@ -319,12 +322,19 @@ func linkOf(k Kind) finding.LinkedBy {
 	return finding.LinkedByTopology
 }
 
-// Sweep forgets entities that no event has named since a time.
+// Sweep forgets entities that no event has named since a time, but for what a
+// living one is part of.
 func (g *Graph) Sweep(before int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	used := map[record.EntityID]bool{} // what a living entity is part of
 	for _, e := range g.entities {
-		if e.seen.Load() < before && !g.inUse(e, before) {
+		if e.seen.Load() >= before {
+			used[e.Service], used[e.Container], used[e.Pod], used[e.Host] = true, true, true, true
+		}
+	}
+	for _, e := range g.entities {
+		if e.seen.Load() < before && !used[e.ID] {
 			g.drop(e)
 		}
 	}
@@ -334,22 +344,6 @@ func (g *Graph) Sweep(before int64) {
 		}
 	}
 	g.dropIndexes()
-}
-
-// inUse keeps what a living entity is part of.
-func (g *Graph) inUse(e *Entity, before int64) bool {
-	switch e.Kind {
-	case KindService, KindHost, KindContainer, KindPod:
-	default:
-		return false
-	}
-	for _, o := range g.entities {
-		if o.seen.Load() >= before &&
-			(o.Service == e.ID || o.Host == e.ID || o.Container == e.ID || o.Pod == e.ID) {
-			return true
-		}
-	}
-	return false
 }
 
 // evictOldest makes room for one sixteenth of the bound, so that a full graph

@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
 // Resource is what the attributes of an OTLP resource say about identity.
@@ -18,7 +19,7 @@ type Resource struct {
 	Created                     int64
 	Executable, Cgroup          string
 	Container, ContainerName    string
-	PodUID, PodName, PodIP      string
+	PodUID, PodName             string
 	Namespace, Deployment, Node string
 }
 
@@ -32,43 +33,41 @@ func ReadResource(attrs pcommon.Map) Resource {
 	for k, v := range attrs.All() {
 		switch k {
 		case event.KeyServiceName:
-			r.Service = v.AsString()
+			r.Service = record.Text(v.AsString())
 		case event.KeyServiceNamespace:
-			r.ServiceNamespace = v.AsString()
+			r.ServiceNamespace = record.Text(v.AsString())
 		case event.KeyServiceInstanceID:
-			r.ServiceInstance = v.AsString()
+			r.ServiceInstance = record.Text(v.AsString())
 		case event.KeyServiceVersion:
-			r.ServiceVersion = v.AsString()
+			r.ServiceVersion = record.Text(v.AsString())
 		case event.KeyHostName:
-			r.Host = v.AsString()
+			r.Host = record.Text(v.AsString())
 		case event.KeyProcessPID:
 			r.PID = integer(v)
 		case event.KeyProcessVPID:
 			r.VPID = integer(v)
 		case event.KeyProcessCreationTime:
-			if t, err := time.Parse(time.RFC3339Nano, v.AsString()); err == nil {
+			if t, err := time.Parse(time.RFC3339Nano, v.Str()); err == nil {
 				r.Created = t.UnixNano()
 			}
 		case event.KeyProcessExecutableName:
-			r.Executable = v.AsString()
+			r.Executable = record.Text(v.AsString())
 		case event.KeyProcessCgroup:
-			r.Cgroup = v.AsString()
+			r.Cgroup = record.Text(v.AsString())
 		case event.KeyContainerID:
-			r.Container = v.AsString()
+			r.Container = record.Text(v.AsString())
 		case event.KeyContainerName:
-			r.ContainerName = v.AsString()
+			r.ContainerName = record.Text(v.AsString())
 		case event.KeyPodUID:
-			r.PodUID = v.AsString()
+			r.PodUID = record.Text(v.AsString())
 		case event.KeyPodName:
-			r.PodName = v.AsString()
-		case event.KeyPodIP:
-			r.PodIP = v.AsString()
+			r.PodName = record.Text(v.AsString())
 		case event.KeyNamespaceName:
-			r.Namespace = v.AsString()
+			r.Namespace = record.Text(v.AsString())
 		case event.KeyDeploymentName:
-			r.Deployment = v.AsString()
+			r.Deployment = record.Text(v.AsString())
 		case event.KeyNodeName:
-			r.Node = v.AsString()
+			r.Node = record.Text(v.AsString())
 		}
 	}
 	return r
