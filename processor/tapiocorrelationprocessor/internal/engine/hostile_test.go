@@ -13,7 +13,8 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 )
 
-const many = 100_000
+// many is more than any bound of small; fewer is enough where each has a service.
+const many, fewer = 100_000, 20_000
 
 // small bounds everything tightly.
 func small(o *Options) {
@@ -61,6 +62,7 @@ func (s *scenario) assertBounded() {
 }
 
 func TestHostileSpanNames(t *testing.T) {
+	t.Parallel()
 	s := newScenario(t, small)
 	s.batches(many, func(i int, sp ptrace.Span, _ pcommon.Map) { sp.SetName(fmt.Sprint("GET /item/", i)) })
 	s.assertBounded()
@@ -71,6 +73,7 @@ func TestHostileSpanNames(t *testing.T) {
 }
 
 func TestHostileTraceIDs(t *testing.T) {
+	t.Parallel()
 	s := newScenario(t, small)
 	s.batches(many, func(i int, sp ptrace.Span, _ pcommon.Map) { sp.Status().SetCode(ptrace.StatusCodeError) })
 	s.assertBounded()
@@ -79,8 +82,9 @@ func TestHostileTraceIDs(t *testing.T) {
 }
 
 func TestHostileServices(t *testing.T) {
+	t.Parallel()
 	s := newScenario(t, small)
-	s.batches(many, func(i int, sp ptrace.Span, r pcommon.Map) {
+	s.batches(fewer, func(i int, sp ptrace.Span, r pcommon.Map) {
 		r.PutStr(event.KeyServiceName, fmt.Sprint("service", i))
 		r.PutStr(event.KeyHostName, fmt.Sprint("host", i))
 		sp.SetKind(ptrace.SpanKindClient)
@@ -111,6 +115,7 @@ func (s *scenario) events(n int, fill func(i int, r plog.LogRecord, resource pco
 }
 
 func TestHostileEvents(t *testing.T) {
+	t.Parallel()
 	t.Run("names", func(t *testing.T) {
 		s := newScenario(t, small)
 		s.events(many, func(i int, r plog.LogRecord, _ pcommon.Map) { r.SetEventName(fmt.Sprint("event", i)) })
@@ -119,6 +124,7 @@ func TestHostileEvents(t *testing.T) {
 		assert.Positive(t, s.engine.details.Evicted())
 	})
 	t.Run("exits of one process", func(t *testing.T) {
+		t.Parallel()
 		s := newScenario(t, small)
 		start := time.Now()
 		s.events(many, func(i int, r plog.LogRecord, _ pcommon.Map) {
@@ -137,7 +143,7 @@ func TestHostileEvents(t *testing.T) {
 		start := time.Now()
 		s.inContainer(payment, 1, event.ProcessExec, nil)
 		s.healthy(2 * time.Second)
-		s.events(20_000, func(i int, r plog.LogRecord, resource pcommon.Map) {
+		s.events(fewer, func(i int, r plog.LogRecord, resource pcommon.Map) {
 			resource.PutInt(event.KeyProcessPID, int64(1000+i))
 			resource.PutInt(event.KeyProcessVPID, int64(1000+i))
 			resource.PutStr(event.KeyContainerID, "0123456789abcdef0123456789abcdef")
@@ -152,8 +158,9 @@ func TestHostileEvents(t *testing.T) {
 		assert.Less(t, time.Since(start), 30*time.Second, "no quadratic work")
 	})
 	t.Run("kills of many processes", func(t *testing.T) {
+		t.Parallel()
 		s := newScenario(t, small, func(o *Options) { o.MaxDetails, o.MaxEntities, o.RingCapacity = 1<<17, 100_000, 1<<15 })
-		s.events(many, func(i int, r plog.LogRecord, resource pcommon.Map) {
+		s.events(fewer, func(i int, r plog.LogRecord, resource pcommon.Map) {
 			resource.PutInt(event.KeyProcessPID, int64(i/2+1))
 			resource.PutStr(event.KeyServiceName, fmt.Sprint("service", i/2))
 			r.SetEventName(event.OOMKill)
@@ -167,8 +174,9 @@ func TestHostileEvents(t *testing.T) {
 		assert.Positive(t, s.engine.Counters.IncidentsDropped.Load())
 	})
 	t.Run("receivers of many hosts", func(t *testing.T) {
+		t.Parallel()
 		s := newScenario(t, small)
-		s.events(many, func(i int, r plog.LogRecord, resource pcommon.Map) {
+		s.events(fewer, func(i int, r plog.LogRecord, resource pcommon.Map) {
 			resource.PutStr(event.KeyHostName, fmt.Sprint("host", i))
 			r.SetEventName(event.EBPFStarted)
 		})
@@ -179,6 +187,7 @@ func TestHostileEvents(t *testing.T) {
 
 // One trace of many failed spans, each the child of the one before.
 func TestHostileDepth(t *testing.T) {
+	t.Parallel()
 	s := newScenario(t, small)
 	dies(exit2)(s)
 	start := time.Now()
@@ -197,6 +206,7 @@ func TestHostileDepth(t *testing.T) {
 
 // Spans that are each other's parents have no root and no end.
 func TestHostileCycle(t *testing.T) {
+	t.Parallel()
 	s := newScenario(t)
 	s.healthy(5 * time.Second)
 	s.exit(payment, exit2)

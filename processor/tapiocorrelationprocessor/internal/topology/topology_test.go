@@ -93,8 +93,6 @@ func TestSDKAndKernelAreOneProcess(t *testing.T) {
 }
 
 func TestReusedPIDIsAnotherProcess(t *testing.T) {
-	g := newGraph()
-	old := g.Resolve(&Resource{Host: "node1", PID: 42, Created: base}, base)
 	for name, tc := range map[string]struct {
 		r    Resource
 		same bool
@@ -107,9 +105,10 @@ func TestReusedPIDIsAnotherProcess(t *testing.T) {
 		"a negative pid is none":          {Resource{Host: "node1", PID: -42, Created: base}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			g := newGraph()
+			old := g.Resolve(&Resource{Host: "node1", PID: 42, Created: base}, base)
 			got := g.Resolve(&tc.r, base+200*sec)
 			assert.Equal(t, tc.same, got.Subject == old.Subject)
-			g.Resolve(&Resource{Host: "node1", PID: 42, Created: base}, base) // back to the start
 		})
 	}
 }
