@@ -10,7 +10,7 @@ FAULT   ?= leak
 PACKAGES = clang-19 llvm-19 libbpf-dev
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
-MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod)) .
+MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
 # test/ runs real binaries for minutes: make e2e.
 TESTED  = $(filter-out test,$(MODULES))
 
@@ -23,7 +23,7 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench e2e generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-peers e2e generate lint vet tidy-check fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-race: ## The tests of our own packages with the race detector
 
 bench: ## Run the benchmarks of the processor
 	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
+
+bench-peers: build ## Compare a whole collector with and without the processor, and with others (minutes)
+	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio
 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./...
