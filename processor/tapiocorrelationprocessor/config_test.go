@@ -1,0 +1,123 @@
+package tapiocorrelationprocessor
+
+import (
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/metadata"
+)
+
+// load reads one configuration of testdata/config.yaml.
+func load(t *testing.T, name string) (*Config, error) {
+	t.Helper()
+	cm, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	sub, err := cm.Sub(component.NewIDWithName(metadata.Type, name).String())
+	require.NoError(t, err)
+	cfg := createDefaultConfig().(*Config)
+	return cfg, sub.Unmarshal(cfg)
+}
+
+func TestConfigDefault(t *testing.T) {
+	cfg, err := load(t, "")
+	require.NoError(t, err)
+	require.NoError(t, cfg.Validate())
+	assert.Equal(t, createDefaultConfig(), cfg)
+	assert.Equal(t, 5*time.Minute, cfg.Window)
+	assert.InDelta(t, 0.7, cfg.MinScore, 0)
+	assert.Equal(t, 30*time.Minute, cfg.Retention)
+}
+
+func TestConfigAll(t *testing.T) {
+	cfg, err := load(t, "all")
+	require.NoError(t, err)
+	require.NoError(t, cfg.Validate())
+	assert.Equal(t, &Config{
+		Window: 2 * time.Minute, MinScore: 0.8, Retention: time.Hour, ResolveAfter: 90 * time.Second,
+		Ring:              RingConfig{Capacity: 65536},
+		ConfidenceWeights: ConfidenceWeights{Completeness: 0.5, Reliability: 0.3, Timing: 0.1},
+		Impact:            ImpactConfig{UserAttributes: []string{"customer.id"}, ValueAttribute: "order.amount"},
+		Limits:            LimitsConfig{Entities: 2000, Details: 3000, Requests: 4000, Incidents: 50, HurtTraces: 60},
+	}, cfg)
+}
+
+func TestConfigNamesEveryWrongKey(t *testing.T) {
+	cfg, err := load(t, "wrong")
+	require.NoError(t, err)
+	err = cfg.Validate()
+	require.Error(t, err)
+	for _, want := range []string{
+		"window: 500ms is not allowed: want 1s to 24h",
+		"min_score: 1.5 is not allowed: want a number from 0 to 1",
+		"retention: 0s is not allowed: want at least the window (500ms)",
+		"resolve_after: 0s is not allowed: want 1s to the retention (0s)",
+		"ring::capacity: 12 is not allowed: want 1024 to 268435456 events",
+		"confidence_weights::completeness: -1 is not allowed: want a number from 0 to 1",
+		"confidence_weights::reliability: 2 is not allowed: want a number from 0 to 1",
+		"confidence_weights::timing: NaN is not allowed: want a number from 0 to 1",
+		`impact::user_attributes[1]: "" is not allowed: want the key of a span attribute`,
+		"limits::entities: 1 is not allowed: want at least 100",
+		"limits::details: 2 is not allowed: want at least 100",
+		"limits::requests: 3 is not allowed: want at least 10",
+		"limits::incidents: 0 is not allowed: want at least 1",
+		"limits::hurt_traces: -1 is not allowed: want at least 1",
+		"limits::cause_spans: -2 is not allowed: want at least 0",
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+	assert.Equal(t, 15, strings.Count(err.Error(), "is not allowed"), "each once")
+}
+
+func TestConfigWeightless(t *testing.T) {
+	cfg, err := load(t, "weightless")
+	require.NoError(t, err)
+	assert.ErrorContains(t, cfg.Validate(), "confidence_weights: all are 0: want at least one above 0")
+}
+
+func TestConfigUnknownKey(t *testing.T) {
+	_, err := load(t, "unknown")
+	assert.ErrorContains(t, err, "windov")
+}
+
+// Values at the edges, which the file does not hold.
+func TestConfigEdges(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		wrong  string // the key, "" when it is allowed
+	}{
+		"shortest window":      {func(c *Config) { c.Window = time.Second }, ""},
+		"longest window":       {func(c *Config) { c.Window, c.Retention = 24*time.Hour, 24*time.Hour }, ""},
+		"too long a window":    {func(c *Config) { c.Window, c.Retention = 25*time.Hour, 25*time.Hour }, "window"},
+		"every finding":        {func(c *Config) { c.MinScore = 0 }, ""},
+		"only certain ones":    {func(c *Config) { c.MinScore = 1 }, ""},
+		"negative score":       {func(c *Config) { c.MinScore = -0.1 }, "min_score"},
+		"no number":            {func(c *Config) { c.MinScore = math.NaN() }, "min_score"},
+		"resolve too late":     {func(c *Config) { c.ResolveAfter = c.Retention + 1 }, "resolve_after"},
+		"largest ring":         {func(c *Config) { c.Ring.Capacity = maxRing }, ""},
+		"too large a ring":     {func(c *Config) { c.Ring.Capacity = maxRing + 1 }, "ring::capacity"},
+		"one weight is enough": {func(c *Config) { c.ConfidenceWeights = ConfidenceWeights{Timing: 1} }, ""},
+		"infinite weight":      {func(c *Config) { c.ConfidenceWeights.Timing = math.Inf(1) }, "confidence_weights::timing"},
+		"no user attributes":   {func(c *Config) { c.Impact.UserAttributes = nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := createDefaultConfig().(*Config)
+			tc.change(cfg)
+			err := cfg.Validate()
+			if tc.wrong == "" {
+				assert.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			assert.True(t, strings.HasPrefix(err.Error(), tc.wrong+": "), err)
+			assert.NotContains(t, err.Error(), "\n", "only this one")
+		})
+	}
+}
