@@ -71,7 +71,9 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	endpoint, err := freeEndpoint()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	endpoint, err := freeEndpoint(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -79,7 +81,7 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 	if err := os.WriteFile(config, []byte(fmt.Sprintf(configText, endpoint, c.config, c.processors)), 0o600); err != nil {
 		return r, err
 	}
-	cmd := exec.Command(binary, "--config", config)
+	cmd := exec.CommandContext(ctx, binary, "--config", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -94,8 +96,6 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
 	if err := waitFor(ctx, endpoint); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return r, fmt.Errorf("%w; the collector says: %s", err, text)
@@ -115,8 +115,8 @@ service:
     metrics: {level: none}
 `
 
-func freeEndpoint() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeEndpoint(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
@@ -125,7 +125,7 @@ func freeEndpoint() (string, error) {
 
 func waitFor(ctx context.Context, endpoint string) error {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
-		conn, err := net.DialTimeout("tcp", endpoint, time.Second)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", endpoint)
 		if err == nil {
 			return conn.Close()
 		}

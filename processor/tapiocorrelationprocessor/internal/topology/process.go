@@ -12,6 +12,10 @@ import (
 // the kernel counts it in clock ticks of 10 ms in /proc.
 const creationSlack = int64(20 * time.Millisecond)
 
+// reportSlack is how long after the end of a process, as the kernel saw it, an
+// event of it can seem to happen: SDKs read the clock a little later.
+const reportSlack = int64(time.Second)
+
 // process returns the process of a resource, 0 when it names none. A process is
 // known by the pid that its host gives it and, for an SDK inside a container, by
 // the pid that it has there.
@@ -70,8 +74,12 @@ func (e *Entity) is(r *Resource, at int64) bool {
 		// this start.
 		return e.seen.Load() >= r.Created-creationSlack
 	}
-	// Without a creation time: an SDK may report after the end, what it saw
-	// before; but another service on the same pid is another process.
+	// Without a creation time: an SDK may report after the end what it saw before,
+	// but not what happened before the start or after the end; and another service
+	// on the same pid is another process.
+	if (e.Created != 0 && at < e.Created-creationSlack) || (e.Ended != 0 && at > e.Ended+reportSlack) {
+		return false
+	}
 	service, _ := e.Attributes[event.KeyServiceName].(string)
 	return r.Service == "" || service == "" || service == r.Service
 }
