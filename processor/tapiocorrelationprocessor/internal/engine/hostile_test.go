@@ -22,7 +22,7 @@ func small(o *Options) {
 }
 
 // batches calls fill for n spans of one service, a thousand an export.
-func (s *scenario) batches(n int, fill func(_ int, sp ptrace.Span, resource pcommon.Map)) {
+func (s *scenario) batches(n int, fill func(i int, sp ptrace.Span, resource pcommon.Map)) {
 	for i := 0; i < n; i += 1000 {
 		td := ptrace.NewTraces()
 		for j := i; j < i+1000; j++ {
@@ -64,7 +64,7 @@ func (s *scenario) assertBounded() {
 func TestHostileSpanNames(t *testing.T) {
 	t.Parallel()
 	s := newScenario(t, small)
-	s.batches(many, func(_ int, sp ptrace.Span, _ pcommon.Map) { sp.SetName(fmt.Sprint("GET /item/", i)) })
+	s.batches(many, func(i int, sp ptrace.Span, _ pcommon.Map) { sp.SetName(fmt.Sprint("GET /item/", i)) })
 	s.assertBounded()
 	assert.EqualValues(t, many, s.engine.Counters.Spans.Load())
 	assert.LessOrEqual(t, s.engine.baselines.Len(), maxOperations+1)
@@ -84,7 +84,7 @@ func TestHostileTraceIDs(t *testing.T) {
 func TestHostileServices(t *testing.T) {
 	t.Parallel()
 	s := newScenario(t, small)
-	s.batches(fewer, func(_ int, sp ptrace.Span, r pcommon.Map) {
+	s.batches(fewer, func(i int, sp ptrace.Span, r pcommon.Map) {
 		r.PutStr(event.KeyServiceName, fmt.Sprint("service", i))
 		r.PutStr(event.KeyHostName, fmt.Sprint("host", i))
 		sp.SetKind(ptrace.SpanKindClient)
@@ -118,7 +118,7 @@ func TestHostileEvents(t *testing.T) {
 	t.Parallel()
 	t.Run("names", func(t *testing.T) {
 		s := newScenario(t, small)
-		s.events(many, func(_ int, r plog.LogRecord, _ pcommon.Map) { r.SetEventName(fmt.Sprint("event", i)) })
+		s.events(many, func(i int, r plog.LogRecord, _ pcommon.Map) { r.SetEventName(fmt.Sprint("event", i)) })
 		s.assertBounded()
 		assert.Zero(t, s.engine.occurrences.Len(), "no pattern knows them")
 		assert.Positive(t, s.engine.details.Evicted())
@@ -192,7 +192,7 @@ func TestHostileDepth(t *testing.T) {
 	dies(exit2)(s)
 	start := time.Now()
 	trace := id16("deep")
-	s.batches(10_000, func(_ int, sp ptrace.Span, _ pcommon.Map) {
+	s.batches(10_000, func(i int, sp ptrace.Span, _ pcommon.Map) {
 		sp.SetTraceID(trace)
 		sp.SetName(fmt.Sprint("level", i))
 		sp.SetParentSpanID(id8(fmt.Sprint("hostile", i-1)))
