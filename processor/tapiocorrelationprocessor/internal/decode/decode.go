@@ -85,7 +85,7 @@ func (d *Decoder) Traces(td ptrace.Traces, out []record.Event) ([]record.Event, 
 			}
 			for _, span := range ss.Spans().All() {
 				at := int64(span.EndTimestamp())
-				if at <= 0 || at > latest || span.StartTimestamp() > span.EndTimestamp() {
+				if at <= 0 || at > latest || span.StartTimestamp() == 0 || span.StartTimestamp() > span.EndTimestamp() {
 					counts.Invalid++
 					continue
 				}
@@ -356,7 +356,9 @@ func scalar(v pcommon.Value) any {
 	case pcommon.ValueTypeInt:
 		return v.Int()
 	case pcommon.ValueTypeDouble:
-		return v.Double()
+		if x, ok := number(v); ok {
+			return x
+		}
 	case pcommon.ValueTypeBool:
 		return v.Bool()
 	case pcommon.ValueTypeSlice:

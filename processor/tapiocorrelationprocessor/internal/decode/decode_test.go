@@ -1,0 +1,361 @@
+package decode
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// rig is a decoder with what it writes to.
+type rig struct {
+	*Decoder
+	graph   *topology.Graph
+	details *ring.Details
+}
+
+func newRig() rig {
+	g := topology.New(topology.Limits{Entities: 1000, OperationsPerService: 100})
+	d := ring.NewDetails(ring.New(1024), 1000)
+	o := Options{UserAttributes: []string{"user.id", "enduser.id"}, ValueAttribute: "order.amount"}
+	return rig{New(g, d, o, func() time.Time { return noon.Add(time.Minute) }), g, d}
+}
+
+func tracesOf(t *testing.T) ptrace.Traces {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "spans.json"))
+	require.NoError(t, err)
+	td, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces(b)
+	require.NoError(t, err)
+	return td
+}
+
+func logsOf(t *testing.T) plog.Logs {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "logs.json"))
+	require.NoError(t, err)
+	ld, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(b)
+	require.NoError(t, err)
+	return ld
+}
+
+func TestTraces(t *testing.T) {
+	r := newRig()
+	learn, _ := r.Decoder.Traces(tracesOf(t), nil)
+	r.graph.SetSlowOver(learn[0].Object, int64(time.Second)) // what detect does with POST /orders
+	events, counts := r.Decoder.Traces(tracesOf(t), nil)
+	assert.Equal(t, Counts{Decoded: 4, Skipped: 1, Invalid: 5}, counts)
+	require.Len(t, events, 4)
+
+	normal, refused, slow, failed := events[0], events[1], events[2], events[3]
+	assert.Equal(t, record.KindSpan, normal.Kind)
+	assert.Zero(t, normal.Detail, "a normal span keeps no text")
+	assert.Equal(t, noon.Add(10*time.Millisecond), record.UTC(normal.Time), "a span is at its end")
+	assert.EqualValues(t, 10*time.Millisecond, normal.Value)
+	assert.Equal(t, "0102030405060708090a0b0c0d0e0f10", normal.TraceID.String())
+	subject, _ := r.graph.Entity(normal.Subject)
+	assert.Equal(t, topology.KindProcess, subject.Kind)
+	assert.Equal(t, normal.Object, slow.Object)
+	assert.NotEqual(t, normal.Object, refused.Object)
+
+	assert.Equal(t, record.KindFailedSpan, refused.Kind)
+	s := r.details.Get(refused.Detail).Span
+	peer, _ := r.graph.Entity(s.Peer)
+	assert.Equal(t, "10.0.0.7:8081", peer.Name, "what was dialled, not what was asked for")
+	s.Peer, s.Operation = 0, 0
+	assert.Equal(t, &record.Span{
+		ID: record.SpanID{1, 7: 2}, Parent: record.SpanID{1, 7: 1}, Kind: record.SpanClient, Name: "POST",
+		Start: noon.UnixNano() + 1e6, End: noon.UnixNano() + 4e6, Failed: true, Failure: record.FailureRefused,
+		ErrorType: "*net.OpError", Message: "dial tcp 10.0.0.7:8081: connect: connection refused",
+		User: "first", UserKey: "user.id", Value: 12.5, HasValue: true,
+	}, s)
+
+	assert.Equal(t, record.KindSlowSpan, slow.Kind)
+	s = r.details.Get(slow.Detail).Span
+	assert.True(t, s.Slow)
+	assert.False(t, s.Failed)
+
+	assert.Equal(t, record.KindFailedSpan, failed.Kind)
+	s = r.details.Get(failed.Detail).Span
+	assert.Equal(t, "card declined", s.Message, "from the exception, where the status says nothing")
+	assert.Equal(t, 503, s.HTTPStatus)
+	assert.False(t, s.HasValue, "a text is no value")
+}
+
+func TestLogs(t *testing.T) {
+	r := newRig()
+	events, counts := r.Decoder.Logs(logsOf(t), nil)
+	assert.Equal(t, Counts{Decoded: 2, Skipped: 1, Invalid: 2}, counts)
+	require.Len(t, events, 2)
+	assert.Equal(t, record.KindEvent, events[0].Kind)
+	assert.EqualValues(t, plog.SeverityNumberError, events[0].Severity)
+	assert.Equal(t, "0102030405060708090a0b0c0d0e0f10", events[0].TraceID.String())
+	d := r.details.Get(events[0].Detail)
+	assert.Equal(t, event.TCPConnectFailed, d.Name)
+	peer, _ := r.graph.Entity(d.Peer)
+	assert.Equal(t, "10.0.0.7:8081", peer.Name)
+	assert.Equal(t, int64(8081), d.Attr(event.KeyPeerPort))
+	assert.Equal(t, 0.001, d.Attr(event.KeyConnectDuration))
+	assert.Equal(t, true, d.Attr("flag"))
+	assert.Equal(t, []string{"a", "1"}, d.Attr("list"))
+	assert.IsType(t, "", d.Attr("infinite"), "a finding is JSON, which has no infinity")
+
+	assert.Equal(t, record.KindLog, events[1].Kind)
+	assert.EqualValues(t, noon.UnixNano()+7, events[1].Time, "observed, where nobody said when")
+	assert.Zero(t, events[1].Detail)
+}
+
+func TestClassify(t *testing.T) {
+	for said, want := range map[string]record.Failure{
+		// Go
+		"dial tcp 10.0.0.7:80: connect: connection refused":                          record.FailureRefused,
+		"read tcp 10.0.0.1:4->10.0.0.7:80: read: connection reset by peer":           record.FailureBroken,
+		`Post "http://payment/charge": EOF`:                                          record.FailureBroken,
+		"unexpected EOF":                                                             record.FailureBroken,
+		"http: server closed idle connection":                                        record.FailureOther,
+		"write: broken pipe":                                                         record.FailureBroken,
+		"context deadline exceeded (Client.Timeout exceeded while awaiting headers)": record.FailureTimeout,
+		"rpc error: code = Unavailable desc = connection error: dial tcp 1.2.3.4:5: connect: connection refused": record.FailureRefused,
+		// Java
+		"java.net.ConnectException: Connection refused":   record.FailureRefused,
+		"java.net.SocketException: Connection reset":      record.FailureBroken,
+		"java.net.SocketTimeoutException: Read timed out": record.FailureTimeout,
+		"org.apache.http.conn.HttpHostConnectException: Connect to payment:80 failed: Connection refused (Connection refused)": record.FailureRefused,
+		// Node.js
+		"connect ECONNREFUSED 10.0.0.7:80": record.FailureRefused,
+		"read ECONNRESET":                  record.FailureBroken,
+		"socket hang up":                   record.FailureBroken,
+		"connect ETIMEDOUT 10.0.0.7:80":    record.FailureTimeout,
+		// Python
+		"ConnectionRefusedError\n[Errno 111] Connection refused":                                        record.FailureRefused,
+		"ConnectionResetError\n[Errno 104] Connection reset by peer":                                    record.FailureBroken,
+		"http.client.RemoteDisconnected: Remote end closed connection without response":                 record.FailureBroken,
+		"aiohttp.client_exceptions.ServerDisconnectedError: Server disconnected":                        record.FailureBroken,
+		"requests.exceptions.ReadTimeout: HTTPConnectionPool(host='payment', port=80): Read timed out.": record.FailureTimeout,
+		// .NET
+		"System.Net.Sockets.SocketException (111): Connection refused":                             record.FailureRefused,
+		"No connection could be made because the target machine actively refused it. (payment:80)": record.FailureRefused,
+		"System.Net.Http.HttpRequestException: Connection refused (payment:80)":                    record.FailureRefused,
+		"The request was canceled due to the configured HttpClient.Timeout of 5 seconds elapsing.": record.FailureTimeout,
+		// Neither
+		"":                record.FailureOther,
+		"card declined":   record.FailureOther,
+		"payment refused": record.FailureOther,
+		"404":             record.FailureOther,
+	} {
+		assert.Equal(t, want, classify(said), said)
+	}
+}
+
+func TestOnlyCallsWithoutAnswerAreClassified(t *testing.T) {
+	r := newRig()
+	td := ptrace.NewTraces()
+	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for _, kind := range []ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient} {
+		s := spans.AppendEmpty()
+		s.SetKind(kind)
+		s.SetStartTimestamp(pcommon.NewTimestampFromTime(noon))
+		s.SetEndTimestamp(pcommon.NewTimestampFromTime(noon))
+		s.Status().SetCode(ptrace.StatusCodeError)
+		s.Status().SetMessage("upstream said: connection refused")
+		if kind == ptrace.SpanKindClient {
+			s.Attributes().PutInt("http.response.status_code", 502)
+		}
+	}
+	events, _ := r.Decoder.Traces(td, nil)
+	for _, e := range events {
+		assert.Equal(t, record.FailureOther, r.details.Get(e.Detail).Span.Failure)
+	}
+}
+
+// Whatever the size of what comes in, what is kept is bounded.
+func TestHostileSizes(t *testing.T) {
+	long := strings.Repeat("x\xff", 1<<19)
+	r := newRig()
+	td := ptrace.NewTraces()
+	rs := td.ResourceSpans().AppendEmpty()
+	rs.Resource().Attributes().PutStr(event.KeyServiceName, long)
+	s := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+	s.SetName(long)
+	s.SetKind(ptrace.SpanKindClient)
+	s.SetStartTimestamp(pcommon.NewTimestampFromTime(noon))
+	s.SetEndTimestamp(pcommon.NewTimestampFromTime(noon))
+	s.Status().SetCode(ptrace.StatusCodeError)
+	s.Status().SetMessage(long)
+	for _, key := range []string{"user.id", event.KeyErrorType, event.KeyServerAddress} {
+		s.Attributes().PutStr(key, long)
+	}
+	s.Attributes().PutInt(event.KeyServerPort, math.MaxInt64)
+	s.Attributes().PutDouble("order.amount", math.NaN())
+	events, _ := r.Decoder.Traces(td, nil)
+	sp := r.details.Get(events[0].Detail).Span
+	for _, text := range []string{sp.Name, sp.Message, sp.User, sp.ErrorType} {
+		assert.LessOrEqual(t, len(text), 3*record.MaxText)
+		assert.True(t, utf8.ValidString(text))
+	}
+	assert.False(t, sp.HasValue, "NaN is no value")
+	assert.Zero(t, sp.Peer)
+
+	ld := plog.NewLogs()
+	l := ld.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	l.SetTimestamp(pcommon.NewTimestampFromTime(noon))
+	l.SetEventName(long)
+	l.SetSeverityNumber(math.MaxInt32)
+	for n := range 10_000 {
+		l.Attributes().PutStr(fmt.Sprint(long[:100], n), long[:1000])
+	}
+	events, _ = r.Decoder.Logs(ld, nil)
+	d := r.details.Get(events[0].Detail)
+	assert.Len(t, d.Attrs, maxAttributes)
+	assert.LessOrEqual(t, len(d.Name), 3*record.MaxText)
+	assert.EqualValues(t, math.MaxUint8, events[0].Severity)
+}
+
+func TestResourceCacheIsBounded(t *testing.T) {
+	r := newRig()
+	for n := range 2 * maxResources {
+		m := pcommon.NewMap()
+		m.PutInt(event.KeyProcessPID, int64(n))
+		m.PutStr(event.KeyHostName, "node1")
+		r.resolve(m, noon.UnixNano())
+	}
+	assert.LessOrEqual(t, len(r.cache), maxResources)
+}
+
+func TestResourcesThatDifferAreNotMixedUp(t *testing.T) {
+	r := newRig()
+	seen := map[uint64]string{}
+	for name, fill := range map[string]func(pcommon.Map){
+		"a=b": func(m pcommon.Map) { m.PutStr("a", "b") }, "ab=": func(m pcommon.Map) { m.PutStr("ab", "") },
+		"pid 1": func(m pcommon.Map) { m.PutInt("process.pid", 1) }, "pid 2": func(m pcommon.Map) { m.PutInt("process.pid", 2) },
+		"pid text": func(m pcommon.Map) { m.PutStr("process.pid", "1") }, "empty": func(pcommon.Map) {},
+	} {
+		m := pcommon.NewMap()
+		fill(m)
+		h := r.hash(m)
+		assert.Empty(t, seen[h], name)
+		seen[h] = name
+		assert.Equal(t, h, r.hash(m))
+	}
+}
+
+// normal is a batch of spans with 15 attributes each, none failed or slow.
+func normal(n int) ptrace.Traces {
+	td := ptrace.NewTraces()
+	rs := td.ResourceSpans().AppendEmpty()
+	rs.Resource().Attributes().PutStr(event.KeyServiceName, "storefront")
+	rs.Resource().Attributes().PutStr(event.KeyHostName, "node1")
+	rs.Resource().Attributes().PutInt(event.KeyProcessPID, 11)
+	spans := rs.ScopeSpans().AppendEmpty().Spans()
+	for i := range n {
+		s := spans.AppendEmpty()
+		s.SetTraceID(pcommon.TraceID{1, byte(i)})
+		s.SetSpanID(pcommon.SpanID{1, 7: byte(i)})
+		s.SetParentSpanID(pcommon.SpanID{2, 7: byte(i)})
+		s.SetName("GET /item")
+		s.SetKind(ptrace.SpanKind(1 + i%5))
+		s.SetStartTimestamp(pcommon.NewTimestampFromTime(noon))
+		s.SetEndTimestamp(pcommon.NewTimestampFromTime(noon.Add(time.Millisecond)))
+		for a := range 13 {
+			s.Attributes().PutStr(fmt.Sprint("attribute.", a), "value")
+		}
+		s.Attributes().PutStr(event.KeyServerAddress, "127.0.0.1")
+		s.Attributes().PutInt(event.KeyServerPort, 8080)
+	}
+	return td
+}
+
+func TestNormalSpansDoNotAllocate(t *testing.T) {
+	r, td := newRig(), normal(100)
+	buf := make([]record.Event, 0, 100)
+	run := func() { buf, _ = r.Decoder.Traces(td, buf[:0]) }
+	run() // learns the resource, operations and addresses
+	assert.Zero(t, testing.AllocsPerRun(100, run))
+	assert.Len(t, buf, 100)
+}
+
+func FuzzTraces(f *testing.F) {
+	b, err := os.ReadFile(filepath.Join("testdata", "spans.json"))
+	require.NoError(f, err)
+	td, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces(b)
+	require.NoError(f, err)
+	b, err = (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		td, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b)
+		if err != nil {
+			return
+		}
+		r := newRig()
+		events, counts := r.Decoder.Traces(td, nil)
+		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != td.SpanCount() {
+			t.Fatalf("%d spans, %d events, %+v", td.SpanCount(), len(events), counts)
+		}
+		checkEvents(t, r, events)
+	})
+}
+
+func FuzzLogs(f *testing.F) {
+	b, err := os.ReadFile(filepath.Join("testdata", "logs.json"))
+	require.NoError(f, err)
+	ld, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(b)
+	require.NoError(f, err)
+	b, err = (&plog.ProtoMarshaler{}).MarshalLogs(ld)
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(b)
+		if err != nil {
+			return
+		}
+		r := newRig()
+		events, counts := r.Decoder.Logs(ld, nil)
+		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != ld.LogRecordCount() {
+			t.Fatalf("%d records, %d events, %+v", ld.LogRecordCount(), len(events), counts)
+		}
+		checkEvents(t, r, events)
+	})
+}
+
+// checkEvents checks what the rest of the engine relies on.
+func checkEvents(t *testing.T, r rig, events []record.Event) {
+	t.Helper()
+	for _, e := range events {
+		if e.Time <= 0 || e.Value < 0 || e.Subject == 0 || e.Kind == 0 {
+			t.Fatalf("%+v", e)
+		}
+		d := r.details.Get(e.Detail)
+		if (d != nil) != (e.Kind >= record.KindSlowSpan) {
+			t.Fatalf("%+v has detail %v", e, d)
+		}
+		if d == nil {
+			continue
+		}
+		for _, a := range d.Attrs {
+			if x, ok := a.Value.(float64); ok && (math.IsNaN(x) || math.IsInf(x, 0)) {
+				t.Fatalf("%s is %v", a.Key, x)
+			}
+		}
+		if !utf8.ValidString(d.Name) {
+			t.Fatalf("%q", d.Name)
+		}
+	}
+}
