@@ -1,14 +1,214 @@
 package pattern
 
-import "testing"
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
 
-func TestLibraryLoads(t *testing.T) {
-	ps, err := Library()
-	if err != nil {
-		t.Fatal(err)
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+// typical are values as an engine fills them in, for every key that the library names.
+func typical() *Values {
+	return &Values{
+		Service: "payment", Version: "v2.1.0", Entity: "payment v2.1.0 (process checkout, pid 42)", Caller: "storefront",
+		Address: "10.0.0.7:8081", Failed: 37, Slow: 5, Since: "12:00:05.000 UTC",
+		Attributes: map[string]any{
+			"tapio.memory.cgroup": "/shop/payment", "tapio.memory.limit": int64(64 << 20), "tapio.memory.peak": int64(64 << 20),
+			"tapio.memory.usage": int64(64 << 20), "tapio.oom.victim.rss": int64(60 << 20), "tapio.oom.scope": "cgroup",
+			"tapio.process.exit.signal": int64(9), "tapio.process.exit.signal_name": "SIGKILL", "process.exit.code": int64(2),
+			"process.pid": int64(42), "host.name": "node1", "tapio.operation": "POST /charge",
+			"tapio.window.requests": int64(100), "tapio.window.failed": int64(50), "tapio.window.slow": int64(40),
+			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
+			"tapio.slow.threshold": "25ms",
+		},
 	}
-	for _, p := range ps {
-		v := &Values{Service: "a", Entity: "b", Attributes: map[string]any{}}
-		t.Log(p.TitleFor(v), p.DescriptionFor(v), p.ActionsFor(v), p.NotObservedFor(v))
+}
+
+// texts returns all that a pattern says with those values.
+func (p *Pattern) allTexts(v *Values) []string {
+	a := p.ActionsFor(v)
+	out := append([]string{p.TitleFor(v), p.DescriptionFor(v)}, p.NotObservedFor(v)...)
+	out = append(append(append(out, a.Immediate...), a.ShortTerm...), a.LongTerm...)
+	for i := range p.Effects {
+		out = append(out, p.Effects[i].MissingFor(v))
+	}
+	return out
+}
+
+func TestLibraryRendersEveryField(t *testing.T) {
+	patterns, err := Library()
+	require.NoError(t, err)
+	attribute := regexp.MustCompile(`\{\{[^}]*(?:attr|bytes|has|raise) \\?"([^"\\]+)`)
+	for _, p := range patterns {
+		t.Run(p.ID, func(t *testing.T) {
+			v := typical()
+			for _, text := range p.allTexts(v) {
+				assert.NotEmpty(t, text)
+				for _, bad := range []string{"{{", "}}", "unknown", "<no value>", "<nil>", "template:", "  ", "%!"} {
+					assert.NotContains(t, text, bad)
+				}
+			}
+			b, err := library.ReadFile("library/" + p.ID + ".yaml")
+			require.NoError(t, err, "a file has the name of its pattern")
+			for _, m := range attribute.FindAllStringSubmatch(string(b), -1) {
+				assert.Contains(t, v.Attributes, m[1], "a key that no engine fills in")
+			}
+			a := p.ActionsFor(v)
+			assert.NotEmpty(t, a.Immediate)
+			assert.NotEmpty(t, a.ShortTerm)
+			assert.NotEmpty(t, a.LongTerm)
+		})
+	}
+}
+
+// Nothing is known but the service: no text is empty or ends in an error.
+func TestLibraryRendersWithoutValues(t *testing.T) {
+	patterns, err := Library()
+	require.NoError(t, err)
+	for _, p := range patterns {
+		for _, text := range p.allTexts(&Values{Service: "payment", Attributes: map[string]any{}}) {
+			assert.NotEmpty(t, text, p.ID)
+			assert.NotContains(t, text, "template:", p.ID)
+			assert.NotContains(t, text, "<", p.ID)
+		}
+	}
+}
+
+func TestActionsHaveTheNumbersOfTheCase(t *testing.T) {
+	patterns, err := Library()
+	require.NoError(t, err)
+	for _, p := range patterns {
+		if p.ID != "memory-limit-oom-kill" {
+			continue
+		}
+		all := strings.Join(p.allTexts(typical()), "\n")
+		for _, want := range []string{"64.0 MiB", "96.0 MiB", "51.2 MiB", "60.0 MiB", "37 requests", "v2.1.0", "/shop/payment"} {
+			assert.Contains(t, all, want)
+		}
+		return
+	}
+	t.Fatal("no memory-limit-oom-kill")
+}
+
+const valid = `
+id: x
+title: "{{.Service}} broke"
+description: "{{attr \"a\"}}"
+cause: {event: e, layer: KERNEL, within: 5m, reliability: 0.9}
+min_traces: 1
+effects:
+  - {event: f, layer: APP, relation: trace, within: 1m, weight: 1}
+`
+
+func TestParseValid(t *testing.T) {
+	p, err := Parse([]byte(valid))
+	require.NoError(t, err)
+	assert.Equal(t, ScopeProcess, p.Cause.Scope, "the default")
+	assert.Equal(t, "payment broke", p.TitleFor(typical()))
+	assert.Equal(t, "unknown", p.DescriptionFor(&Values{}))
+}
+
+func TestParseNamesTheWrongKey(t *testing.T) {
+	for want, change := range map[string][2]string{
+		"id: missing":                                      {"id: x", "id: ''"},
+		"title: missing":                                   {`"{{.Service}} broke"`, `""`},
+		"description: missing":                             {`"{{attr \"a\"}}"`, `""`},
+		"cause.event: missing":                             {"event: e,", "event: '',"},
+		"cause.layer: missing":                             {"layer: KERNEL,", ""},
+		"cause.within: 0s: want a duration above 0":        {"within: 5m", "within: 0s"},
+		"cause.reliability: 1.5: want a number above 0":    {"reliability: 0.9", "reliability: 1.5"},
+		"cause.reliability: 0: want a number above 0":      {"reliability: 0.9", "reliability: 0"},
+		`cause.scope: "planet": want process or container`: {"reliability: 0.9", "reliability: 0.9, scope: planet"},
+		"min_traces: 0: want at least 1, or alone: true":   {"min_traces: 1", "min_traces: 0"},
+		"effects[0]: want event and layer":                 {"event: f,", ""},
+		`effects[0].relation: "love": want one of`:         {"relation: trace", "relation: love"},
+		"effects[0].within: -1s: want a duration above 0":  {"within: 1m", "within: -1s"},
+		"effects[0].weight: 0: want a number above 0":      {"weight: 1", "weight: 0"},
+		"effects: want at least one":                       {"effects:\n  - {event: f, layer: APP, relation: trace, within: 1m, weight: 1}", "effects: []"},
+		"cause.where[0]: want key and exactly one of":      {"layer: KERNEL", "where: [{key: a}], layer: KERNEL"},
+		"effects[0].where[0]: want key and exactly one of": {"layer: APP", "where: [{key: a, in: [1], not: [2]}], layer: APP"},
+		"field tilte not found":                            {"title:", "tilte:"},
+		"can't evaluate field Servce":                      {".Service", ".Servce"},
+		`function "atr" not defined`:                       {"attr", "atr"},
+		"title":                                            {"{{.Service}}", "{{.Service"},
+	} {
+		t.Run(want, func(t *testing.T) {
+			text := strings.Replace(valid, change[0], change[1], 1)
+			require.NotEqual(t, valid, text)
+			_, err := Parse([]byte(text))
+			assert.ErrorContains(t, err, want)
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	two := strings.Replace(valid, "id: x", "id: y", 1)
+	ps, err := Load(fstest.MapFS{"d/b.yaml": file(valid), "d/a.yaml": file(two), "d/notes.txt": file("no pattern")}, "d")
+	require.NoError(t, err)
+	require.Len(t, ps, 2)
+	assert.Equal(t, "y", ps[0].ID, "in the order of the files")
+
+	for want, files := range map[string]fstest.MapFS{
+		"d: no *.yaml file":                           {},
+		"b.yaml: min_traces: 0":                       {"d/a.yaml": file(two), "d/b.yaml": file(strings.Replace(valid, "min_traces: 1", "", 1))},
+		`b.yaml: id: "x" is already the id of a.yaml`: {"d/a.yaml": file(valid), "d/b.yaml": file(valid)},
+		"a.yaml: yaml":                                {"d/a.yaml": file("[")},
+		"a.yaml: EOF":                                 {"d/a.yaml": file("")},
+	} {
+		_, err := Load(files, "d")
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestConditions(t *testing.T) {
+	yes, no := true, false
+	d := &record.Detail{Attrs: []record.Attr{{Key: "n", Value: int64(9)}, {Key: "s", Value: "cgroup"}, {Key: "b", Value: true}, {Key: "f", Value: 0.5}}}
+	for _, tc := range []struct {
+		name  string
+		c     Condition
+		holds bool
+	}{
+		{"in, a number of another type", Condition{Key: "n", In: []any{1, 9}}, true},
+		{"in, a text", Condition{Key: "s", In: []any{"node", "cgroup"}}, true},
+		{"in, not listed", Condition{Key: "s", In: []any{"node"}}, false},
+		{"in, a number is no text", Condition{Key: "n", In: []any{"9"}}, false},
+		{"in, not there", Condition{Key: "x", In: []any{1}}, false},
+		{"in, a truth", Condition{Key: "b", In: []any{true}}, true},
+		{"in, a fraction", Condition{Key: "f", In: []any{0.5}}, true},
+		{"not, another", Condition{Key: "n", Not: []any{1, 2}}, true},
+		{"not, listed", Condition{Key: "n", Not: []any{9}}, false},
+		{"not, not there", Condition{Key: "x", Not: []any{9}}, false},
+		{"present", Condition{Key: "n", Present: &yes}, true},
+		{"present, not there", Condition{Key: "x", Present: &yes}, false},
+		{"absent", Condition{Key: "x", Present: &no}, true},
+		{"absent, there", Condition{Key: "n", Present: &no}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			why, ok := Holds([]Condition{tc.c}, d)
+			assert.Equal(t, tc.holds, ok)
+			if tc.holds {
+				assert.Empty(t, why)
+			} else {
+				assert.Contains(t, why, tc.c.Key, "says which attribute")
+			}
+		})
+	}
+	_, ok := Holds([]Condition{{Key: "n", In: []any{9}}, {Key: "s", In: []any{"node"}}}, d)
+	assert.False(t, ok, "all must hold")
+	_, ok = Holds(nil, nil)
+	assert.True(t, ok)
+	_, ok = Holds([]Condition{{Key: "n", In: []any{9}}}, nil)
+	assert.False(t, ok)
+}
+
+func TestBytes(t *testing.T) {
+	for in, want := range map[float64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 64 << 20: "64.0 MiB", 1.5 * (1 << 30): "1.5 GiB", 1 << 60: "1048576.0 TiB"} {
+		assert.Equal(t, want, Bytes(in))
 	}
 }
