@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"math"
 	"slices"
 
 	"github.com/axiomhq/hyperloglog"
@@ -155,8 +156,10 @@ func (i *Incident) Count(r *detect.Request) {
 	}
 	if s, ok := find(r, entry, func(s *record.Span) bool { return s.HasValue }); ok && r.Failed() && !c.value {
 		c.value = true
-		i.hasValue = true
-		i.value += s.Value
+		if sum := i.value + s.Value; !math.IsInf(sum, 0) { // a finding is JSON, which has no infinity
+			i.hasValue = true
+			i.value = sum
+		}
 	}
 }
 
