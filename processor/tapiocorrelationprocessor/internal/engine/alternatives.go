@@ -234,6 +234,7 @@ const (
 	exitError    = "error"   // by itself, with a code that is not 0
 	exitFault    = "fault"   // by a fault: an invalid access, an abort
 	exitKilled   = "killed"  // by a signal from outside
+	exitUnknown  = "unknown" // the event says neither a code nor a signal
 )
 
 // exitClass tells how a process ended. A process that is asked to stop by SIGTERM,
@@ -249,7 +250,11 @@ func exitClass(d *record.Detail) string {
 		}
 		return exitKilled
 	}
-	switch code, _ := d.Attr(event.KeyProcessExitCode).(int64); code {
+	code, ok := d.Attr(event.KeyProcessExitCode).(int64)
+	if !ok {
+		return exitUnknown
+	}
+	switch code {
 	case 0, 128 + 1, 128 + 2, 128 + 15:
 		return exitStopped
 	}
