@@ -58,9 +58,9 @@ func logsOf(t *testing.T) plog.Logs {
 
 func TestTraces(t *testing.T) {
 	r := newRig()
-	learn, _ := r.Decoder.Traces(tracesOf(t), nil)
+	learn, _ := r.Traces(tracesOf(t), nil)
 	r.graph.SetSlowOver(learn[0].Object, int64(time.Second)) // what detect does with POST /orders
-	events, counts := r.Decoder.Traces(tracesOf(t), nil)
+	events, counts := r.Traces(tracesOf(t), nil)
 	assert.Equal(t, Counts{Decoded: 4, Skipped: 1, Invalid: 5}, counts)
 	require.Len(t, events, 4)
 
@@ -101,7 +101,7 @@ func TestTraces(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	r := newRig()
-	events, counts := r.Decoder.Logs(logsOf(t), nil)
+	events, counts := r.Logs(logsOf(t), nil)
 	assert.Equal(t, Counts{Decoded: 2, Skipped: 1, Invalid: 2}, counts)
 	require.Len(t, events, 2)
 	assert.Equal(t, record.KindEvent, events[0].Kind)
@@ -179,7 +179,7 @@ func TestOnlyCallsWithoutAnswerAreClassified(t *testing.T) {
 			s.Attributes().PutInt("http.response.status_code", 502)
 		}
 	}
-	events, _ := r.Decoder.Traces(td, nil)
+	events, _ := r.Traces(td, nil)
 	for _, e := range events {
 		assert.Equal(t, record.FailureOther, r.details.Get(e.Detail).Span.Failure)
 	}
@@ -204,7 +204,7 @@ func TestHostileSizes(t *testing.T) {
 	}
 	s.Attributes().PutInt(event.KeyServerPort, math.MaxInt64)
 	s.Attributes().PutDouble("order.amount", math.NaN())
-	events, _ := r.Decoder.Traces(td, nil)
+	events, _ := r.Traces(td, nil)
 	sp := r.details.Get(events[0].Detail).Span
 	for _, text := range []string{sp.Name, sp.Message, sp.User, sp.ErrorType} {
 		assert.LessOrEqual(t, len(text), 3*record.MaxText)
@@ -221,7 +221,7 @@ func TestHostileSizes(t *testing.T) {
 	for n := range 10_000 {
 		l.Attributes().PutStr(fmt.Sprint(long[:100], n), long[:1000])
 	}
-	events, _ = r.Decoder.Logs(ld, nil)
+	events, _ = r.Logs(ld, nil)
 	d := r.details.Get(events[0].Detail)
 	assert.Len(t, d.Attrs, maxAttributes)
 	assert.LessOrEqual(t, len(d.Name), 3*record.MaxText)
@@ -285,7 +285,7 @@ func normal(n int) ptrace.Traces {
 func TestNormalSpansDoNotAllocate(t *testing.T) {
 	r, td := newRig(), normal(100)
 	buf := make([]record.Event, 0, 100)
-	run := func() { buf, _ = r.Decoder.Traces(td, buf[:0]) }
+	run := func() { buf, _ = r.Traces(td, buf[:0]) }
 	run() // learns the resource, operations and addresses
 	assert.Zero(t, testing.AllocsPerRun(100, run))
 	assert.Len(t, buf, 100)
@@ -305,7 +305,7 @@ func FuzzTraces(f *testing.F) {
 			return
 		}
 		r := newRig()
-		events, counts := r.Decoder.Traces(td, nil)
+		events, counts := r.Traces(td, nil)
 		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != td.SpanCount() {
 			t.Fatalf("%d spans, %d events, %+v", td.SpanCount(), len(events), counts)
 		}
@@ -327,7 +327,7 @@ func FuzzLogs(f *testing.F) {
 			return
 		}
 		r := newRig()
-		events, counts := r.Decoder.Logs(ld, nil)
+		events, counts := r.Logs(ld, nil)
 		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != ld.LogRecordCount() {
 			t.Fatalf("%d records, %d events, %+v", ld.LogRecordCount(), len(events), counts)
 		}
