@@ -379,7 +379,7 @@ func (e *Engine) sweep(now int64) {
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.baselines.Sweep(now-int64(e.options.Retention), e.graph.Known)
 	for key, g := range e.groups {
-		if g.last < window {
+		if !g.sweep(window) {
 			delete(e.groups, key)
 		}
 	}

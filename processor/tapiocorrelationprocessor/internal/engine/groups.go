@@ -68,6 +68,16 @@ func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSp
 	}
 }
 
+// sweep forgets requests that ended before a time, and tells whether any is left.
+func (g *group) sweep(before int64) bool {
+	g.requests = slices.DeleteFunc(g.requests, func(r *detect.Request) bool { return r.Last < before })
+	g.first = g.last
+	for _, r := range g.requests {
+		g.first = min(g.first, r.First)
+	}
+	return len(g.requests) > 0
+}
+
 // refused opens an incident when enough requests failed because nothing listens
 // at an address that they need.
 func (e *Engine) refused(g *group) {

@@ -210,3 +210,16 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 		})
 	}
 }
+
+// A refused call now and then is no incident: only what lies within the window adds up.
+func TestRareRefusalsDoNotAddUp(t *testing.T) {
+	s := newScenario(t)
+	for range 10 {
+		s.healthy(time.Second)
+		s.refusals(1, "u")
+		s.wait(4 * time.Minute)
+	}
+	for _, f := range s.latest() {
+		t.Errorf("%s since %s: %s", f.Pattern, f.StartedAt, f.Summary)
+	}
+}
