@@ -101,9 +101,10 @@ type Finding struct {
 	Title   string `json:"title"`
 	Summary string `json:"summary"`
 
-	// StartedAt is when the cause happened, DetectedAt the event time of the
-	// evidence that completed the first revision, UpdatedAt that of the newest
-	// evidence, ResolvedAt when quiet ended it (nil while open).
+	// StartedAt is when the cause happened and UpdatedAt when the newest evidence
+	// did, both in event time; DetectedAt is when the first revision was written, by
+	// the engine's clock; ResolvedAt is nil while the incident is open, then the
+	// time of its last effect.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
@@ -122,8 +123,7 @@ type Finding struct {
 	HurtTraces []HurtTrace `json:"hurt_traces,omitempty"`
 }
 
-// TimeToDetection is the time from the cause to the evidence that made the
-// finding, both in event time.
+// TimeToDetection is the time from the cause to the first revision.
 func (f *Finding) TimeToDetection() time.Duration { return f.DetectedAt.Sub(f.StartedAt) }
 
 // Confidence says how probable it is that the root cause is right, with the

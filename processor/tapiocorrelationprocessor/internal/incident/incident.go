@@ -75,12 +75,8 @@ func Of(r *detect.Request) *Incident {
 
 // New opens an incident.
 func New(g *topology.Graph, h *explain.Hypothesis, o Options) *Incident {
-	key := ""
-	if e, ok := g.Entity(h.Cause.Entity); ok {
-		key = e.Key
-	}
 	return &Incident{
-		Hypothesis: h, options: o, graph: g, id: finding.NewID(h.Cause.Event, key, record.UTC(h.Cause.Time)),
+		Hypothesis: h, options: o, graph: g, id: idOf(g, h),
 		users: hyperloglog.New14(), services: map[string]bool{}, operations: map[string]bool{},
 		updated: h.Cause.Time, Dirty: true,
 	}
@@ -107,9 +103,19 @@ func (i *Incident) Reopen() {
 	i.Dirty = true
 }
 
-// Replace gives the incident a better cause; it keeps its id and what it counted.
+// idOf derives the id from the cause.
+func idOf(g *topology.Graph, h *explain.Hypothesis) finding.ID {
+	e, _ := g.Entity(h.Cause.Entity)
+	return finding.NewID(h.Cause.Event, e.Key, record.UTC(h.Cause.Time))
+}
+
+// Replace gives the incident a better cause. It keeps what it counted, and its id
+// once somebody has seen it.
 func (i *Incident) Replace(h *explain.Hypothesis) {
 	i.Hypothesis = h
+	if !i.Emitted() {
+		i.id = idOf(i.graph, h)
+	}
 	h.Count(i.failed, i.slow)
 	i.Dirty = true
 }

@@ -244,7 +244,7 @@ func TestReplaceKeepsIDAndCounts(t *testing.T) {
 	assert.Equal(t, before.ID, f.ID)
 	assert.Equal(t, "memory-limit-oom-kill", f.Pattern)
 	assert.Equal(t, before.Impact, f.Impact)
-	assert.Contains(t, strings.Join(f.Actions.Immediate, "\n"), "requests have failed since")
+	assert.Contains(t, strings.Join(f.Actions.Immediate, "\n"), "request has failed since")
 }
 
 func TestReady(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // Values are what a pattern's templates can name: {{.Service}}, {{.Entity}} (the
 // cause's entity in words), {{.Caller}} (the first service whose calls failed),
 // {{.Address}}, {{.Failed}}, {{.Slow}} (hurt requests), {{.Since}} (the cause's
-// time), and {{attr "key"}} for an attribute of the cause's event, {{bytes
+// time), {{failed}} for "12 requests have failed", and {{attr "key"}} for an attribute of the cause's event, {{bytes
 // "key"}} for one that is a size, {{has "key"}}, and {{raise "key" 1.5}} for a
 // size times a factor.
 type Values struct {
@@ -34,6 +34,12 @@ func (v *Values) funcs() template.FuncMap {
 		"attr":  func(key string) string { return words(v.Attributes[key]) },
 		"bytes": func(key string) string { return v.size(key, 1) },
 		"raise": v.size,
+		"failed": func() string {
+			if v.Failed == 1 {
+				return "1 request has failed"
+			}
+			return fmt.Sprintf("%d requests have failed", v.Failed)
+		},
 	}
 }
 

@@ -56,7 +56,7 @@ func processKeys(r *Resource, ref Ref, container record.EntityID) []pidKey {
 		}
 		keys = append(keys, pidKey{container, inner})
 	}
-	if ref.Host != 0 && (container == 0 || r.VPID > 0 || r.Created != 0) {
+	if ref.Host != 0 && (container == 0 || r.VPID > 0 || r.Cgroup != "") {
 		keys = append(keys, pidKey{ref.Host, r.PID})
 	}
 	return keys
