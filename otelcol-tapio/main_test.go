@@ -100,8 +100,7 @@ func (c *collector) stop(t *testing.T) error {
 	case <-time.After(patience):
 		// The stacks of all goroutines, into the log: they say who hangs.
 		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
-		<-c.done
-		return errors.New("still running")
+		return errors.Join(errors.New("still running"), <-c.done)
 	}
 }
 
