@@ -152,6 +152,18 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// failedSpans returns the spans of a batch that failed.
+func failedSpans(td ptrace.Traces) (failed []ptrace.Span) {
+	for _, rs := range td.ResourceSpans().All() {
+		for _, s := range rs.ScopeSpans().At(0).Spans().All() {
+			if s.Status().Code() == ptrace.StatusCodeError {
+				failed = append(failed, s)
+			}
+		}
+	}
+	return failed
+}
+
 func perSpan(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchSpans), "ns/item")
 	b.ReportMetric(float64(b.N*benchSpans)/b.Elapsed().Seconds(), "items/s")
@@ -178,12 +190,18 @@ func BenchmarkConsumeTraces(b *testing.B) {
 			engine := es.byConfig[cfg].engine
 			cpu := cpuTime()
 			td := benchTraces(failEvery)
+			failed := failedSpans(td)
+			var trace pcommon.TraceID
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				if n%1000 == 999 {
 					b.StopTimer()
 					restamp(td)
 					b.StartTimer()
+				}
+				for i, span := range failed { // each a request of its own
+					binary.BigEndian.PutUint64(trace[:], uint64(n*len(failed)+i+1)*0x9e3779b97f4a7c15)
+					span.SetTraceID(trace)
 				}
 				if err := p.ConsumeTraces(context.Background(), td); err != nil {
 					b.Fatal(err)
