@@ -153,7 +153,7 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	var peer record.EntityID
 	switch kind {
 	case record.SpanClient:
-		peer = d.peer(span.Attributes(), ref.Host, at)
+		peer = d.peer(span.Attributes(), ref.Network, at)
 		d.graph.Client(record.SpanID(span.SpanID()), ref, peer, at)
 	case record.SpanServer:
 		d.graph.Server(record.SpanID(span.ParentSpanID()), ref, at)
@@ -190,9 +190,9 @@ func spanKind(k ptrace.SpanKind) record.SpanKind {
 
 // peer returns the address that a client span called. The network peer is what
 // was dialled; server.address is what the caller asked for, often the same.
-func (d *Decoder) peer(attrs pcommon.Map, host record.EntityID, at int64) record.EntityID {
-	var server, network string
-	var serverPort, networkPort int64
+func (d *Decoder) peer(attrs pcommon.Map, network record.EntityID, at int64) record.EntityID {
+	var server, dialled string
+	var serverPort, dialledPort int64
 	for k, v := range attrs.All() {
 		switch k {
 		case event.KeyServerAddress:
@@ -200,15 +200,15 @@ func (d *Decoder) peer(attrs pcommon.Map, host record.EntityID, at int64) record
 		case event.KeyServerPort:
 			serverPort = v.Int()
 		case event.KeyPeerAddress:
-			network = v.Str()
+			dialled = v.Str()
 		case event.KeyPeerPort:
-			networkPort = v.Int()
+			dialledPort = v.Int()
 		}
 	}
-	if network != "" && networkPort != 0 {
-		return d.graph.Address(host, network, networkPort, at)
+	if dialled != "" && dialledPort != 0 {
+		return d.graph.Address(network, dialled, dialledPort, at)
 	}
-	return d.graph.Address(host, server, serverPort, at)
+	return d.graph.Address(network, server, serverPort, at)
 }
 
 // spanAttributes fills in what the span's attributes and events say of its
@@ -342,7 +342,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 			detail.Attrs = append(detail.Attrs, record.Attr{Key: record.Text(k), Value: scalar(v)})
 		}
 	}
-	detail.Peer = d.graph.Address(ref.Host, address, port, at)
+	detail.Peer = d.graph.Address(ref.Network, address, port, at)
 	e.Detail = d.details.Put(detail)
 	return e
 }

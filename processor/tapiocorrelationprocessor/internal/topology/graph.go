@@ -7,6 +7,7 @@
 package topology
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 
@@ -81,10 +82,13 @@ type Ref struct {
 	// Subject is the most specific entity, Service the service it reports for,
 	// Host where it runs; 0 when unknown.
 	Subject, Service, Host record.EntityID
+	// Network is whose loopback interface it has: its pod's, its container's, or
+	// its host's.
+	Network record.EntityID
 }
 
 type addressKey struct {
-	host    record.EntityID // for loopback addresses, which mean another thing on each host
+	network record.EntityID // of a loopback address: whose loopback interface it is on
 	address string
 	port    int64
 }
@@ -266,6 +270,10 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 	if e := g.entity(ref.Subject); e != nil && ref.Service == 0 {
 		ref.Service = g.serviceOf(e)
 	}
+	if c := g.entity(container); c != nil && pod == 0 {
+		pod = c.Pod
+	}
+	ref.Network = cmp.Or(pod, container, ref.Host)
 	if ref.Subject == 0 {
 		ref.Subject = g.intern(KindUnknown, "", "a source without identity", at).ID
 	}

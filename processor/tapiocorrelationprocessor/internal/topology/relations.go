@@ -117,16 +117,17 @@ func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
 	}
 }
 
-// Address returns the entity of an address and port as seen from a host, 0 when
-// either is missing or cannot be one. A loopback address is another one on each host.
-func (g *Graph) Address(host record.EntityID, address string, port, at int64) record.EntityID {
+// Address returns the entity of an address and port as seen from a network (see
+// Ref), 0 when either is missing or cannot be one. A loopback address is another
+// one in each pod, container and host.
+func (g *Graph) Address(network record.EntityID, address string, port, at int64) record.EntityID {
 	if address == "" || len(address) > maxAddress || port <= 0 || port > 65535 {
 		return 0
 	}
 	key := addressKey{address: address, port: port}
 	if isLoopback(address) {
-		key.host = host
-		key.address = "127.0.0.1" // localhost, ::1 and 127.0.0.1 are one machine's own
+		key.network = network
+		key.address = "127.0.0.1" // localhost, ::1 and 127.0.0.1 are one interface
 	}
 	g.mu.RLock()
 	if e, ok := g.addresses[key]; ok {
@@ -146,13 +147,16 @@ func (g *Graph) Address(host record.EntityID, address string, port, at int64) re
 	if strings.Contains(text, ":") {
 		name = "[" + text + "]:" + strconv.FormatInt(port, 10)
 	}
-	scope := ""
-	if h := g.entity(key.host); h != nil {
-		scope = h.Name
+	scope, host := "", record.EntityID(0)
+	if n := g.entity(key.network); n != nil {
+		scope, host = n.Key, n.Host
+		if n.Kind == KindHost {
+			host = n.ID
+		}
 	}
 	e := g.add(KindAddress, "", name, at)
 	e.Key = "address/" + scope + "/" + name
-	e.Host, e.Address, e.Port = key.host, text, port
+	e.Host, e.Address, e.Port = host, text, port
 	e.set(event.KeyServerAddress, text)
 	e.set(event.KeyServerPort, port)
 	g.addresses[key] = e

@@ -407,3 +407,23 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	assert.LessOrEqual(t, g.Stats().Entities, 200)
 }
+
+// Two pods of one host have a loopback interface each: an address on it says
+// nothing about the other's.
+func TestLoopbackIsThePodsOwn(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one := g.Resolve(&Resource{Host: "node1", Service: "a", PodUID: "pod-1"}, base)
+	kernel := g.Resolve(&Resource{Host: "node1", PodUID: "pod-1", Container: "c1", Cgroup: "/kubepods/c1", PID: 4711, VPID: 1}, base)
+	inner := g.Resolve(&Resource{Host: "c1", Service: "a", Container: "c1", PID: 1}, base)
+	two := g.Resolve(&Resource{Host: "node1", Service: "b", PodUID: "pod-2"}, base)
+	bare := g.Resolve(&Resource{Host: "node1", Service: "c", PID: 12}, base)
+
+	assert.Equal(t, one.Network, kernel.Network, "the kernel and the SDK of one pod")
+	assert.Equal(t, one.Network, inner.Network, "an SDK that knows only its container, once the kernel has told the pod")
+	address := func(r Ref) record.EntityID { return g.Address(r.Network, "127.0.0.1", 8080, base) }
+	assert.NotEqual(t, address(one), address(two))
+	assert.NotEqual(t, address(one), address(bare))
+	assert.Equal(t, bare.Host, bare.Network)
+	a, _ := g.Entity(address(one))
+	assert.Equal(t, one.Host, a.Host)
+}
