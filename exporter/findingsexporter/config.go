@@ -13,6 +13,10 @@ import (
 type Config struct {
 	// Extension is the id of the tapio extension that keeps the findings.
 	Extension component.ID `mapstructure:"extension"`
+	// AcceptForeign keeps findings of other processes too. They cannot be told from
+	// forged ones: whoever may send logs to this pipeline can then write and
+	// overwrite findings.
+	AcceptForeign bool `mapstructure:"accept_foreign"`
 	// Timeout bounds one attempt to save what one request carries.
 	TimeoutConfig exporterhelper.TimeoutConfig `mapstructure:",squash"`
 	// Retry says how a database in trouble is tried again.

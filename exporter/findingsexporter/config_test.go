@@ -37,11 +37,13 @@ func TestConfig(t *testing.T) {
 	cfg := load(t, id)
 	require.NoError(t, confmap.Validate(cfg))
 	assert.Equal(t, createDefaultConfig(), cfg)
+	assert.False(t, cfg.AcceptForeign)
 	assert.Equal(t, 1, cfg.Queue.Get().NumConsumers)
 
 	cfg = load(t, component.MustNewIDWithName("tapio_findings", "all"))
 	require.NoError(t, confmap.Validate(cfg))
 	assert.Equal(t, component.MustNewIDWithName("tapio", "second"), cfg.Extension)
+	assert.True(t, cfg.AcceptForeign)
 	assert.Equal(t, 3*time.Second, cfg.TimeoutConfig.Timeout)
 	assert.Equal(t, time.Minute, cfg.Retry.MaxElapsedTime)
 	assert.EqualValues(t, 50, cfg.Queue.Get().QueueSize)

@@ -20,9 +20,20 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
-// logInterval is the least time between two log lines about damaged records; the
-// metric counts them all.
+// logInterval is the least time between two log lines about damaged records, and
+// between two about foreign ones; the metrics count them all.
 const logInterval = time.Minute
+
+// interval lets one event through in each logInterval.
+type interval struct {
+	last atomic.Int64 // when one was let through last, Unix nanoseconds; 0: never
+}
+
+// passes reports whether an event at now is let through.
+func (i *interval) passes(now time.Time) bool {
+	last := i.last.Load()
+	return (last == 0 || now.UnixNano()-last >= int64(logInterval)) && i.last.CompareAndSwap(last, now.UnixNano())
+}
 
 // findingsExporter picks the findings out of the logs and passes them alone to
 // the queue, so that the queue holds findings and exporterhelper's metrics
@@ -30,7 +41,10 @@ const logInterval = time.Minute
 // otelcol_exporter_queue_size) count them.
 type findingsExporter struct {
 	exporter.Logs // queue, retry and timeout around push
+	acceptForeign bool
 	telemetry     *metadata.TelemetryBuilder
+	logger        *zap.Logger
+	logged        interval // foreign records
 }
 
 func newExporter(ctx context.Context, set exporter.Settings, cfg *Config) (exporter.Logs, error) {
@@ -49,19 +63,33 @@ func newExporter(ctx context.Context, set exporter.Settings, cfg *Config) (expor
 	if err != nil {
 		return nil, err
 	}
-	return &findingsExporter{Logs: logs, telemetry: telemetry}, nil
+	return &findingsExporter{Logs: logs, acceptForeign: cfg.AcceptForeign, telemetry: telemetry, logger: set.Logger}, nil
 }
 
-// ConsumeLogs copies the findings out of ld and leaves ld as it is.
+// ConsumeLogs copies the findings out of ld and leaves ld as it is. Whose they
+// are is decided before the queue: nobody else can fill it, and what a queue on
+// disk holds is still this collector's own after a restart.
 func (e *findingsExporter) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
-	findings, ignored := pick(ld)
-	if ignored > 0 {
-		e.telemetry.ExporterTapioFindingsRecordsIgnored.Add(ctx, int64(ignored))
+	p := pick(ld, e.acceptForeign)
+	if p.ignored > 0 {
+		e.telemetry.ExporterTapioFindingsRecordsIgnored.Add(ctx, int64(p.ignored))
 	}
-	if findings.ResourceLogs().Len() == 0 {
+	if p.foreign > 0 {
+		e.countForeign(ctx, p.foreign)
+	}
+	if p.findings.ResourceLogs().Len() == 0 {
 		return nil
 	}
-	return e.Logs.ConsumeLogs(ctx, findings)
+	return e.Logs.ConsumeLogs(ctx, p.findings)
+}
+
+func (e *findingsExporter) countForeign(ctx context.Context, n int) {
+	e.telemetry.ExporterTapioFindingsRecordsForeign.Add(ctx, int64(n))
+	if e.logged.passes(time.Now()) {
+		e.logger.Warn("Findings that this process did not write were not kept: forged, or of another collector. "+
+			"Set accept_foreign: true to keep them, where every sender of logs is trusted; "+
+			"otelcol_exporter_tapio_findings_records_foreign counts further ones", zap.Int("records", n))
+	}
 }
 
 // Shutdown ends the queue, which first saves what it holds.
@@ -77,7 +105,7 @@ type saver struct {
 	store     tapioextension.FindingStore
 	telemetry *metadata.TelemetryBuilder
 	logger    *zap.Logger
-	logged    atomic.Int64 // when a damaged record was logged last, Unix nanoseconds
+	logged    interval // damaged records
 }
 
 // start finds the store. Extensions start before exporters.
@@ -140,8 +168,7 @@ func (s *saver) save(ctx context.Context, rl plog.ResourceLogs, r plog.LogRecord
 
 func (s *saver) countDamaged(ctx context.Context, err error) {
 	s.telemetry.ExporterTapioFindingsRecordsDamaged.Add(ctx, 1)
-	now, last := time.Now().UnixNano(), s.logged.Load()
-	if (last == 0 || now-last >= int64(logInterval)) && s.logged.CompareAndSwap(last, now) {
+	if s.logged.passes(time.Now()) {
 		s.logger.Warn("A finding cannot be kept; otelcol_exporter_tapio_findings_records_damaged counts further ones", zap.Error(err))
 	}
 }

@@ -183,6 +183,51 @@ func TestDamagedRecordDoesNotStopTheOthers(t *testing.T) {
 	assert.Contains(t, lines[0].ContextMap()["error"], finding.KeyState)
 }
 
+// forged returns what a sender of logs makes of a finding that this process wrote
+// and that it has read in a backend: the same id, a revision above all others.
+func forged(t *testing.T) plog.Logs {
+	t.Helper()
+	ld := logsOf(t, findingtest.Minimal(1))
+	ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutInt(finding.KeyRevision, 1<<40)
+	return ld
+}
+
+func TestForgedFindingIsRefused(t *testing.T) {
+	store := &memoryStore{}
+	exp, tel, logs := start(t, synchronous(), store)
+	require.NoError(t, exp.ConsumeLogs(t.Context(), forged(t)), "nothing to try again")
+	mixed := forged(t)
+	logsOf(t, findingtest.Minimal(2)).ResourceLogs().MoveAndAppendTo(mixed.ResourceLogs())
+	require.NoError(t, exp.ConsumeLogs(t.Context(), mixed))
+	assert.Equal(t, []finding.ID{findingtest.Minimal(2).ID}, store.ids(), "its own alone")
+	metadatatest.AssertEqualExporterTapioFindingsRecordsForeign(t, tel, points(2), ignoreTime...)
+	lines := logs.FilterMessageSnippet("accept_foreign: true").All()
+	require.Len(t, lines, 1, "logged once, counted twice")
+}
+
+func TestAcceptForeignKeepsOtherCollectorsFindings(t *testing.T) {
+	store := &memoryStore{}
+	cfg := synchronous()
+	cfg.AcceptForeign = true
+	exp, tel, logs := start(t, cfg, store)
+	ld := forged(t)
+	ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().Remove(finding.KeyOrigin)
+	require.NoError(t, exp.ConsumeLogs(t.Context(), ld))
+	assert.Equal(t, []finding.ID{findingtest.Minimal(1).ID}, store.ids())
+	_, err := tel.GetMetric("otelcol_exporter_tapio_findings_records_foreign")
+	assert.Error(t, err, "none counted")
+	assert.Zero(t, logs.Len())
+}
+
+func TestIntervalPassesOnceAMinute(t *testing.T) {
+	var i interval
+	now := time.Now()
+	assert.True(t, i.passes(now))
+	assert.False(t, i.passes(now.Add(logInterval-1)))
+	assert.True(t, i.passes(now.Add(logInterval)))
+	assert.False(t, i.passes(now.Add(logInterval+1)))
+}
+
 func TestOnlyDamagedRecordsAreAPermanentError(t *testing.T) {
 	exp, _, _ := start(t, synchronous(), &memoryStore{})
 	ld := logsOf(t, findingtest.Minimal(1))

@@ -4,20 +4,31 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
 )
+
+// picked is what pick found in the logs of a pipeline.
+type picked struct {
+	findings plog.Logs
+	ignored  int // records of another name
+	foreign  int // findings of another process, unless they are accepted
+}
 
 // pick copies the findings out of ld, each with its resource and scope, and
 // counts the other records.
-func pick(ld plog.Logs) (findings plog.Logs, ignored int) {
-	findings = plog.NewLogs()
+func pick(ld plog.Logs, acceptForeign bool) picked {
+	p := picked{findings: plog.NewLogs()}
 	each(ld, func(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
-		if r.EventName() != event.Finding {
-			ignored++
-			return
+		switch {
+		case r.EventName() != event.Finding:
+			p.ignored++
+		case !acceptForeign && !finding.Own(r):
+			p.foreign++
+		default:
+			appendRecord(p.findings, rl, sl, r)
 		}
-		appendRecord(findings, rl, sl, r)
 	})
-	return findings, ignored
+	return p
 }
 
 func each(ld plog.Logs, do func(plog.ResourceLogs, plog.ScopeLogs, plog.LogRecord)) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -80,6 +81,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	a := r.Attributes()
 	a.PutStr(KeyID, f.ID.String())
 	a.PutInt(KeyRevision, int64(f.Revision))
+	a.PutStr(KeyOrigin, origin(f.ID.String(), strconv.Itoa(f.Revision)))
 	a.PutStr(KeyState, string(f.State))
 	a.PutStr(KeyPattern, f.Pattern)
 	a.PutStr(KeyTitle, f.Title)

@@ -93,6 +93,9 @@ func createDefaultConfig() component.Config {
 const (
 	minRing = 1 << 10
 	maxRing = 1 << 28 // 15 GB
+	// maxRetention is 30 days: longer than any process or address should be remembered
+	// after it was last seen.
+	maxRetention = 720 * time.Hour
 )
 
 // Validate names every key whose value is not allowed, the value, and what is.
@@ -107,8 +110,8 @@ func (c *Config) Validate() error {
 	if !(c.MinScore >= 0 && c.MinScore <= 1) { // also refuses NaN
 		bad("min_score", c.MinScore, "a number from 0 to 1")
 	}
-	if c.Retention < c.Window {
-		bad("retention", c.Retention, fmt.Sprintf("at least the window (%v)", c.Window))
+	if c.Retention < c.Window || c.Retention > maxRetention {
+		bad("retention", c.Retention, fmt.Sprintf("the window (%v) to 720h", c.Window))
 	}
 	if c.ResolveAfter < time.Second || c.ResolveAfter > c.Retention {
 		bad("resolve_after", c.ResolveAfter, fmt.Sprintf("1s to the retention (%v)", c.Retention))
@@ -122,22 +125,33 @@ func (c *Config) Validate() error {
 			bad(fmt.Sprintf("impact::user_attributes[%d]", i), `""`, "the key of a span attribute")
 		}
 	}
-	for _, l := range []struct {
-		key        string
-		value, min int
-	}{
-		{"entities", c.Limits.Entities, 100},
-		{"details", c.Limits.Details, 100},
-		{"requests", c.Limits.Requests, 10},
-		{"incidents", c.Limits.Incidents, 1},
-		{"hurt_traces", c.Limits.HurtTraces, 1},
-		{"cause_spans", c.Limits.CauseSpans, 0},
-	} {
-		if l.value < l.min {
-			bad("limits::"+l.key, l.value, fmt.Sprintf("at least %d", l.min))
+	for _, l := range c.Limits.bounds() {
+		if l.value < l.min || l.value > l.max {
+			bad("limits::"+l.key, l.value, fmt.Sprintf("%d to %d", l.min, l.max))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// bound is a value of LimitsConfig with what is allowed for it, both ends included.
+type bound struct {
+	key             string
+	value, min, max int
+}
+
+// bounds returns every limit with its range. The upper ends are about a hundred
+// times the defaults and keep a slip of the keyboard from taking all memory: the
+// table of details alone is allocated at the start, 16 bytes for each, and what
+// the others bound grows as telemetry arrives.
+func (l LimitsConfig) bounds() []bound {
+	return []bound{
+		{"entities", l.Entities, 100, 10_000_000},
+		{"details", l.Details, 100, 1 << 24},
+		{"requests", l.Requests, 10, 10_000_000},
+		{"incidents", l.Incidents, 1, 100_000},
+		{"hurt_traces", l.HurtTraces, 1, 100_000},
+		{"cause_spans", l.CauseSpans, 0, 10_000},
+	}
 }
 
 func (w ConfidenceWeights) validate() (errs []error) {

@@ -1,8 +1,10 @@
 package tapiocorrelationprocessor
 
 import (
+	"fmt"
 	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -57,19 +59,19 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 	for _, want := range []string{
 		"window: 500ms is not allowed: want 1s to 24h",
 		"min_score: 1.5 is not allowed: want a number from 0 to 1",
-		"retention: 0s is not allowed: want at least the window (500ms)",
+		"retention: 0s is not allowed: want the window (500ms) to 720h",
 		"resolve_after: 0s is not allowed: want 1s to the retention (0s)",
 		"ring::capacity: 12 is not allowed: want 1024 to 268435456 events",
 		"confidence_weights::completeness: -1 is not allowed: want a number from 0 to 1",
 		"confidence_weights::reliability: 2 is not allowed: want a number from 0 to 1",
 		"confidence_weights::timing: NaN is not allowed: want a number from 0 to 1",
 		`impact::user_attributes[1]: "" is not allowed: want the key of a span attribute`,
-		"limits::entities: 1 is not allowed: want at least 100",
-		"limits::details: 2 is not allowed: want at least 100",
-		"limits::requests: 3 is not allowed: want at least 10",
-		"limits::incidents: 0 is not allowed: want at least 1",
-		"limits::hurt_traces: -1 is not allowed: want at least 1",
-		"limits::cause_spans: -2 is not allowed: want at least 0",
+		"limits::entities: 1 is not allowed: want 100 to 10000000",
+		"limits::details: 2 is not allowed: want 100 to 16777216",
+		"limits::requests: 3 is not allowed: want 10 to 10000000",
+		"limits::incidents: 0 is not allowed: want 1 to 100000",
+		"limits::hurt_traces: -1 is not allowed: want 1 to 100000",
+		"limits::cause_spans: -2 is not allowed: want 0 to 10000",
 	} {
 		assert.ErrorContains(t, err, want)
 	}
@@ -100,6 +102,8 @@ func TestConfigEdges(t *testing.T) {
 		"only certain ones":    {func(c *Config) { c.MinScore = 1 }, ""},
 		"negative score":       {func(c *Config) { c.MinScore = -0.1 }, "min_score"},
 		"no number":            {func(c *Config) { c.MinScore = math.NaN() }, "min_score"},
+		"longest retention":    {func(c *Config) { c.Retention, c.ResolveAfter = maxRetention, maxRetention }, ""},
+		"too long a retention": {func(c *Config) { c.Retention = maxRetention + 1 }, "retention"},
 		"resolve too late":     {func(c *Config) { c.ResolveAfter = c.Retention + 1 }, "resolve_after"},
 		"largest ring":         {func(c *Config) { c.Ring.Capacity = maxRing }, ""},
 		"too large a ring":     {func(c *Config) { c.Ring.Capacity = maxRing + 1 }, "ring::capacity"},
@@ -120,4 +124,33 @@ func TestConfigEdges(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n", "only this one")
 		})
 	}
+}
+
+// Both ends of every limit are allowed, and what is beyond them is refused by name:
+// memory for some limits is taken at once.
+func TestConfigLimits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		field    func(*Config) *int
+		min, max int
+	}{
+		"entities":    {func(c *Config) *int { return &c.Limits.Entities }, 100, 10_000_000},
+		"details":     {func(c *Config) *int { return &c.Limits.Details }, 100, 16_777_216},
+		"requests":    {func(c *Config) *int { return &c.Limits.Requests }, 10, 10_000_000},
+		"incidents":   {func(c *Config) *int { return &c.Limits.Incidents }, 1, 100_000},
+		"hurt_traces": {func(c *Config) *int { return &c.Limits.HurtTraces }, 1, 100_000},
+		"cause_spans": {func(c *Config) *int { return &c.Limits.CauseSpans }, 0, 10_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := createDefaultConfig().(*Config)
+			for _, allowed := range []int{tc.min, tc.max} {
+				*tc.field(cfg) = allowed
+				assert.NoError(t, cfg.Validate())
+			}
+			for _, wrong := range []int{tc.min - 1, tc.max + 1, 100_000_000_000_000, math.MinInt} {
+				*tc.field(cfg) = wrong
+				assert.EqualError(t, cfg.Validate(), fmt.Sprintf("limits::%s: %d is not allowed: want %d to %d", name, wrong, tc.min, tc.max))
+			}
+		})
+	}
+	assert.Equal(t, reflect.TypeFor[LimitsConfig]().NumField(), len(LimitsConfig{}.bounds()), "every limit has a range")
 }

@@ -43,6 +43,9 @@ func TestReadmeSaysEverything(t *testing.T) {
 	for _, row := range rows("", reflect.ValueOf(createDefaultConfig()).Elem()) {
 		assert.Contains(t, readme, row, "key and default")
 	}
+	for _, l := range createDefaultConfig().(*Config).Limits.bounds() {
+		assert.Contains(t, readme, fmt.Sprintf("| `limits::%s` | `%d` | %d to %d |", l.key, l.value, l.min, l.max), "range")
+	}
 	patterns, err := pattern.Library()
 	require.NoError(t, err)
 	for _, p := range patterns {

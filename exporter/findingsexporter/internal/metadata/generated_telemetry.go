@@ -27,6 +27,7 @@ type TelemetryBuilder struct {
 	mu                                  sync.Mutex
 	registrations                       []metric.Registration
 	ExporterTapioFindingsRecordsDamaged metric.Int64Counter
+	ExporterTapioFindingsRecordsForeign metric.Int64Counter
 	ExporterTapioFindingsRecordsIgnored metric.Int64Counter
 }
 
@@ -62,6 +63,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.ExporterTapioFindingsRecordsDamaged, err = builder.meter.Int64Counter(
 		"otelcol_exporter_tapio_findings_records_damaged",
 		metric.WithDescription("Log records named tapio.finding that cannot be read as a finding or that the store refuses. [Alpha]"),
+		metric.WithUnit("{records}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterTapioFindingsRecordsForeign, err = builder.meter.Int64Counter(
+		"otelcol_exporter_tapio_findings_records_foreign",
+		metric.WithDescription("Log records named tapio.finding that this process did not write and that were not kept, because accept_foreign is false. [Alpha]"),
 		metric.WithUnit("{records}"),
 	)
 	errs = errors.Join(errs, err)

@@ -20,8 +20,12 @@ func TestSetupTelemetry(t *testing.T) {
 	require.NoError(t, err)
 	defer tb.Shutdown()
 	tb.ExporterTapioFindingsRecordsDamaged.Add(context.Background(), 1)
+	tb.ExporterTapioFindingsRecordsForeign.Add(context.Background(), 1)
 	tb.ExporterTapioFindingsRecordsIgnored.Add(context.Background(), 1)
 	AssertEqualExporterTapioFindingsRecordsDamaged(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterTapioFindingsRecordsForeign(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterTapioFindingsRecordsIgnored(t, testTel,
