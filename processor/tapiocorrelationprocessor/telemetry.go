@@ -21,8 +21,8 @@ func (s *shared) observe() error {
 		t.RegisterProcessorTapiocorrelationDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			topology := e.Graph().Stats()
 			for reason, n := range map[string]int64{
-				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(),
-				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load(), "span": c.SpansCut.Load(),
+				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(), "duplicate": c.Duplicates.Load(),
+				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load() + c.Ungrouped.Load(), "span": c.SpansCut.Load(),
 				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
 				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "emit": s.refused.Load(),
 			} {

@@ -3,6 +3,7 @@
 package decode
 
 import (
+	"cmp"
 	"hash/maphash"
 	"math"
 	"strings"
@@ -153,9 +154,11 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	var peer record.EntityID
 	switch kind {
 	case record.SpanClient:
-		peer = d.peer(span.Attributes(), ref.Network, at)
-		d.graph.Client(record.SpanID(span.SpanID()), ref, peer, at)
+		peers := d.peers(span.Attributes(), ref.Network, at)
+		peer = cmp.Or(peers[0], peers[1])
+		d.graph.Client(record.SpanID(span.SpanID()), ref, peers, at)
 	case record.SpanServer:
+		e.Kind = record.KindAnswer
 		d.graph.Server(record.SpanID(span.ParentSpanID()), ref, at)
 	}
 	failed := span.Status().Code() == ptrace.StatusCodeError
@@ -188,9 +191,10 @@ func spanKind(k ptrace.SpanKind) record.SpanKind {
 	return record.SpanInternal
 }
 
-// peer returns the address that a client span called. The network peer is what
-// was dialled; server.address is what the caller asked for, often the same.
-func (d *Decoder) peer(attrs pcommon.Map, network record.EntityID, at int64) record.EntityID {
+// peers returns the addresses that a client span called: the one that was dialled
+// and the one that the caller asked for. Where a call was refused SDKs often know
+// only the second, so both are learned while it works.
+func (d *Decoder) peers(attrs pcommon.Map, network record.EntityID, at int64) (peers [2]record.EntityID) {
 	var server, dialled string
 	var serverPort, dialledPort int64
 	for k, v := range attrs.All() {
@@ -205,10 +209,11 @@ func (d *Decoder) peer(attrs pcommon.Map, network record.EntityID, at int64) rec
 			dialledPort = v.Int()
 		}
 	}
-	if dialled != "" && dialledPort != 0 {
-		return d.graph.Address(network, dialled, dialledPort, at)
+	peers[0] = d.graph.Address(network, dialled, dialledPort, at)
+	if server != dialled || serverPort != dialledPort {
+		peers[1] = d.graph.Address(network, server, serverPort, at)
 	}
-	return d.graph.Address(network, server, serverPort, at)
+	return peers
 }
 
 // spanAttributes fills in what the span's attributes and events say of its

@@ -65,7 +65,7 @@ func TestTraces(t *testing.T) {
 	require.Len(t, events, 4)
 
 	normal, refused, slow, failed := events[0], events[1], events[2], events[3]
-	assert.Equal(t, record.KindSpan, normal.Kind)
+	assert.Equal(t, record.KindAnswer, normal.Kind, "a server span")
 	assert.Zero(t, normal.Detail, "a normal span keeps no text")
 	assert.Equal(t, noon.Add(10*time.Millisecond), record.UTC(normal.Time), "a span is at its end")
 	assert.EqualValues(t, 10*time.Millisecond, normal.Value)

@@ -101,7 +101,8 @@ func (b *Baselines) Observe(id record.EntityID, at, duration int64, failed bool)
 	w := &o.window[(start/bucketWidth)%buckets]
 	if w.start != start {
 		if start < w.start {
-			return // later than the window
+			b.dropped++ // later than the window
+			return
 		}
 		o.retire(w)
 		*w = bucket{start: start}

@@ -67,11 +67,11 @@ type Sink interface {
 
 // Counters are the engine's losses and sizes; safe to read at any time.
 type Counters struct {
-	Spans, Logs, Skipped, Invalid, Lost, Late   atomic.Int64
-	RequestsHeld, RequestsEvicted, SpansCut     atomic.Int64
-	OccurrencesHeld, OccurrencesEvicted         atomic.Int64
-	IncidentsOpen, IncidentsDropped, Operations atomic.Int64
-	HostsDropped, BaselinesDropped              atomic.Int64
+	Spans, Logs, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
+	RequestsHeld, RequestsEvicted, SpansCut                          atomic.Int64
+	OccurrencesHeld, OccurrencesEvicted                              atomic.Int64
+	IncidentsOpen, IncidentsDropped, Operations                      atomic.Int64
+	HostsDropped, BaselinesDropped                                   atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -96,11 +96,14 @@ type Engine struct {
 	occurrences *detect.Occurrences
 	waiting     []*detect.Request // hurt requests that are not settled, oldest first
 	groups      map[groupKey]*group
+	grouped     int // requests in all groups
 	incidents   []*open
 	resolved    []*open // kept for a while: the same cause is the same incident
 	hosts       map[record.EntityID]*kernel
 	lastSweep   int64
-	newest      int64 // the newest event time
+	newest      int64           // the newest event time
+	drained     int64           // the engine's time at the last read of the ring
+	answered    *detect.Answers // who took requests when: not the dead
 }
 
 // open is an incident and what of it has left.
@@ -120,7 +123,7 @@ func New(o Options) *Engine {
 		flushes: make(chan chan struct{}), ended: make(chan struct{}),
 		batch:    make([]record.Event, readBatch),
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
-		groups: map[groupKey]*group{}, hosts: map[record.EntityID]*kernel{},
+		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
 	}
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
 	e.decoder = decode.New(e.graph, e.details, o.Impact, o.Now)
@@ -227,15 +230,17 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 
 // Drain handles all records that have arrived.
 func (e *Engine) Drain() {
-	for {
+	// Not what arrives meanwhile: time has its own work to do.
+	for head := e.ring.Head(); e.cursor < head; {
 		n, next, lost := e.ring.Read(e.cursor, e.batch)
 		e.cursor = next
+		e.drained = e.now()
 		e.Counters.Lost.Add(int64(lost))
 		for i := range n {
 			e.handle(&e.batch[i])
 		}
 		if n == 0 {
-			break
+			break // the next record is still being written; its producer wakes us
 		}
 	}
 	e.flush(false)
@@ -245,9 +250,13 @@ func (e *Engine) Drain() {
 func (e *Engine) handle(r *record.Event) {
 	e.newest = max(e.newest, r.Time)
 	switch r.Kind {
-	case record.KindSpan, record.KindSlowSpan, record.KindFailedSpan:
-		e.baselines.Observe(r.Object, r.Time, r.Value, r.Kind == record.KindFailedSpan)
-		if r.Kind != record.KindSpan {
+	case record.KindSpan, record.KindAnswer, record.KindSlowSpan, record.KindFailedSpan:
+		// A clock that is ahead must not fill the buckets of the future.
+		e.baselines.Observe(r.Object, min(r.Time, e.drained), r.Value, r.Kind == record.KindFailedSpan)
+		switch r.Kind {
+		case record.KindAnswer:
+			e.answers(r)
+		case record.KindSlowSpan, record.KindFailedSpan:
 			e.hurt(r)
 		}
 	case record.KindEvent:
@@ -272,11 +281,25 @@ func (e *Engine) latest() int64 { return min(e.newest, e.now()) }
 
 func (e *Engine) now() int64 { return e.options.Now().UnixNano() }
 
+// answers notes that somebody took a request, whatever became of it.
+func (e *Engine) answers(r *record.Event) {
+	e.answered.Add(r.Subject, min(r.Time-r.Value, e.drained))
+}
+
+// aliveAfter tells whether a target took a request after something happened to it,
+// and not after the failure that this might explain.
+func (e *Engine) aliveAfter(target record.EntityID, happened, failure int64) bool {
+	return e.answered.Between(target, happened+explain.Slack, failure)
+}
+
 // hurt adds a failed or slow span to its request.
 func (e *Engine) hurt(r *record.Event) {
 	d := e.details.Get(r.Detail)
 	if d == nil || d.Span == nil || r.TraceID == (record.TraceID{}) || e.late(r) {
 		return
+	}
+	if d.Span.Kind == record.SpanServer {
+		e.answers(r)
 	}
 	now := e.now()
 	span := detect.HurtSpan{Span: d.Span, Subject: r.Subject}
@@ -313,7 +336,7 @@ func (e *Engine) Advance() {
 		}
 	}
 	e.flush(false)
-	if now-e.lastSweep >= int64(sweepEvery) {
+	if now-e.lastSweep >= int64(sweepEvery) || now < e.lastSweep {
 		e.lastSweep = now
 		e.sweep(now)
 	}
@@ -323,7 +346,7 @@ func (e *Engine) Advance() {
 func (e *Engine) settle(now int64) {
 	kept := e.waiting[:0]
 	for _, r := range e.waiting {
-		if now-r.Changed < int64(settleAfter) {
+		if age := now - r.Changed; age >= 0 && age < int64(settleAfter) { // below 0: the clock was set back
 			kept = append(kept, r)
 			continue
 		}
@@ -344,7 +367,7 @@ func (e *Engine) flush(all bool) {
 	now := e.now()
 	kept := e.incidents[:0]
 	for _, o := range e.incidents {
-		due := all || o.Resolved() || !o.Emitted() || now-o.revised >= int64(reviseEvery)
+		due := all || o.Resolved() || !o.Emitted() || now-o.revised >= int64(reviseEvery) || now < o.revised
 		if o.Dirty && due && (o.Emitted() || o.Ready(e.options.MinScore)) {
 			e.revise(o, now)
 		}
@@ -371,17 +394,33 @@ func (e *Engine) revise(o *open, now int64) {
 	e.sink.Finding(f, log, o.emitted.Traces(f, e.options.MaxCauseSpans))
 }
 
+// keep makes the topology remember whom incidents are about: an outage of hours is
+// still the same one.
+func (e *Engine) keep(now int64) {
+	for _, list := range [][]*open{e.incidents, e.resolved} {
+		for _, o := range list {
+			e.graph.Touch(now, o.Hypothesis.Entities()...)
+			e.graph.Touch(now, o.Hypothesis.Addresses()...)
+			e.graph.Touch(now, o.Hypothesis.Service)
+		}
+	}
+}
+
 func (e *Engine) sweep(now int64) {
 	window := now - int64(e.options.Window)
 	e.forgetResolved(now - int64(e.options.Retention))
 	e.requests.Sweep(window)
 	e.occurrences.Sweep(window)
+	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
+	e.answered.Sweep(now - int64(e.options.Retention))
 	e.baselines.Sweep(now-int64(e.options.Retention), e.graph.Known)
+	e.grouped = 0
 	for key, g := range e.groups {
 		if !g.sweep(window) {
 			delete(e.groups, key)
 		}
+		e.grouped += len(g.requests)
 	}
 	for id, k := range e.hosts {
 		if _, ok := e.graph.Entity(id); !ok && k.at < now-int64(e.options.Retention) {

@@ -59,7 +59,14 @@ func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSp
 	}
 	if len(g.requests) >= maxGroup {
 		g.requests = slices.Delete(g.requests, 0, maxGroup/4)
+		e.grouped -= maxGroup / 4
+		e.Counters.Ungrouped.Add(maxGroup / 4)
 	}
+	if e.grouped >= e.options.MaxRequests {
+		e.Counters.Ungrouped.Add(1)
+		return
+	}
+	e.grouped++
 	g.requests = append(g.requests, r)
 	g.operations[origin.Operation] = true
 	g.first, g.last = min(g.first, origin.End), max(g.last, origin.End)
@@ -193,20 +200,23 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 
 // absorbGroups moves the waiting requests that an incident explains into it.
 func (e *Engine) absorbGroups(o *open) {
+	left := 0
 	for key, g := range e.groups {
 		g.requests = slices.DeleteFunc(g.requests, func(r *detect.Request) bool {
 			if incident.Of(r) != nil {
 				return true
 			}
 			target, origin := explain.TargetOf(e.graph, r)
-			if !o.Hypothesis.Covers(target, origin.End) {
+			if !e.covers(o, target, origin.End) {
 				return false
 			}
 			o.Assign(r)
 			return true
 		})
+		left += len(g.requests)
 		if len(g.requests) == 0 {
 			delete(e.groups, key)
 		}
 	}
+	e.grouped = left
 }

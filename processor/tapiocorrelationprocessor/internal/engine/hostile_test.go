@@ -127,8 +127,9 @@ func TestHostileEvents(t *testing.T) {
 		t.Parallel()
 		s := newScenario(t, small)
 		start := time.Now()
-		s.events(many, func(_ int, r plog.LogRecord, _ pcommon.Map) {
+		s.events(many, func(i int, r plog.LogRecord, _ pcommon.Map) {
 			r.SetEventName(event.ProcessExit)
+			r.SetTimestamp(r.Timestamp() - pcommon.Timestamp(i%1000)) // each its own event
 			r.Attributes().PutInt(event.KeyProcessExitCode, 2)
 		})
 		s.refusals(10, "u")

@@ -22,6 +22,10 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	if !e.known(o.Name) {
 		return
 	}
+	if e.duplicate(o) {
+		e.Counters.Duplicates.Add(1)
+		return
+	}
 	subject, _ := e.graph.Entity(o.Subject)
 	if o.Name == event.ProcessExit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
@@ -34,6 +38,18 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		}
 	}
 	e.cause(o)
+}
+
+// maxCompared bounds how many of an entity's last events a new one is compared with.
+const maxCompared = 64
+
+// duplicate tells whether an event is there already: an exporter that retries may
+// deliver it twice.
+func (e *Engine) duplicate(o *detect.Occurrence) bool {
+	known := e.occurrences.Of(o.Subject)
+	return slices.ContainsFunc(known[max(0, len(known)-maxCompared):], func(k *detect.Occurrence) bool {
+		return k.Time == o.Time && k.Name == o.Name && k.Subject == o.Subject && k.Detail.Peer == o.Detail.Peer
+	})
 }
 
 // known tells whether any pattern names the event.
@@ -62,15 +78,41 @@ func (e *Engine) cause(o *detect.Occurrence) {
 	}
 }
 
+// repeats takes an event as another round of an incident: of one that is open, or
+// of one that was resolved while a crash loop backed off.
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
-	for _, i := range e.incidents {
-		if i.Hypothesis.Cause.Occurrence != nil && i.Hypothesis.Same(p, o) {
-			i.Hypothesis.Repeat(o)
-			i.Dirty = true
-			return true
-		}
+	same := func(i *open) bool {
+		return i.Hypothesis.Cause.Occurrence != nil && i.Hypothesis.Same(p, o) && e.main(o, i.Hypothesis, p)
 	}
-	return false
+	n := slices.IndexFunc(e.incidents, same)
+	if n < 0 {
+		old := slices.IndexFunc(e.resolved, same)
+		if old < 0 || len(e.incidents) >= e.options.MaxIncidents {
+			return false
+		}
+		n = len(e.incidents)
+		e.reopen(old)
+	}
+	e.incidents[n].Hypothesis.Repeat(o)
+	e.incidents[n].Dirty = true
+	return true
+}
+
+// reopen goes on with a resolved incident.
+func (e *Engine) reopen(n int) *open {
+	old := e.resolved[n]
+	old.Reopen()
+	e.resolved = slices.Delete(e.resolved, n, n+1)
+	e.incidents = append(e.incidents, old)
+	return old
+}
+
+// main tells whether an event is of a process that matters to a hypothesis: one of
+// its own, or the first of a container; helpers and probes come and go.
+func (e *Engine) main(o *detect.Occurrence, h *explain.Hypothesis, p *pattern.Pattern) bool {
+	subject, _ := e.graph.Entity(o.Subject)
+	return p.Cause.Scope == pattern.ScopeContainer || subject.Container == 0 || subject.VPID == 1 ||
+		slices.Contains(h.Entities(), o.Subject)
 }
 
 // explained tells whether the event is an effect in an open incident.
@@ -125,8 +167,9 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 	subject, _ := e.graph.Entity(o.Subject)
 	switch t.Kind {
 	case topology.KindContainer, topology.KindPod:
-		// The container ends when its first process does; others come and go.
-		return subject.VPID == 1
+		// The container ends when its first process does; others come and go. And one
+		// that had not answered before was not the one that served: an init container.
+		return subject.VPID == 1 && e.answered.Any(target)
 	case topology.KindService:
 		return subject.Container == 0 || subject.VPID == 1
 	}
@@ -158,7 +201,7 @@ func (e *Engine) offerKnown(h *explain.Hypothesis) {
 func (e *Engine) assign(r *detect.Request) {
 	target, origin := explain.TargetOf(e.graph, r)
 	for i := len(e.incidents) - 1; i >= 0; i-- {
-		if o := e.incidents[i]; o.Hypothesis.Covers(target, origin.End) {
+		if o := e.incidents[i]; e.covers(o, target, origin.End) {
 			o.Assign(r)
 			return
 		}
@@ -170,6 +213,16 @@ func (e *Engine) assign(r *detect.Request) {
 		}
 	}
 	e.group(r, target, origin)
+}
+
+// covers tells whether a request that went wrong can be an effect of an incident's
+// cause: it happened to the same one, and that one has not taken requests since. A
+// cause that spans tell of is no death, and is over when they are.
+func (e *Engine) covers(o *open, t explain.Target, failure int64) bool {
+	if !o.Hypothesis.Covers(t, failure) {
+		return false
+	}
+	return o.Hypothesis.Cause.Occurrence == nil || !e.aliveAfter(t.Process, o.Hypothesis.Last(), failure)
 }
 
 // best returns the hypothesis that explains why a target fails, nil when no
@@ -199,7 +252,7 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 	seen := map[*detect.Occurrence]bool{}
 	for _, at := range []record.EntityID{target, x.Container, x.Pod} {
 		for _, o := range e.occurrences.Of(at) {
-			if seen[o] || o.Time > first+explain.Slack {
+			if seen[o] || o.Time > first+explain.Slack || e.aliveAfter(target, o.Time, first) {
 				continue
 			}
 			seen[o] = true
@@ -220,10 +273,7 @@ func (e *Engine) open(h *explain.Hypothesis) *open {
 	})
 	for n, old := range e.resolved {
 		if old.ID() == i.ID() {
-			old.Reopen()
-			e.resolved = slices.Delete(e.resolved, n, n+1)
-			e.incidents = append(e.incidents, old)
-			return old
+			return e.reopen(n)
 		}
 	}
 	if len(e.incidents) >= e.options.MaxIncidents {

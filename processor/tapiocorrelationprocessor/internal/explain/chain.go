@@ -142,6 +142,9 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 		}
 	}
 	h.seeEvent(name, s.End, by)
+	if name == pattern.CallFailed && s.Parent == (record.SpanID{}) {
+		h.seeEvent(pattern.RequestFailed, s.End, finding.LinkedByTrace) // the call is the whole request
+	}
 	if s.Kind == record.SpanInternal && deeper && s.Parent != (record.SpanID{}) {
 		return
 	}

@@ -140,6 +140,9 @@ func Matches(p *pattern.Pattern, o *detect.Occurrence) (why string, ok bool) {
 	return pattern.Holds(p.Cause.Where, o.Detail)
 }
 
+// Last returns when the cause happened last: in a crash loop, the last round.
+func (h *Hypothesis) Last() int64 { return max(h.Cause.Time, h.root.Last.UnixNano()) }
+
 // Covers tells whether a request that went wrong at t, first at that time, can be
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.

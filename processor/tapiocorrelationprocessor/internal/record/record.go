@@ -25,6 +25,9 @@ type Kind uint16
 const (
 	// KindSpan is a span that is neither failed nor slow.
 	KindSpan Kind = iota + 1
+	// KindAnswer is a server span that is neither failed nor slow: somebody was
+	// there and answered.
+	KindAnswer
 	// KindLog is a log record without an event name.
 	KindLog
 	// KindSlowSpan is a span that took longer than its operation's threshold.

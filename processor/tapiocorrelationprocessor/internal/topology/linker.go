@@ -25,14 +25,15 @@ type half struct {
 	server  bool          // the side that is here
 	subject record.EntityID
 	service record.EntityID
-	peer    record.EntityID
+	peers   [2]record.EntityID
 }
 
 func newLinker() linker { return linker{mu: new(sync.Mutex), slots: make([]half, linkerSlots)} }
 
-// Client tells the graph of a client span: who called, and which address.
-func (g *Graph) Client(span record.SpanID, subject Ref, peer record.EntityID, at int64) {
-	g.pair(half{span: span, subject: subject.Subject, service: subject.Service, peer: peer}, at)
+// Client tells the graph of a client span: who called, and which addresses: the
+// one that was dialled and the one that was asked for, 0 where unknown.
+func (g *Graph) Client(span record.SpanID, subject Ref, peers [2]record.EntityID, at int64) {
+	g.pair(half{span: span, subject: subject.Subject, service: subject.Service, peers: peers}, at)
 }
 
 // Server tells the graph of a server span: whose it is, and its parent.
@@ -58,7 +59,9 @@ func (g *Graph) pair(h half, at int64) {
 	if other.server {
 		client, server = h, other
 	}
-	g.Owned(client.peer, server.subject, at)
+	for _, peer := range client.peers {
+		g.Owned(peer, server.subject, at)
+	}
 	g.Called(client.service, server.service, at)
 }
 

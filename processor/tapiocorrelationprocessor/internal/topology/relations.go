@@ -119,17 +119,25 @@ func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
 
 // Address returns the entity of an address and port as seen from a network (see
 // Ref), 0 when either is missing or cannot be one. A loopback address is another
-// one in each pod, container and host.
+// one in each pod, container and host, and unknown where none of them is; an
+// address of the default container bridge or of a link is another on each host.
 func (g *Graph) Address(network record.EntityID, address string, port, at int64) record.EntityID {
 	if address == "" || len(address) > maxAddress || port <= 0 || port > 65535 {
 		return 0
 	}
 	key := addressKey{address: address, port: port}
 	if isLoopback(address) {
+		if network == 0 {
+			return 0 // nobody knows whose
+		}
 		key.network = network
 		key.address = "127.0.0.1" // localhost, ::1 and 127.0.0.1 are one interface
 	}
+	hostsOwn := isHostsOwn(address)
 	g.mu.RLock()
+	if hostsOwn {
+		key.network = g.hostOf(network)
+	}
 	if e, ok := g.addresses[key]; ok {
 		e.touch(at)
 		g.mu.RUnlock()
@@ -147,12 +155,9 @@ func (g *Graph) Address(network record.EntityID, address string, port, at int64)
 	if strings.Contains(text, ":") {
 		name = "[" + text + "]:" + strconv.FormatInt(port, 10)
 	}
-	scope, host := "", record.EntityID(0)
+	scope, host := "", g.hostOf(key.network)
 	if n := g.entity(key.network); n != nil {
-		scope, host = n.Key, n.Host
-		if n.Kind == KindHost {
-			host = n.ID
-		}
+		scope = n.Key
 	}
 	e := g.add(KindAddress, "", name, at)
 	e.Key = "address/" + scope + "/" + name
@@ -161,6 +166,32 @@ func (g *Graph) Address(network record.EntityID, address string, port, at int64)
 	e.set(event.KeyServerPort, port)
 	g.addresses[key] = e
 	return e.ID
+}
+
+// hostOf returns the host that a network is on, 0 when unknown. The caller holds
+// the lock.
+func (g *Graph) hostOf(network record.EntityID) record.EntityID {
+	n := g.entity(network)
+	switch {
+	case n == nil:
+		return 0
+	case n.Kind == KindHost:
+		return n.ID
+	}
+	return n.Host
+}
+
+// bridge is the network that container runtimes give their bridge by default, on
+// every host the same.
+var bridge = netip.MustParsePrefix("172.17.0.0/16")
+
+// isHostsOwn tells whether an address means another thing on each host.
+func isHostsOwn(address string) bool {
+	if !strings.HasPrefix(address, "172.17.") && !strings.HasPrefix(address, "169.254.") && !strings.HasPrefix(address, "fe80") {
+		return false
+	}
+	a, err := netip.ParseAddr(address)
+	return err == nil && (bridge.Contains(a) || a.IsLinkLocalUnicast())
 }
 
 func isLoopback(address string) bool {
@@ -223,6 +254,18 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 		return 0
 	}
 	return best.entity
+}
+
+// Touch makes entities be remembered as if an event had named them. Ids that are 0
+// or forgotten are ignored.
+func (g *Graph) Touch(at int64, ids ...record.EntityID) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, id := range ids {
+		if e := g.entity(id); e != nil {
+			e.touch(at)
+		}
+	}
 }
 
 // Called notes that one service called another.

@@ -238,9 +238,9 @@ func TestLinkerPairsInEitherOrder(t *testing.T) {
 			span := record.SpanID{1, 2, 3, 4, 5, 6, 7, 8}
 			if serverFirst {
 				g.Server(span, b, base)
-				g.Client(span, a, ip, base)
+				g.Client(span, a, [2]record.EntityID{ip}, base)
 			} else {
-				g.Client(span, a, ip, base)
+				g.Client(span, a, [2]record.EntityID{ip}, base)
 				g.Server(span, b, base)
 			}
 			assert.Equal(t, b.Subject, g.Owner(ip, base))
@@ -257,10 +257,10 @@ func TestLinkerKeepsApartWhatDoesNotBelongTogether(t *testing.T) {
 	b := g.Resolve(&Resource{Service: "b", Host: "n", PID: 2}, base)
 	ip := g.Address(0, "10.0.0.7", 80, base)
 	one, sameSlot := record.SpanID{1, 0, 0, 0, 0, 6, 7, 8}, record.SpanID{2, 0, 0, 0, 0, 6, 7, 8}
-	g.Client(one, a, ip, base)
+	g.Client(one, a, [2]record.EntityID{ip}, base)
 	g.Server(sameSlot, b, base)
-	g.Client(one, a, ip, base)
-	g.Client(one, b, ip, base) // two client spans are no call
+	g.Client(one, a, [2]record.EntityID{ip}, base)
+	g.Client(one, b, [2]record.EntityID{ip}, base) // two client spans are no call
 	g.Server(record.SpanID{}, b, base)
 	assert.Zero(t, g.Owner(ip, base))
 	assert.Zero(t, g.Stats().Calls)
@@ -392,7 +392,7 @@ func TestConcurrentUse(t *testing.T) {
 				r := g.Resolve(&Resource{Service: fmt.Sprint("s", n%20), Host: "h", PID: int64(w*500 + n + 1)}, at)
 				ip := g.Address(r.Host, "127.0.0.1", int64(1+n%50), at)
 				id, _ := g.Operation(r.Service, record.SpanServer, fmt.Sprint(n%8), at)
-				g.Client(record.SpanID{7: byte(n)}, r, ip, at)
+				g.Client(record.SpanID{7: byte(n)}, r, [2]record.EntityID{ip}, at)
 				g.Server(record.SpanID{7: byte(n)}, r, at)
 				g.SetSlowOver(id, 5)
 				g.Concerns(r.Subject, r.Service)
