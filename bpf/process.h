@@ -10,8 +10,8 @@
 const volatile __u32 collector_pidns = 0;
 
 /* Before 6.x the verifier takes a loop only when the jump back is a jump; clang
- * lays some out so that one falls through to its head ("back-edge"). Unrolling
- * works for loops without break. */
+ * lays some out so that one falls through to its head ("back-edge"). Unrolled,
+ * for which the bound must be constant, a loop has no way back at all. */
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 /* The kernel nests pid namespaces at most 32 deep (MAX_PID_NS_LEVEL). */

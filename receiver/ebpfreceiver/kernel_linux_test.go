@@ -4,13 +4,16 @@ package ebpfreceiver
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -450,6 +453,114 @@ func TestConnectionTimedOut(t *testing.T) {
 	assert.Greater(t, rec.Attributes[event.KeyConnectDuration], 1.0)
 }
 
+// Codes of the ICMP message "destination unreachable" (RFC 792).
+const (
+	icmpNetUnreachable  = 0
+	icmpHostUnreachable = 1
+)
+
+// TestUnreachable is told by ICMP, as a router on the way does: the kernel ends
+// the connection in an interrupt, at once.
+func TestUnreachable(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	for want, tc := range map[string]struct {
+		code  byte
+		errno syscall.Errno
+	}{
+		event.ErrorNetworkUnreachable: {icmpNetUnreachable, syscall.ENETUNREACH},
+		event.ErrorHostUnreachable:    {icmpHostUnreachable, syscall.EHOSTUNREACH},
+	} {
+		t.Run(want, func(t *testing.T) {
+			port := silentPort(t)
+			syns := rawSocket(t, unix.IPPROTO_TCP)
+			failed := make(chan error, 1)
+			go func() { failed <- connectOnce(port) }()
+			syn := awaitSYN(t, syns, port)
+			require.ErrorIs(t, answerUnreachable(t, syn, tc.code, failed), tc.errno)
+
+			rec := r.await(func(r seenRecord) bool {
+				return toPeer(port)(r) && r.Attributes[event.KeyErrorType] != event.ErrorConnectionAborted // silentPort's own
+			})
+			assert.Equal(t, want, rec.Attributes[event.KeyErrorType])
+			assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID])
+			assert.Equal(t, "127.0.0.1", rec.Attributes[event.KeyPeerAddress])
+			assert.Less(t, rec.Attributes[event.KeyConnectDuration], 1.0, "no SYN was sent twice")
+			assert.Equal(t, "Warn", rec.Severity)
+		})
+	}
+}
+
+// connectOnce waits for an answer from a port of this machine, for as long as
+// two SYNs may take (3 s).
+func connectOnce(port int) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1); err != nil {
+		return err
+	}
+	return unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+}
+
+// rawSocket gets a copy of all that arrives for a protocol, with the IP header.
+func rawSocket(t *testing.T, protocol int) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, protocol)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+	return fd
+}
+
+// awaitSYN returns the head of the next packet to a port: IP header and the
+// first 8 bytes of TCP, which is what a router sends back.
+func awaitSYN(t *testing.T, fd, port int) []byte {
+	t.Helper()
+	packet := make([]byte, 1<<16)
+	for {
+		n, _, err := unix.Recvfrom(fd, packet, 0)
+		require.NoError(t, err, "no SYN to port %d", port)
+		header := int(packet[0]&0xf) * 4
+		if n >= header+8 && int(binary.BigEndian.Uint16(packet[header+2:])) == port {
+			return packet[:header+8]
+		}
+	}
+}
+
+// answerUnreachable sends the ICMP message until the connect that sent the
+// packet has failed, and returns how. The kernel only notes one that comes
+// while connect(2) still has the socket to itself.
+func answerUnreachable(t *testing.T, packet []byte, code byte, failed <-chan error) error {
+	t.Helper()
+	const typeUnreachable = 3
+	message := append([]byte{typeUnreachable, code, 0, 0, 0, 0, 0, 0}, packet...)
+	binary.BigEndian.PutUint16(message[2:], internetChecksum(message))
+	fd := rawSocket(t, unix.IPPROTO_ICMP)
+	for {
+		require.NoError(t, unix.Sendto(fd, message, 0, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// internetChecksum is that of RFC 1071, for an even number of bytes.
+func internetChecksum(b []byte) uint16 {
+	var sum uint32
+	for ; len(b) > 1; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
 func TestConnectionThatTheApplicationGaveUp(t *testing.T) {
 	requireKernel(t)
 	r := startRig(t, nil)
@@ -497,16 +608,31 @@ func memoryCgroup(t *testing.T, limit int) (path, folder string) {
 		return "/" + name, folder
 	}
 	root := "/sys/fs/cgroup"
-	if !isFile(root + "/cgroup.controllers") {
-		t.Skip("no memory cgroups here")
-	}
-	if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600); err != nil {
-		t.Skipf("no memory controller in the unified hierarchy: %v", err)
+	if err := handDownMemory(t, root+"/cgroup.subtree_control"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no memory cgroup can be made: %v", err)
+		}
+		t.Skipf("no memory cgroup can be made here: %v", err)
 	}
 	folder = filepath.Join(root, name)
 	makeCgroup(t, folder)
 	require.NoError(t, os.WriteFile(folder+"/memory.max", []byte(strconv.Itoa(limit)), 0o600))
 	return "/" + name, folder
+}
+
+// handDownMemory gives the memory controller to the children of the cgroup
+// whose cgroup.subtree_control is named, until the test has ended.
+func handDownMemory(t *testing.T, control string) error {
+	t.Helper()
+	given, err := os.ReadFile(control)
+	if err != nil || slices.Contains(strings.Fields(string(given)), "memory") {
+		return err
+	}
+	if err := os.WriteFile(control, []byte("+memory"), 0o600); err != nil {
+		return err
+	}
+	t.Cleanup(func() { assert.NoError(t, os.WriteFile(control, []byte("-memory"), 0o600)) })
+	return nil
 }
 
 func makeCgroup(t *testing.T, folder string) {
@@ -656,6 +782,39 @@ func TestLossInTheRingBufferIsCounted(t *testing.T) {
 	lost := k.stats().lost // nobody read
 	assert.GreaterOrEqual(t, lost[event.ProcessExec], int64(9))
 	assert.GreaterOrEqual(t, lost[event.ProcessExit], int64(7))
+}
+
+func TestStopLeavesWhatTheRingBufferHolds(t *testing.T) {
+	requireKernel(t)
+	cfg := createDefaultConfig().(*Config)
+	k := openKernel(cfg, programs(cfg), zaptest.NewLogger(t))
+	defer func() { require.NoError(t, k.close()) }()
+	require.Empty(t, k.failed())
+	const n = 20
+	want := make(map[int]bool, n)
+	for range n {
+		cmd := role("exit")
+		require.Error(t, cmd.Run())
+		want[cmd.Process.Pid] = true
+	}
+	require.NoError(t, k.stop())
+	late := role("exit")
+	require.Error(t, late.Run())
+
+	got := make(map[int]bool, n)
+	for {
+		ev, err := k.read()
+		if errors.Is(err, os.ErrClosed) {
+			break
+		}
+		require.NoError(t, err)
+		pid := int(ev.process().pid)
+		if _, isExit := ev.(exitEvent); isExit && want[pid] {
+			got[pid] = true
+		}
+		assert.NotEqual(t, late.Process.Pid, pid, "it began after stop")
+	}
+	assert.Equal(t, want, got)
 }
 
 // TestLatency is the way from the kernel to the next component, for an event

@@ -104,14 +104,16 @@ func (r *ebpfReceiver) report(host component.Host) {
 		fmt.Errorf("%d of %d kernel programs do not run: %s", len(failed), len(failed)+len(r.source.attached()), strings.Join(reasons, "; "))))
 }
 
-// Shutdown detaches the programs and sends what is queued, for as long as ctx lasts.
+// Shutdown detaches the programs, reads what they have left in the ring buffer
+// and sends what is queued, for as long as ctx lasts.
 func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	defer r.telemetry.Shutdown()
 	if r.stop == nil { // never started
 		return nil
 	}
-	err := r.source.close()
-	<-r.readDone
+	err := r.source.stop()
+	<-r.readDone // soon: the ring buffer is bounded and nothing fills it any more
+	err = errors.Join(err, r.source.close())
 	close(r.stop)
 	select {
 	case <-r.sendDone:
@@ -123,7 +125,8 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// read moves events from the source to the queue until the source is closed.
+// read moves events from the source to the queue until the source has stopped
+// and is empty.
 func (r *ebpfReceiver) read() {
 	defer close(r.readDone)
 	for {

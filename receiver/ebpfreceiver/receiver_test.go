@@ -33,6 +33,8 @@ type scriptedSource struct {
 	names    []string
 	failures []failure
 	counts   sourceStats
+	// unread is how many events close found that nobody had read.
+	unread int
 }
 
 func newScriptedSource() *scriptedSource { return &scriptedSource{in: make(chan any)} }
@@ -51,7 +53,14 @@ func (s *scriptedSource) read() (kernelEvent, error) {
 func (s *scriptedSource) attached() []string { return s.names }
 func (s *scriptedSource) failed() []failure  { return s.failures }
 func (s *scriptedSource) stats() sourceStats { return s.counts }
-func (s *scriptedSource) close() error       { close(s.in); return nil }
+func (s *scriptedSource) stop() error        { close(s.in); return nil }
+
+func (s *scriptedSource) close() error {
+	for range s.in {
+		s.unread++
+	}
+	return nil
+}
 
 var testProcess = processInfo{started: 1000, pid: 42, parent: 1, comm: "payment", executable: "payment", cgroup: "/shop"}
 
@@ -115,6 +124,20 @@ func TestShutdownSendsWhatIsQueued(t *testing.T) {
 	}
 	require.NoError(t, r.Shutdown(context.Background()))
 	assert.Equal(t, 11, sink.LogRecordCount())
+}
+
+func TestShutdownReadsWhatTheSourceStillHolds(t *testing.T) {
+	t.Parallel()
+	src, sink := newScriptedSource(), new(consumertest.LogsSink)
+	const held = 1000
+	src.in = make(chan any, held)
+	for i := range held {
+		src.in <- execOf(uint64(i))
+	}
+	r := startScripted(t, src, sink, newTelemetry(t), func(c *Config) { c.FlushInterval = time.Minute })
+	require.NoError(t, r.Shutdown(context.Background()))
+	assert.Zero(t, src.unread)
+	assert.Equal(t, 1+held, sink.LogRecordCount())
 }
 
 func TestBatchesAreBounded(t *testing.T) {

@@ -4,14 +4,18 @@ import "fmt"
 
 // source is where events come from: the kernel, or a test.
 type source interface {
-	// read waits for the next event. After close it returns os.ErrClosed; any
-	// other error is about one record.
+	// read waits for the next event. After stop it returns those that are left,
+	// then os.ErrClosed; any other error is about one record.
 	read() (kernelEvent, error)
 	// attached are the names of the programs that run, failed those that do not.
 	attached() []string
 	failed() []failure
 	// stats may be called at any time before close returns.
 	stats() sourceStats
+	// stop ends the making of events and does not wait for their reader.
+	stop() error
+	// close stops and frees everything, with what is left unread. It is called
+	// when nobody reads any more.
 	close() error
 }
 

@@ -70,9 +70,11 @@ type kernel struct {
 	running      []runningProgram
 	failures     []failure
 
+	stopOnce sync.Once
+	stopped  chan struct{}
 	// mu keeps stats from reading what close has closed.
 	mu     sync.Mutex
-	closed chan struct{}
+	closed bool
 }
 
 type runningProgram struct {
@@ -89,7 +91,7 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{closed: make(chan struct{})}
+	k := &kernel{stopped: make(chan struct{})}
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		log.Debug("the limit of locked memory stays as it is", zap.Error(err))
@@ -179,10 +181,13 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 // reader, so it needs no deadline.
 func (k *kernel) read() (kernelEvent, error) {
 	if k.reader == nil {
-		<-k.closed
+		<-k.stopped
 		return nil, os.ErrClosed
 	}
 	if err := k.reader.ReadInto(&k.record); err != nil {
+		if k.isStopped() { // ringbuf.ErrFlushed: the ring is empty
+			return nil, os.ErrClosed
+		}
 		return nil, err
 	}
 	return decode(k.record.RawSample)
@@ -210,7 +215,7 @@ func (k *kernel) stats() sourceStats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := sourceStats{lost: make(map[string]int64), missed: make(map[string]int64)}
-	if k.isClosed() || k.reader == nil {
+	if k.closed || k.reader == nil {
 		return s
 	}
 	s.ringUsed = int64(k.reader.AvailableBytes())
@@ -232,27 +237,40 @@ func (k *kernel) stats() sourceStats {
 	return s
 }
 
-func (k *kernel) isClosed() bool {
+func (k *kernel) isStopped() bool {
 	select {
-	case <-k.closed:
+	case <-k.stopped:
 		return true
 	default:
 		return false
 	}
 }
 
-// close detaches all programs; a blocked read returns os.ErrClosed. Records
-// still in the ring buffer are given up.
+// stop detaches all programs and wakes the reader, which then finds no more
+// than what the ring buffer holds.
+func (k *kernel) stop() error {
+	var errs []error
+	k.stopOnce.Do(func() {
+		for _, p := range k.running {
+			errs = append(errs, p.link.Close())
+		}
+		close(k.stopped)
+		if k.reader != nil {
+			errs = append(errs, k.reader.Flush())
+		}
+	})
+	return errors.Join(errs...)
+}
+
 func (k *kernel) close() error {
+	errs := []error{k.stop()}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.isClosed() {
-		return nil
+	if k.closed {
+		return errs[0]
 	}
-	close(k.closed)
-	var errs []error
+	k.closed = true
 	for _, p := range k.running {
-		errs = append(errs, p.link.Close())
 		p.collection.Close()
 	}
 	if k.reader != nil {

@@ -13,7 +13,7 @@ import (
 // same and says so, because one configuration may serve several systems.
 func openSource(cfg *Config, _ *zap.Logger) source {
 	const reason = "kernel events need Linux on amd64 or arm64; this is " + runtime.GOOS + " on " + runtime.GOARCH
-	s := &noSource{closed: make(chan struct{})}
+	s := &noSource{stopped: make(chan struct{})}
 	for name, isEnabled := range map[string]bool{
 		"process": cfg.Programs.Process.Enabled,
 		"memory":  cfg.Programs.Memory.Enabled,
@@ -28,11 +28,11 @@ func openSource(cfg *Config, _ *zap.Logger) source {
 
 type noSource struct {
 	failures []failure
-	closed   chan struct{}
+	stopped  chan struct{}
 }
 
 func (s *noSource) read() (kernelEvent, error) {
-	<-s.closed
+	<-s.stopped
 	return nil, os.ErrClosed
 }
 
@@ -40,7 +40,9 @@ func (s *noSource) attached() []string { return nil }
 func (s *noSource) failed() []failure  { return s.failures }
 func (s *noSource) stats() sourceStats { return sourceStats{} }
 
-func (s *noSource) close() error {
-	close(s.closed)
+func (s *noSource) stop() error {
+	close(s.stopped)
 	return nil
 }
+
+func (s *noSource) close() error { return nil }
