@@ -48,7 +48,7 @@ dev: build ## Start the collector with CONFIG and debug logging
 watch: ## On every change of a Go file: test its package, then build
 	$(TOOL) gotestsum --watch --format pkgname-and-test-fails --post-run-command 'sh -c "make --no-print-directory build || true"'
 
-test: ## Run the tests of all modules; ends with what was skipped and why
+test: ## Run the tests of all modules but test/ (make e2e); ends with what was skipped and why
 	@status=0; for m in $(TESTED); do \
 		echo "== module $$m"; (cd $$m && $(SUMMARY) -- $(TESTFLAGS) ./...) || status=1; \
 	done; exit $$status

@@ -28,7 +28,7 @@ func (p *page) summary(f *finding.Finding) {
 	p.field("Services", listText(f.Impact.Services, "none besides the root cause"), "")
 	p.field("Operations", listText(f.Impact.Operations, unknown), "")
 	p.field("Started", f.StartedAt.UTC().Format(dateTime+".000")+" UTC", "")
-	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the evidence that explained it", "")
+	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the first revision of this finding", "")
 	p.field("Confidence", confidenceText(f.Confidence), "")
 	p.field("State", stateText(f), stateColor(f.State))
 	p.field("Finding", f.ID.String()+" (also a trace id in Jaeger or Tempo)", "")
@@ -155,7 +155,7 @@ func impactText(m finding.Impact) string {
 	case key != "":
 		text += fmt.Sprintf("; value unknown (no request carried %s)", key)
 	default:
-		text += "; value unknown (no request carried one)"
+		text += "; value unknown (no impact.value_attribute is configured)"
 	}
 	return text
 }
@@ -174,7 +174,8 @@ func usersText(m finding.Impact) string {
 }
 
 func confidenceText(c finding.Confidence) string {
-	return fmt.Sprintf("%s (completeness %s, reliability %s, timing %s)",
+	// The formula's weights are set by judgement, not fitted: say so.
+	return fmt.Sprintf("%s (completeness %s, reliability %s, timing %s; not calibrated yet)",
 		percentText(c.Score), percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
 }
 

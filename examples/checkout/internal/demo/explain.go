@@ -51,7 +51,7 @@ Everything is still running:
   export %s
   %s findings
   curl -s %s/api/v1/findings
-  collector   OTLP/gRPC %s, zPages http://%s/debug/tracez, metrics http://%s/metrics
+  collector   OTLP/gRPC %s, zPages http://%s/debug/servicez, metrics http://%s/metrics
   storefront  %s (POST /orders)
   files       %s
 

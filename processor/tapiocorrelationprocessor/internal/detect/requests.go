@@ -1,6 +1,9 @@
 package detect
 
 import (
+	"math"
+	"time"
+
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
@@ -26,6 +29,8 @@ type Request struct {
 	Assigned any
 	// Settled is set by the engine once no more spans are waited for.
 	Settled bool
+
+	ends []int64 // see callersEnds
 }
 
 // Failed tells whether any span of the request failed.
@@ -38,17 +43,49 @@ func (r *Request) Failed() bool {
 	return false
 }
 
+// gaveUpSlack is how much later than its caller gave up a span can seem to start:
+// two hosts read two clocks.
+const gaveUpSlack = int64(100 * time.Millisecond)
+
 // Below returns the hurt span that is the child of s and ended first, and false
-// when there is none: then s is where it began, as far as is known.
+// when there is none: then s is where it began, as far as is known. What began
+// only after a caller above had given up is no reason for that caller's failure.
 func (r *Request) Below(s HurtSpan) (HurtSpan, bool) {
 	failed := r.Failed()
+	ends := r.callersEnds()
 	var below HurtSpan
-	for _, c := range r.Spans {
-		if c.Parent == s.ID && c.ID != s.ID && (c.Failed || !failed) && (below.Span == nil || c.End < below.End) {
+	for i, c := range r.Spans {
+		if c.Parent == s.ID && c.ID != s.ID && (c.Failed || !failed) && c.Start <= ends[i]+gaveUpSlack &&
+			(below.Span == nil || c.End < below.End) {
 			below = c
 		}
 	}
 	return below, below.Span != nil
+}
+
+// callersEnds returns for each span when the first of the hurt spans above it
+// ended. It is computed anew when spans were added.
+func (r *Request) callersEnds() []int64 {
+	if len(r.ends) == len(r.Spans) {
+		return r.ends
+	}
+	at := make(map[record.SpanID]int, len(r.Spans))
+	for i, s := range r.Spans {
+		at[s.ID] = i
+	}
+	r.ends = make([]int64, len(r.Spans))
+	for i, s := range r.Spans {
+		r.ends[i] = math.MaxInt64 - gaveUpSlack
+		for range r.Spans { // a bound on the way up: parents may form a circle
+			up, ok := at[s.Parent]
+			if !ok || up == i {
+				break
+			}
+			s = r.Spans[up]
+			r.ends[i] = min(r.ends[i], s.End)
+		}
+	}
+	return r.ends
 }
 
 // above tells whether the parent of s is a hurt span of the same class too.
@@ -66,8 +103,9 @@ func (r *Request) above(s HurtSpan, failed bool) bool {
 func (r *Request) Origin() HurtSpan {
 	failed := r.Failed()
 	var origin HurtSpan
-	for _, s := range r.Spans {
-		if failed && !s.Failed {
+	ends := r.callersEnds()
+	for i, s := range r.Spans {
+		if (failed && !s.Failed) || s.Start > ends[i]+gaveUpSlack {
 			continue
 		}
 		if _, deeper := r.Below(s); !deeper && (origin.Span == nil || s.End < origin.End) {

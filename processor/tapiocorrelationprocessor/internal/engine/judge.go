@@ -200,10 +200,13 @@ func (e *Engine) offerKnown(h *explain.Hypothesis) {
 // assign finds the incident that hurt a request.
 func (e *Engine) assign(r *detect.Request) {
 	target, origin := explain.TargetOf(e.graph, r)
-	for i := len(e.incidents) - 1; i >= 0; i-- {
-		if o := e.incidents[i]; e.covers(o, target, origin.End) {
-			o.Assign(r)
-			return
+	// A cause that was seen comes before one that spans only hint at.
+	for _, seen := range []bool{true, false} {
+		for i := len(e.incidents) - 1; i >= 0; i-- {
+			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin.End) {
+				o.Assign(r)
+				return
+			}
 		}
 	}
 	if h := e.best(target, origin.End); h != nil {

@@ -302,3 +302,41 @@ func TestClockSetBack(t *testing.T) {
 	s.wait(5 * time.Second)
 	assert.Empty(t, s.engine.waiting, "requests settle all the same")
 }
+
+// A service that hangs, and goes on when its callers have given up, makes those that
+// it calls then fail too: they are not the cause.
+func TestHangIsNotTheCallees(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	resourceOf := func(v service) resource {
+		return resource{"service.name": v.name, "service.version": v.version, "host.name": v.host, "process.pid": v.pid}
+	}
+	to := func(v service) map[string]any {
+		return map[string]any{event.KeyServerAddress: "127.0.0.1", event.KeyServerPort: v.port}
+	}
+	// order sends one order that reaches storefront now; payment holds it up for a
+	// while, and storefront waits for it up to 2 s.
+	order := func(trace string, hang time.Duration, gaveUp, late string) {
+		began := s.clock
+		waited := min(hang+5*time.Millisecond, 2*time.Second)
+		s.clock = began.Add(waited)
+		s.spanOf(resourceOf(storefront), trace, "c", "s", ptrace.SpanKindClient, waited, gaveUp, to(payment))
+		s.spanOf(resourceOf(storefront), trace, "s", "", ptrace.SpanKindServer, waited, gaveUp, nil)
+		s.clock = began.Add(hang + 4*time.Millisecond)
+		s.spanOf(resourceOf(ledger), trace, "ls", "lc", ptrace.SpanKindServer, time.Millisecond, late, nil)
+		s.spanOf(resourceOf(payment), trace, "lc", "ps", ptrace.SpanKindClient, 2*time.Millisecond, late, to(ledger))
+		s.spanOf(resourceOf(payment), trace, "ps", "c", ptrace.SpanKindServer, hang+3*time.Millisecond, late, nil)
+		s.clock = began
+		s.wait(250 * time.Millisecond)
+	}
+	for n := range 4 * 90 {
+		order(fmt.Sprint("good", n), time.Millisecond, "", "")
+	}
+	require.Empty(t, s.findings)
+	// Payment wakes up 14 s later, calls ledger, and both find that nobody waits.
+	for n := range 40 {
+		order(fmt.Sprint("hung", n), 14*time.Second, "context deadline exceeded", "context canceled")
+	}
+	s.wait(30 * time.Second)
+	assert.Equal(t, "payment", s.one().RootCause.Entity.Name)
+}
