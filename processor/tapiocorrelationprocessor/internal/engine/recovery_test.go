@@ -257,7 +257,9 @@ func TestSameAddressElsewhereIsAnother(t *testing.T) {
 		auth       resource
 	}{
 		"bridge": {
-			"172.17.0.2", resource{"service.name": "web", "host.name": "h1", "process.pid": 10}, resource{"service.name": "batch", "host.name": "h2", "process.pid": 20},
+			"172.17.0.2",
+			resource{"service.name": "web", "host.name": "h1", "process.pid": 10},
+			resource{"service.name": "batch", "host.name": "h2", "process.pid": 20},
 			resource{"service.name": "auth", "host.name": "h1", "container.id": "c1"},
 		},
 		"loopback": {"127.0.0.1", resource{"service.name": "web"}, resource{"service.name": "batch"}, resource{"service.name": "auth"}},

@@ -315,15 +315,15 @@ func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {
 	}
 }
 
-// seeEvent notes an effect that the engine derives from spans.
-func (h *Hypothesis) seeEvent(name string, at int64, by finding.LinkedBy) bool {
+// seeEvent notes an effect that the engine derives from spans, if the pattern
+// expects it.
+func (h *Hypothesis) seeEvent(name string, at int64, by finding.LinkedBy) {
 	for i := range h.Pattern.Effects {
 		if h.Pattern.Effects[i].Event == name {
 			h.see(i, at, by)
-			return true
+			return
 		}
 	}
-	return false
 }
 
 // Count sets how many requests the incident hurt, for titles and actions.
