@@ -48,7 +48,6 @@ const (
 	KeyContainerID      = "container.id"
 	KeyPodUID           = "k8s.pod.uid"
 	KeyPodName          = "k8s.pod.name"
-	KeyPodIP            = "k8s.pod.ip"
 	KeyNamespaceName    = "k8s.namespace.name"
 	KeyNodeName         = "k8s.node.name"
 	KeyContainerName    = "k8s.container.name"

@@ -63,9 +63,8 @@ type Entity struct {
 	Port    int64
 	owners  []owner
 
-	// Operation: the span kind, and above which duration a span is slow (ns, 0
-	// while not enough is known).
-	SpanKind record.SpanKind
+	// SlowOver is above which duration (ns) a span of an operation is slow, 0 while
+	// not enough is known.
 	SlowOver atomic.Int64
 
 	seen atomic.Int64 // ns, the newest event that named it
@@ -175,7 +174,6 @@ type Snapshot struct {
 	Address                       string
 	Port                          int64
 	Attributes                    map[string]any
-	SpanKind                      record.SpanKind
 }
 
 func snapshot(e *Entity) Snapshot {
@@ -188,7 +186,7 @@ func snapshot(e *Entity) Snapshot {
 		Service: e.Service, Container: e.Container, Pod: e.Pod, Host: e.Host,
 		Version: e.Version, Executable: e.Executable, Cgroup: e.Cgroup,
 		PID: e.PID, VPID: e.VPID, Created: e.Created, Ended: e.Ended,
-		Address: e.Address, Port: e.Port, Attributes: attributes, SpanKind: e.SpanKind,
+		Address: e.Address, Port: e.Port, Attributes: attributes,
 	}
 }
 
