@@ -21,6 +21,9 @@ type Config struct {
 	Retention time.Duration `mapstructure:"retention"`
 	// ResolveAfter is how long after its last effect an incident is resolved.
 	ResolveAfter time.Duration `mapstructure:"resolve_after"`
+	// EventTime makes the time of the newest item the engine's clock: for replays of
+	// recorded telemetry, which must be delivered in the order in which it happened.
+	EventTime bool `mapstructure:"event_time"`
 	// Ring bounds the events that are held.
 	Ring RingConfig `mapstructure:"ring"`
 	// ConfidenceWeights say how the parts of the confidence count.

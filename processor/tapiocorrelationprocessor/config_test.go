@@ -43,7 +43,7 @@ func TestConfigAll(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, cfg.Validate())
 	assert.Equal(t, &Config{
-		Window: 2 * time.Minute, MinScore: 0.8, Retention: time.Hour, ResolveAfter: 90 * time.Second,
+		Window: 2 * time.Minute, MinScore: 0.8, Retention: time.Hour, ResolveAfter: 90 * time.Second, EventTime: true,
 		Ring:              RingConfig{Capacity: 65536},
 		ConfidenceWeights: ConfidenceWeights{Completeness: 0.5, Reliability: 0.3, Timing: 0.1},
 		Impact:            ImpactConfig{UserAttributes: []string{"customer.id"}, ValueAttribute: "order.amount"},

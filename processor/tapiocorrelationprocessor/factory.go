@@ -20,6 +20,7 @@ func NewFactory() processor.Factory {
 		createDefaultConfig,
 		processor.WithTraces(engines.createTraces, metadata.TracesStability),
 		processor.WithLogs(engines.createLogs, metadata.LogsStability),
+		processor.WithMetrics(engines.createMetrics, metadata.MetricsStability),
 	)
 }
 
@@ -47,5 +48,17 @@ func (es *engines) createLogs(
 	}
 	i := s.instance(nil, next)
 	return processorhelper.NewLogs(ctx, set, cfg, next, s.processLogs, passThrough,
+		processorhelper.WithStart(i.start), processorhelper.WithShutdown(i.shutdown))
+}
+
+func (es *engines) createMetrics(
+	ctx context.Context, set processor.Settings, cfg component.Config, next consumer.Metrics,
+) (processor.Metrics, error) {
+	s, err := es.get(set, cfg.(*Config))
+	if err != nil {
+		return nil, err
+	}
+	i := s.instance(nil, nil)
+	return processorhelper.NewMetrics(ctx, set, cfg, next, s.processMetrics, passThrough,
 		processorhelper.WithStart(i.start), processorhelper.WithShutdown(i.shutdown))
 }

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
@@ -314,4 +315,55 @@ func TestShutdownWithoutStart(t *testing.T) {
 	require.NoError(t, lp.Shutdown(t.Context()))
 	require.NoError(t, tp.Shutdown(t.Context()))
 	require.NoError(t, tp.Shutdown(t.Context()), "twice")
+}
+
+// TestEventTime: telemetry of long ago is judged as if it happened now, and the
+// call that brings the cause returns when the finding has left.
+func TestEventTime(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.EventTime, cfg.ResolveAfter = true, time.Minute
+	factory, set, out := NewFactory(), processortest.NewNopSettings(metadata.Type), &consumertest.LogsSink{}
+	logs, err := factory.CreateLogs(t.Context(), set, cfg, out)
+	require.NoError(t, err)
+	metrics, err := factory.CreateMetrics(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	for _, c := range []component.Component{logs, metrics} {
+		require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()))
+	}
+	at := time.Date(2020, 2, 29, 3, 0, 0, 0, time.UTC)
+	require.NoError(t, logs.ConsumeLogs(t.Context(), died(at)))
+	found := findings(t, out)
+	require.NotEmpty(t, found)
+	assert.Equal(t, at, found[0].StartedAt)
+	assert.Less(t, found[0].TimeToDetection(), time.Second, "detected in event time")
+
+	md := pmetric.NewMetrics()
+	point := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty().SetEmptyGauge().DataPoints().AppendEmpty()
+	point.SetTimestamp(pcommon.NewTimestampFromTime(at.Add(2 * time.Minute)))
+	require.NoError(t, metrics.ConsumeMetrics(t.Context(), md))
+	found = findings(t, out)
+	assert.Equal(t, finding.StateResolved, found[len(found)-1].State, "a data point moves the clock too")
+	for _, c := range []component.Component{logs, metrics} {
+		require.NoError(t, c.Shutdown(t.Context()))
+	}
+}
+
+// findings are all revisions that a sink took.
+func findings(t *testing.T, sink *consumertest.LogsSink) (out []*finding.Finding) {
+	t.Helper()
+	for _, ld := range sink.AllLogs() {
+		for _, rl := range ld.ResourceLogs().All() {
+			for _, sl := range rl.ScopeLogs().All() {
+				for _, r := range sl.LogRecords().All() {
+					f, err := finding.FromLog(rl.Resource(), r)
+					if errors.Is(err, finding.ErrNotFinding) {
+						continue
+					}
+					require.NoError(t, err)
+					out = append(out, f)
+				}
+			}
+		}
+	}
+	return out
 }

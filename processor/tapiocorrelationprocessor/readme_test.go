@@ -23,7 +23,7 @@ func rows(prefix string, v reflect.Value) (out []string) {
 		case time.Duration:
 			text := x.String() // 5m0s
 			out = append(out, fmt.Sprintf("| `%s` | `%s` |", key, strings.TrimSuffix(text, "0s")))
-		case int, float64:
+		case int, float64, bool:
 			out = append(out, fmt.Sprintf("| `%s` | `%v` |", key, x))
 		case []string:
 			out = append(out, fmt.Sprintf("| `%s` | `[%s]` |", key, strings.Join(x, ", ")))

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/attribute"
@@ -91,7 +92,7 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 		RingCapacity: cfg.Ring.Capacity, MaxDetails: cfg.Limits.Details, MaxEntities: cfg.Limits.Entities,
 		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
 		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,
-		Patterns: patterns, Now: time.Now, Logger: set.Logger,
+		Patterns: patterns, Now: time.Now, EventTime: cfg.EventTime, Logger: set.Logger,
 	})
 	if err := s.observe(); err != nil {
 		telemetry.Shutdown()
@@ -161,6 +162,11 @@ func (s *shared) processTraces(_ context.Context, td ptrace.Traces) (ptrace.Trac
 func (s *shared) processLogs(_ context.Context, ld plog.Logs) (plog.Logs, error) {
 	s.engine.Logs(ld)
 	return ld, nil
+}
+
+func (s *shared) processMetrics(_ context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
+	s.engine.Metrics(md)
+	return md, nil
 }
 
 // emitTimeout bounds how long the next component may hold a finding up.

@@ -16,6 +16,7 @@ func (s *shared) observe() error {
 		t.RegisterProcessorTapiocorrelationEventsCallback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(c.Spans.Load(), with("signal", "traces"))
 			o.Observe(c.Logs.Load(), with("signal", "logs"))
+			o.Observe(c.Points.Load(), with("signal", "metrics"))
 			return nil
 		}),
 		t.RegisterProcessorTapiocorrelationDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
@@ -49,7 +50,7 @@ func (s *shared) observe() error {
 		}),
 		t.RegisterProcessorTapiocorrelationRingSpanCallback(func(_ context.Context, o metric.Float64Observer) error {
 			if oldest, ok := e.Ring().Oldest(); ok {
-				o.Observe(max(time.Since(time.Unix(0, oldest)).Seconds(), 0))
+				o.Observe(max(e.Now().Sub(time.Unix(0, oldest)).Seconds(), 0))
 			}
 			return nil
 		}),

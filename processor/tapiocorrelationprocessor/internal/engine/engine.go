@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
@@ -52,9 +53,11 @@ type Options struct {
 	// Bounds.
 	RingCapacity, MaxDetails, MaxEntities, MaxRequests, MaxIncidents, MaxTraces, MaxCauseSpans int
 	Patterns                                                                                   []*pattern.Pattern
-	// Now is the clock.
-	Now    func() time.Time
-	Logger *zap.Logger
+	// Now is the clock. EventTime replaces it by the time of the newest item: for
+	// replays, which deliver in order of event time and wait for the outcome.
+	Now       func() time.Time
+	EventTime bool
+	Logger    *zap.Logger
 }
 
 // Sink takes what the engine finds. Its methods are called from the engine's
@@ -67,11 +70,11 @@ type Sink interface {
 
 // Counters are the engine's losses and sizes; safe to read at any time.
 type Counters struct {
-	Spans, Logs, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
-	RequestsHeld, RequestsEvicted, SpansCut                          atomic.Int64
-	OccurrencesHeld, OccurrencesEvicted                              atomic.Int64
-	IncidentsOpen, IncidentsDropped, Operations                      atomic.Int64
-	HostsDropped, BaselinesDropped                                   atomic.Int64
+	Spans, Logs, Points, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
+	RequestsHeld, RequestsEvicted, SpansCut                                  atomic.Int64
+	OccurrencesHeld, OccurrencesEvicted                                      atomic.Int64
+	IncidentsOpen, IncidentsDropped, Operations                              atomic.Int64
+	HostsDropped, BaselinesDropped                                           atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -84,8 +87,9 @@ type Engine struct {
 	decoder  *decode.Decoder
 	wake     chan struct{}
 	buffers  sync.Pool
-	flushes  chan chan struct{}
+	jobs     chan job
 	ended    chan struct{}
+	clock    atomic.Int64 // event time, where that is the clock
 
 	// What follows belongs to the goroutine of Run.
 	sink        Sink
@@ -120,13 +124,16 @@ func New(o Options) *Engine {
 		graph:   topology.New(topology.Limits{Entities: o.MaxEntities, OperationsPerService: maxOperations}),
 		ring:    ring.New(o.RingCapacity),
 		wake:    make(chan struct{}, 1),
-		flushes: make(chan chan struct{}), ended: make(chan struct{}),
+		jobs:    make(chan job), ended: make(chan struct{}),
 		batch:    make([]record.Event, readBatch),
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
 		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
 	}
+	if o.EventTime {
+		e.options.Now = func() time.Time { return time.Unix(0, e.clock.Load()) }
+	}
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
-	e.decoder = decode.New(e.graph, e.details, o.Impact, o.Now)
+	e.decoder = decode.New(e.graph, e.details, o.Impact, e.options.Now)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
 	e.buffers.New = func() any { b := make([]record.Event, 0, 1024); return &b }
 	return e
@@ -140,12 +147,36 @@ const maxOperations = 1000
 
 // Traces takes in spans. It does not change or keep td.
 func (e *Engine) Traces(td ptrace.Traces) {
-	e.take(&e.Counters.Spans, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Traces(td, b) })
+	take := func() {
+		e.take(&e.Counters.Spans, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Traces(td, b) })
+	}
+	if e.options.EventTime {
+		e.inEventTime(newestSpan(td), take)
+		return
+	}
+	take()
 }
 
 // Logs takes in log records. It does not change or keep ld.
 func (e *Engine) Logs(ld plog.Logs) {
-	e.take(&e.Counters.Logs, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Logs(ld, b) })
+	take := func() {
+		e.take(&e.Counters.Logs, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Logs(ld, b) })
+	}
+	if e.options.EventTime {
+		e.inEventTime(newestLog(ld), take)
+		return
+	}
+	take()
+}
+
+// Metrics takes in data points. It does not change or keep md.
+func (e *Engine) Metrics(md pmetric.Metrics) {
+	take := func() { e.Counters.Points.Add(int64(md.DataPointCount())) }
+	if e.options.EventTime {
+		e.inEventTime(newestPoint(md), take)
+		return
+	}
+	take()
 }
 
 func (e *Engine) take(in *atomic.Int64, decode func([]record.Event) ([]record.Event, decode.Counts)) {
@@ -166,6 +197,9 @@ func (e *Engine) take(in *atomic.Int64, decode func([]record.Event) ([]record.Ev
 // Ring returns the ring, Graph the topology, Details the details: for metrics.
 func (e *Engine) Ring() *ring.Ring { return e.ring }
 
+// Now returns the time of the engine's clock.
+func (e *Engine) Now() time.Time { return e.options.Now() }
+
 // Graph returns the topology.
 func (e *Engine) Graph() *topology.Graph { return e.graph }
 
@@ -181,20 +215,18 @@ func (e *Engine) Capacities() map[string]int {
 }
 
 // Flush handles what has arrived and writes all revisions that are due or not; it
-// returns when the sink has them, when Run has ended or when ctx is done.
+// returns when the sink has them, when Run has ended or when ctx is done. In event
+// time nothing more is waited for: what needs time to settle gets it.
 func (e *Engine) Flush(ctx context.Context) {
-	done := make(chan struct{})
-	select {
-	case e.flushes <- done:
-	case <-e.ended:
-		return
-	case <-ctx.Done():
-		return
+	e.onRun(ctx, e.finish)
+}
+
+func (e *Engine) finish() {
+	e.Drain()
+	if e.options.EventTime && e.clock.Load() > 0 {
+		e.advanceTo(e.clock.Load() + int64(settled))
 	}
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	e.flush(true)
 }
 
 // Run works until ctx is done, then handles what has arrived, writes the last
@@ -209,14 +241,16 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 		select {
 		case <-e.wake:
 		case <-ticker.C:
-		case done := <-e.flushes:
-			e.Drain()
-			e.flush(true)
-			close(done)
+		case j := <-e.jobs:
+			j.do()
+			close(j.done)
 		case <-ctx.Done():
 			e.Drain()
 			e.flush(true)
 			return
+		}
+		if e.options.EventTime {
+			continue // whoever delivers moves the clock
 		}
 		e.Drain()
 		// Time's own work needs no more than the clock's resolution, however often

@@ -174,7 +174,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorTapiocorrelationEvents, err = builder.meter.Int64ObservableCounter(
 		"otelcol_processor_tapiocorrelation_events",
-		metric.WithDescription("Spans and log records that the engine took in. [Alpha]"),
+		metric.WithDescription("Spans, log records and data points that the engine took in. [Alpha]"),
 		metric.WithUnit("{events}"),
 	)
 	errs = errors.Join(errs, err)

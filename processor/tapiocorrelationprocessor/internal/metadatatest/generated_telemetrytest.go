@@ -54,7 +54,7 @@ func AssertEqualProcessorTapiocorrelationDropped(t *testing.T, tt *componenttest
 func AssertEqualProcessorTapiocorrelationEvents(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_tapiocorrelation_events",
-		Description: "Spans and log records that the engine took in. [Alpha]",
+		Description: "Spans, log records and data points that the engine took in. [Alpha]",
 		Unit:        "{events}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
