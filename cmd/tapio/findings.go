@@ -38,7 +38,7 @@ func (a *app) findingsCommand() *cobra.Command {
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listFindings(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.state, "state", "", "only findings that are open, or resolved")
+	cmd.Flags().StringVar(&o.state, "state", "", "only findings that are predicted, open, resolved or withdrawn")
 	cmd.Flags().IntVar(&o.limit, "limit", 20, "how many to list")
 	cmd.Flags().StringVarP(&o.output, "output", "o", outputTable, "table or json")
 	cmd.AddCommand(a.showCommand())
@@ -47,8 +47,8 @@ func (a *app) findingsCommand() *cobra.Command {
 
 func (a *app) listFindings(ctx context.Context, o findingsOptions) error {
 	if o.state != "" {
-		if err := oneOf("state", o.state, string(finding.StateOpen), string(finding.StateResolved)); err != nil {
-			return err
+		if err := finding.State(o.state).Check(); err != nil {
+			return usageError{fmt.Errorf("--%w", err)}
 		}
 	}
 	if err := oneOf("output", o.output, outputTable, outputJSON); err != nil {

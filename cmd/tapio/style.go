@@ -32,8 +32,11 @@ var layerColors = map[finding.Layer]string{
 }
 
 func stateColor(s finding.State) string {
-	if s == finding.StateOpen {
+	switch s {
+	case finding.StateOpen:
 		return sgrRed
+	case finding.StatePredicted:
+		return sgrYellow
 	}
 	return sgrGreen
 }

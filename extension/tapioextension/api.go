@@ -88,8 +88,8 @@ func (a *api) list(r *http.Request) (any, error) {
 		return nil, err
 	}
 	state := finding.State(q.Get(findingsapi.ParamState))
-	if state != "" && state != finding.StateOpen && state != finding.StateResolved {
-		return nil, badRequest(fmt.Sprintf("state: %q, want %s or %s", state, finding.StateOpen, finding.StateResolved))
+	if state != "" && state.Check() != nil {
+		return nil, badRequest(state.Check().Error())
 	}
 	limit := findingsapi.DefaultLimit
 	if v := q.Get(findingsapi.ParamLimit); v != "" {

@@ -133,7 +133,7 @@ func TestBadRequestsSayWhatIsAllowed(t *testing.T) {
 		{"GET", "/api/v1/findings?limit=0", 400, `limit: \"0\", want a whole number from 1 to 200`},
 		{"GET", "/api/v1/findings?limit=201", 400, "from 1 to 200"},
 		{"GET", "/api/v1/findings?limit=many", 400, "from 1 to 200"},
-		{"GET", "/api/v1/findings?state=closed", 400, "want open or resolved"},
+		{"GET", "/api/v1/findings?state=closed", 400, "want predicted, open, resolved or withdrawn"},
 		{"GET", "/api/v1/findings?before=x", 400, "before:"},
 		{"GET", "/api/v1/findings?sate=open", 400, "allowed are before, limit, state"},
 		{"GET", "/api/v1/findings?limit=1&limit=2", 400, "given 2 times"},

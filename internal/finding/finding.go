@@ -10,19 +10,39 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // State is where an incident stands.
 type State string
 
-// The states of a finding, in order.
+// The states of a finding. One that is predicted becomes open when what it said
+// happens, or is withdrawn; one that is open becomes resolved.
 const (
+	// StatePredicted: it has not happened yet, but its cause is on the way.
+	StatePredicted State = "predicted"
+	// StateWithdrawn: what was predicted did not happen, and is no longer on the way.
+	StateWithdrawn State = "withdrawn"
 	// StateOpen: the incident goes on.
 	StateOpen State = "open"
 	// StateResolved: no further effect was seen for the configured quiet time.
 	StateResolved State = "resolved"
 )
+
+// States are all states, in the order in which a finding can have them.
+var States = []State{StatePredicted, StateOpen, StateResolved, StateWithdrawn}
+
+// Check returns an error that names the allowed states if s is none of them.
+func (s State) Check() error {
+	if slices.Contains(States, s) {
+		return nil
+	}
+	return fmt.Errorf("state %q: want predicted, open, resolved or withdrawn", string(s))
+}
+
+// Over tells whether no more revisions are expected.
+func (s State) Over() bool { return s == StateResolved || s == StateWithdrawn }
 
 // Layer is the part of the stack in which a link of the chain happened.
 type Layer string
@@ -103,8 +123,8 @@ type Finding struct {
 
 	// StartedAt is when the cause happened and UpdatedAt when the newest evidence
 	// did, both in event time; DetectedAt is when the first revision was written, by
-	// the engine's clock; ResolvedAt is nil while the incident is open, then the
-	// time of its last effect.
+	// the engine's clock; ResolvedAt is nil while the incident is predicted or
+	// open, then the time of its last effect, or when the prediction was withdrawn.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`

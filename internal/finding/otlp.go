@@ -72,7 +72,10 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	r.SetObservedTimestamp(pcommon.NewTimestampFromTime(observed))
 	r.SetTraceID(pcommon.TraceID(f.ID))
 	r.SetSeverityNumber(plog.SeverityNumberError)
-	if f.State == StateResolved {
+	switch f.State {
+	case StatePredicted:
+		r.SetSeverityNumber(plog.SeverityNumberWarn)
+	case StateResolved, StateWithdrawn:
 		r.SetSeverityNumber(plog.SeverityNumberInfo)
 	}
 	r.SetSeverityText(r.SeverityNumber().String())
@@ -181,8 +184,8 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 	if f.Revision < 1 {
 		d.fail(KeyRevision, errors.New("want a whole number from 1"))
 	}
-	if f.State != StateOpen && f.State != StateResolved {
-		d.fail(KeyState, fmt.Errorf("%q is neither %q nor %q", f.State, StateOpen, StateResolved))
+	if err := f.State.Check(); err != nil {
+		d.fail(KeyState, err)
 	}
 	if d.err != nil {
 		return nil, d.err

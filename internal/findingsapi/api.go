@@ -72,7 +72,8 @@ type StoreStatus struct {
 	Path          string `json:"path"`
 	SizeBytes     int64  `json:"size_bytes"`
 	SchemaVersion int    `json:"schema_version"`
-	// Open and Resolved count the findings held in each state.
+	// Open counts the findings held that are open or predicted, Resolved those that
+	// are over.
 	Open     int64 `json:"open"`
 	Resolved int64 `json:"resolved"`
 	// OldestChange is when the finding that would be evicted next was saved last;

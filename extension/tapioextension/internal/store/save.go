@@ -58,8 +58,8 @@ func newRow(f *finding.Finding, now time.Time) (*row, error) {
 		return nil, fmt.Errorf("%w: it has no id", ErrRefused)
 	case f.Revision < 1:
 		return nil, fmt.Errorf("%w: finding %s has revision %d, want 1 or more", ErrRefused, f.ID, f.Revision)
-	case f.State != finding.StateOpen && f.State != finding.StateResolved:
-		return nil, fmt.Errorf("%w: finding %s has state %q, want %q or %q", ErrRefused, f.ID, f.State, finding.StateOpen, finding.StateResolved)
+	case f.State.Check() != nil:
+		return nil, fmt.Errorf("%w: finding %s: %w", ErrRefused, f.ID, f.State.Check())
 	}
 	body, err := json.Marshal(f)
 	if err != nil {

@@ -139,7 +139,7 @@ func (s *Store) Status(ctx context.Context) (findingsapi.StoreStatus, error) {
 	}
 	var oldest sql.NullInt64
 	err := s.read.QueryRowContext(ctx,
-		"SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state <> 'open'), min(saved_at) FROM finding").
+		"SELECT count(*) FILTER (WHERE state IN ('open', 'predicted')), count(*) FILTER (WHERE state NOT IN ('open', 'predicted')), min(saved_at) FROM finding").
 		Scan(&st.Open, &st.Resolved, &oldest)
 	if oldest.Valid {
 		t := time.Unix(0, oldest.Int64).UTC()
