@@ -1,0 +1,39 @@
+package systemdreceiver
+
+import (
+	"errors"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
+)
+
+// Config says what to watch.
+type Config struct {
+	metadata.LogsBuilderConfig `mapstructure:",squash"`
+
+	// HostName is the host.name of all records; empty for that of the system.
+	HostName string `mapstructure:"host_name"`
+	// StorageID names the extension that remembers across restarts of the
+	// collector what has been reported. Without one, units that have failed are
+	// reported again at every start.
+	StorageID *component.ID `mapstructure:"storage"`
+	// Units are read over D-Bus.
+	Units UnitsConfig `mapstructure:"units"`
+}
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
+		Units:             defaultUnitsConfig(),
+	}
+}
+
+// Validate names every key that is wrong, its value and what is allowed.
+func (c *Config) Validate() error {
+	var errs []error
+	if !c.Units.Enabled {
+		errs = append(errs, errors.New("units::enabled: false leaves nothing to watch; enable it or remove the receiver"))
+	}
+	return errors.Join(append(errs, c.Units.validate()...)...)
+}
