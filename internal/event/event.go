@@ -18,6 +18,41 @@ const (
 	TCPConnectFailed = "tapio.tcp.connect_failed"
 	// EBPFStarted says which kernel programs of a host run, and which do not.
 	EBPFStarted = "tapio.ebpf.started"
+	// CNIStarted says what a host's tapio_cni receiver watches and cannot see.
+	CNIStarted = "tapio.cni.started"
+	// CNIConfigChanged, CNIConfigInvalid and CNIConfigMissing are about network configurations.
+	CNIConfigChanged = "tapio.cni.config.changed"
+	CNIConfigInvalid = "tapio.cni.config.invalid"
+	CNIConfigMissing = "tapio.cni.config.missing"
+	// CNIPluginMissing and CNIPluginReplaced are about the executables of plugins.
+	CNIPluginMissing  = "tapio.cni.plugin.missing"
+	CNIPluginReplaced = "tapio.cni.plugin.replaced"
+	// CNIPoolHigh and CNIPoolExhausted say how full an address pool is.
+	CNIPoolHigh      = "tapio.cni.pool.high"
+	CNIPoolExhausted = "tapio.cni.pool.exhausted"
+	// CNIAddressLeaked: reserved, and nothing that lives has it.
+	CNIAddressLeaked = "tapio.cni.address.leaked"
+	// CNIAddressDuplicate: two interfaces that can reach each other have it.
+	CNIAddressDuplicate = "tapio.cni.address.duplicate"
+	// CNIAddressMissing: the interface has not what its plugin gave it.
+	CNIAddressMissing = "tapio.cni.address.missing"
+	// CNIInterface is a fact: this pod has this interface and address.
+	CNIInterface = "tapio.cni.interface"
+	// CNIInterfaceRemoved: it has it no longer.
+	CNIInterfaceRemoved     = "tapio.cni.interface.removed"
+	CNIInterfaceDown        = "tapio.cni.interface.down"
+	CNIInterfaceCarrierLost = "tapio.cni.interface.carrier_lost"
+	CNIInterfaceMTUMismatch = "tapio.cni.interface.mtu_mismatch"
+	// CNIInterfaceLeaked: a veth of the host leads to no pod that lives.
+	CNIInterfaceLeaked = "tapio.cni.interface.leaked"
+	// CNINamespaceLeaked: a sandbox's network namespace without a process.
+	CNINamespaceLeaked = "tapio.cni.namespace.leaked"
+	CNIRouteMissing    = "tapio.cni.route.missing"
+	// CNIConntrackHigh and CNIConntrackFull say how full the table of tracked connections is.
+	CNIConntrackHigh = "tapio.cni.conntrack.high"
+	CNIConntrackFull = "tapio.cni.conntrack.full"
+	// CNIRecovered: what the event named in KeyCNIRecovered said holds no longer.
+	CNIRecovered = "tapio.cni.recovered"
 	// Finding is one revision of a finding of the correlation processor.
 	Finding = "tapio.finding"
 )
@@ -25,6 +60,9 @@ const (
 // Keys of semantic conventions that more than one component reads or writes.
 const (
 	KeyServiceName       = "service.name"
+	KeyFilePath          = "file.path"
+	KeyInterfaceName     = "network.interface.name"
+	KeyPodIP             = "k8s.pod.ip"
 	KeyServiceNamespace  = "service.namespace"
 	KeyServiceInstanceID = "service.instance.id"
 	KeyServiceVersion    = "service.version"
@@ -96,6 +134,50 @@ const (
 	KeyMemoryUsage = "tapio.memory.usage"
 	// KeyMemoryPeak is the most that was ever charged to it.
 	KeyMemoryPeak = "tapio.memory.peak"
+	// KeyCNINetwork is the name of a network in the configuration.
+	KeyCNINetwork = "tapio.cni.network"
+	// KeyCNIPlugin is the type of a plugin, the name of its executable;
+	// KeyCNIPlugins all of a network.
+	KeyCNIPlugin  = "tapio.cni.plugin"
+	KeyCNIPlugins = "tapio.cni.plugins"
+	// KeyCNIReason is what is wrong, for people.
+	KeyCNIReason = "tapio.cni.reason"
+	// KeyCNIConfigLine is a line of a file, from 1.
+	KeyCNIConfigLine = "tapio.cni.config.line"
+	// KeyCNIConfigInUse is true for the file that runtimes take.
+	KeyCNIConfigInUse = "tapio.cni.config.in_use"
+	// KeyCNIPoolUsed and KeyCNIPoolSize count addresses.
+	KeyCNIPoolUsed = "tapio.cni.pool.used"
+	KeyCNIPoolSize = "tapio.cni.pool.size"
+	// KeyCNIAddress is an IP address; KeyCNIAddresses all of an interface, with prefix.
+	KeyCNIAddress   = "tapio.cni.address"
+	KeyCNIAddresses = "tapio.cni.addresses"
+	// KeyCNIAge is how old a leaked thing is, in seconds.
+	KeyCNIAge = "tapio.cni.age"
+	// KeyCNIHostInterface is the other end of a pod's interface, on the host.
+	KeyCNIHostInterface = "tapio.cni.host_interface"
+	// KeyCNIInterfaceState is missing, down or no_carrier.
+	KeyCNIInterfaceState = "tapio.cni.interface.state"
+	// KeyCNIMAC is the hardware address of a pod's interface.
+	KeyCNIMAC = "tapio.cni.mac"
+	// KeyCNIMTU and KeyCNIMTUExpected are in bytes.
+	KeyCNIMTU         = "tapio.cni.mtu"
+	KeyCNIMTUExpected = "tapio.cni.mtu.expected"
+	// KeyCNINetns is the path by which a network namespace is pinned.
+	KeyCNINetns = "tapio.cni.netns"
+	// KeyCNIOther is who else has a duplicate address, or the other side of a mismatch.
+	KeyCNIOther = "tapio.cni.other"
+	// KeyCNIRoute is the destination of a route, as address/prefix.
+	KeyCNIRoute = "tapio.cni.route"
+	// KeyCNIConntrackCount and KeyCNIConntrackMax count connections.
+	KeyCNIConntrackCount = "tapio.cni.conntrack.count"
+	KeyCNIConntrackMax   = "tapio.cni.conntrack.max"
+	// KeyCNIRecovered is the name of the event whose condition holds no longer.
+	KeyCNIRecovered = "tapio.cni.recovered"
+	// KeyCNIWatched and KeyCNIUnseen are slices: what a receiver watches, and
+	// "what: reason" for what it cannot see.
+	KeyCNIWatched = "tapio.cni.watched"
+	KeyCNIUnseen  = "tapio.cni.unseen"
 	// KeyNetworkNamespace is the inode number of the network namespace.
 	KeyNetworkNamespace = "tapio.network.namespace"
 )

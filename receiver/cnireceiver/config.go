@@ -1,0 +1,153 @@
+package cnireceiver
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+)
+
+// Config says where CNI keeps its files on this machine and what is too much.
+// All paths are paths of the host.
+type Config struct {
+	metadata.LogsBuilderConfig `mapstructure:",squash"`
+
+	// HostName is the host.name of all records; empty for that of the system.
+	HostName string `mapstructure:"host_name"`
+	// RootPath is where the host's / is mounted; empty when it is the collector's.
+	RootPath string `mapstructure:"root_path"`
+	// ConfigDirs hold network configurations: *.conf, *.conflist and *.json.
+	ConfigDirs []string `mapstructure:"config_dirs"`
+	// PluginDirs hold the executables of plugins. A plugin is looked up in all,
+	// in this order.
+	PluginDirs []string `mapstructure:"plugin_dirs"`
+	// ResultDirs are where runtimes (libcni) keep the result of each ADD.
+	ResultDirs []string `mapstructure:"result_dirs"`
+	// NamespaceDirs are where network namespaces are pinned by name.
+	NamespaceDirs []string `mapstructure:"namespace_dirs"`
+
+	// IPAM is about address pools.
+	IPAM IPAMConfig `mapstructure:"ipam"`
+	// Interfaces is about links, addresses and routes.
+	Interfaces InterfacesConfig `mapstructure:"interfaces"`
+	// Leaks is about what is left behind by pods that are gone.
+	Leaks LeaksConfig `mapstructure:"leaks"`
+	// Conntrack is about the kernel's table of connections.
+	Conntrack ConntrackConfig `mapstructure:"conntrack"`
+
+	// Interval is how often everything is read when nothing seems to change.
+	Interval time.Duration `mapstructure:"interval"`
+	// Debounce is how long changes are gathered before everything is read.
+	Debounce time.Duration `mapstructure:"debounce"`
+}
+
+// IPAMConfig is about address pools.
+type IPAMConfig struct {
+	// Enabled counts addresses and emits tapio.cni.pool.*.
+	Enabled bool `mapstructure:"enabled"`
+	// DataDirs hold a directory for each network, as host-local does. A dataDir
+	// in a configuration is read too.
+	DataDirs []string `mapstructure:"data_dirs"`
+	// HighWater is the used part of a pool above which it is nearly full.
+	HighWater float64 `mapstructure:"high_water"`
+}
+
+// InterfacesConfig is about links, addresses and routes.
+type InterfacesConfig struct {
+	// Enabled emits tapio.cni.interface.*, .address.* and .route.*.
+	Enabled bool `mapstructure:"enabled"`
+	// Hold is how long something must be wrong: while a pod is set up or torn
+	// down, everything is for some moments.
+	Hold time.Duration `mapstructure:"hold"`
+}
+
+// LeaksConfig is about what is left behind by pods that are gone.
+type LeaksConfig struct {
+	// Enabled emits tapio.cni.*.leaked.
+	Enabled bool `mapstructure:"enabled"`
+	// GracePeriod is how long a thing must have been without an owner.
+	GracePeriod time.Duration `mapstructure:"grace_period"`
+	// NamespacePatterns are globs of the names of network namespaces that
+	// container runtimes make. Others are people's own, and never leaked.
+	NamespacePatterns []string `mapstructure:"namespace_patterns"`
+}
+
+// ConntrackConfig is about the kernel's table of connections.
+type ConntrackConfig struct {
+	// Enabled reads the table's size and emits tapio.cni.conntrack.*.
+	Enabled bool `mapstructure:"enabled"`
+	// HighWater is the used part of the table above which it is nearly full.
+	HighWater float64 `mapstructure:"high_water"`
+}
+
+// Bounds of the configuration.
+const (
+	minInterval, maxInterval = time.Second, time.Hour
+	maxDebounce              = 10 * time.Second
+	maxHold, maxGracePeriod  = 10 * time.Minute, 24 * time.Hour
+)
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
+		ConfigDirs:        []string{"/etc/cni/net.d"},
+		PluginDirs:        []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"},
+		ResultDirs:        []string{"/var/lib/cni/results"},
+		NamespaceDirs:     []string{"/run/netns"},
+		IPAM:              IPAMConfig{Enabled: true, DataDirs: []string{"/var/lib/cni/networks"}, HighWater: 0.85},
+		Interfaces:        InterfacesConfig{Enabled: true, Hold: 3 * time.Second},
+		Leaks:             LeaksConfig{Enabled: true, GracePeriod: 5 * time.Minute, NamespacePatterns: []string{"cni-*"}},
+		Conntrack:         ConntrackConfig{Enabled: true, HighWater: 0.85},
+		Interval:          30 * time.Second,
+		Debounce:          200 * time.Millisecond,
+	}
+}
+
+// Validate names every key that is wrong, its value and what is allowed.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.RootPath != "" && !path.IsAbs(c.RootPath) {
+		errs = append(errs, fmt.Errorf("root_path: %q is not an absolute path", c.RootPath))
+	}
+	errs = append(errs,
+		absolute("config_dirs", c.ConfigDirs), absolute("plugin_dirs", c.PluginDirs), absolute("result_dirs", c.ResultDirs),
+		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs),
+		part("ipam::high_water", c.IPAM.HighWater), part("conntrack::high_water", c.Conntrack.HighWater),
+		between("interfaces::hold", c.Interfaces.Hold, 0, maxHold),
+		between("leaks::grace_period", c.Leaks.GracePeriod, 0, maxGracePeriod),
+		between("interval", c.Interval, minInterval, maxInterval),
+		between("debounce", c.Debounce, 0, maxDebounce))
+	for i, pattern := range c.Leaks.NamespacePatterns {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			errs = append(errs, fmt.Errorf("leaks::namespace_patterns[%d]: %q is not a glob such as cni-*", i, pattern))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func absolute(key string, dirs []string) error {
+	for i, dir := range dirs {
+		if !path.IsAbs(dir) {
+			return fmt.Errorf("%s[%d]: %q is not an absolute path", key, i, dir)
+		}
+	}
+	return nil
+}
+
+func part(key string, v float64) error {
+	if v > 0 && v <= 1 { // false for NaN
+		return nil
+	}
+	return fmt.Errorf("%s: %v is not above 0 and at most 1", key, v)
+}
+
+func between(key string, d, low, high time.Duration) error {
+	if d < low || d > high {
+		return fmt.Errorf("%s: %s is not in %s to %s", key, d, low, high)
+	}
+	return nil
+}

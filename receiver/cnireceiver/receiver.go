@@ -1,0 +1,96 @@
+package cnireceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+)
+
+// cniReceiver is one receiver for both signals. The collector starts and stops
+// it once for each signal; the first call counts.
+type cniReceiver struct {
+	cfg       *Config
+	set       receiver.Settings
+	obs       *receiverhelper.ObsReport
+	telemetry *metadata.TelemetryBuilder
+	// logs and traces are the next components, nil when the receiver is in no
+	// pipeline of that signal.
+	logs   consumer.Logs
+	traces consumer.Traces
+	// forget tells the factory that this receiver is no more.
+	forget func()
+
+	start, stop sync.Once
+	watcher     *watcher
+}
+
+func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
+	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID: set.ID, Transport: "cni", ReceiverCreateSettings: set,
+	})
+	if err != nil {
+		return nil, err
+	}
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	return &cniReceiver{cfg: cfg, set: set, obs: obs, telemetry: telemetry, forget: func() {}}, nil
+}
+
+// Start begins to watch. A host without CNI, or without the rights to see all
+// of it, is no error: what cannot be seen is said once.
+func (r *cniReceiver) Start(_ context.Context, host component.Host) error {
+	var err error
+	r.start.Do(func() { err = r.startOnce(host) })
+	return err
+}
+
+func (r *cniReceiver) startOnce(component.Host) error {
+	info, err := readHost(r.cfg.HostName, r.cfg.RootPath)
+	if err != nil {
+		return fmt.Errorf("host_name is not set and the system has none: %w", err)
+	}
+	if r.logs != nil {
+		r.watcher, err = startWatcher(r.cfg, r.set, newEncoder(r.cfg, r.set, info), r.telemetry, r.consumeLogs)
+	}
+	return err
+}
+
+// Shutdown ends what Start began, for as long as ctx lasts.
+func (r *cniReceiver) Shutdown(ctx context.Context) error {
+	var err error
+	r.stop.Do(func() { err = r.shutdownOnce(ctx) })
+	return err
+}
+
+func (r *cniReceiver) shutdownOnce(ctx context.Context) error {
+	defer r.telemetry.Shutdown()
+	r.forget()
+	var errs []error
+	if r.watcher != nil {
+		errs = append(errs, r.watcher.shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// consumeLogs hands logs to the next component and counts them.
+func (r *cniReceiver) consumeLogs(ctx context.Context, logs plog.Logs) error {
+	count := logs.LogRecordCount()
+	if count == 0 {
+		return nil
+	}
+	ctx = r.obs.StartLogsOp(ctx)
+	err := r.logs.ConsumeLogs(ctx, logs)
+	r.obs.EndLogsOp(ctx, metadata.Type.String(), count, err)
+	return err
+}
