@@ -1,5 +1,5 @@
 package bpf
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type record_kind -type process_id -type cgroup_path -type exec_record -type exit_record Process process.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type record_kind -type process_id -type cgroup_path -type exec_record -type exit_record -type signal_record Process process.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type process_id -type cgroup_path -type oom_record Memory memory.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type process_id -type cgroup_path -type connect_record Network network.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3

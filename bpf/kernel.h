@@ -220,6 +220,14 @@ enum cgroup_subsys_id {
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 
+/* include/uapi/asm-generic/signal.h: the same on amd64 and arm64. */
+#define SIGHUP 1
+#define SIGINT 2
+#define SIGQUIT 3
+#define SIGABRT 6
+#define SIGKILL 9
+#define SIGTERM 15
+
 /* include/linux/mm_types_task.h: index of each resident counter. */
 #define MM_FILEPAGES 0
 #define MM_ANONPAGES 1

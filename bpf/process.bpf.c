@@ -13,6 +13,7 @@ const volatile bool exit_has_group_dead = false;
 const enum record_kind *unused_kind __attribute__((unused));
 const struct exec_record *unused_exec __attribute__((unused));
 const struct exit_record *unused_exit __attribute__((unused));
+const struct signal_record *unused_signal __attribute__((unused));
 
 static __always_inline void fill_args(struct exec_record *rec, struct mm_struct *mm)
 {
@@ -112,6 +113,52 @@ int process_exit(__u64 *ctx)
 	fill_path(&rec->cgroup, task_cgroup(task));
 	rec->code = wait_status(task);
 	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+	return 0;
+}
+
+/* The signals by which people, service managers and the kernel end a process
+ * that did nothing wrong itself. */
+static __always_inline bool ends_processes(int sig)
+{
+	return sig == SIGHUP || sig == SIGINT || sig == SIGQUIT || sig == SIGABRT ||
+	       sig == SIGKILL || sig == SIGTERM;
+}
+
+/* include/trace/events/signal.h */
+#define TRACE_SIGNAL_DELIVERED 0
+/* include/linux/sched/signal.h: in place of a siginfo, the kernel itself. */
+#define SEND_SIG_PRIV 1
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(process_signal, int sig, void *info, struct task_struct *target, int group, int result)
+{
+	struct task_struct *sender = (void *)bpf_get_current_task();
+	struct signal_record *rec;
+	bool from_kernel = (__u64)info == SEND_SIG_PRIV;
+
+	if (!ends_processes(sig) || result != TRACE_SIGNAL_DELIVERED)
+		return 0;
+	if (BPF_CORE_READ(sender, tgid) == BPF_CORE_READ(target, tgid) && !from_kernel)
+		return 0; /* abort(3) and the like: the exit says it all */
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_SIGNAL);
+		return 0;
+	}
+	fill_header(&rec->header, TAPIO_SIGNAL);
+	fill_process(&rec->process, target, BPF_CORE_READ(target, mm));
+	fill_path(&rec->cgroup, task_cgroup(target));
+	rec->signal = sig;
+	rec->pad = 0;
+	if (from_kernel) {
+		__builtin_memset(&rec->sender, 0, sizeof(rec->sender));
+		rec->sender_cgroup.len = 0;
+		rec->sender_cgroup.partial = 1;
+	} else {
+		fill_process(&rec->sender, sender, BPF_CORE_READ(sender, mm));
+		fill_path(&rec->sender_cgroup, task_cgroup(sender));
+	}
 	bpf_ringbuf_submit(rec, 0);
 	return 0;
 }

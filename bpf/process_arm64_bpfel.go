@@ -75,8 +75,25 @@ const (
 	ProcessRecordKindTAPIO_EXIT    ProcessRecordKind = 2
 	ProcessRecordKindTAPIO_OOM     ProcessRecordKind = 3
 	ProcessRecordKindTAPIO_CONNECT ProcessRecordKind = 4
-	ProcessRecordKindTAPIO_KINDS   ProcessRecordKind = 5
+	ProcessRecordKindTAPIO_SIGNAL  ProcessRecordKind = 5
+	ProcessRecordKindTAPIO_KINDS   ProcessRecordKind = 6
 )
+
+type ProcessSignalRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process      ProcessProcessId
+	Cgroup       ProcessCgroupPath
+	Sender       ProcessProcessId
+	SenderCgroup ProcessCgroupPath
+	Signal       uint32
+	Pad          uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -87,12 +104,14 @@ const (
 	ProcessMapLost             = "lost"
 	ProcessProgProcessExec     = "process_exec"
 	ProcessProgProcessExit     = "process_exit"
+	ProcessProgProcessSignal   = "process_signal"
 	ProcessVarCollectorPidns   = "collector_pidns"
 	ProcessVarCommandLine      = "command_line"
 	ProcessVarExitHasGroupDead = "exit_has_group_dead"
 	ProcessVarUnusedExec       = "unused_exec"
 	ProcessVarUnusedExit       = "unused_exit"
 	ProcessVarUnusedKind       = "unused_kind"
+	ProcessVarUnusedSignal     = "unused_signal"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -137,8 +156,9 @@ type ProcessSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessProgramSpecs struct {
-	ProcessExec *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessExec   *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit   *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessSignal *ebpf.ProgramSpec `ebpf:"process_signal"`
 }
 
 // ProcessMapSpecs contains maps before they are loaded into the kernel.
@@ -160,6 +180,7 @@ type ProcessVariableSpecs struct {
 	UnusedExec       *ebpf.VariableSpec `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.VariableSpec `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedSignal     *ebpf.VariableSpec `ebpf:"unused_signal"`
 }
 
 // ProcessObjects contains all objects after they have been loaded into the kernel.
@@ -205,20 +226,23 @@ type ProcessVariables struct {
 	UnusedExec       *ebpf.Variable `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.Variable `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedSignal     *ebpf.Variable `ebpf:"unused_signal"`
 }
 
 // ProcessPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessPrograms struct {
-	ProcessExec *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit *ebpf.Program `ebpf:"process_exit"`
+	ProcessExec   *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit   *ebpf.Program `ebpf:"process_exit"`
+	ProcessSignal *ebpf.Program `ebpf:"process_signal"`
 }
 
 func (p *ProcessPrograms) Close() error {
 	return _ProcessClose(
 		p.ProcessExec,
 		p.ProcessExit,
+		p.ProcessSignal,
 	)
 }
 

@@ -11,7 +11,8 @@ enum record_kind {
 	TAPIO_EXIT = 2,
 	TAPIO_OOM = 3,
 	TAPIO_CONNECT = 4,
-	TAPIO_KINDS = 5,
+	TAPIO_SIGNAL = 5,
+	TAPIO_KINDS = 6,
 };
 
 /* A file name of the kernel is at most 255 long; cri-containerd-<64 hex>.scope,
@@ -96,6 +97,18 @@ struct connect_record {
 	__u16 socket_state; /* enum socket_state; 0: no socket any more */
 	__u32 netns;
 	__s32 error; /* errno, 0: the kernel recorded none */
+};
+
+/* process and cgroup are those of the target; the sender is all zero when the
+ * kernel itself sent the signal. */
+struct signal_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	struct process_id sender;
+	struct cgroup_path sender_cgroup;
+	__u32 signal;
+	__u32 pad;
 };
 
 struct {

@@ -11,6 +11,8 @@ const (
 	ProcessExec = "tapio.process.exec"
 	// ProcessExit says that the last thread of a process ended.
 	ProcessExit = "tapio.process.exit"
+	// ProcessSignal says that somebody else sent a process a signal that ends it.
+	ProcessSignal = "tapio.process.signal"
 	// OOMKill says that the kernel chose a process as the victim of an
 	// out-of-memory condition.
 	OOMKill = "tapio.oom.kill"
@@ -109,6 +111,18 @@ const (
 	KeyExitSignal = "tapio.process.exit.signal"
 	// KeyExitSignalName is its name, such as SIGKILL.
 	KeyExitSignalName = "tapio.process.exit.signal_name"
+	// KeySignal and KeySignalName are the number and the name of a signal that was
+	// sent, KeySignalOrigin is "user" or "kernel".
+	KeySignal       = "tapio.process.signal.number"
+	KeySignalName   = "tapio.process.signal.name"
+	KeySignalOrigin = "tapio.process.signal.origin"
+	// KeySenderPID, KeySenderName (of its executable), KeySenderCgroup, KeySenderUnit
+	// and KeySenderContainer say who sent it.
+	KeySenderPID       = "tapio.process.signal.sender.pid"
+	KeySenderName      = "tapio.process.signal.sender.name"
+	KeySenderCgroup    = "tapio.process.signal.sender.cgroup"
+	KeySenderUnit      = "tapio.process.signal.sender.unit"
+	KeySenderContainer = "tapio.process.signal.sender.container.id"
 	// KeyCoreDumped is true when the kernel dumped the core of the process.
 	KeyCoreDumped = "tapio.process.exit.core_dumped"
 	// KeyProcessComm is the name of the process as the kernel keeps it, at most 15 bytes.

@@ -34,7 +34,7 @@ type Config struct {
 
 // ProgramsConfig has one group for each thing that is watched.
 type ProgramsConfig struct {
-	// Process: tapio.process.exec and tapio.process.exit.
+	// Process: tapio.process.exec, tapio.process.exit and tapio.process.signal.
 	Process ProgramConfig `mapstructure:"process"`
 	// Memory: tapio.oom.kill.
 	Memory ProgramConfig `mapstructure:"memory"`

@@ -37,6 +37,8 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeExec)
 	case bpf.ProcessRecordKindTAPIO_EXIT:
 		return decodeAs(raw, decodeExit)
+	case bpf.ProcessRecordKindTAPIO_SIGNAL:
+		return decodeAs(raw, decodeSignal)
 	case bpf.ProcessRecordKindTAPIO_OOM:
 		return decodeAs(raw, decodeOOM)
 	case bpf.ProcessRecordKindTAPIO_CONNECT:
@@ -75,6 +77,14 @@ func decodeExit(r *bpf.ProcessExitRecord) kernelEvent {
 	return exitEvent{
 		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
 		status: uint32(r.Code),
+	}
+}
+
+func decodeSignal(r *bpf.ProcessSignalRecord) kernelEvent {
+	return signalEvent{
+		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		number: r.Signal,
+		sender: decodeProcess(&r.Sender, &r.SenderCgroup),
 	}
 }
 

@@ -122,6 +122,8 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordExec(at, ev)
 	case exitEvent:
 		return e.recordExit(at, ev)
+	case signalEvent:
+		return e.recordSignal(at, ev)
 	case oomEvent:
 		return e.recordOOM(at, ev)
 	case connectEvent:
@@ -171,6 +173,40 @@ func (e *encoder) recordExit(at pcommon.Timestamp, ev exitEvent) (plog.SeverityN
 		severity = plog.SeverityNumberInfo
 	}
 	return severity, fmt.Sprintf("%s was ended by %s", title(ev.who), signalName(signal))
+}
+
+func (e *encoder) recordSignal(at pcommon.Timestamp, ev signalEvent) (plog.SeverityNumber, string) {
+	origin, sender := "user", title(ev.sender)
+	var options []metadata.EventAttributeOption
+	if ev.isKernels() {
+		origin, sender = "kernel", "the kernel"
+	} else {
+		options = senderOptions(ev.sender)
+	}
+	number := int(ev.number)
+	e.builder.RecordTapioProcessSignalEvent(context.Background(), at, int64(number), signalName(number), origin, options...)
+	return plog.SeverityNumberInfo, fmt.Sprintf("%s was sent %s by %s", title(ev.who), signalName(number), sender)
+}
+
+func senderOptions(p processInfo) []metadata.EventAttributeOption {
+	options := []metadata.EventAttributeOption{metadata.WithTapioProcessSignalSenderNameEventAttribute(p.name())}
+	if p.pid != 0 {
+		options = append(options, metadata.WithTapioProcessSignalSenderPidEventAttribute(int64(p.pid)))
+	}
+	id := cgroup.Parse(p.cgroup)
+	for _, o := range []struct {
+		value string
+		with  func(string) metadata.EventAttributeOption
+	}{
+		{p.cgroup, metadata.WithTapioProcessSignalSenderCgroupEventAttribute},
+		{id.Unit, metadata.WithTapioProcessSignalSenderUnitEventAttribute},
+		{id.ContainerID, metadata.WithTapioProcessSignalSenderContainerIDEventAttribute},
+	} {
+		if o.value != "" {
+			options = append(options, o.with(o.value))
+		}
+	}
+	return options
 }
 
 func (e *encoder) recordOOM(at pcommon.Timestamp, ev oomEvent) (plog.SeverityNumber, string) {

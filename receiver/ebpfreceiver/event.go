@@ -86,6 +86,19 @@ func (e exitEvent) code() int { return int(e.status >> 8 & 0xff) }
 func (exitEvent) name() string     { return event.ProcessExit }
 func (e exitEvent) isUrgent() bool { return e.status != 0 }
 
+type signalEvent struct {
+	base
+	// number is the signal's, sender who sent it; nobody when the kernel did.
+	number uint32
+	sender processInfo
+}
+
+func (signalEvent) name() string   { return event.ProcessSignal }
+func (signalEvent) isUrgent() bool { return true }
+
+// isKernels says that the kernel itself sent the signal.
+func (e signalEvent) isKernels() bool { return e.sender.started == 0 }
+
 type oomEvent struct {
 	base
 	// rss of the victim, and limit, usage and peak of the memory cgroup that

@@ -305,6 +305,28 @@ func TestProcessKilledBySignal(t *testing.T) {
 	assert.Len(t, r.records(of(event.ProcessExit, cmd.Process.Pid)), 1, "one end, though it had several threads")
 }
 
+func TestWhoSentASignal(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	cmd := role("sleep")
+	require.NoError(t, cmd.Start())
+	r.await(of(event.ProcessExec, cmd.Process.Pid))
+	kill := exec.Command("/bin/kill", "-TERM", strconv.Itoa(cmd.Process.Pid))
+	require.NoError(t, kill.Run())
+	require.Error(t, cmd.Wait())
+
+	sent := r.await(of(event.ProcessSignal, cmd.Process.Pid))
+	assert.Equal(t, int64(15), sent.Attributes[event.KeySignal])
+	assert.Equal(t, "SIGTERM", sent.Attributes[event.KeySignalName])
+	assert.Equal(t, "user", sent.Attributes[event.KeySignalOrigin])
+	assert.Equal(t, int64(kill.Process.Pid), sent.Attributes[event.KeySenderPID])
+	assert.Equal(t, "kill", sent.Attributes[event.KeySenderName])
+	assert.NotEmpty(t, sent.Attributes[event.KeySenderCgroup])
+	exit := r.await(of(event.ProcessExit, cmd.Process.Pid))
+	assert.Equal(t, "SIGTERM", exit.Attributes[event.KeyExitSignalName])
+	assert.Len(t, r.records(of(event.ProcessSignal, cmd.Process.Pid)), 1)
+}
+
 func TestProcessWhoseFirstThreadEndsFirst(t *testing.T) {
 	requireKernel(t)
 	r := startRig(t, nil)
@@ -729,7 +751,7 @@ func TestWithoutPrivileges(t *testing.T) {
 	var attributes map[string][]string
 	require.NoError(t, json.Unmarshal(out, &attributes), string(out))
 	assert.Empty(t, attributes[event.KeyEBPFPrograms])
-	require.Len(t, attributes[event.KeyEBPFFailed], 4)
+	require.Len(t, attributes[event.KeyEBPFFailed], 5)
 	for _, reason := range attributes[event.KeyEBPFFailed] {
 		assert.Contains(t, reason, "missing CAP_BPF and CAP_PERFMON")
 	}
@@ -767,7 +789,7 @@ func TestManyEventsAreAllSeen(t *testing.T) {
 		assert.Eventually(t, func() bool { return len(r.records(ours(name))) == workers*each }, 10*time.Second, 20*time.Millisecond, name)
 	}
 	stats := r.receiver.source.stats()
-	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
+	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.ProcessSignal: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
 }
 
 func TestLossInTheRingBufferIsCounted(t *testing.T) {

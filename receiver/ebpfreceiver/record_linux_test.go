@@ -31,7 +31,7 @@ var (
 )
 
 // fixtures are records as a kernel wrote them, in the order of the golden file.
-var fixtures = []string{"exec", "exit-code", "exit-signal", "oom", "connect-ipv4", "connect-ipv6"}
+var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "oom", "connect-ipv4", "connect-ipv6"}
 
 func readFixture(tb testing.TB, name string) []byte {
 	tb.Helper()
@@ -173,6 +173,10 @@ func fixtureOf(ev kernelEvent, pids map[string]int) string {
 		}
 		if is("exit-signal") {
 			return "exit-signal"
+		}
+	case signalEvent:
+		if is("exit-signal") {
+			return "signal"
 		}
 	case oomEvent:
 		if is("oom") {

@@ -37,7 +37,8 @@ func programs(cfg *Config) []program {
 			}},
 			program{bpf.ProcessProgProcessExit, bpf.LoadProcess, func(spec *ebpf.CollectionSpec, f *features) error {
 				return spec.Variables["exit_has_group_dead"].Set(f.exitHasGroupDead)
-			}})
+			}},
+			program{bpf.ProcessProgProcessSignal, bpf.LoadProcess, nil})
 	}
 	if cfg.Programs.Memory.Enabled {
 		all = append(all, program{bpf.MemoryProgOomKill, bpf.LoadMemory, configureMemory})
@@ -207,6 +208,7 @@ func (k *kernel) failed() []failure { return k.failures }
 var eventNames = map[bpf.ProcessRecordKind]string{
 	bpf.ProcessRecordKindTAPIO_EXEC:    event.ProcessExec,
 	bpf.ProcessRecordKindTAPIO_EXIT:    event.ProcessExit,
+	bpf.ProcessRecordKindTAPIO_SIGNAL:  event.ProcessSignal,
 	bpf.ProcessRecordKindTAPIO_OOM:     event.OOMKill,
 	bpf.ProcessRecordKindTAPIO_CONNECT: event.TCPConnectFailed,
 }

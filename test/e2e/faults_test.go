@@ -81,6 +81,13 @@ func checkPayment(t *testing.T, f *finding.Finding, st state) {
 	assert.WithinDuration(t, *st.Payment.EndedAt, f.StartedAt, time.Second)
 }
 
+// checkSender: the orchestrator of the shop is who ended payment.
+func checkSender(t *testing.T, f *finding.Finding, s *shop) {
+	t.Helper()
+	assert.EqualValues(t, s.cmd.Process.Pid, f.RootCause.Evidence[event.KeySenderPID])
+	assert.Contains(t, f.RootCause.Description, fmt.Sprintf("(pid %d", s.cmd.Process.Pid))
+}
+
 // TestSIGKILL: the same signal as an out-of-memory kill, from another hand.
 func TestSIGKILL(t *testing.T) {
 	requireKernel(t)
@@ -93,6 +100,7 @@ func TestSIGKILL(t *testing.T) {
 	assert.Equal(t, event.ProcessExit, f.RootCause.Event)
 	assert.EqualValues(t, 9, f.RootCause.Evidence[event.KeyExitSignal])
 	assert.NotContains(t, f.RootCause.Evidence, event.KeyProcessExitCode)
+	checkSender(t, f, s)
 	checkPayment(t, f, st)
 	checkFinding(t, f, s.report(t))
 }
@@ -109,6 +117,7 @@ func TestStop(t *testing.T) {
 	assert.Equal(t, event.ProcessExit, f.RootCause.Event)
 	assert.EqualValues(t, 0, f.RootCause.Evidence[event.KeyProcessExitCode])
 	assert.NotContains(t, f.RootCause.Evidence, event.KeyExitSignal)
+	checkSender(t, f, s)
 	assert.Contains(t, f.RootCause.Description, "storefront", "storefront is who went on calling payment")
 	checkPayment(t, f, st)
 	checkFinding(t, f, s.report(t))

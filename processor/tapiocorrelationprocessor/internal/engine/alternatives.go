@@ -227,6 +227,36 @@ func (e *Engine) hostOf(h *explain.Hypothesis) record.EntityID {
 	return 0
 }
 
+// maxGrace is how long after it was asked to a process may take to end: more
+// than the longest stop timeout of a service manager that is usual (systemd's 90
+// seconds).
+const maxGrace = 2 * time.Minute
+
+// sender adds to the end of a process who sent it the last signal that asks for
+// it: the signal that ended it, or, of one that ended itself in good order, any.
+func (e *Engine) sender(exit *detect.Occurrence) {
+	ended, bySignal := exit.Detail.Attr(event.KeyExitSignal).(int64)
+	if class := exit.Detail.Attr(keyExitClass); class != exitStopped && class != exitKilled {
+		return
+	}
+	sent := e.occurrences.Of(exit.Subject)
+	for _, o := range slices.Backward(sent) {
+		number, _ := o.Detail.Attr(event.KeySignal).(int64)
+		if o.Name != event.ProcessSignal || o.Time > exit.Time || exit.Time-o.Time > int64(maxGrace) || (bySignal && number != ended) {
+			continue
+		}
+		for _, a := range o.Detail.Attrs {
+			if len(exit.Detail.Attrs) < maxAttributes {
+				exit.Detail.Attrs = append(exit.Detail.Attrs, a)
+			}
+		}
+		return
+	}
+}
+
+// maxAttributes bounds the attributes of an event with those that the engine adds.
+const maxAttributes = 64
+
 // The classes of process exits that patterns tell apart.
 const (
 	keyExitClass = "tapio.process.exit.class"

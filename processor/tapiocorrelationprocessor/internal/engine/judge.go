@@ -19,6 +19,10 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		return
 	}
 	e.reports(o)
+	if o.Name == event.ProcessSignal {
+		e.occurrences.Add(o, o.Subject) // evidence of who ended a process; of itself it is nothing
+		return
+	}
 	if !e.known(o.Name) {
 		return
 	}
@@ -29,6 +33,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	subject, _ := e.graph.Entity(o.Subject)
 	if o.Name == event.ProcessExit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
+		e.sender(o)
 		e.graph.End(o.Subject, o.Time)
 	}
 	e.occurrences.Add(o, o.Subject, subject.Container, subject.Pod, subject.Service, o.Detail.Peer)

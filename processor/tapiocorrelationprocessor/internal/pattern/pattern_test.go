@@ -25,6 +25,8 @@ func typical() *Values {
 			"tapio.window.requests": int64(100), "tapio.window.failed": int64(50), "tapio.window.slow": int64(40),
 			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
 			"tapio.slow.threshold": "25ms",
+			"tapio.process.signal.origin": "user", "tapio.process.signal.name": "SIGTERM", "tapio.process.signal.sender.name": "kubelet",
+			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
 		},
 	}
 }

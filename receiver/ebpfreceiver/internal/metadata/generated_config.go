@@ -31,6 +31,7 @@ type EventsConfig struct {
 	TapioOomKill          EventConfig `mapstructure:"tapio.oom.kill"`
 	TapioProcessExec      EventConfig `mapstructure:"tapio.process.exec"`
 	TapioProcessExit      EventConfig `mapstructure:"tapio.process.exit"`
+	TapioProcessSignal    EventConfig `mapstructure:"tapio.process.signal"`
 	TapioTCPConnectFailed EventConfig `mapstructure:"tapio.tcp.connect_failed"`
 }
 
@@ -46,6 +47,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioProcessExit: EventConfig{
+			Enabled: true,
+		},
+		TapioProcessSignal: EventConfig{
 			Enabled: true,
 		},
 		TapioTCPConnectFailed: EventConfig{

@@ -99,6 +99,36 @@ func WithTapioProcessExitSignalNameEventAttribute(tapioProcessExitSignalNameAttr
 	})
 }
 
+func WithTapioProcessSignalSenderCgroupEventAttribute(tapioProcessSignalSenderCgroupAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.process.signal.sender.cgroup", tapioProcessSignalSenderCgroupAttributeValue)
+	})
+}
+
+func WithTapioProcessSignalSenderContainerIDEventAttribute(tapioProcessSignalSenderContainerIDAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.process.signal.sender.container.id", tapioProcessSignalSenderContainerIDAttributeValue)
+	})
+}
+
+func WithTapioProcessSignalSenderNameEventAttribute(tapioProcessSignalSenderNameAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.process.signal.sender.name", tapioProcessSignalSenderNameAttributeValue)
+	})
+}
+
+func WithTapioProcessSignalSenderPidEventAttribute(tapioProcessSignalSenderPidAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.process.signal.sender.pid", tapioProcessSignalSenderPidAttributeValue)
+	})
+}
+
+func WithTapioProcessSignalSenderUnitEventAttribute(tapioProcessSignalSenderUnitAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.process.signal.sender.unit", tapioProcessSignalSenderUnitAttributeValue)
+	})
+}
+
 func WithTapioTCPConnectDurationEventAttribute(tapioTCPConnectDurationAttributeValue float64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutDouble("tapio.tcp.connect.duration", tapioTCPConnectDurationAttributeValue)
@@ -259,6 +289,47 @@ func newEventTapioProcessExit(cfg EventConfig) eventTapioProcessExit {
 	return e
 }
 
+type eventTapioProcessSignal struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioProcessSignal) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessSignalNumberAttributeValue int64, tapioProcessSignalNameAttributeValue string, tapioProcessSignalOriginAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.process.signal")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.process.signal.number", tapioProcessSignalNumberAttributeValue)
+	dp.Attributes().PutStr("tapio.process.signal.name", tapioProcessSignalNameAttributeValue)
+	dp.Attributes().PutStr("tapio.process.signal.origin", tapioProcessSignalOriginAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioProcessSignal) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioProcessSignal(cfg EventConfig) eventTapioProcessSignal {
+	e := eventTapioProcessSignal{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioTCPConnectFailed struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -314,6 +385,7 @@ type LogsBuilder struct {
 	eventTapioOomKill          eventTapioOomKill
 	eventTapioProcessExec      eventTapioProcessExec
 	eventTapioProcessExit      eventTapioProcessExit
+	eventTapioProcessSignal    eventTapioProcessSignal
 	eventTapioTCPConnectFailed eventTapioTCPConnectFailed
 }
 
@@ -332,6 +404,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioOomKill:          newEventTapioOomKill(lbc.Events.TapioOomKill),
 		eventTapioProcessExec:      newEventTapioProcessExec(lbc.Events.TapioProcessExec),
 		eventTapioProcessExit:      newEventTapioProcessExit(lbc.Events.TapioProcessExit),
+		eventTapioProcessSignal:    newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
 		eventTapioTCPConnectFailed: newEventTapioTCPConnectFailed(lbc.Events.TapioTCPConnectFailed),
 	}
 
@@ -376,6 +449,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioOomKill.emit(ils.LogRecords())
 	lb.eventTapioProcessExec.emit(ils.LogRecords())
 	lb.eventTapioProcessExit.emit(ils.LogRecords())
+	lb.eventTapioProcessSignal.emit(ils.LogRecords())
 	lb.eventTapioTCPConnectFailed.emit(ils.LogRecords())
 
 	for _, op := range options {
@@ -420,6 +494,11 @@ func (lb *LogsBuilder) RecordTapioProcessExecEvent(ctx context.Context, timestam
 // RecordTapioProcessExitEvent adds a log record of tapio.process.exit event.
 func (lb *LogsBuilder) RecordTapioProcessExitEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	lb.eventTapioProcessExit.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioProcessSignalEvent adds a log record of tapio.process.signal event.
+func (lb *LogsBuilder) RecordTapioProcessSignalEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessSignalNumberAttributeValue int64, tapioProcessSignalNameAttributeValue string, tapioProcessSignalOriginAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioProcessSignal.recordEvent(ctx, timestamp, tapioProcessSignalNumberAttributeValue, tapioProcessSignalNameAttributeValue, tapioProcessSignalOriginAttributeValue, options...)
 }
 
 // RecordTapioTCPConnectFailedEvent adds a log record of tapio.tcp.connect_failed event.

@@ -129,6 +129,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioProcessExitEvent(ctx, timestamp, WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioProcessSignalEvent(ctx, timestamp, 27, "tapio.process.signal.name-val", "tapio.process.signal.origin-val", WithTapioProcessSignalSenderPidEventAttribute(31), WithTapioProcessSignalSenderNameEventAttribute("tapio.process.signal.sender.name-val"), WithTapioProcessSignalSenderCgroupEventAttribute("tapio.process.signal.sender.cgroup-val"), WithTapioProcessSignalSenderUnitEventAttribute("tapio.process.signal.sender.unit-val"), WithTapioProcessSignalSenderContainerIDEventAttribute("tapio.process.signal.sender.container.id-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioTCPConnectFailedEvent(ctx, timestamp, "error.type-val", "network.transport-val", "network.type-val", "network.peer.address-val", 17, 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithTapioTCPConnectDurationEventAttribute(26.100000))
 
 			res := pcommon.NewResource()
@@ -229,6 +232,37 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
+				case "tapio.process.signal":
+					assert.False(t, validatedEvents["tapio.process.signal"], "Found a duplicate in the events slice: tapio.process.signal")
+					validatedEvents["tapio.process.signal"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.signal.number")
+					assert.True(t, ok)
+					assert.EqualValues(t, 27, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.origin")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.origin-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 31, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.sender.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.sender.cgroup-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.unit")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.sender.unit-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.container.id")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.signal.sender.container.id-val", attrVal.Str())
 				case "tapio.tcp.connect_failed":
 					assert.False(t, validatedEvents["tapio.tcp.connect_failed"], "Found a duplicate in the events slice: tapio.tcp.connect_failed")
 					validatedEvents["tapio.tcp.connect_failed"] = true
