@@ -27,6 +27,7 @@ typedef _Bool bool;
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
+#define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
 
 #include <bpf/bpf_helpers.h>
@@ -132,6 +133,8 @@ struct percpu_counter {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct file *exe_file;
 	struct percpu_counter rss_stat[4]; /* 6.2 and newer */
 };
@@ -167,7 +170,17 @@ struct task_struct {
 };
 
 struct linux_binprm {
+	const char *filename;
 	const char *interp;
+};
+
+/* The registers that hold the arguments of a system call. */
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+	unsigned long di, si, dx;
+#elif defined(__TARGET_ARCH_arm64)
+	__u64 regs[31];
+#endif
 };
 
 struct net {

@@ -87,14 +87,6 @@ static __always_inline bool is_last_thread(__u64 *ctx, struct task_struct *task)
 	return bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST) == 0;
 }
 
-/* The same choice that wait(2) makes. */
-static __always_inline int wait_status(struct task_struct *task)
-{
-	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
-		return BPF_CORE_READ(task, signal, group_exit_code);
-	return BPF_CORE_READ(task, group_leader, exit_code);
-}
-
 SEC("tp_btf/sched_process_exit")
 int process_exit(__u64 *ctx)
 {

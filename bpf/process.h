@@ -94,7 +94,7 @@ static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
 	return BPF_CORE_READ((struct kernfs_node___before_6_15 *)kn, parent);
 }
 
-static __noinline int fill_path(struct cgroup_path *out, struct cgroup *cgroup)
+static __noinline __attribute__((unused)) int fill_path(struct cgroup_path *out, struct cgroup *cgroup)
 {
 	struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
 	__u32 off = 0, partial = 1;
@@ -172,6 +172,14 @@ static __noinline int fill_process(struct process_id *p, struct task_struct *tas
 	if (exe)
 		bpf_probe_read_kernel_str(p->exe, sizeof(p->exe), exe);
 	return 0;
+}
+
+/* The same choice that wait(2) makes. */
+static __always_inline int wait_status(struct task_struct *task)
+{
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
 }
 
 #endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* The records about CNI plugins. They go into a ring buffer of their own, so
+ * their kinds are numbered by themselves. */
+#ifndef TAPIO_CNI_H
+#define TAPIO_CNI_H
+
+#include "process.h"
+
+enum cni_kind {
+	TAPIO_CNI_EXEC = 1,
+	TAPIO_CNI_DATA = 2,
+	TAPIO_CNI_EXIT = 3,
+	/* No record, a count in "lost": an environment with more variables than
+	 * are looked at, and no CNI_COMMAND among those. */
+	TAPIO_CNI_UNSCANNED = 4,
+};
+
+/* Variables looked at, the bytes kept of one (the kernel's limit for one is
+ * 128 KiB), and of all that begin with CNI_. Kubernetes' CNI_ARGS is about 250. */
+#define TAPIO_CNI_VARS 256
+#define TAPIO_CNI_VAR 1024
+#define TAPIO_CNI_ENV 2048
+
+/* Bytes of one data record, and records that are sent of each stream of a process. */
+#define TAPIO_CNI_CHUNK 1024
+#define TAPIO_CNI_CHUNKS 4
+
+/* File descriptors: the stream of a data record. */
+#define STDIN 0
+#define STDOUT 1
+
+/* Which process. Numbers of the machine's first pid namespace, wherever the
+ * collector lives: they only tell processes apart, and who is whose child. */
+struct cni_process {
+	__u64 start;
+	__u32 tgid;
+	__u32 parent;
+};
+
+struct cni_exec_record {
+	struct record_header header;
+	struct cni_process id;
+	struct process_id process;
+	__u8 path[TAPIO_FILE]; /* of a script its own, not the interpreter's */
+	__u32 env_len;
+	__u32 env_cut; /* a variable was longer, or all together, than what is kept */
+	__u8 env[TAPIO_CNI_ENV + TAPIO_CNI_VAR]; /* NAME=value, each with its NUL */
+};
+
+struct cni_data_record {
+	struct record_header header;
+	struct cni_process id;
+	__u32 stream;
+	__u32 offset; /* of data, in what was sent of the stream so far */
+	__u32 len;
+	__u32 more; /* the process moved more than is sent */
+	__u8 data[TAPIO_CNI_CHUNK];
+};
+
+struct cni_exit_record {
+	struct record_header header;
+	struct cni_process id;
+	__s32 code; /* as wait(2) encodes it */
+	__u32 pad;
+};
+
+#endif
