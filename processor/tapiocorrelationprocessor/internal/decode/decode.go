@@ -333,7 +333,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 		return e
 	}
 	e.Kind = record.KindEvent
-	detail := &record.Detail{Name: record.Text(r.EventName())}
+	detail := &record.Detail{Name: record.Text(r.EventName()), Body: body(r)}
 	var address string
 	var port int64
 	for k, v := range r.Attributes().All() {

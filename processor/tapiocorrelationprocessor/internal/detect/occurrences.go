@@ -90,6 +90,15 @@ func (os *Occurrences) pop(f *fifo) {
 // not change the slice.
 func (os *Occurrences) Of(id record.EntityID) []*Occurrence { return os.by[id] }
 
+// Named returns the occurrences of a name, by arrival. The caller must not change the
+// slice.
+func (os *Occurrences) Named(name string) []*Occurrence {
+	if f := os.byName[name]; f != nil {
+		return f.items
+	}
+	return nil
+}
+
 // Sweep forgets occurrences before a time.
 func (os *Occurrences) Sweep(before int64) {
 	for name, f := range os.byName {

@@ -30,13 +30,12 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.Counters.Duplicates.Add(1)
 		return
 	}
-	subject, _ := e.graph.Entity(o.Subject)
 	if o.Name == event.ProcessExit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
 		e.sender(o)
 		e.graph.End(o.Subject, o.Time)
 	}
-	e.occurrences.Add(o, o.Subject, subject.Container, subject.Pod, subject.Service, o.Detail.Peer)
+	e.occurrences.Add(o, e.under(o)...)
 	for _, i := range e.incidents {
 		if i.Hypothesis.Offer(o) {
 			i.Dirty = true
@@ -53,8 +52,39 @@ const maxCompared = 64
 func (e *Engine) duplicate(o *detect.Occurrence) bool {
 	known := e.occurrences.Of(o.Subject)
 	return slices.ContainsFunc(known[max(0, len(known)-maxCompared):], func(k *detect.Occurrence) bool {
-		return k.Time == o.Time && k.Name == o.Name && k.Subject == o.Subject && k.Detail.Peer == o.Detail.Peer
+		return k.Time == o.Time && k.Name == o.Name && k.Subject == o.Subject && k.Detail.Peer == o.Detail.Peer &&
+			k.Detail.Body == o.Detail.Body && sameAttributes(k.Detail, o.Detail)
 	})
+}
+
+// sameAttributes tells whether an event says what another one says. The engine may
+// have added to the one that it knows already.
+func sameAttributes(known, again *record.Detail) bool {
+	for _, a := range again.Attrs {
+		if list, ok := a.Value.([]string); ok {
+			had, _ := known.Attr(a.Key).([]string)
+			if !slices.Equal(list, had) {
+				return false
+			}
+			continue
+		}
+		if had := known.Attr(a.Key); had != a.Value {
+			return false
+		}
+	}
+	return true
+}
+
+// under lists the entities under which an event is found: its own and all that it is
+// part of, each once.
+func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
+	ids := []record.EntityID{o.Subject}
+	for _, id := range append(e.graph.PlaceOf(o.Subject).All(), o.Detail.Peer) {
+		if id != 0 && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // known tells whether any pattern names the event.
@@ -69,18 +99,61 @@ func (e *Engine) known(name string) bool {
 // open incident, of an incident or of failed requests that had no better
 // explanation, or of an incident of its own.
 func (e *Engine) cause(o *detect.Occurrence) {
+	var best *explain.Hypothesis
 	for _, p := range e.options.Patterns {
-		if _, ok := explain.Matches(p, o); !ok {
+		if _, ok := explain.Matches(p, o); !ok || !e.often(p, o) {
 			continue
 		}
 		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
 			return
 		}
-		if p.Alone && !e.explained(o) {
-			e.open(e.hypothesis(p, o))
-			return
+		if !p.Alone || e.explained(o) {
+			continue
+		}
+		if h := e.hypothesis(p, o); best == nil || explain.Better(h, best, e.options.Weights) < 0 {
+			best = h
 		}
 	}
+	if best != nil {
+		if i := e.open(best); i != nil {
+			e.supersede(i)
+		}
+	}
+}
+
+// often tells whether a cause was seen as often as its pattern wants.
+func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
+	if p.Cause.MinCount <= 1 {
+		return true
+	}
+	n := 0
+	for _, k := range e.occurrences.Of(explain.Lift(e.graph, p.Cause.Entity, o.Subject)) {
+		if _, ok := explain.Matches(p, k); ok && k.Time <= o.Time && k.Time >= o.Time-int64(p.Cause.CountWithin) {
+			n++
+		}
+	}
+	return n >= p.Cause.MinCount
+}
+
+// supersede takes the place of other incidents whose causes are among the effects of
+// this one: one root for many symptoms.
+func (e *Engine) supersede(root *open) {
+	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
+		if i == root || !root.Hypothesis.Explains(i.Hypothesis.Cause.Occurrence) ||
+			i.Hypothesis.Explains(root.Hypothesis.Cause.Occurrence) {
+			return false
+		}
+		e.requests.Each(func(r *detect.Request) {
+			if incident.Of(r) == i.Incident {
+				root.Assign(r)
+			}
+		})
+		if i.Emitted() {
+			i.Withdraw(e.now())
+			e.revise(i, e.now())
+		}
+		return true
+	})
 }
 
 // repeats takes an event as another round of an incident: of one that is open, or
@@ -130,7 +203,7 @@ func (e *Engine) explained(o *detect.Occurrence) bool {
 func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 	for _, i := range e.incidents {
 		old := i.Hypothesis
-		if o.Time > old.Cause.Time+explain.Slack || o.Time < old.Cause.Time-int64(p.Cause.Within) || !e.touches(old, o, p) {
+		if o.Time > old.Cause.Time+explain.Slack+int64(p.Cause.Before) || o.Time < old.Cause.Time-int64(p.Cause.Within) || !e.touches(old, o, p) {
 			continue
 		}
 		h := e.hypothesis(p, o, old.Addresses()...)
@@ -144,6 +217,7 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 			}
 		})
 		e.absorbGroups(i)
+		e.supersede(i)
 		return true
 	}
 	return false
@@ -163,7 +237,7 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 // name it as the cause of the target's failures.
 func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
 	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
-		return false
+		return e.above(o, target, p)
 	}
 	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
 		return true
@@ -178,7 +252,19 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 	case topology.KindService:
 		return subject.Container == 0 || subject.VPID == 1
 	}
-	return false
+	return t.Kind == topology.KindWorkload || t.Kind == topology.KindK8sService || subject.Kind != topology.KindProcess
+}
+
+// above tells whether an event happened to the node or the namespace of a target,
+// where a pattern names those.
+func (e *Engine) above(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
+	switch p.Cause.Entity {
+	case pattern.LevelNode, pattern.LevelNamespace:
+		at := explain.Lift(e.graph, p.Cause.Entity, o.Subject)
+		place := e.graph.PlaceOf(target)
+		return at == target || at == place.Host || at == place.Namespace
+	}
+	return slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Relation == pattern.RelationCluster })
 }
 
 // hypothesis makes a hypothesis of an event and gives it all that is known.
@@ -190,12 +276,17 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 	return h
 }
 
-// offerKnown offers a new hypothesis what was seen at its entities and addresses.
+// offerKnown offers a new hypothesis what was seen at its entities and addresses and
+// around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
-	for _, id := range append(h.Entities(), h.Addresses()...) {
-		x, _ := e.graph.Entity(id)
-		for _, at := range []record.EntityID{id, x.Container, x.Pod} {
-			for _, o := range e.occurrences.Of(at) {
+	for _, id := range h.Around() {
+		for _, o := range e.occurrences.Of(id) {
+			h.Offer(o)
+		}
+	}
+	for i := range h.Pattern.Effects {
+		if f := &h.Pattern.Effects[i]; f.Relation == pattern.RelationCluster {
+			for _, o := range e.occurrences.Named(f.Event) {
 				h.Offer(o)
 			}
 		}
@@ -256,9 +347,8 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 	if target == 0 {
 		return
 	}
-	x, _ := e.graph.Entity(target)
 	seen := map[*detect.Occurrence]bool{}
-	for _, at := range []record.EntityID{target, x.Container, x.Pod} {
+	for _, at := range append(e.graph.PlaceOf(target).All(), target) {
 		for _, o := range e.occurrences.Of(at) {
 			if seen[o] || o.Time > first+explain.Slack || e.aliveAfter(target, o.Time, first) {
 				continue

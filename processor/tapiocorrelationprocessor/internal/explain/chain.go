@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -110,7 +111,22 @@ func occurrenceWords(who string, o *detect.Occurrence) (title, detail string) {
 		return fmt.Sprintf("%s cannot connect to %v:%v: %v", who, attr(event.KeyPeerAddress), attr(event.KeyPeerPort), attr(event.KeyErrorType)),
 			"seen by the kernel at the socket, before any SDK"
 	}
+	if o.Detail.Body != "" {
+		return who + ": " + line(o.Detail.Body), o.Name
+	}
 	return who + ": " + o.Name, ""
+}
+
+// maxTitle bounds the text of an event in the title of a link, in bytes.
+const maxTitle = 160
+
+// line is the first line of a text, cut to the length of a title.
+func line(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	if len(text) > maxTitle {
+		text = strings.ToValidUTF8(text[:maxTitle], "") + "..."
+	}
+	return text
 }
 
 // AddSpans takes hurt spans of a request that the hypothesis covers, as links of

@@ -110,9 +110,11 @@ type Hypothesis struct {
 // New returns a hypothesis that has no effects yet. addresses are those that the
 // cause is about, if any.
 func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.EntityID) *Hypothesis {
+	happened := c.Entity
+	c.Entity = Lift(g, p.Cause.Entity, happened)
 	h := &Hypothesis{
 		Pattern: p, Cause: c, graph: g, Service: g.ServiceOf(c.Entity),
-		entities: map[record.EntityID]bool{c.Entity: true}, addresses: map[record.EntityID]bool{},
+		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1,
 	}
@@ -147,7 +149,7 @@ func (h *Hypothesis) Last() int64 { return max(h.Cause.Time, h.root.Last.UnixNan
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
-	if first < h.Cause.Time-Slack || first > h.LastEffect+int64(h.Pattern.Cause.Within) {
+	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.LastEffect+int64(h.Pattern.Cause.Within) {
 		return false
 	}
 	if t.Process != 0 {
@@ -158,6 +160,9 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 		return true
 	}
 	e, ok := h.graph.Entity(h.Cause.Entity)
+	if ok && e.Kind == topology.KindHost && h.Pattern.Cause.Entity == pattern.LevelNode {
+		return h.graph.PlaceOf(cmp.Or(t.Process, t.Service)).Host == e.ID
+	}
 	return ok && e.Kind == topology.KindService && t.Service == e.ID
 }
 
@@ -199,6 +204,9 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 	}
 	if s := h.graph.ServiceOf(o.Subject); s != 0 && s == h.Service {
 		return true
+	}
+	if p.Cause.Entity != "" {
+		return Lift(h.graph, p.Cause.Entity, o.Subject) == h.Cause.Entity
 	}
 	_, ok := h.concerns(o.Subject)
 	return ok
@@ -248,7 +256,7 @@ func remember[K comparable](set map[K]bool, k K) {
 }
 
 func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
-	return t >= h.Cause.Time-Slack && t <= h.LastEffect+int64(within)
+	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.LastEffect+int64(within)
 }
 
 func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by finding.LinkedBy, on string, ok bool) {
@@ -267,7 +275,7 @@ func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by findin
 		remember(h.addresses, peer)
 		return finding.LinkedByAddress, h.addressOf(peer, o.Time), true
 	}
-	return "", "", false
+	return h.place(r, o.Subject)
 }
 
 // addressOf says what an address is and who answered there.
@@ -354,15 +362,20 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	var all, seen, reliable, timely float64
 	for i, o := range h.effects {
 		e := &h.Pattern.Effects[i]
-		all += e.Weight
+		if o.count > 0 || !e.Optional {
+			all += e.Weight
+		}
 		if o.count == 0 {
 			continue
 		}
 		seen += e.Weight
 		reliable += e.Weight * reliabilities[o.by]
-		timely += e.Weight * timing(o.first-h.Cause.Time, int64(e.Within))
+		timely += e.Weight * h.timing(o.first-h.Cause.Time, int64(e.Within))
 	}
 	c := finding.Confidence{Reliability: h.Pattern.Cause.Reliability, Timing: 1}
+	if all == 0 {
+		c.Completeness = unconfirmed
+	}
 	if seen > 0 {
 		c.Completeness = seen / all
 		c.Reliability *= reliable / seen
@@ -373,8 +386,26 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	return c
 }
 
-func timing(lag, within int64) float64 {
+// unconfirmed is the completeness of a cause of which nothing need follow, and of
+// which nothing was seen to follow.
+const unconfirmed = 0.5
+
+// Supported tells whether all effects were seen without which the pattern makes no
+// finding.
+func (h *Hypothesis) Supported() bool {
+	for i := range h.effects {
+		if h.Pattern.Effects[i].Required && h.effects[i].count == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *Hypothesis) timing(lag, within int64) float64 {
 	if lag < 0 {
+		if -lag <= int64(h.Pattern.Cause.Before) {
+			return 1 // the cause is a state, and was noticed late
+		}
 		return 0.5
 	}
 	return 1 - 0.5*min(float64(lag)/float64(within), 1)
@@ -422,6 +453,9 @@ func (h *Hypothesis) Values() *pattern.Values {
 	for _, a := range h.Cause.Attributes {
 		v.Attributes[a.Key] = a.Value
 	}
+	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+		v.Attributes[pattern.KeyBody] = o.Detail.Body
+	}
 	v.Address = h.address()
 	return v
 }
@@ -462,6 +496,9 @@ func (h *Hypothesis) RootCause() finding.RootCause {
 		if list, ok := a.Value.([]string); ok {
 			evidence[a.Key] = strings.Join(list, ", ")
 		}
+	}
+	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+		evidence[pattern.KeyBody] = o.Detail.Body
 	}
 	if h.repeats > 1 {
 		evidence["tapio.cause.count"] = h.repeats

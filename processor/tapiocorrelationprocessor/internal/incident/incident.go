@@ -40,6 +40,8 @@ type Incident struct {
 	detected int64
 	updated  int64
 	resolved int64
+	// withdrawn: another incident explains this one.
+	withdrawn bool
 
 	failed, slow int64
 	users        *hyperloglog.Sketch
@@ -95,6 +97,13 @@ func (i *Incident) Resolved() bool { return i.resolved != 0 }
 func (i *Incident) Resolve(at int64) {
 	i.resolved = at
 	i.Dirty = true
+}
+
+// Withdraw ends the incident because a deeper cause explains its own: what it counted
+// is that one's.
+func (i *Incident) Withdraw(at int64) {
+	i.withdrawn = true
+	i.Resolve(at)
 }
 
 // Reopen goes on with an incident that was resolved too early.
@@ -218,7 +227,7 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 // Ready tells whether enough is known for a first revision.
 func (i *Incident) Ready(minScore float64) bool {
 	h := i.Hypothesis
-	return h.Confidence(i.options.Weights).Score >= minScore &&
+	return h.Supported() && h.Confidence(i.options.Weights).Score >= minScore &&
 		(h.Pattern.Alone || i.failed+i.slow >= int64(h.Pattern.MinTraces))
 }
 
@@ -244,6 +253,9 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 	if i.resolved != 0 {
 		t := record.UTC(i.resolved)
 		f.State, f.ResolvedAt = finding.StateResolved, &t
+		if i.withdrawn {
+			f.State = finding.StateWithdrawn
+		}
 	}
 	f.Summary = summary(f)
 	if i.business != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -40,6 +41,10 @@ const (
 	ServiceFailing = "tapio.service.failing"
 	// ServiceSlow: a service's operation is slower than it used to be.
 	ServiceSlow = "tapio.service.slow"
+	// Log is a log record without an event name, told apart by its body. A cause or
+	// effect that names it must have a condition on the body; all other records of
+	// logs are not looked at.
+	Log = "tapio.log"
 )
 
 // Relation is how an effect must touch the cause's entity.
@@ -55,9 +60,20 @@ const (
 	RelationCalls Relation = "calls"
 	// RelationTrace: in the same trace as a failed call to the entity.
 	RelationTrace Relation = "trace"
+	// RelationOwner: of the same workload: its pods, containers, processes, service.
+	RelationOwner Relation = "owner"
+	// RelationNode: on the same node or host: its units, pods, processes.
+	RelationNode Relation = "node"
+	// RelationNamespace: in the same Kubernetes namespace.
+	RelationNamespace Relation = "namespace"
+	// RelationCluster: anywhere in the cluster, as a fault of the control plane is.
+	RelationCluster Relation = "cluster"
 )
 
-var relations = []Relation{RelationSame, RelationAddress, RelationCalls, RelationTrace}
+var relations = []Relation{
+	RelationSame, RelationAddress, RelationCalls, RelationTrace,
+	RelationOwner, RelationNode, RelationNamespace, RelationCluster,
+}
 
 // Pattern is one entry of the library.
 type Pattern struct {
@@ -76,6 +92,10 @@ type Pattern struct {
 	// NotObserved says, as templates, what no receiver can see of this.
 	NotObserved []string `yaml:"not_observed"`
 	Actions     Actions  `yaml:"actions"`
+	// Runbook is a link for people, "" for none.
+	Runbook string `yaml:"runbook"`
+	// File is where the pattern was read from.
+	File string `yaml:"-"`
 
 	title, description *template.Template
 	notObserved        []*template.Template
@@ -96,7 +116,30 @@ type Cause struct {
 	Reliability float64 `yaml:"reliability"`
 	// Scope is how near to whoever was called the cause must have happened.
 	Scope Scope `yaml:"scope"`
+	// Before is how much earlier than the cause's own record an effect can have been
+	// seen: a state is noticed after it began. 0: effects follow.
+	Before time.Duration `yaml:"before"`
+	// Entity is what the finding names: the cause's own entity when empty, else its
+	// pod, workload, node or namespace.
+	Entity Level `yaml:"entity"`
+	// MinCount is how often the cause must be seen at the entity within CountWithin; 0
+	// and 1 are once.
+	MinCount    int           `yaml:"min_count"`
+	CountWithin time.Duration `yaml:"count_within"`
 }
+
+// Level is what of a cause's surroundings a finding names.
+type Level string
+
+// The levels.
+const (
+	LevelPod       Level = "pod"
+	LevelWorkload  Level = "workload"
+	LevelNode      Level = "node"
+	LevelNamespace Level = "namespace"
+)
+
+var levels = []Level{"", LevelPod, LevelWorkload, LevelNode, LevelNamespace}
 
 // Scope is how near to whoever was called a cause must have happened.
 type Scope string
@@ -122,6 +165,11 @@ type Effect struct {
 	// Precursor: not an effect but a deeper cause. Where it is seen another pattern
 	// names it as the root; where it is not, this one is the less sure.
 	Precursor bool `yaml:"precursor"`
+	// Optional: not every installation can see it, so that its absence takes nothing
+	// from the completeness of the evidence.
+	Optional bool `yaml:"optional"`
+	// Required: without it there is no finding, however sure the cause is.
+	Required bool `yaml:"required"`
 	// Missing is what to say when it was not seen.
 	Missing string `yaml:"missing"`
 
@@ -135,7 +183,8 @@ type Actions struct {
 	LongTerm  []string `yaml:"long_term"`
 }
 
-// Condition is a test of one attribute. Exactly one of In, Not and Present is set.
+// Condition is a test of one attribute, or of the body. Exactly one kind of test is
+// set; Min and Max are one.
 type Condition struct {
 	Key string `yaml:"key"`
 	// In: the attribute is one of these.
@@ -144,7 +193,20 @@ type Condition struct {
 	Not []any `yaml:"not"`
 	// Present: the attribute is there (true) or not (false).
 	Present *bool `yaml:"present"`
+	// Contains: the text holds one of these, whatever the case.
+	Contains []string `yaml:"contains"`
+	// Matches: the text matches this regular expression (RE2).
+	Matches string `yaml:"matches"`
+	// Min and Max: the number is at least, at most this.
+	Min *float64 `yaml:"min"`
+	Max *float64 `yaml:"max"`
+
+	matches *regexp.Regexp
+	lower   []string // Contains in lower case
 }
+
+// KeyBody is the key under which conditions find the body of a record.
+const KeyBody = record.KeyBody
 
 // Holds tells whether the attributes of d meet all conditions. When one does
 // not, failed says which, with the value that was found.
@@ -175,6 +237,9 @@ func (c *Condition) differs(value any) string {
 	case len(c.Not) > 0:
 		return fmt.Sprintf("%s is %s", c.Key, found)
 	}
+	if len(c.In) == 0 {
+		return fmt.Sprintf("%s is %s, not %s", c.Key, found, c.wanted())
+	}
 	wanted := make([]string, len(c.In))
 	for i, v := range c.In {
 		wanted[i] = fmt.Sprint(v)
@@ -182,9 +247,52 @@ func (c *Condition) differs(value any) string {
 	return fmt.Sprintf("%s is %s, not %s", c.Key, found, strings.Join(wanted, " or "))
 }
 
+// wanted says what a condition on a text or a number asks for.
+func (c *Condition) wanted() string {
+	switch {
+	case len(c.Contains) > 0:
+		return "containing " + strings.Join(c.Contains, " or ")
+	case c.Matches != "":
+		return "matching " + c.Matches
+	case c.Min != nil && c.Max != nil:
+		return fmt.Sprintf("%v to %v", *c.Min, *c.Max)
+	case c.Min != nil:
+		return fmt.Sprintf("at least %v", *c.Min)
+	}
+	return fmt.Sprintf("at most %v", *c.Max)
+}
+
+// compile prepares a condition that is tested on text.
+func (c *Condition) compile() (err error) {
+	for _, part := range c.Contains {
+		c.lower = append(c.lower, strings.ToLower(part))
+	}
+	if c.Matches != "" {
+		c.matches, err = regexp.Compile(c.Matches)
+	}
+	return err
+}
+
+func (c *Condition) holdsText(value any) bool {
+	text, ok := value.(string)
+	if !ok {
+		return false
+	}
+	if c.matches != nil {
+		return c.matches.MatchString(text)
+	}
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(c.lower, func(part string) bool { return strings.Contains(text, part) })
+}
+
 func (c *Condition) holds(value any) bool {
 	is := func(want any) bool { return equal(want, value) }
 	switch {
+	case c.matches != nil || len(c.lower) > 0:
+		return c.holdsText(value)
+	case c.Min != nil || c.Max != nil:
+		n, ok := asNumber(value)
+		return ok && (c.Min == nil || n >= *c.Min) && (c.Max == nil || n <= *c.Max)
 	case c.Present != nil:
 		return (value != nil) == *c.Present
 	case len(c.Not) > 0:
@@ -245,6 +353,7 @@ func Load(files fs.FS, dir string) ([]*Pattern, error) {
 			return nil, fmt.Errorf("%s: id: %q is already the id of %s", path.Base(name), p.ID, other)
 		}
 		seen[p.ID] = path.Base(name)
+		p.File = name
 		patterns = append(patterns, p)
 	}
 	if len(patterns) == 0 {
@@ -287,6 +396,15 @@ func (p *Pattern) validate() error {
 	if p.Cause.Scope != ScopeProcess && p.Cause.Scope != ScopeContainer {
 		bad("cause.scope", "%q: want %s or %s", p.Cause.Scope, ScopeProcess, ScopeContainer)
 	}
+	if p.Cause.Before < 0 {
+		bad("cause.before", "%v: want a duration of 0 or more", p.Cause.Before)
+	}
+	if !slices.Contains(levels, p.Cause.Entity) {
+		bad("cause.entity", "%q: want one of %v, or leave it out for the cause's own", p.Cause.Entity, levels[1:])
+	}
+	if p.Cause.MinCount < 0 || (p.Cause.MinCount > 1) != (p.Cause.CountWithin > 0) {
+		bad("cause.min_count", "%d with count_within %v: want both, a count of 2 or more and a duration above 0, or neither", p.Cause.MinCount, p.Cause.CountWithin)
+	}
 	if len(p.Effects) == 0 {
 		bad("effects", "want at least one")
 	}
@@ -307,7 +425,16 @@ func (p *Pattern) validate() error {
 		if e.Weight <= 0 {
 			bad(key+".weight", "%v: want a number above 0", e.Weight)
 		}
+		if e.Required && (e.Optional || e.Precursor) {
+			bad(key+".required", "true: an effect that is optional or a precursor cannot be required")
+		}
+		if e.Event == Log && !testsBody(e.Where) {
+			bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches", Log, KeyBody)
+		}
 		errs = append(errs, conditions(key, e.Where))
+	}
+	if p.Cause.Event == Log && !testsBody(p.Cause.Where) {
+		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches", Log, KeyBody)
 	}
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
 }
@@ -315,14 +442,23 @@ func (p *Pattern) validate() error {
 func conditions(key string, where []Condition) error {
 	for i, c := range where {
 		set := 0
-		for _, is := range []bool{len(c.In) > 0, len(c.Not) > 0, c.Present != nil} {
+		for _, is := range []bool{
+			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil,
+		} {
 			if is {
 				set++
 			}
 		}
 		if c.Key == "" || set != 1 {
-			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present", key, i)
+			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max", key, i)
+		}
+		if err := where[i].compile(); err != nil {
+			return fmt.Errorf("%s.where[%d].matches: %w", key, i, err)
 		}
 	}
 	return nil
+}
+
+func testsBody(where []Condition) bool {
+	return slices.ContainsFunc(where, func(c Condition) bool { return c.Key == KeyBody && (len(c.Contains) > 0 || c.Matches != "") })
 }

@@ -145,10 +145,18 @@ type Detail struct {
 	Attrs []Attr
 	// Peer is the address that an event names as the other side.
 	Peer EntityID
+	// Body is the record's text.
+	Body string
 }
+
+// KeyBody is the key under which Attr finds the body.
+const KeyBody = "body"
 
 // Attr returns the value of an attribute, nil when it is absent.
 func (d *Detail) Attr(key string) any {
+	if key == KeyBody && d.Body != "" {
+		return d.Body
+	}
 	for i := range d.Attrs {
 		if d.Attrs[i].Key == key {
 			return d.Attrs[i].Value

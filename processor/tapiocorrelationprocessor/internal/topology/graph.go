@@ -28,9 +28,14 @@ const (
 	KindAddress
 	KindOperation
 	KindUnknown
+	// KindWorkload is a deployment, stateful set or another owner of pods.
+	KindWorkload
+	KindNamespace
+	// KindK8sService is a Service object of Kubernetes.
+	KindK8sService
 )
 
-var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown"}
+var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown", "workload", "namespace", "k8s.service"}
 
 // String returns the word that findings use.
 func (k Kind) String() string { return kindNames[k] }
@@ -47,7 +52,7 @@ type Entity struct {
 	Name string
 
 	// The entities that it is part of, 0 when unknown.
-	Service, Container, Pod, Host record.EntityID
+	Service, Container, Pod, Host, Workload, Namespace record.EntityID
 	// Version is the service.version that it reported.
 	Version string
 	// Executable, Cgroup, PID and VPID describe a process.
@@ -84,6 +89,8 @@ type Ref struct {
 	// Network is whose loopback interface it has: its pod's, its container's, or
 	// its host's.
 	Network record.EntityID
+	// Workload and Namespace are the Kubernetes objects that the resource names.
+	Workload, Namespace record.EntityID
 }
 
 type addressKey struct {
@@ -169,6 +176,7 @@ type Snapshot struct {
 	Kind                          Kind
 	Key, Name                     string
 	Service, Container, Pod, Host record.EntityID
+	Workload, Namespace           record.EntityID
 	Version, Executable, Cgroup   string
 	PID, VPID, Created, Ended     int64
 	Address                       string
@@ -183,7 +191,7 @@ func snapshot(e *Entity) Snapshot {
 	}
 	return Snapshot{
 		ID: e.ID, Kind: e.Kind, Key: e.Key, Name: e.Name,
-		Service: e.Service, Container: e.Container, Pod: e.Pod, Host: e.Host,
+		Service: e.Service, Container: e.Container, Pod: e.Pod, Host: e.Host, Workload: e.Workload, Namespace: e.Namespace,
 		Version: e.Version, Executable: e.Executable, Cgroup: e.Cgroup,
 		PID: e.PID, VPID: e.VPID, Created: e.Created, Ended: e.Ended,
 		Address: e.Address, Port: e.Port, Attributes: attributes,
@@ -246,8 +254,10 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 	if r.Host != "" {
 		h := g.intern(KindHost, r.Host, r.Host, at)
 		h.set(event.KeyHostName, r.Host)
+		h.setIf(event.KeyNodeName, r.Node)
 		ref.Host = h.ID
 	}
+	g.node(r, &ref, at)
 	if r.Service != "" && !isUnknown(r.Service) {
 		s := g.intern(KindService, r.ServiceNamespace+"/"+r.Service, r.Service, at)
 		s.set(event.KeyServiceName, r.Service)
@@ -257,10 +267,11 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 		s.Service = s.ID
 		ref.Service = s.ID
 	}
+	g.owners(r, &ref, at)
 	pod := g.pod(r, ref, at)
 	container := g.container(r, ref, pod, at)
 	ref.Subject = g.process(r, ref, container, pod, at)
-	for _, id := range []record.EntityID{container, pod, ref.Service, ref.Host} {
+	for _, id := range []record.EntityID{container, pod, g.k8sService(r, ref, at), ref.Workload, ref.Service, ref.Host, ref.Namespace} {
 		if ref.Subject == 0 {
 			ref.Subject = id
 		}
@@ -356,6 +367,12 @@ func (e *Entity) join(ref Ref) {
 	}
 	if ref.Host != 0 {
 		e.Host = ref.Host
+	}
+	if ref.Workload != 0 {
+		e.Workload = ref.Workload
+	}
+	if ref.Namespace != 0 {
+		e.Namespace = ref.Namespace
 	}
 }
 

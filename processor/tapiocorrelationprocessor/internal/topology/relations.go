@@ -339,6 +339,11 @@ func (g *Graph) Concerns(entity, target record.EntityID) (finding.LinkedBy, bool
 	if t.Kind == KindService && g.serviceOf(e) == target {
 		return finding.LinkedByTopology, true
 	}
+	if e.isWorkload() || t.isWorkload() { // one pod of a workload is not the other
+		if w := g.workloadOf(e); w != 0 && w == g.workloadOf(t) {
+			return finding.LinkedByOwner, true
+		}
+	}
 	return "", false
 }
 
@@ -378,6 +383,7 @@ func (g *Graph) Sweep(before int64) {
 	for _, e := range g.entities {
 		if e.seen.Load() >= before {
 			used[e.Service], used[e.Container], used[e.Pod], used[e.Host] = true, true, true, true
+			used[e.Workload], used[e.Namespace] = true, true
 		}
 	}
 	for _, e := range g.entities {

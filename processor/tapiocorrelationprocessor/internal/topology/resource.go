@@ -21,6 +21,40 @@ type Resource struct {
 	Container, ContainerName    string
 	PodUID, PodName             string
 	Namespace, Deployment, Node string
+	// WorkloadKind and Workload are what owns the pod: deployment, statefulset,
+	// daemonset, cronjob, job or replicaset, in this order where several are named.
+	WorkloadKind, Workload string
+	// K8sService is a Service object of Kubernetes.
+	K8sService string
+}
+
+// workloadKinds are the attributes that name a pod's owner, the outermost first.
+var workloadKinds = []struct{ key, kind string }{
+	{event.KeyDeploymentName, "deployment"}, {event.KeyStatefulSetName, "statefulset"}, {event.KeyDaemonSetName, "daemonset"},
+	{event.KeyCronJobName, "cronjob"}, {event.KeyJobName, "job"}, {event.KeyReplicaSetName, "replicaset"},
+}
+
+// owner notes an attribute that names a pod's owner, if none further out is known.
+func (r *Resource) owner(key, name string) {
+	for _, k := range workloadKinds {
+		if r.Workload != "" && r.WorkloadKind == k.kind {
+			return
+		}
+		if k.key == key {
+			r.WorkloadKind, r.Workload = k.kind, record.Text(name)
+			return
+		}
+	}
+}
+
+// workloadKey returns the attribute that names a workload of a kind.
+func workloadKey(kind string) string {
+	for _, k := range workloadKinds {
+		if k.kind == kind {
+			return k.key
+		}
+	}
+	return ""
 }
 
 // unknownService begins the service name that SDKs invent when none is set.
@@ -66,6 +100,11 @@ func ReadResource(attrs pcommon.Map) Resource {
 			r.Namespace = record.Text(v.AsString())
 		case event.KeyDeploymentName:
 			r.Deployment = record.Text(v.AsString())
+			r.owner(k, v.AsString())
+		case event.KeyStatefulSetName, event.KeyDaemonSetName, event.KeyCronJobName, event.KeyJobName, event.KeyReplicaSetName:
+			r.owner(k, v.AsString())
+		case event.KeyK8sServiceName:
+			r.K8sService = record.Text(v.AsString())
 		case event.KeyNodeName:
 			r.Node = record.Text(v.AsString())
 		}

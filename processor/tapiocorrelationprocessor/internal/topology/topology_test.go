@@ -43,7 +43,7 @@ func TestReadResource(t *testing.T) {
 	want := Resource{
 		Service: "payment", ServiceNamespace: "shop", ServiceInstance: "i", ServiceVersion: "2", Host: "node1", PID: 42, VPID: 1,
 		Created: base + sec/2, Executable: "java", Cgroup: "/a", Container: "c", ContainerName: "app",
-		PodUID: "u", PodName: "p", Namespace: "ns", Deployment: "d", Node: "n",
+		PodUID: "u", PodName: "p", Namespace: "ns", Deployment: "d", Node: "n", WorkloadKind: "deployment", Workload: "d",
 	}
 	got := ReadResource(m)
 	assert.Equal(t, want, got)
