@@ -35,6 +35,9 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.sender(o)
 		e.graph.End(o.Subject, o.Time)
 	}
+	if x, ok := e.graph.Entity(o.Subject); ok && x.Kind == topology.KindUnit {
+		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: event.KeySystemdUnit, Value: x.Name})
+	}
 	e.occurrences.Add(o, e.under(o)...)
 	for _, i := range e.incidents {
 		if i.Hypothesis.Offer(o) {

@@ -33,9 +33,11 @@ const (
 	KindNamespace
 	// KindK8sService is a Service object of Kubernetes.
 	KindK8sService
+	// KindUnit is a unit of systemd on a host.
+	KindUnit
 )
 
-var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown", "workload", "namespace", "k8s.service"}
+var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown", "workload", "namespace", "k8s.service", "unit"}
 
 // String returns the word that findings use.
 func (k Kind) String() string { return kindNames[k] }

@@ -31,6 +31,7 @@ func (g *Graph) owners(r *Resource, ref *Ref, at int64) {
 		ref.Namespace = n.ID
 	}
 	if r.Workload == "" {
+		g.unit(r, ref, at)
 		return
 	}
 	w := g.intern(KindWorkload, r.Namespace+"/"+r.WorkloadKind+"/"+r.Workload, r.Workload, at)
@@ -44,6 +45,20 @@ func (g *Graph) owners(r *Resource, ref *Ref, at int64) {
 		w.Service, s.Workload = s.ID, w.ID
 		w.set(event.KeyServiceName, s.Name)
 	}
+}
+
+// unit resolves the unit of systemd that a resource names: what a workload is to a
+// pod, it is to the processes of a host.
+func (g *Graph) unit(r *Resource, ref *Ref, at int64) {
+	if r.Unit == "" || ref.Host == 0 || r.PodUID != "" || r.PodName != "" {
+		return
+	}
+	host := g.entity(ref.Host)
+	u := g.intern(KindUnit, host.Name+"/"+r.Unit, r.Unit, at)
+	u.set(event.KeySystemdUnit, r.Unit)
+	u.set(event.KeyHostName, host.Name)
+	u.Host = host.ID
+	ref.Workload = u.ID
 }
 
 // k8sService resolves the Service object that a resource names, 0 for none.
@@ -60,7 +75,11 @@ func (g *Graph) k8sService(r *Resource, ref Ref, at int64) record.EntityID {
 
 // isWorkload tells whether an entity stands for all pods of a workload.
 func (e *Entity) isWorkload() bool {
-	return e.Kind == KindWorkload || e.Kind == KindK8sService || e.Kind == KindService
+	switch e.Kind {
+	case KindWorkload, KindK8sService, KindService, KindUnit:
+		return true
+	}
+	return false
 }
 
 // climb returns what field says of an entity, or of its container or pod.
@@ -79,7 +98,7 @@ func (g *Graph) climb(e *Entity, field func(*Entity) record.EntityID) record.Ent
 }
 
 func (g *Graph) workloadOf(e *Entity) record.EntityID {
-	if e.Kind == KindWorkload {
+	if e.Kind == KindWorkload || e.Kind == KindUnit {
 		return e.ID
 	}
 	if id := g.climb(e, func(e *Entity) record.EntityID { return e.Workload }); id != 0 {

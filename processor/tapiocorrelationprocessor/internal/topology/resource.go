@@ -26,6 +26,8 @@ type Resource struct {
 	WorkloadKind, Workload string
 	// K8sService is a Service object of Kubernetes.
 	K8sService string
+	// Unit is a unit of systemd.
+	Unit string
 }
 
 // workloadKinds are the attributes that name a pod's owner, the outermost first.
@@ -103,6 +105,8 @@ func ReadResource(attrs pcommon.Map) Resource {
 			r.owner(k, v.AsString())
 		case event.KeyStatefulSetName, event.KeyDaemonSetName, event.KeyCronJobName, event.KeyJobName, event.KeyReplicaSetName:
 			r.owner(k, v.AsString())
+		case event.KeySystemdUnit:
+			r.Unit = record.Text(v.AsString())
 		case event.KeyK8sServiceName:
 			r.K8sService = record.Text(v.AsString())
 		case event.KeyNodeName:
