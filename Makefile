@@ -23,7 +23,7 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-peers e2e generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e generate lint vet tidy-check fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ test-race: ## The tests of our own packages with the race detector
 
 bench: ## Run the benchmarks of the processor
 	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
+
+rca: ## Measure root-cause accuracy on a labelled data set: DATA=dir [JSON=file] [ARGS='--no-logs -v ...'] (docs/accuracy.md)
+	@test -n "$(DATA)" || { echo "make rca DATA=dir: DATA is missing: name the directory of a data set, see docs/accuracy.md"; exit 2; }
+	@cd benchmarks && $(GO) run ./rca --data $(abspath $(DATA)) $(if $(JSON),--json $(abspath $(JSON))) $(ARGS)
 
 bench-peers: build ## Compare a whole collector with and without the processor, and with others (minutes)
 	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/benchmarks/rca/nezha"
+	"github.com/yairfalse/tapio/internal/replay"
+)
+
+// format is a data set that the harness can read. Which one a directory is its
+// files tell.
+type format struct {
+	name string
+	is   func(dir string) (bool, error)
+	open func(dir string) (*dataset.Set, error)
+}
+
+var formats = []format{
+	{nezha.Name, nezha.Is, nezha.Open},
+}
+
+type options struct {
+	data, json, config, cases   string
+	noTraces, noLogs, noMetrics bool
+	noBaseline, verbose         bool
+	parallel                    int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.data, "data", "", "directory of a data set (required)")
+	flag.StringVar(&o.json, "json", "", "file to write the results to")
+	flag.StringVar(&o.config, "config", "", "YAML file with the processor's section of a collector's configuration")
+	flag.StringVar(&o.cases, "cases", "", "only cases whose id this regular expression matches; no fault-free recordings then")
+	flag.BoolVar(&o.noTraces, "no-traces", false, "withhold spans")
+	flag.BoolVar(&o.noLogs, "no-logs", false, "withhold log records and events")
+	flag.BoolVar(&o.noMetrics, "no-metrics", false, "withhold metrics")
+	flag.BoolVar(&o.noBaseline, "no-baseline", false, "do not look for false findings in the fault-free recordings")
+	flag.IntVar(&o.parallel, "parallel", 1, "cases at once; CPU time per case is known for 1 only")
+	flag.BoolVar(&o.verbose, "v", false, "print every finding in full, as JSON")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rca:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if o.data == "" {
+		return errors.New("--data is missing: name the directory of a data set")
+	}
+	if o.parallel < 1 || o.parallel > 64 {
+		return fmt.Errorf("--parallel %d: want 1 to 64", o.parallel)
+	}
+	only, err := regexp.Compile(o.cases)
+	if err != nil {
+		return fmt.Errorf("--cases: %w", err)
+	}
+	if _, err := replay.LoadConfig(o.config); err != nil {
+		return err
+	}
+	set, err := open(o.data)
+	if err != nil {
+		return err
+	}
+	var cases []*dataset.Case
+	for _, c := range set.Cases {
+		if only.MatchString(c.ID) {
+			cases = append(cases, c)
+		}
+	}
+	set.Cases = cases
+	if o.cases != "" {
+		o.noBaseline = true
+	}
+	if len(cases) == 0 && o.noBaseline {
+		return fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, o.data)
+	}
+	r := &runner{options: o, logger: zap.New(zapcore.NewCore(
+		zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zapcore.WarnLevel))}
+	results, err := r.all(ctx, set)
+	if err != nil {
+		return err
+	}
+	sum := summarize(set.Name, results)
+	if err := printSummary(os.Stdout, sum, o.verbose); err != nil {
+		return err
+	}
+	return writeJSON(o.json, sum)
+}
+
+// open reads the data set in dir.
+func open(dir string) (*dataset.Set, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, err
+	}
+	names := ""
+	for _, f := range formats {
+		is, err := f.is(dir)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			return f.open(dir)
+		}
+		names += " " + f.name
+	}
+	return nil, fmt.Errorf("--data %s: no recording of a data set is there; known are:%s", dir, names)
+}
+
+func writeJSON(path string, v any) error {
+	if path == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o600)
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/internal/replay"
+)
+
+// gap is the time between two recordings that follow each other in one engine:
+// both are cut off somewhere, and their requests should not seem to overlap.
+const gap = time.Second
+
+// sameServices is the least share of a recording's services that another one must
+// have for its past to be this one's past.
+const sameServices = 0.5
+
+// runner replays recordings.
+type runner struct {
+	options options
+	logger  *zap.Logger
+}
+
+// outcome is what the engine said of one recording.
+type outcome struct {
+	recording *dataset.Recording
+	// of is nil for a fault-free recording.
+	of *dataset.Case
+	// findings are those of the recording, the best first; before are those of the
+	// minutes it was warmed with.
+	findings, before []*finding.Finding
+	counts           replay.Counts
+	dropped          map[string]int64
+	// cpu is 0 when it is not known.
+	cpu  time.Duration
+	warm time.Duration // of fault-free time before it
+}
+
+// all replays every case, then every fault-free recording on an engine that was
+// warmed with the others.
+func (r *runner) all(ctx context.Context, set *dataset.Set) ([]*outcome, error) {
+	var jobs []func() (*outcome, error)
+	for _, c := range set.Cases {
+		jobs = append(jobs, func() (*outcome, error) {
+			o, err := r.replay(ctx, &c.Recording, set.Baselines)
+			if o != nil {
+				o.of = c
+			}
+			return o, err
+		})
+	}
+	for i, b := range set.Baselines {
+		if r.options.noBaseline {
+			break
+		}
+		others := slices.Delete(slices.Clone(set.Baselines), i, i+1)
+		jobs = append(jobs, func() (*outcome, error) { return r.replay(ctx, b, others) })
+	}
+	return parallel(jobs, r.options.parallel)
+}
+
+// parallel does the jobs, n at a time, and returns what they return in order.
+func parallel[T any](jobs []func() (T, error), n int) ([]T, error) {
+	out, errs := make([]T, len(jobs)), make([]error, len(jobs))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, n)
+	for i, job := range jobs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			out[i], errs[i] = job()
+			<-slots
+		})
+	}
+	wg.Wait()
+	return out, errors.Join(errs...)
+}
+
+// replay takes one recording through a fresh engine.
+func (r *runner) replay(ctx context.Context, rec *dataset.Recording, warmers []*dataset.Recording) (o *outcome, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", rec.ID, err)
+		}
+	}()
+	cfg, err := replay.LoadConfig(r.options.config)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := replay.Start(ctx, cfg, r.logger)
+	if err != nil {
+		return nil, err
+	}
+	o = &outcome{recording: rec}
+	cpu := cpuTime()
+	buffer := replay.NewBuffer(engine, math.MaxInt)
+	if o.warm, err = r.warm(buffer, rec, warmers); err == nil {
+		err = r.put(buffer, rec, 0)
+	}
+	if err == nil {
+		err = buffer.Flush(ctx)
+	}
+	found, dropped, finished := engine.Finish(ctx)
+	if err = errors.Join(err, finished); err != nil {
+		return nil, err
+	}
+	o.counts, o.dropped = buffer.Counts, dropped
+	if r.options.parallel == 1 {
+		o.cpu = cpuTime() - cpu
+	}
+	o.sort(found)
+	return o, nil
+}
+
+// warm puts the recordings of the same services before rec, the last to end where
+// rec begins. It returns how long they are.
+func (r *runner) warm(buffer *replay.Buffer, rec *dataset.Recording, warmers []*dataset.Recording) (total time.Duration, err error) {
+	end := rec.Start
+	for _, w := range slices.Backward(warmers) {
+		if overlap(rec.Services, w.Services) < sameServices {
+			continue
+		}
+		end = end.Add(-gap)
+		if err := r.put(buffer, w, end.Sub(w.End)); err != nil {
+			return 0, fmt.Errorf("%s: %w", w.ID, err)
+		}
+		length := w.End.Sub(w.Start)
+		end, total = end.Add(-length), total+length
+	}
+	return total, nil
+}
+
+// overlap is the share of a's elements that b has too; both are sorted.
+func overlap(a, b []string) float64 {
+	n := 0
+	for _, s := range a {
+		if _, ok := slices.BinarySearch(b, s); ok {
+			n++
+		}
+	}
+	return float64(n) / float64(max(len(a), 1))
+}
+
+// put gives the recording's telemetry to the buffer, but for the signals withheld.
+func (r *runner) put(buffer *replay.Buffer, rec *dataset.Recording, shift time.Duration) error {
+	t, err := rec.Load(shift)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, td := range t.Traces {
+		if !r.options.noTraces {
+			_, err := buffer.Traces(td)
+			errs = append(errs, err)
+		}
+	}
+	for _, ld := range t.Logs {
+		if !r.options.noLogs {
+			_, err := buffer.Logs(ld)
+			errs = append(errs, err)
+		}
+	}
+	for _, md := range t.Metrics {
+		if !r.options.noMetrics {
+			_, err := buffer.Metrics(md)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sort tells the findings that count from those of before, and ranks them: what
+// began in the recording first, then by confidence, then by detection.
+func (o *outcome) sort(found []*finding.Finding) {
+	start := o.recording.Start
+	for _, f := range found {
+		if f.UpdatedAt.Before(start) && f.DetectedAt.Before(start) {
+			o.before = append(o.before, f)
+		} else {
+			o.findings = append(o.findings, f)
+		}
+	}
+	old := func(f *finding.Finding) int {
+		if f.DetectedAt.Before(start) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(o.findings, func(a, b *finding.Finding) int {
+		return cmp.Or(cmp.Compare(old(a), old(b)), cmp.Compare(b.Confidence.Score, a.Confidence.Score), a.DetectedAt.Compare(b.DetectedAt))
+	})
+}
+
+// cpuTime is the CPU time of this process so far.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+// summary is the result of a run, as it is printed and as it is written as JSON.
+type summary struct {
+	Dataset string `json:"dataset"`
+	// Cases are those with a label; Unlabelled ones count nowhere else.
+	Cases      int `json:"cases"`
+	Unlabelled int `json:"unlabelled,omitempty"`
+	// A1, A3 and A5 count the cases whose right object is among the first 1, 3, 5;
+	// Exact those whose first finding is right in all that the label says.
+	A1    int `json:"a1"`
+	A3    int `json:"a3"`
+	A5    int `json:"a5"`
+	Exact int `json:"exact"`
+	// Silent cases have no finding.
+	Silent int `json:"silent"`
+	// FalseFindings are those on fault-free recordings.
+	FalseFindings    int     `json:"false_findings"`
+	FaultFreeMinutes float64 `json:"fault_free_minutes"`
+	// Calibration is over all findings: of cases and of fault-free recordings.
+	ECE         float64 `json:"ece"`
+	Calibration []bin   `json:"calibration"`
+	// Seconds from the labelled injection to the finding that names the right
+	// object, over the cases that have one.
+	AfterOnsetP50 *float64 `json:"after_onset_p50_s,omitempty"`
+	AfterOnsetP90 *float64 `json:"after_onset_p90_s,omitempty"`
+	CPUSeconds    float64  `json:"cpu_s"`
+	Groups        []group  `json:"groups"`
+	Details       []detail `json:"details"`
+	FaultFree     []detail `json:"fault_free"`
+}
+
+// group sums up the cases of one kind.
+type group struct {
+	Name  string `json:"name"`
+	Cases int    `json:"cases"`
+	A1    int    `json:"a1"`
+	A3    int    `json:"a3"`
+	A5    int    `json:"a5"`
+	Exact int    `json:"exact"`
+}
+
+// detail is one recording.
+type detail struct {
+	Case  string `json:"case"`
+	Group string `json:"group,omitempty"`
+	// Truth is what the label says; Pattern, Kind and Entity what the first finding
+	// says.
+	Truth      string   `json:"truth,omitempty"`
+	Pattern    string   `json:"pattern,omitempty"`
+	Kind       string   `json:"entity_kind,omitempty"`
+	Entity     string   `json:"entity,omitempty"`
+	Rank       int      `json:"rank"`
+	Exact      bool     `json:"exact"`
+	Confidence *float64 `json:"confidence,omitempty"`
+	// Seconds to the first finding that names the right object, or to the first of
+	// all where there is none: after the labelled injection, which may be up to a
+	// minute after the true one, and after the recording's beginning.
+	AfterOnset *float64 `json:"after_onset_s,omitempty"`
+	AfterStart *float64 `json:"after_start_s,omitempty"`
+	CPUSeconds float64  `json:"cpu_s,omitempty"`
+	Minutes    float64  `json:"minutes"`
+	// WarmMinutes of fault-free time came before it, in which WarmFindings were made.
+	WarmMinutes  float64          `json:"warm_minutes"`
+	WarmFindings int              `json:"warm_findings"`
+	Spans        int64            `json:"spans"`
+	Records      int64            `json:"log_records"`
+	Points       int64            `json:"data_points"`
+	Dropped      map[string]int64 `json:"dropped,omitempty"`
+	// Findings are ranked.
+	Findings []*finding.Finding `json:"findings"`
+}
+
+// bin is the findings of one tenth of the confidence, [From, From+0.1).
+type bin struct {
+	From       float64 `json:"from"`
+	Findings   int     `json:"findings"`
+	Confidence float64 `json:"mean_confidence"`
+	Right      float64 `json:"right"`
+}
+
+func summarize(name string, outcomes []*outcome) *summary {
+	s := &summary{Dataset: name, Calibration: make([]bin, bins), Details: []detail{}, FaultFree: []detail{}}
+	groups := map[string]*group{}
+	var after []float64
+	for _, o := range outcomes {
+		d := describe(o)
+		s.CPUSeconds += d.CPUSeconds
+		if o.of == nil {
+			s.FaultFree = append(s.FaultFree, d)
+			s.FalseFindings += len(o.findings)
+			s.FaultFreeMinutes += d.Minutes
+			s.calibrate(o, nil)
+			continue
+		}
+		s.Details = append(s.Details, d)
+		if o.of.Truth == nil {
+			s.Unlabelled++
+			continue
+		}
+		s.calibrate(o, o.of.Truth.Right)
+		g := groups[d.Group]
+		if g == nil {
+			g = &group{Name: d.Group}
+			groups[d.Group] = g
+		}
+		g.add(&d)
+		if len(o.findings) == 0 {
+			s.Silent++
+		}
+		if d.Rank > 0 && d.AfterOnset != nil {
+			after = append(after, *d.AfterOnset)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[name]
+		s.Groups = append(s.Groups, *g)
+		s.Cases, s.A1, s.A3, s.A5, s.Exact = s.Cases+g.Cases, s.A1+g.A1, s.A3+g.A3, s.A5+g.A5, s.Exact+g.Exact
+	}
+	s.ECE = finish(s.Calibration)
+	s.AfterOnsetP50, s.AfterOnsetP90 = quantile(after, 0.5), quantile(after, 0.9)
+	return s
+}
+
+func (g *group) add(d *detail) {
+	in := func(k int) int {
+		if d.Rank > 0 && d.Rank <= k {
+			return 1
+		}
+		return 0
+	}
+	g.Cases, g.A1, g.A3, g.A5 = g.Cases+1, g.A1+in(1), g.A3+in(3), g.A5+in(5)
+	if d.Exact {
+		g.Exact++
+	}
+}
+
+func describe(o *outcome) detail {
+	d := detail{
+		Case: o.recording.ID, CPUSeconds: o.cpu.Seconds(), Minutes: o.recording.End.Sub(o.recording.Start).Minutes(),
+		WarmMinutes: o.warm.Minutes(), WarmFindings: len(o.before), Spans: o.counts.Spans, Records: o.counts.Records, Points: o.counts.Points,
+		Dropped: o.dropped, Findings: o.findings,
+	}
+	var right func(*finding.Finding) bool
+	if o.of != nil {
+		d.Group = o.of.Group
+		if o.of.Truth != nil {
+			d.Truth, right = o.of.Truth.String(), o.of.Truth.Right
+		}
+	}
+	if len(o.findings) == 0 {
+		return d
+	}
+	best := o.findings[0]
+	d.Pattern, d.Kind, d.Entity, d.Confidence = best.Pattern, best.RootCause.Entity.Kind, best.RootCause.Entity.Name, &best.Confidence.Score
+	if right != nil {
+		v := o.of.Truth.Judge(o.findings)
+		d.Rank, d.Exact = v.Rank, v.Exact
+	}
+	at := firstDetection(o.findings, right)
+	d.AfterStart = seconds(at.Sub(o.recording.Start))
+	if o.of != nil && !o.of.Onset.IsZero() {
+		d.AfterOnset = seconds(at.Sub(o.of.Onset))
+	}
+	return d
+}
+
+// firstDetection is when the first right finding was made, or the first of all
+// when none is right.
+func firstDetection(findings []*finding.Finding, right func(*finding.Finding) bool) time.Time {
+	var first, any time.Time
+	for _, f := range findings {
+		if any.IsZero() || f.DetectedAt.Before(any) {
+			any = f.DetectedAt
+		}
+		if right != nil && right(f) && (first.IsZero() || f.DetectedAt.Before(first)) {
+			first = f.DetectedAt
+		}
+	}
+	if first.IsZero() {
+		return any
+	}
+	return first
+}
+
+func seconds(d time.Duration) *float64 {
+	s := d.Seconds()
+	return &s
+}
+
+// bins of the confidence.
+const bins = 10
+
+// calibrate adds an outcome's findings to the bins; right is nil where none is.
+func (s *summary) calibrate(o *outcome, right func(*finding.Finding) bool) {
+	for _, f := range o.findings {
+		b := &s.Calibration[min(int(f.Confidence.Score*bins), bins-1)]
+		b.Findings++
+		b.Confidence += f.Confidence.Score
+		if right != nil && right(f) {
+			b.Right++
+		}
+	}
+}
+
+// finish turns the sums of the bins into means and returns the expected
+// calibration error: the mean distance of confidence and share of right findings
+// over the bins, each with the weight of its findings. Without findings it is 0.
+func finish(all []bin) (ece float64) {
+	n := 0
+	for _, b := range all {
+		n += b.Findings
+	}
+	for i := range all {
+		b := &all[i]
+		b.From = float64(i) / bins
+		if b.Findings == 0 {
+			continue
+		}
+		b.Confidence /= float64(b.Findings)
+		b.Right /= float64(b.Findings)
+		ece += math.Abs(b.Confidence-b.Right) * float64(b.Findings) / float64(n)
+	}
+	return ece
+}
+
+// quantile is nil without values. It returns a value that is there: the smallest
+// with at least the share q of all at or below it.
+func quantile(values []float64, q float64) *float64 {
+	if len(values) == 0 {
+		return nil
+	}
+	values = slices.Sorted(slices.Values(values))
+	return &values[max(int(math.Ceil(q*float64(len(values))))-1, 0)]
+}
