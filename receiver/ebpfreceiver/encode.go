@@ -14,6 +14,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/cgroup"
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -21,12 +22,12 @@ import (
 type encoder struct {
 	builder *metadata.LogsBuilder
 	host    hostInfo
-	clock   *clock
+	clock   *linux.Clock
 	// hasCommandLine says that exec events hold all arguments.
 	hasCommandLine bool
 }
 
-func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *clock) *encoder {
+func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *linux.Clock) *encoder {
 	return &encoder{
 		builder:        metadata.NewLogsBuilder(cfg.LogsBuilderConfig, set),
 		host:           host,
@@ -103,7 +104,7 @@ func (e *encoder) resource(p processInfo) pcommon.Resource {
 	putNumber(attrs, event.KeyProcessPID, p.pid)
 	putNumber(attrs, event.KeyProcessVPID, p.vpid)
 	putNumber(attrs, event.KeyProcessParentPID, p.parent)
-	attrs.PutStr(event.KeyProcessCreationTime, e.clock.creation(p.started).Format(time.RFC3339Nano))
+	attrs.PutStr(event.KeyProcessCreationTime, e.clock.Creation(p.started).Format(time.RFC3339Nano))
 	attrs.PutStr(event.KeyProcessExecutableName, p.name())
 	putString(attrs, event.KeyProcessComm, p.comm)
 	putString(attrs, event.KeyProcessCgroup, p.cgroup)
@@ -116,7 +117,7 @@ func (e *encoder) resource(p processInfo) pcommon.Resource {
 
 // record records an event in the builder and returns its severity and body.
 func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
-	at := pcommon.NewTimestampFromTime(e.clock.wall(ev.time()))
+	at := pcommon.NewTimestampFromTime(e.clock.Wall(ev.time()))
 	switch ev := ev.(type) {
 	case execEvent:
 		return e.recordExec(at, ev)

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -22,7 +23,7 @@ func newTestEncoder(change func(*Config)) *encoder {
 		change(cfg)
 	}
 	return newEncoder(cfg, receivertest.NewNopSettings(metadata.Type), hostInfo{name: "node-7"},
-		newClock(func() int64 { return testEpoch.UnixNano() }))
+		linux.NewClock(func() int64 { return testEpoch.UnixNano() }))
 }
 
 // encodeOne returns the one record of an event and its resource attributes.
@@ -138,16 +139,6 @@ func TestDisabledEventsAreNotEmitted(t *testing.T) {
 	e := newTestEncoder(func(c *Config) { c.Events.TapioProcessExec.Enabled = false })
 	logs := e.encode([]kernelEvent{execOf(1), refused(2)}, testEpoch)
 	assert.Equal(t, []string{event.TCPConnectFailed}, eventNamesOf([]plog.Logs{logs}))
-}
-
-func TestCreationTimeStaysWhenTheClockIsSet(t *testing.T) {
-	t.Parallel()
-	now := int64(1000)
-	c := newClock(func() int64 { return now })
-	now += int64(time.Hour)
-	c.adjust()
-	assert.Equal(t, int64(1005), c.creation(5).UnixNano())
-	assert.Equal(t, int64(1005)+int64(time.Hour), c.wall(5).UnixNano())
 }
 
 func TestBytesText(t *testing.T) {

@@ -5,18 +5,11 @@ package ebpfreceiver
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"golang.org/x/sys/unix"
-)
 
-// firstPIDNamespace is the inode of the machine's first pid namespace
-// (PROC_PID_INIT_INO in include/linux/proc_ns.h).
-const firstPIDNamespace = 0xEFFFFFFC
+	"github.com/yairfalse/tapio/internal/linux"
+)
 
 // errNoVictim: before Linux 6.9 and the stable releases of early 2024 the
 // tracepoint oom/mark_victim had nothing but a number.
@@ -37,12 +30,9 @@ func readFeatures() (*features, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's type information: %w", err)
 	}
-	ns, err := inodeOf("/proc/self/ns/pid")
+	ns, err := linux.PIDNamespace()
 	if err != nil {
 		return nil, err
-	}
-	if ns == firstPIDNamespace {
-		ns = 0
 	}
 	f := featuresOf(spec)
 	f.pidNamespace = ns
@@ -83,56 +73,10 @@ func isPointer(arguments []btf.FuncParam) bool {
 	return ok
 }
 
-// kernelBTF is where kernels built with CONFIG_DEBUG_INFO_BTF have their types.
-const kernelBTF = "/sys/kernel/btf/vmlinux"
-
 // explain says what is missing and how to get it, as far as that can be told.
 func explain(err error) string {
-	var rejected *ebpf.VerifierError
-	switch {
-	case errors.Is(err, os.ErrPermission) && !errors.As(err, &rejected):
-		return explainPermission(readCapabilities(), err)
-	case errors.Is(err, errNoVictim):
+	if errors.Is(err, errNoVictim) {
 		return err.Error()
 	}
-	if _, statErr := os.Stat(kernelBTF); statErr != nil {
-		return fmt.Sprintf("the kernel has no BTF (%s): it needs CONFIG_DEBUG_INFO_BTF=y, which distributions have since 2021: %v", kernelBTF, err)
-	}
-	return err.Error()
-}
-
-// explainPermission compares the process's effective capabilities with what
-// loading and attaching need.
-func explainPermission(caps uint64, err error) string {
-	has := func(bit int) bool { return caps&(1<<bit) != 0 }
-	if has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON) {
-		return fmt.Sprintf("the kernel refused although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: %v", err)
-	}
-	var missing []string
-	if !has(unix.CAP_BPF) {
-		missing = append(missing, "CAP_BPF")
-	}
-	if !has(unix.CAP_PERFMON) {
-		missing = append(missing, "CAP_PERFMON")
-	}
-	return "not permitted: missing " + strings.Join(missing, " and ") + "; run as root or give the collector these capabilities"
-}
-
-// readCapabilities returns the effective set, 0 when it cannot be read.
-func readCapabilities() uint64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	return parseCapabilities(string(status))
-}
-
-func parseCapabilities(status string) uint64 {
-	_, rest, _ := strings.Cut(status, "\nCapEff:")
-	line, _, _ := strings.Cut(rest, "\n")
-	caps, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
-	if err != nil {
-		return 0
-	}
-	return caps
+	return linux.Explain(err)
 }

@@ -4,41 +4,18 @@ package ebpfreceiver
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/assert"
-	"golang.org/x/sys/unix"
 )
-
-func TestExplainPermission(t *testing.T) {
-	t.Parallel()
-	const bpfAndPerfmon = 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON
-	for want, caps := range map[string]uint64{
-		"missing CAP_BPF and CAP_PERFMON;": 0,
-		"missing CAP_PERFMON;":             1 << unix.CAP_BPF,
-		"missing CAP_BPF;":                 1 << unix.CAP_PERFMON,
-		"although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: no": bpfAndPerfmon,
-		"although the capabilities are there": 1 << unix.CAP_SYS_ADMIN,
-	} {
-		assert.Contains(t, explainPermission(caps, errors.New("no")), want)
-	}
-}
 
 func TestExplainOtherErrors(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, errNoVictim.Error(), explain(errNoVictim))
 	assert.Contains(t, explain(fmt.Errorf("load: %w", os.ErrNotExist)), "load: file does not exist")
-}
-
-func TestParseCapabilities(t *testing.T) {
-	t.Parallel()
-	assert.Equal(t, uint64(0xc000000000), parseCapabilities("Name:\tx\nCapEff:\t000000c000000000\nCapBnd:\t0\n"))
-	assert.Zero(t, parseCapabilities("Name:\tx\nCapEff:\tmany\n"))
-	assert.Zero(t, parseCapabilities(""))
 }
 
 // tracepointType is how BTF describes a tracepoint with these arguments.

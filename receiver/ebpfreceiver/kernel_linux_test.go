@@ -33,6 +33,7 @@ import (
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -154,7 +155,7 @@ func requireKernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("kernel programs need root")
 	}
-	if _, err := os.Stat(kernelBTF); err != nil {
+	if _, err := os.Stat(linux.BTF); err != nil {
 		t.Skipf("kernel programs need BTF: %v", err)
 	}
 }
@@ -860,4 +861,13 @@ func TestLatency(t *testing.T) {
 	worst := percentile(late, 99)
 	t.Logf("observed after: median %v, 99th percentile %v", percentile(late, 50), worst)
 	assert.Less(t, worst, 100*time.Millisecond)
+}
+
+// inodeOf is the inode number of a file of /proc/PID/ns.
+func inodeOf(path string) (uint32, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(info.Sys().(*syscall.Stat_t).Ino), nil
 }

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -33,7 +34,7 @@ type ebpfReceiver struct {
 
 	source  source
 	queue   *queue
-	clock   *clock
+	clock   *linux.Clock
 	encoder *encoder
 
 	readDone, stop, sendDone chan struct{}
@@ -69,7 +70,7 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}
-	r.clock = newClock(readClockOffset)
+	r.clock = linux.NewClock(linux.ReadClockOffset)
 	r.encoder = newEncoder(r.cfg, r.set, info, r.clock)
 	r.queue = newQueue(r.cfg.QueueSize, r.cfg.MaxBatchSize)
 	r.source = r.open(r.cfg, r.set.Logger)
@@ -171,7 +172,7 @@ func (r *ebpfReceiver) send(ctx context.Context) {
 
 // sendQueued empties the queue, a batch at a time, unless ctx is done.
 func (r *ebpfReceiver) sendQueued(ctx context.Context) {
-	r.clock.adjust()
+	r.clock.Adjust()
 	var batch []kernelEvent
 	for ctx.Err() == nil {
 		batch = r.queue.pop(batch[:0])
@@ -203,7 +204,7 @@ func (r *ebpfReceiver) consume(ctx context.Context, logs plog.Logs) {
 func (r *ebpfReceiver) recordLatency(batch []kernelEvent) {
 	now := time.Now()
 	for _, ev := range batch {
-		r.telemetry.ReceiverTapioEbpfLatency.Record(context.Background(), now.Sub(r.clock.wall(ev.time())).Seconds())
+		r.telemetry.ReceiverTapioEbpfLatency.Record(context.Background(), now.Sub(r.clock.Wall(ev.time())).Seconds())
 	}
 }
 

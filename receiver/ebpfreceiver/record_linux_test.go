@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -48,7 +49,7 @@ func TestRecordedEvents(t *testing.T) {
 		require.NoError(t, err, name)
 		events = append(events, ev)
 	}
-	clock := newClock(func() int64 { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano() })
+	clock := linux.NewClock(func() int64 { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano() })
 	cfg := createDefaultConfig().(*Config)
 	cfg.CommandLine = true
 	settings := receivertest.NewNopSettings(metadata.Type)
@@ -80,7 +81,7 @@ func FuzzDecode(f *testing.F) {
 	for _, name := range fixtures {
 		f.Add(readFixture(f, name))
 	}
-	clock := newClock(func() int64 { return 0 })
+	clock := linux.NewClock(func() int64 { return 0 })
 	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ev, err := decode(raw)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -279,13 +278,4 @@ func (k *kernel) close() error {
 		errs = append(errs, k.reader.Close(), k.events.Close(), k.lost.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// inodeOf is the inode number of a file of /proc/PID/ns.
-func inodeOf(path string) (uint32, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	return uint32(info.Sys().(*syscall.Stat_t).Ino), nil
 }

@@ -1,4 +1,4 @@
-package ebpfreceiver
+package linux
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readClockOffset is the time of day minus CLOCK_BOOTTIME in nanoseconds. The
+// ReadClockOffset is the time of day minus CLOCK_BOOTTIME in nanoseconds. The
 // shortest of a few readings has the smallest error, less than its own length.
-func readClockOffset() int64 {
+func ReadClockOffset() int64 {
 	var offset int64
 	best := int64(time.Hour)
 	for range 3 {
