@@ -1,0 +1,231 @@
+package operation
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// settle is how long after a plugin's success the runtime may take to start
+	// the next one of the chain. libcni does so at once.
+	settle = uint64(500 * time.Millisecond)
+	// patience is how long a plugin may run. The kubelet gives a sandbox four
+	// minutes at most.
+	patience = uint64(5 * time.Minute)
+	// maxCalls bounds the calls that are held; each may hold 8 KiB.
+	maxCalls = 1024
+	// maxCallsEach bounds the calls of one operation.
+	maxCallsEach = 64
+)
+
+// Counts are what became of records since the start.
+type Counts struct {
+	// Operations were finished, Unfinished given up because the end of a plugin
+	// was not seen, or to make room.
+	Operations, Unfinished int64
+	// Ignored execs were no plugin's, or a VERSION, which changes nothing.
+	Ignored int64
+	// Overflow calls were left out of an operation that had too many.
+	Overflow int64
+	// Silent calls failed, and no message of theirs was seen.
+	Silent int64
+}
+
+// Assembler makes operations of records. It is not safe for concurrent use.
+type Assembler struct {
+	live   map[uint32]*Call // by ID.PID
+	joins  map[key]*Operation
+	open   map[*Operation]struct{}
+	calls  int
+	counts Counts
+}
+
+// NewAssembler returns one that holds nothing.
+func NewAssembler() *Assembler {
+	return &Assembler{live: map[uint32]*Call{}, joins: map[key]*Operation{}, open: map[*Operation]struct{}{}}
+}
+
+// Counts are those since the start.
+func (a *Assembler) Counts() Counts { return a.counts }
+
+// Held is how many calls are held.
+func (a *Assembler) Held() int { return a.calls }
+
+// Exec takes down that a plugin began. It returns operations that this shows to
+// be over, or that had to make room.
+func (a *Assembler) Exec(e Exec) []*Operation {
+	var done []*Operation
+	if before := a.live[e.ID.PID]; before != nil {
+		if before.ID == e.ID {
+			return nil // a wrapper that becomes what it wraps
+		}
+		done = append(done, a.abandon(before.operation)) // its exit was lost
+	}
+	parent := a.live[e.Parent]
+	r := parseRequest(e.Env)
+	if !commands[r.Command] || r.Command == "VERSION" || !r.isPlugin(e.Path, parent != nil) {
+		a.counts.Ignored++
+		return done
+	}
+	if a.calls >= maxCalls {
+		done = append(done, a.abandon(a.oldest()))
+		parent = a.live[e.Parent]
+	}
+	if parent != nil {
+		a.addChild(parent, e, r)
+		return done
+	}
+	return append(done, a.addCall(e, r)...)
+}
+
+func (a *Assembler) addChild(parent *Call, e Exec, r Request) {
+	o := parent.operation
+	if o.size >= maxCallsEach {
+		a.counts.Overflow++
+		return
+	}
+	parent.Children = append(parent.Children, a.start(o, e, r))
+}
+
+// addCall adds a call of the runtime to the operation that goes on, or to a new
+// one. It returns an operation that is over when this one begins.
+func (a *Assembler) addCall(e Exec, r Request) []*Operation {
+	k := key{r.Command, r.ContainerID, r.Interface}
+	var done []*Operation
+	o := a.joins[k]
+	if o != nil && !o.takes(e) {
+		done = append(done, a.finish(o)) // takes is true while it runs
+		o = nil
+	}
+	if o == nil {
+		o = &Operation{key: k}
+		a.joins[k] = o
+		a.open[o] = struct{}{}
+	}
+	if o.size >= maxCallsEach {
+		a.counts.Overflow++
+		return done
+	}
+	o.Calls = append(o.Calls, a.start(o, e, r))
+	return done
+}
+
+// takes says whether a call of the runtime belongs to the operation: the same
+// runtime process goes on with the chain. Another process does the same for the
+// same interface only while the first is at it, as a daemon on its behalf.
+func (o *Operation) takes(e Exec) bool {
+	return o.running > 0 || o.Calls[0].by == e.Parent && e.At-min(o.last, e.At) <= settle
+}
+
+func (a *Assembler) start(o *Operation, e Exec, r Request) *Call {
+	c := newCall(e, r, o)
+	c.by = e.Parent
+	a.live[e.ID.PID] = c
+	a.calls++
+	o.size++
+	o.running++
+	o.last = max(o.last, e.At)
+	return c
+}
+
+// Data takes down what went through a stream of a plugin.
+func (a *Assembler) Data(d Data) {
+	c := a.live[d.ID.PID]
+	if c == nil || c.ID != d.ID {
+		return
+	}
+	if d.Stream == Stdin {
+		c.input.add(d)
+	} else {
+		c.output.add(d)
+	}
+}
+
+// Exit takes down the end of a plugin. It returns the operation when that is
+// over: a failure is the end of a chain.
+func (a *Assembler) Exit(e Exit) []*Operation {
+	c := a.live[e.ID.PID]
+	if c == nil || c.ID != e.ID {
+		return nil
+	}
+	delete(a.live, e.ID.PID)
+	c.end(e)
+	if c.HasFailed() && !c.HasFailure {
+		a.counts.Silent++
+	}
+	o := c.operation
+	o.running--
+	o.last = max(o.last, c.End)
+	if o.running == 0 && o.Failed() != nil {
+		return []*Operation{a.finish(o)}
+	}
+	return nil
+}
+
+// Expire returns the operations that are over at a time: nothing runs any more
+// and no other plugin began for a while, or a plugin runs for too long.
+func (a *Assembler) Expire(now uint64) []*Operation {
+	var done []*Operation
+	for _, o := range a.sorted() {
+		switch age := now - min(o.last, now); {
+		case o.running == 0 && age > settle:
+			done = append(done, a.finish(o))
+		case now-min(o.Start(), now) > patience:
+			done = append(done, a.abandon(o))
+		}
+	}
+	return done
+}
+
+// Flush returns all that is held, for the end: what settles is finished, what
+// runs is unfinished.
+func (a *Assembler) Flush() []*Operation {
+	var done []*Operation
+	for _, o := range a.sorted() {
+		if o.running == 0 {
+			done = append(done, a.finish(o))
+		} else {
+			done = append(done, a.abandon(o))
+		}
+	}
+	return done
+}
+
+func (a *Assembler) finish(o *Operation) *Operation {
+	a.counts.Operations++
+	a.forget(o)
+	return o
+}
+
+// abandon gives up an operation of which a call still runs, or seems to.
+func (a *Assembler) abandon(o *Operation) *Operation {
+	a.counts.Unfinished++
+	o.IsUnfinished = true
+	for _, c := range a.live {
+		if c.operation == o {
+			delete(a.live, c.ID.PID)
+			c.read()
+		}
+	}
+	a.forget(o)
+	return o
+}
+
+func (a *Assembler) forget(o *Operation) {
+	if a.joins[o.key] == o {
+		delete(a.joins, o.key)
+	}
+	delete(a.open, o)
+	a.calls -= o.size
+}
+
+// sorted are the operations that are held, the oldest first.
+func (a *Assembler) sorted() []*Operation {
+	return slices.SortedFunc(maps.Keys(a.open), func(x, y *Operation) int {
+		return cmp.Or(cmp.Compare(x.Start(), y.Start()), cmp.Compare(x.Calls[0].ID.PID, y.Calls[0].ID.PID))
+	})
+}
+
+func (a *Assembler) oldest() *Operation { return a.sorted()[0] }

@@ -1,0 +1,92 @@
+package operation
+
+import (
+	"bytes"
+	"path"
+	"strings"
+)
+
+// Request is what a plugin was asked, from its environment. Values are valid
+// UTF-8 without control characters; "" means not said.
+type Request struct {
+	// Command is ADD, DEL, CHECK, GC, STATUS or VERSION.
+	Command string
+	// ContainerID names the sandbox.
+	ContainerID string
+	// Netns is the path of its network namespace.
+	Netns string
+	// Interface is the name that the interface gets inside.
+	Interface string
+	// PodName, PodNamespace and PodUID are those of Kubernetes, from CNI_ARGS.
+	PodName, PodNamespace, PodUID string
+	// InfraContainerID is K8S_POD_INFRA_CONTAINER_ID of CNI_ARGS.
+	InfraContainerID string
+
+	// searchPath is CNI_PATH.
+	searchPath string
+}
+
+// commands are those of the CNI specification, version 1.1.0.
+var commands = map[string]bool{"ADD": true, "DEL": true, "CHECK": true, "GC": true, "STATUS": true, "VERSION": true}
+
+// parseRequest reads the variables of an environment. Of a name that is there
+// twice the first counts, as for getenv(3).
+func parseRequest(env []byte) Request {
+	var r Request
+	var args string
+	fields := map[string]*string{
+		"CNI_COMMAND": &r.Command, "CNI_CONTAINERID": &r.ContainerID, "CNI_NETNS": &r.Netns,
+		"CNI_IFNAME": &r.Interface, "CNI_ARGS": &args, "CNI_PATH": &r.searchPath,
+	}
+	for variable := range bytes.SplitSeq(env, []byte{0}) {
+		name, value, _ := strings.Cut(string(variable), "=")
+		if field, ok := fields[name]; ok {
+			*field = clean(value)
+			delete(fields, name)
+		}
+	}
+	r.parseArgs(args)
+	return r
+}
+
+// parseArgs reads CNI_ARGS: NAME=value, separated by semicolons.
+func (r *Request) parseArgs(args string) {
+	fields := map[string]*string{
+		"K8S_POD_NAME": &r.PodName, "K8S_POD_NAMESPACE": &r.PodNamespace, "K8S_POD_UID": &r.PodUID,
+		"K8S_POD_INFRA_CONTAINER_ID": &r.InfraContainerID,
+	}
+	for arg := range strings.SplitSeq(args, ";") {
+		name, value, _ := strings.Cut(arg, "=")
+		if field, ok := fields[name]; ok {
+			*field = value
+			delete(fields, name)
+		}
+	}
+}
+
+// isPlugin tells a plugin from what else inherits its environment, such as the
+// iptables that portmap runs: plugins are found in CNI_PATH. Without CNI_PATH
+// whoever is not the child of a plugin is one.
+func (r *Request) isPlugin(executable string, hasParent bool) bool {
+	if r.searchPath == "" {
+		return !hasParent
+	}
+	dir := path.Dir(path.Clean(executable))
+	for d := range strings.SplitSeq(r.searchPath, ":") {
+		if d != "" && path.Clean(d) == dir {
+			return true
+		}
+	}
+	return false
+}
+
+// clean makes bytes of anybody fit for people: valid UTF-8 and, in place of a
+// control character, a space.
+func clean(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
