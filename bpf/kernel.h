@@ -22,6 +22,7 @@ typedef _Bool bool;
 #define false 0
 #define NULL ((void *)0)
 
+#define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 #define BPF_MAP_TYPE_LRU_HASH 9
 #define BPF_MAP_TYPE_RINGBUF 27
@@ -114,6 +115,23 @@ struct qstr {
 	const unsigned char *name;
 };
 
+/* What a system call was asked: its number and its first argument. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long orig_ax;
+	unsigned long di;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#endif
+
+struct inode {
+	unsigned short i_mode;
+};
+
 struct dentry {
 	struct qstr d_name;
 };
@@ -124,6 +142,16 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct percpu_counter {
@@ -167,6 +195,7 @@ struct task_struct {
 	char comm[16];
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct files_struct *files;
 };
 
 struct linux_binprm {

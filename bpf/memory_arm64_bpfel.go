@@ -58,6 +58,7 @@ type MemoryProcessId struct {
 const (
 	MemoryMapEvents         = "events"
 	MemoryMapLost           = "lost"
+	MemoryMapSuppressed     = "suppressed"
 	MemoryProgOomKill       = "oom_kill"
 	MemoryVarCollectorPidns = "collector_pidns"
 	MemoryVarCpus           = "cpus"
@@ -114,8 +115,9 @@ type MemoryProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryMapSpecs struct {
-	Events *ebpf.MapSpec `ebpf:"events"`
-	Lost   *ebpf.MapSpec `ebpf:"lost"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // MemoryVariableSpecs contains global variables before they are loaded into the kernel.
@@ -148,14 +150,16 @@ func (o *MemoryObjects) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryMaps struct {
-	Events *ebpf.Map `ebpf:"events"`
-	Lost   *ebpf.Map `ebpf:"lost"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Lost       *ebpf.Map `ebpf:"lost"`
+	Suppressed *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *MemoryMaps) Close() error {
 	return _MemoryClose(
 		m.Events,
 		m.Lost,
+		m.Suppressed,
 	)
 }
 

@@ -68,6 +68,7 @@ const (
 	NetworkMapLost           = "lost"
 	NetworkMapPaths          = "paths"
 	NetworkMapScratch        = "scratch"
+	NetworkMapSuppressed     = "suppressed"
 	NetworkProgTcpConnect    = "tcp_connect"
 	NetworkVarCollectorPidns = "collector_pidns"
 	NetworkVarUnusedConnect  = "unused_connect"
@@ -122,11 +123,12 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
-	Attempts *ebpf.MapSpec `ebpf:"attempts"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Lost     *ebpf.MapSpec `ebpf:"lost"`
-	Paths    *ebpf.MapSpec `ebpf:"paths"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
+	Attempts   *ebpf.MapSpec `ebpf:"attempts"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	Paths      *ebpf.MapSpec `ebpf:"paths"`
+	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // NetworkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -157,11 +159,12 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
-	Attempts *ebpf.Map `ebpf:"attempts"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Lost     *ebpf.Map `ebpf:"lost"`
-	Paths    *ebpf.Map `ebpf:"paths"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
+	Attempts   *ebpf.Map `ebpf:"attempts"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Lost       *ebpf.Map `ebpf:"lost"`
+	Paths      *ebpf.Map `ebpf:"paths"`
+	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Suppressed *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *NetworkMaps) Close() error {
@@ -171,6 +174,7 @@ func (m *NetworkMaps) Close() error {
 		m.Lost,
 		m.Paths,
 		m.Scratch,
+		m.Suppressed,
 	)
 }
 

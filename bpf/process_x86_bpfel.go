@@ -76,7 +76,8 @@ const (
 	ProcessRecordKindTAPIO_OOM     ProcessRecordKind = 3
 	ProcessRecordKindTAPIO_CONNECT ProcessRecordKind = 4
 	ProcessRecordKindTAPIO_SIGNAL  ProcessRecordKind = 5
-	ProcessRecordKindTAPIO_KINDS   ProcessRecordKind = 6
+	ProcessRecordKindTAPIO_SYSCALL ProcessRecordKind = 6
+	ProcessRecordKindTAPIO_KINDS   ProcessRecordKind = 7
 )
 
 type ProcessSignalRecord struct {
@@ -102,6 +103,7 @@ const (
 	ProcessMapEnded            = "ended"
 	ProcessMapEvents           = "events"
 	ProcessMapLost             = "lost"
+	ProcessMapSuppressed       = "suppressed"
 	ProcessProgProcessExec     = "process_exec"
 	ProcessProgProcessExit     = "process_exit"
 	ProcessProgProcessSignal   = "process_signal"
@@ -165,9 +167,10 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
-	Ended  *ebpf.MapSpec `ebpf:"ended"`
-	Events *ebpf.MapSpec `ebpf:"events"`
-	Lost   *ebpf.MapSpec `ebpf:"lost"`
+	Ended      *ebpf.MapSpec `ebpf:"ended"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -203,9 +206,10 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
-	Ended  *ebpf.Map `ebpf:"ended"`
-	Events *ebpf.Map `ebpf:"events"`
-	Lost   *ebpf.Map `ebpf:"lost"`
+	Ended      *ebpf.Map `ebpf:"ended"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Lost       *ebpf.Map `ebpf:"lost"`
+	Suppressed *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *ProcessMaps) Close() error {
@@ -213,6 +217,7 @@ func (m *ProcessMaps) Close() error {
 		m.Ended,
 		m.Events,
 		m.Lost,
+		m.Suppressed,
 	)
 }
 

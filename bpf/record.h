@@ -12,7 +12,8 @@ enum record_kind {
 	TAPIO_OOM = 3,
 	TAPIO_CONNECT = 4,
 	TAPIO_SIGNAL = 5,
-	TAPIO_KINDS = 6,
+	TAPIO_SYSCALL = 6,
+	TAPIO_KINDS = 7,
 };
 
 /* A file name of the kernel is at most 255 long; cri-containerd-<64 hex>.scope,
@@ -111,6 +112,14 @@ struct signal_record {
 	__u32 pad;
 };
 
+struct syscall_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__u32 number;
+	__u32 error;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096); /* replaced by the loader */
@@ -127,6 +136,22 @@ struct {
 static __always_inline void count_lost(__u32 kind)
 {
 	__u64 *n = bpf_map_lookup_elem(&lost, &kind);
+
+	if (n)
+		*n += 1;
+}
+
+/* Records that the token bucket of their kind held back. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TAPIO_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} suppressed SEC(".maps");
+
+static __always_inline void count_suppressed(__u32 kind)
+{
+	__u64 *n = bpf_map_lookup_elem(&suppressed, &kind);
 
 	if (n)
 		*n += 1;

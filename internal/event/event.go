@@ -18,6 +18,11 @@ const (
 	OOMKill = "tapio.oom.kill"
 	// TCPConnectFailed says that an active TCP open ended without a connection.
 	TCPConnectFailed = "tapio.tcp.connect_failed"
+	// SyscallFailed says that a system call failed because something ran out or
+	// broke: no space, no memory, no file descriptor, a disk error, read-only.
+	SyscallFailed = "tapio.syscall.failed"
+	// SyscallFailures counts the failed system calls of a cgroup, by call and error.
+	SyscallFailures = "tapio.syscall.failures"
 	// EBPFStarted says which kernel programs of a host run, and which do not.
 	EBPFStarted = "tapio.ebpf.started"
 	// CNIStarted says what a host's tapio_cni receiver watches and cannot see.
@@ -127,6 +132,11 @@ const (
 	KeyCoreDumped = "tapio.process.exit.core_dumped"
 	// KeyProcessComm is the name of the process as the kernel keeps it, at most 15 bytes.
 	KeyProcessComm = "tapio.process.comm"
+	// KeySyscall is the name of a system call, KeySyscallCount how often it failed
+	// within KeyInterval seconds.
+	KeySyscall      = "tapio.syscall.name"
+	KeySyscallCount = "tapio.syscall.count"
+	KeyInterval     = "tapio.interval"
 	// KeyConnectDuration is the time from connect(2) to its failure, in seconds.
 	KeyConnectDuration = "tapio.tcp.connect.duration"
 	// KeyEBPFPrograms is a slice: the names of the kernel programs that run.

@@ -28,6 +28,8 @@ type Config struct {
 	QueueSize int `mapstructure:"queue_size"`
 	// MaxBatchSize is the largest number of records handed on at once.
 	MaxBatchSize int `mapstructure:"max_batch_size"`
+	// SampleInterval is how often what the kernel counts is read.
+	SampleInterval time.Duration `mapstructure:"sample_interval"`
 	// FlushInterval is how long an event that is not urgent may wait for others.
 	FlushInterval time.Duration `mapstructure:"flush_interval"`
 }
@@ -40,6 +42,8 @@ type ProgramsConfig struct {
 	Memory ProgramConfig `mapstructure:"memory"`
 	// Network: tapio.tcp.connect_failed.
 	Network ProgramConfig `mapstructure:"network"`
+	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
+	Syscalls ProgramConfig `mapstructure:"syscalls"`
 }
 
 // ProgramConfig is one group.
@@ -59,13 +63,15 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
 		Programs: ProgramsConfig{
-			Process: ProgramConfig{Enabled: true},
-			Memory:  ProgramConfig{Enabled: true},
-			Network: ProgramConfig{Enabled: true},
+			Process:  ProgramConfig{Enabled: true},
+			Memory:   ProgramConfig{Enabled: true},
+			Network:  ProgramConfig{Enabled: true},
+			Syscalls: ProgramConfig{Enabled: true},
 		},
 		RingBufferSize: 4 << 20,
 		QueueSize:      8192,
 		MaxBatchSize:   512,
+		SampleInterval: 10 * time.Second,
 		FlushInterval:  5 * time.Millisecond,
 	}
 }
@@ -86,8 +92,11 @@ func (c *Config) Validate() error {
 	if d := c.FlushInterval; d < 0 || d > maxFlushInterval {
 		errs = append(errs, fmt.Errorf("flush_interval: %s is not in 0s to %s", d, maxFlushInterval))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled {
-		errs = append(errs, errors.New("programs: process, memory and network are all disabled; enable one or remove the receiver"))
+	if d := c.SampleInterval; d < time.Second || d > time.Hour {
+		errs = append(errs, fmt.Errorf("sample_interval: %s is not in 1s to 1h", d))
+	}
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled {
+		errs = append(errs, errors.New("programs: process, memory, network and syscalls are all disabled; enable one or remove the receiver"))
 	}
 	return errors.Join(errs...)
 }

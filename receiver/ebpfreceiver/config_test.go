@@ -53,7 +53,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"queue_size: 0 is not in 1 to 1048576":                                               func(c *Config) { c.QueueSize = 0 },
 		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
 		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory and network are all disabled":                             func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs: process, memory, network and syscalls are all disabled":                             func(c *Config) { c.Programs = ProgramsConfig{} },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

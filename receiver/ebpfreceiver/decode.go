@@ -39,6 +39,8 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeExit)
 	case bpf.ProcessRecordKindTAPIO_SIGNAL:
 		return decodeAs(raw, decodeSignal)
+	case bpf.ProcessRecordKindTAPIO_SYSCALL:
+		return decodeAs(raw, decodeSyscall)
 	case bpf.ProcessRecordKindTAPIO_OOM:
 		return decodeAs(raw, decodeOOM)
 	case bpf.ProcessRecordKindTAPIO_CONNECT:
@@ -85,6 +87,14 @@ func decodeSignal(r *bpf.ProcessSignalRecord) kernelEvent {
 		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
 		number: r.Signal,
 		sender: decodeProcess(&r.Sender, &r.SenderCgroup),
+	}
+}
+
+func decodeSyscall(r *bpf.SyscallsSyscallRecord) kernelEvent {
+	return syscallEvent{
+		base:  base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		call:  syscallName(r.Number),
+		errno: errnoName(r.Error),
 	}
 }
 

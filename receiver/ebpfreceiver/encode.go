@@ -98,15 +98,14 @@ func (e *encoder) resource(p processInfo) pcommon.Resource {
 	attrs := res.Attributes()
 	attrs.PutStr(event.KeyHostName, e.host.name)
 	putString(attrs, event.KeyHostID, e.host.id)
-	if p.started == 0 {
-		return res
+	if p.started != 0 {
+		putNumber(attrs, event.KeyProcessPID, p.pid)
+		putNumber(attrs, event.KeyProcessVPID, p.vpid)
+		putNumber(attrs, event.KeyProcessParentPID, p.parent)
+		attrs.PutStr(event.KeyProcessCreationTime, e.clock.Creation(p.started).Format(time.RFC3339Nano))
+		attrs.PutStr(event.KeyProcessExecutableName, p.name())
+		putString(attrs, event.KeyProcessComm, p.comm)
 	}
-	putNumber(attrs, event.KeyProcessPID, p.pid)
-	putNumber(attrs, event.KeyProcessVPID, p.vpid)
-	putNumber(attrs, event.KeyProcessParentPID, p.parent)
-	attrs.PutStr(event.KeyProcessCreationTime, e.clock.Creation(p.started).Format(time.RFC3339Nano))
-	attrs.PutStr(event.KeyProcessExecutableName, p.name())
-	putString(attrs, event.KeyProcessComm, p.comm)
 	putString(attrs, event.KeyProcessCgroup, p.cgroup)
 	id := cgroup.Parse(p.cgroup)
 	putString(attrs, event.KeyContainerID, id.ContainerID)
@@ -125,6 +124,10 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordExit(at, ev)
 	case signalEvent:
 		return e.recordSignal(at, ev)
+	case syscallEvent:
+		return e.recordSyscall(at, ev)
+	case syscallsEvent:
+		return e.recordSyscalls(at, ev)
 	case oomEvent:
 		return e.recordOOM(at, ev)
 	case connectEvent:
@@ -208,6 +211,16 @@ func senderOptions(p processInfo) []metadata.EventAttributeOption {
 		}
 	}
 	return options
+}
+
+func (e *encoder) recordSyscall(at pcommon.Timestamp, ev syscallEvent) (plog.SeverityNumber, string) {
+	e.builder.RecordTapioSyscallFailedEvent(context.Background(), at, ev.call, ev.errno)
+	return plog.SeverityNumberError, fmt.Sprintf("%s failed in %s: %s", ev.call, title(ev.who), ev.errno)
+}
+
+func (e *encoder) recordSyscalls(at pcommon.Timestamp, ev syscallsEvent) (plog.SeverityNumber, string) {
+	e.builder.RecordTapioSyscallFailuresEvent(context.Background(), at, ev.call, ev.errno, int64(ev.count), ev.interval.Seconds())
+	return plog.SeverityNumberDebug, fmt.Sprintf("%s failed %d times in %v in cgroup %s: %s", ev.call, ev.count, ev.interval, ev.who.cgroup, ev.errno)
 }
 
 func (e *encoder) recordOOM(at pcommon.Timestamp, ev oomEvent) (plog.SeverityNumber, string) {

@@ -2,6 +2,7 @@ package ebpfreceiver
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
 )
@@ -98,6 +99,26 @@ func (signalEvent) isUrgent() bool { return true }
 
 // isKernels says that the kernel itself sent the signal.
 func (e signalEvent) isKernels() bool { return e.sender.started == 0 }
+
+type syscallEvent struct {
+	base
+	// call and errno are names, such as openat and EMFILE.
+	call, errno string
+}
+
+func (syscallEvent) name() string   { return event.SyscallFailed }
+func (syscallEvent) isUrgent() bool { return true }
+
+// syscallsEvent counts the failures of one call with one error in one cgroup.
+type syscallsEvent struct {
+	base
+	call, errno string
+	count       uint64
+	interval    time.Duration
+}
+
+func (syscallsEvent) name() string   { return event.SyscallFailures }
+func (syscallsEvent) isUrgent() bool { return false }
 
 type oomEvent struct {
 	base

@@ -58,6 +58,15 @@ func init() {
 		dialClosedPorts()
 	case "sleep":
 		time.Sleep(time.Minute)
+	case "storm":
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: 0})
+		for range stormSize {
+			_, _ = unix.Open("/dev/null", unix.O_RDONLY, 0)
+		}
+		os.Exit(0)
+	case "runs-out":
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		runOut(os.Getenv("TAPIO_EBPF_TEST_DIR"))
 	case "leader-first":
 		leaderFirst()
 	case "eat":
@@ -70,6 +79,28 @@ func init() {
 		fmt.Fprintln(os.Stderr, "unknown role", role)
 	}
 	os.Exit(2)
+}
+
+// stormSize is how many calls the role "storm" lets fail.
+const stormSize = 5000
+
+// runOut fills a small file system, opens files until it may not any more, and
+// writes where it is not allowed to.
+func runOut(dir string) {
+	if f, err := os.Create(dir + "/full"); err == nil {
+		_, _ = f.Write(make([]byte, 1<<20))
+		_ = f.Close()
+	}
+	_ = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	_, _ = os.Create(dir + "/read-only")
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 16, Max: 16})
+	for range 32 {
+		_, _ = unix.Open("/dev/null", unix.O_RDONLY, 0)
+	}
+	for range 500 {
+		_, _ = unix.Getpgid(1 << 30) // ESRCH: counted, not sent
+	}
+	os.Exit(0)
 }
 
 // leaderFirst ends the first thread and, later, the process with code 3.
@@ -304,6 +335,57 @@ func TestProcessKilledBySignal(t *testing.T) {
 	assert.Equal(t, "Error", exit.Severity)
 	time.Sleep(50 * time.Millisecond)
 	assert.Len(t, r.records(of(event.ProcessExit, cmd.Process.Pid)), 1, "one end, though it had several threads")
+}
+
+// TestSystemCallsThatRunOut: no space, read-only, no file descriptor; and the
+// counts of what fails otherwise.
+func TestSystemCallsThatRunOut(t *testing.T) {
+	requireKernel(t)
+	dir := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	r := startRig(t, func(c *Config) { c.SampleInterval = time.Second })
+	cmd := role("runs-out")
+	cmd.Env = append(cmd.Env, "TAPIO_EBPF_TEST_DIR="+dir)
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, _ = stdin.Write([]byte{1})
+	require.NoError(t, cmd.Wait())
+
+	for _, want := range []struct{ call, errno string }{{"write", "ENOSPC"}, {"openat", "EROFS"}, {"openat", "EMFILE"}} {
+		got := r.await(func(s seenRecord) bool {
+			return of(event.SyscallFailed, cmd.Process.Pid)(s) && s.Attributes[event.KeyErrorType] == want.errno
+		})
+		call, _ := got.Attributes[event.KeySyscall].(string)
+		assert.Contains(t, []string{want.call, "open"}, call)
+		assert.Equal(t, "Error", got.Severity)
+		assert.NotEmpty(t, got.Resource[event.KeyProcessCgroup])
+	}
+	assert.Empty(t, r.records(func(s seenRecord) bool {
+		return of(event.SyscallFailed, cmd.Process.Pid)(s) && s.Attributes[event.KeyErrorType] == "ESRCH"
+	}), "only what ran out is sent by itself")
+	counted := r.await(func(s seenRecord) bool {
+		return s.Name == event.SyscallFailures && s.Attributes[event.KeySyscall] == "getpgid" && s.Attributes[event.KeyErrorType] == "ESRCH"
+	})
+	assert.EqualValues(t, 500, counted.Attributes[event.KeySyscallCount])
+	assert.NotEmpty(t, counted.Resource[event.KeyProcessCgroup], "of a cgroup, not of a process")
+	assert.Nil(t, counted.Resource[event.KeyProcessPID])
+}
+
+// TestManyFailuresAreHeldBack: a storm is counted, and what was not sent is too.
+func TestManyFailuresAreHeldBack(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	cmd := role("storm")
+	require.NoError(t, cmd.Run())
+	sent := of(event.SyscallFailed, cmd.Process.Pid)
+	r.await(sent)
+	time.Sleep(50 * time.Millisecond)
+	stats := r.receiver.source.stats()
+	n := len(r.records(sent))
+	assert.Less(t, n, stormSize)
+	assert.GreaterOrEqual(t, int64(n)+stats.suppressed[event.SyscallFailed]+stats.lost[event.SyscallFailed], int64(stormSize), "every failure was sent or counted")
 }
 
 func TestWhoSentASignal(t *testing.T) {
@@ -752,7 +834,7 @@ func TestWithoutPrivileges(t *testing.T) {
 	var attributes map[string][]string
 	require.NoError(t, json.Unmarshal(out, &attributes), string(out))
 	assert.Empty(t, attributes[event.KeyEBPFPrograms])
-	require.Len(t, attributes[event.KeyEBPFFailed], 5)
+	require.Len(t, attributes[event.KeyEBPFFailed], 6)
 	for _, reason := range attributes[event.KeyEBPFFailed] {
 		assert.Contains(t, reason, "missing CAP_BPF and CAP_PERFMON")
 	}
@@ -790,7 +872,7 @@ func TestManyEventsAreAllSeen(t *testing.T) {
 		assert.Eventually(t, func() bool { return len(r.records(ours(name))) == workers*each }, 10*time.Second, 20*time.Millisecond, name)
 	}
 	stats := r.receiver.source.stats()
-	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.ProcessSignal: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
+	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.ProcessSignal: 0, event.SyscallFailed: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
 }
 
 func TestLossInTheRingBufferIsCounted(t *testing.T) {
@@ -870,4 +952,22 @@ func inodeOf(path string) (uint32, error) {
 		return 0, err
 	}
 	return uint32(info.Sys().(*syscall.Stat_t).Ino), nil
+}
+
+// BenchmarkSystemCall: what the group syscalls adds to a call that succeeds.
+func BenchmarkSystemCall(b *testing.B) {
+	for _, enabled := range []bool{false, true, false, true} {
+		b.Run(fmt.Sprintf("syscalls=%v", enabled), func(b *testing.B) {
+			cfg := createDefaultConfig().(*Config)
+			cfg.Programs = ProgramsConfig{Syscalls: ProgramConfig{Enabled: enabled}}
+			k := openKernel(cfg, programs(cfg), zap.NewNop())
+			defer k.close()
+			if enabled && len(k.failures) > 0 {
+				b.Skip(k.failures)
+			}
+			for b.Loop() {
+				_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0)
+			}
+		})
+	}
 }

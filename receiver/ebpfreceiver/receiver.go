@@ -37,7 +37,8 @@ type ebpfReceiver struct {
 	clock   *linux.Clock
 	encoder *encoder
 
-	readDone, stop, sendDone chan struct{}
+	readDone, stop, sendDone, sampleDone chan struct{}
+	stopSample                           chan struct{}
 	// cancelSend gives up a batch that the next component does not take.
 	cancelSend context.CancelFunc
 }
@@ -81,8 +82,10 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancelSend = cancel
-	r.readDone, r.stop, r.sendDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.readDone, r.stop, r.sendDone, r.sampleDone = make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.stopSample = make(chan struct{})
 	go r.read()
+	go r.sample()
 	go r.send(ctx)
 	return nil
 }
@@ -112,6 +115,8 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	if r.stop == nil { // never started
 		return nil
 	}
+	close(r.stopSample)
+	<-r.sampleDone
 	err := r.source.stop()
 	<-r.readDone // soon: the ring buffer is bounded and nothing fills it any more
 	err = errors.Join(err, r.source.close())
@@ -141,6 +146,25 @@ func (r *ebpfReceiver) read() {
 		}
 		if !r.queue.push(ev) {
 			r.countDropped(ev.name(), droppedQueueFull)
+		}
+	}
+}
+
+// sample moves what the kernel counts to the queue, now and then.
+func (r *ebpfReceiver) sample() {
+	defer close(r.sampleDone)
+	ticker := time.NewTicker(r.cfg.SampleInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stopSample:
+			return
+		case <-ticker.C:
+		}
+		for _, ev := range r.source.sample() {
+			if !r.queue.push(ev) {
+				r.countDropped(ev.name(), droppedQueueFull)
+			}
 		}
 	}
 }
@@ -237,6 +261,7 @@ func (r *ebpfReceiver) registerMetrics() error {
 		t.RegisterReceiverTapioEbpfQueueCapacityCallback(gauge(r.queue.capacity)),
 		t.RegisterReceiverTapioEbpfRingUsedCallback(gauge(func() int { return int(r.source.stats().ringUsed) })),
 		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func(s sourceStats) map[string]int64 { return s.lost })),
+		t.RegisterReceiverTapioEbpfSuppressedCallback(counts("event", func(s sourceStats) map[string]int64 { return s.suppressed })),
 		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func(s sourceStats) map[string]int64 { return s.missed })),
 	)
 }

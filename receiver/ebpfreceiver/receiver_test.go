@@ -50,10 +50,11 @@ func (s *scriptedSource) read() (kernelEvent, error) {
 	}
 }
 
-func (s *scriptedSource) attached() []string { return s.names }
-func (s *scriptedSource) failed() []failure  { return s.failures }
-func (s *scriptedSource) stats() sourceStats { return s.counts }
-func (s *scriptedSource) stop() error        { close(s.in); return nil }
+func (s *scriptedSource) sample() []kernelEvent { return nil }
+func (s *scriptedSource) attached() []string    { return s.names }
+func (s *scriptedSource) failed() []failure     { return s.failures }
+func (s *scriptedSource) stats() sourceStats    { return s.counts }
+func (s *scriptedSource) stop() error           { close(s.in); return nil }
 
 func (s *scriptedSource) close() error {
 	for range s.in {

@@ -32,7 +32,7 @@ var (
 )
 
 // fixtures are records as a kernel wrote them, in the order of the golden file.
-var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "oom", "connect-ipv4", "connect-ipv6"}
+var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "syscall", "oom", "connect-ipv4", "connect-ipv6"}
 
 func readFixture(tb testing.TB, name string) []byte {
 	tb.Helper()
@@ -147,6 +147,7 @@ func TestRecord(t *testing.T) {
 	run("exit-code", "exit-later", func(*exec.Cmd) {})
 	run("exit-signal", "sleep", func(c *exec.Cmd) { _ = c.Process.Kill() })
 	run("oom", "eat", func(*exec.Cmd) {})
+	run("syscall", "storm", func(*exec.Cmd) {})
 	run("connect", "connect", func(*exec.Cmd) {})
 	run("exec", "exec", func(*exec.Cmd) {}) // its second exec, in its cgroup, is the last
 
@@ -178,6 +179,10 @@ func fixtureOf(ev kernelEvent, pids map[string]int) string {
 	case signalEvent:
 		if is("exit-signal") {
 			return "signal"
+		}
+	case syscallEvent:
+		if is("syscall") {
+			return "syscall"
 		}
 	case oomEvent:
 		if is("oom") {

@@ -10,6 +10,9 @@ type source interface {
 	// attached are the names of the programs that run, failed those that do not.
 	attached() []string
 	failed() []failure
+	// sample returns what is counted in the kernel and not sent: the growth since it
+	// was called last, up to a bound. It is called by one goroutine, at times.
+	sample() []kernelEvent
 	// stats may be called at any time before close returns.
 	stats() sourceStats
 	// stop ends the making of events and does not wait for their reader.
@@ -23,6 +26,8 @@ type source interface {
 type sourceStats struct {
 	// lost counts events that did not fit in the ring buffer, by event name.
 	lost map[string]int64
+	// suppressed counts events that were held back because there were too many.
+	suppressed map[string]int64
 	// missed counts calls that the kernel skipped, by program.
 	missed map[string]int64
 	// ringUsed is bytes that wait to be read.

@@ -42,6 +42,9 @@ func programs(cfg *Config) []program {
 	if cfg.Programs.Memory.Enabled {
 		all = append(all, program{bpf.MemoryProgOomKill, bpf.LoadMemory, configureMemory})
 	}
+	if cfg.Programs.Syscalls.Enabled {
+		all = append(all, program{bpf.SyscallsProgSyscallFailed, bpf.LoadSyscalls, nil})
+	}
 	if cfg.Programs.Network.Enabled {
 		all = append(all, program{bpf.NetworkProgTcpConnect, bpf.LoadNetwork, nil})
 	}
@@ -64,11 +67,12 @@ func configureMemory(spec *ebpf.CollectionSpec, f *features) error {
 // kernel is the source of real events. Everything that keeps a program attached
 // is held here: what nobody references, the garbage collector would detach.
 type kernel struct {
-	events, lost *ebpf.Map
-	reader       *ringbuf.Reader
-	record       ringbuf.Record
-	running      []runningProgram
-	failures     []failure
+	events, lost, suppressed *ebpf.Map
+	reader                   *ringbuf.Reader
+	record                   ringbuf.Record
+	running                  []runningProgram
+	failures                 []failure
+	counted                  *failureCounts // nil when the program does not run
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -137,8 +141,11 @@ func (k *kernel) openRing(size int) error {
 	if k.lost, err = ebpf.NewMap(spec.Maps[bpf.ProcessMapLost]); err != nil {
 		return errors.Join(fmt.Errorf("create loss counters: %w", err), k.events.Close())
 	}
+	if k.suppressed, err = ebpf.NewMap(spec.Maps[bpf.ProcessMapSuppressed]); err != nil {
+		return errors.Join(fmt.Errorf("create suppression counters: %w", err), k.events.Close(), k.lost.Close())
+	}
 	if k.reader, err = ringbuf.NewReader(k.events); err != nil {
-		return errors.Join(fmt.Errorf("read ring buffer: %w", err), k.events.Close(), k.lost.Close())
+		return errors.Join(fmt.Errorf("read ring buffer: %w", err), k.events.Close(), k.lost.Close(), k.suppressed.Close())
 	}
 	return nil
 }
@@ -164,7 +171,7 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 		}
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{bpf.ProcessMapEvents: k.events, bpf.ProcessMapLost: k.lost},
+		MapReplacements: map[string]*ebpf.Map{bpf.ProcessMapEvents: k.events, bpf.ProcessMapLost: k.lost, bpf.ProcessMapSuppressed: k.suppressed},
 	})
 	if err != nil {
 		return nil, err
@@ -173,6 +180,9 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 	if err != nil {
 		collection.Close()
 		return nil, err
+	}
+	if p.name == bpf.SyscallsProgSyscallFailed {
+		k.counted = newFailureCounts(collection)
 	}
 	return &runningProgram{name: p.name, collection: collection, program: collection.Programs[p.name], link: l}, nil
 }
@@ -209,26 +219,24 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	bpf.ProcessRecordKindTAPIO_EXIT:    event.ProcessExit,
 	bpf.ProcessRecordKindTAPIO_SIGNAL:  event.ProcessSignal,
 	bpf.ProcessRecordKindTAPIO_OOM:     event.OOMKill,
+	bpf.ProcessRecordKindTAPIO_SYSCALL: event.SyscallFailed,
 	bpf.ProcessRecordKindTAPIO_CONNECT: event.TCPConnectFailed,
 }
 
 func (k *kernel) stats() sourceStats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := sourceStats{lost: make(map[string]int64), missed: make(map[string]int64)}
+	s := sourceStats{lost: make(map[string]int64), suppressed: make(map[string]int64), missed: make(map[string]int64)}
 	if k.closed || k.reader == nil {
 		return s
 	}
 	s.ringUsed = int64(k.reader.AvailableBytes())
 	for kind, name := range eventNames {
-		var perCPU []uint64
-		if err := k.lost.Lookup(uint32(kind), &perCPU); err != nil {
-			continue
-		}
-		s.lost[name] = 0
-		for _, n := range perCPU {
-			s.lost[name] += int64(n)
-		}
+		s.lost[name] = sum(k.lost, uint32(kind))
+		s.suppressed[name] = sum(k.suppressed, uint32(kind))
+	}
+	if k.counted != nil {
+		s.suppressed[event.SyscallFailures] = k.counted.left.Load()
 	}
 	for _, p := range k.running {
 		if stats, err := p.program.Stats(); err == nil {
@@ -236,6 +244,25 @@ func (k *kernel) stats() sourceStats {
 		}
 	}
 	return s
+}
+
+// sum adds what all CPUs counted.
+func sum(m *ebpf.Map, kind uint32) (total int64) {
+	var perCPU []uint64
+	if err := m.Lookup(kind, &perCPU); err != nil {
+		return 0 // a kind of another version: never
+	}
+	for _, n := range perCPU {
+		total += int64(n)
+	}
+	return total
+}
+
+func (k *kernel) sample() []kernelEvent {
+	if k.counted == nil {
+		return nil
+	}
+	return k.counted.sample()
 }
 
 func (k *kernel) isStopped() bool {
@@ -275,7 +302,7 @@ func (k *kernel) close() error {
 		p.collection.Close()
 	}
 	if k.reader != nil {
-		errs = append(errs, k.reader.Close(), k.events.Close(), k.lost.Close())
+		errs = append(errs, k.reader.Close(), k.events.Close(), k.lost.Close(), k.suppressed.Close())
 	}
 	return errors.Join(errs...)
 }

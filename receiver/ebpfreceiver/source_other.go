@@ -15,9 +15,10 @@ func openSource(cfg *Config, _ *zap.Logger) source {
 	const reason = "kernel events need Linux on amd64 or arm64; this is " + runtime.GOOS + " on " + runtime.GOARCH
 	s := &noSource{stopped: make(chan struct{})}
 	for name, isEnabled := range map[string]bool{
-		"process": cfg.Programs.Process.Enabled,
-		"memory":  cfg.Programs.Memory.Enabled,
-		"network": cfg.Programs.Network.Enabled,
+		"process":  cfg.Programs.Process.Enabled,
+		"memory":   cfg.Programs.Memory.Enabled,
+		"network":  cfg.Programs.Network.Enabled,
+		"syscalls": cfg.Programs.Syscalls.Enabled,
 	} {
 		if isEnabled {
 			s.failures = append(s.failures, failure{program: name, reason: reason})
@@ -36,9 +37,10 @@ func (s *noSource) read() (kernelEvent, error) {
 	return nil, os.ErrClosed
 }
 
-func (s *noSource) attached() []string { return nil }
-func (s *noSource) failed() []failure  { return s.failures }
-func (s *noSource) stats() sourceStats { return sourceStats{} }
+func (s *noSource) sample() []kernelEvent { return nil }
+func (s *noSource) attached() []string    { return nil }
+func (s *noSource) failed() []failure     { return s.failures }
+func (s *noSource) stats() sourceStats    { return sourceStats{} }
 
 func (s *noSource) stop() error {
 	close(s.stopped)

@@ -32,6 +32,8 @@ type EventsConfig struct {
 	TapioProcessExec      EventConfig `mapstructure:"tapio.process.exec"`
 	TapioProcessExit      EventConfig `mapstructure:"tapio.process.exit"`
 	TapioProcessSignal    EventConfig `mapstructure:"tapio.process.signal"`
+	TapioSyscallFailed    EventConfig `mapstructure:"tapio.syscall.failed"`
+	TapioSyscallFailures  EventConfig `mapstructure:"tapio.syscall.failures"`
 	TapioTCPConnectFailed EventConfig `mapstructure:"tapio.tcp.connect_failed"`
 }
 
@@ -50,6 +52,12 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioProcessSignal: EventConfig{
+			Enabled: true,
+		},
+		TapioSyscallFailed: EventConfig{
+			Enabled: true,
+		},
+		TapioSyscallFailures: EventConfig{
 			Enabled: true,
 		},
 		TapioTCPConnectFailed: EventConfig{

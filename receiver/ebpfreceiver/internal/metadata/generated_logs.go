@@ -330,6 +330,82 @@ func newEventTapioProcessSignal(cfg EventConfig) eventTapioProcessSignal {
 	return e
 }
 
+type eventTapioSyscallFailed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioSyscallFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.syscall.failed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("tapio.syscall.name", tapioSyscallNameAttributeValue)
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioSyscallFailed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioSyscallFailed(cfg EventConfig) eventTapioSyscallFailed {
+	e := eventTapioSyscallFailed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioSyscallFailures struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioSyscallFailures) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string, tapioSyscallCountAttributeValue int64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.syscall.failures")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("tapio.syscall.name", tapioSyscallNameAttributeValue)
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.syscall.count", tapioSyscallCountAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioSyscallFailures) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioSyscallFailures(cfg EventConfig) eventTapioSyscallFailures {
+	e := eventTapioSyscallFailures{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioTCPConnectFailed struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -386,6 +462,8 @@ type LogsBuilder struct {
 	eventTapioProcessExec      eventTapioProcessExec
 	eventTapioProcessExit      eventTapioProcessExit
 	eventTapioProcessSignal    eventTapioProcessSignal
+	eventTapioSyscallFailed    eventTapioSyscallFailed
+	eventTapioSyscallFailures  eventTapioSyscallFailures
 	eventTapioTCPConnectFailed eventTapioTCPConnectFailed
 }
 
@@ -405,6 +483,8 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioProcessExec:      newEventTapioProcessExec(lbc.Events.TapioProcessExec),
 		eventTapioProcessExit:      newEventTapioProcessExit(lbc.Events.TapioProcessExit),
 		eventTapioProcessSignal:    newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
+		eventTapioSyscallFailed:    newEventTapioSyscallFailed(lbc.Events.TapioSyscallFailed),
+		eventTapioSyscallFailures:  newEventTapioSyscallFailures(lbc.Events.TapioSyscallFailures),
 		eventTapioTCPConnectFailed: newEventTapioTCPConnectFailed(lbc.Events.TapioTCPConnectFailed),
 	}
 
@@ -450,6 +530,8 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioProcessExec.emit(ils.LogRecords())
 	lb.eventTapioProcessExit.emit(ils.LogRecords())
 	lb.eventTapioProcessSignal.emit(ils.LogRecords())
+	lb.eventTapioSyscallFailed.emit(ils.LogRecords())
+	lb.eventTapioSyscallFailures.emit(ils.LogRecords())
 	lb.eventTapioTCPConnectFailed.emit(ils.LogRecords())
 
 	for _, op := range options {
@@ -499,6 +581,16 @@ func (lb *LogsBuilder) RecordTapioProcessExitEvent(ctx context.Context, timestam
 // RecordTapioProcessSignalEvent adds a log record of tapio.process.signal event.
 func (lb *LogsBuilder) RecordTapioProcessSignalEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessSignalNumberAttributeValue int64, tapioProcessSignalNameAttributeValue string, tapioProcessSignalOriginAttributeValue string, options ...EventAttributeOption) {
 	lb.eventTapioProcessSignal.recordEvent(ctx, timestamp, tapioProcessSignalNumberAttributeValue, tapioProcessSignalNameAttributeValue, tapioProcessSignalOriginAttributeValue, options...)
+}
+
+// RecordTapioSyscallFailedEvent adds a log record of tapio.syscall.failed event.
+func (lb *LogsBuilder) RecordTapioSyscallFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string) {
+	lb.eventTapioSyscallFailed.recordEvent(ctx, timestamp, tapioSyscallNameAttributeValue, errorTypeAttributeValue)
+}
+
+// RecordTapioSyscallFailuresEvent adds a log record of tapio.syscall.failures event.
+func (lb *LogsBuilder) RecordTapioSyscallFailuresEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string, tapioSyscallCountAttributeValue int64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioSyscallFailures.recordEvent(ctx, timestamp, tapioSyscallNameAttributeValue, errorTypeAttributeValue, tapioSyscallCountAttributeValue, tapioIntervalAttributeValue)
 }
 
 // RecordTapioTCPConnectFailedEvent adds a log record of tapio.tcp.connect_failed event.

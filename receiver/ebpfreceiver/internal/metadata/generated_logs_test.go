@@ -132,6 +132,12 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioProcessSignalEvent(ctx, timestamp, 27, "tapio.process.signal.name-val", "tapio.process.signal.origin-val", WithTapioProcessSignalSenderPidEventAttribute(31), WithTapioProcessSignalSenderNameEventAttribute("tapio.process.signal.sender.name-val"), WithTapioProcessSignalSenderCgroupEventAttribute("tapio.process.signal.sender.cgroup-val"), WithTapioProcessSignalSenderUnitEventAttribute("tapio.process.signal.sender.unit-val"), WithTapioProcessSignalSenderContainerIDEventAttribute("tapio.process.signal.sender.container.id-val"))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioSyscallFailedEvent(ctx, timestamp, "tapio.syscall.name-val", "error.type-val")
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioSyscallFailuresEvent(ctx, timestamp, "tapio.syscall.name-val", "error.type-val", 19, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioTCPConnectFailedEvent(ctx, timestamp, "error.type-val", "network.transport-val", "network.type-val", "network.peer.address-val", 17, 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithTapioTCPConnectDurationEventAttribute(26.100000))
 
 			res := pcommon.NewResource()
@@ -263,6 +269,38 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.signal.sender.container.id")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.signal.sender.container.id-val", attrVal.Str())
+				case "tapio.syscall.failed":
+					assert.False(t, validatedEvents["tapio.syscall.failed"], "Found a duplicate in the events slice: tapio.syscall.failed")
+					validatedEvents["tapio.syscall.failed"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.syscall.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.syscall.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+				case "tapio.syscall.failures":
+					assert.False(t, validatedEvents["tapio.syscall.failures"], "Found a duplicate in the events slice: tapio.syscall.failures")
+					validatedEvents["tapio.syscall.failures"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.syscall.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.syscall.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.syscall.count")
+					assert.True(t, ok)
+					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
 				case "tapio.tcp.connect_failed":
 					assert.False(t, validatedEvents["tapio.tcp.connect_failed"], "Found a duplicate in the events slice: tapio.tcp.connect_failed")
 					validatedEvents["tapio.tcp.connect_failed"] = true

@@ -37,6 +37,7 @@ type TelemetryBuilder struct {
 	ReceiverTapioEbpfQueueCapacity    metric.Int64ObservableGauge
 	ReceiverTapioEbpfQueueSize        metric.Int64ObservableGauge
 	ReceiverTapioEbpfRingUsed         metric.Int64ObservableGauge
+	ReceiverTapioEbpfSuppressed       metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -155,6 +156,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfRingUsedCallback(cb me
 	return nil
 }
 
+// RegisterReceiverTapioEbpfSuppressedCallback sets callback for observable ReceiverTapioEbpfSuppressed metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfSuppressedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfSuppressed, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfSuppressed)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -236,6 +252,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_ebpf_ring_used",
 		metric.WithDescription("Bytes of the ring buffer that wait to be read. [Alpha]"),
 		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfSuppressed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_suppressed",
+		metric.WithDescription("Events that were held back because there were too many of their kind at once, and counts that had no place. [Alpha]"),
+		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

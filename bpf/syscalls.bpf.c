@@ -1,0 +1,212 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* System calls that fail: counted by cgroup, call and error; those that say that
+ * something ran out or broke are also sent, each by itself. */
+#include "process.h"
+
+/* include/uapi/asm-generic/errno-base.h and errno.h: the same on amd64 and arm64. */
+#define EINTR 4
+#define EIO 5
+#define EAGAIN 11
+#define ENOMEM 12
+#define ENFILE 23
+#define EMFILE 24
+#define ENOSPC 28
+#define EROFS 30
+#define EINPROGRESS 115
+#define EDQUOT 122
+#define MAX_ERRNO 133 /* above are the kernel's own, such as ERESTARTSYS */
+
+/* include/uapi/linux/stat.h */
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFDIR 0040000
+#define S_IFBLK 0060000
+
+const struct syscall_record *unused_syscall __attribute__((unused));
+const struct failure_key *unused_failure __attribute__((unused));
+
+struct failure_key {
+	__u64 cgroup;
+	__u32 number;
+	__u32 error;
+};
+
+/* How often each failed since the key was made. User space reads the growth and
+ * deletes keys that grow no more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct failure_key);
+	__type(value, __u64);
+} failures SEC(".maps");
+
+/* Paths of the cgroups of those keys. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct cgroup_path);
+} failure_paths SEC(".maps");
+
+/* A path is too big for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cgroup_path);
+} failure_scratch SEC(".maps");
+
+/* A token bucket for each CPU: bursts of that many records, refilled in a second
+ * or so (a jiffy is 1 to 10 ms). */
+#define BURST 32
+#define JIFFIES_PER_TOKEN 10
+
+struct bucket {
+	__u64 at;
+	__u64 tokens;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+static __always_inline bool take_token(void)
+{
+	__u64 now = bpf_jiffies64(), refill;
+	__u32 zero = 0;
+	struct bucket *b = bpf_map_lookup_elem(&buckets, &zero);
+
+	if (!b)
+		return false;
+	refill = (now - b->at) / JIFFIES_PER_TOKEN;
+	if (refill) {
+		b->tokens = refill > BURST || b->tokens + refill > BURST ? BURST : b->tokens + refill;
+		b->at = now;
+	}
+	if (!b->tokens)
+		return false;
+	b->tokens -= 1;
+	return true;
+}
+
+static __always_inline int syscall_number(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, orig_ax);
+#else
+	return BPF_CORE_READ(regs, syscallno);
+#endif
+}
+
+static __always_inline __u32 first_argument(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, di);
+#else
+	return BPF_CORE_READ(regs, orig_x0);
+#endif
+}
+
+/* Whether the first argument is an open file of a disk. Terminals answer EIO
+ * when their other end is closed, which is no fault. */
+static __always_inline bool is_on_disk(struct task_struct *task, struct pt_regs *regs)
+{
+	__u32 fd = first_argument(regs);
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files, *file = NULL;
+	unsigned short kind;
+
+	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+		return false;
+	files = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	kind = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	return file && (kind == S_IFREG || kind == S_IFDIR || kind == S_IFBLK);
+}
+
+static __always_inline void count_failure(struct task_struct *task, __u32 number, __u32 error)
+{
+	struct cgroup *cgroup = task_cgroup(task);
+	struct failure_key key = { .cgroup = cgroup_id(cgroup), .number = number, .error = error };
+	__u64 *n = bpf_map_lookup_elem(&failures, &key), one = 1;
+	struct cgroup_path *path;
+	__u32 zero = 0;
+
+	if (n) {
+		__sync_fetch_and_add(n, 1);
+		return;
+	}
+	if (bpf_map_update_elem(&failures, &key, &one, BPF_NOEXIST)) {
+		n = bpf_map_lookup_elem(&failures, &key); /* another CPU was faster, or it is full */
+		if (n)
+			__sync_fetch_and_add(n, 1);
+		else
+			count_suppressed(TAPIO_SYSCALL);
+		return;
+	}
+	if (bpf_map_lookup_elem(&failure_paths, &key.cgroup))
+		return;
+	path = bpf_map_lookup_elem(&failure_scratch, &zero);
+	if (!path)
+		return;
+	fill_path(path, cgroup);
+	bpf_map_update_elem(&failure_paths, &key.cgroup, path, BPF_ANY);
+}
+
+static __always_inline void send_failure(struct task_struct *task, __u32 number, __u32 error)
+{
+	struct syscall_record *rec;
+
+	if (!take_token()) {
+		count_suppressed(TAPIO_SYSCALL);
+		return;
+	}
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_SYSCALL);
+		return;
+	}
+	fill_header(&rec->header, TAPIO_SYSCALL);
+	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
+	fill_path(&rec->cgroup, task_cgroup(task));
+	rec->number = number;
+	rec->error = error;
+	bpf_ringbuf_submit(rec, 0);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(syscall_failed, struct pt_regs *regs, long ret)
+{
+	struct task_struct *task;
+	__u32 error, number;
+
+	/* All but a few calls end here. */
+	if (ret >= 0 || ret < -MAX_ERRNO)
+		return 0;
+	error = -ret;
+	if (error == EAGAIN || error == EINTR || error == EINPROGRESS)
+		return 0; /* how callers learn that they must wait */
+	task = (void *)bpf_get_current_task();
+	number = syscall_number(regs);
+	count_failure(task, number, error);
+	switch (error) {
+	case EIO:
+		if (!is_on_disk(task, regs))
+			return 0;
+	case ENOMEM:
+	case ENFILE:
+	case EMFILE:
+	case ENOSPC:
+	case EROFS:
+	case EDQUOT:
+		send_failure(task, number, error);
+	}
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

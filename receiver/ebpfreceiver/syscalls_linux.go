@@ -1,0 +1,135 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"cmp"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/bpf"
+)
+
+const (
+	// maxFailures bounds the records of one sample; the most frequent are sent.
+	maxFailures = 64
+	// idleSamples is after how many samples without growth a count is deleted.
+	idleSamples = 12
+)
+
+// failureCounts reads how often system calls failed. The kernel only counts up,
+// so that nothing is lost between reading and clearing.
+type failureCounts struct {
+	counts, paths *ebpf.Map
+	known         map[bpf.SyscallsFailureKey]*failureCount
+	sampled       time.Time
+	// left counts failures that were in none of the records sent.
+	left atomic.Int64
+}
+
+// failureCount is what a count was, and for how many samples.
+type failureCount struct {
+	value uint64
+	idle  int
+}
+
+func newFailureCounts(c *ebpf.Collection) *failureCounts {
+	return &failureCounts{
+		counts: c.Maps[bpf.SyscallsMapFailures], paths: c.Maps[bpf.SyscallsMapFailurePaths],
+		known: map[bpf.SyscallsFailureKey]*failureCount{}, sampled: time.Now(),
+	}
+}
+
+// growth is by how much a count grew.
+type growth struct {
+	key bpf.SyscallsFailureKey
+	by  uint64
+}
+
+func (f *failureCounts) sample() []kernelEvent {
+	now := time.Now()
+	interval := now.Sub(f.sampled)
+	f.sampled = now
+	grown := f.grown()
+	slices.SortFunc(grown, func(a, b growth) int {
+		return cmp.Or(cmp.Compare(b.by, a.by), cmp.Compare(a.key.Cgroup, b.key.Cgroup), cmp.Compare(a.key.Number, b.key.Number), cmp.Compare(a.key.Error, b.key.Error))
+	})
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	var out []kernelEvent
+	for i, g := range grown {
+		if i >= maxFailures {
+			f.left.Add(int64(g.by))
+			continue
+		}
+		var p bpf.ProcessCgroupPath
+		who := processInfo{}
+		if f.paths.Lookup(g.key.Cgroup, &p) == nil {
+			who.cgroup = path(&p)
+		}
+		out = append(out, syscallsEvent{
+			base: base{at: uint64(ts.Nano()), who: who}, call: syscallName(g.key.Number), errno: errnoName(g.key.Error),
+			count: g.by, interval: interval.Round(time.Millisecond),
+		})
+	}
+	return out
+}
+
+// grown returns what grew since the last sample, and forgets what does no more.
+func (f *failureCounts) grown() (out []growth) {
+	var key bpf.SyscallsFailureKey
+	var value uint64
+	var idle []bpf.SyscallsFailureKey
+	for all := f.counts.Iterate(); all.Next(&key, &value); {
+		k := f.known[key]
+		if k == nil {
+			k = &failureCount{}
+			f.known[key] = k
+		}
+		if value > k.value {
+			out = append(out, growth{key, value - k.value})
+			*k = failureCount{value: value}
+			continue
+		}
+		if k.idle++; k.idle >= idleSamples {
+			idle = append(idle, key)
+		}
+	}
+	for _, key := range idle {
+		_ = f.counts.Delete(key) // gone already is as good
+		delete(f.known, key)
+	}
+	return out
+}
+
+var callNames = func() map[int]string {
+	info, err := arch.GetInfo(runtime.GOARCH)
+	if err != nil {
+		return nil // an architecture without a table: numbers are shown
+	}
+	return info.SyscallNumbers
+}()
+
+// syscallName is the name of a system call of this machine.
+func syscallName(number uint32) string {
+	if name, ok := callNames[int(number)]; ok {
+		return name
+	}
+	return "syscall_" + strconv.Itoa(int(number))
+}
+
+// errnoName is the name of an error number, such as ENOSPC.
+func errnoName(number uint32) string {
+	if name := unix.ErrnoName(syscall.Errno(number)); name != "" {
+		return name
+	}
+	return "errno_" + strconv.Itoa(int(number))
+}
