@@ -103,6 +103,7 @@ const (
 	CNIMapPlugins        = "plugins"
 	CNIMapReads          = "reads"
 	CNIMapScratch        = "scratch"
+	CNIMapSuppressed     = "suppressed"
 	CNIProgCniExec       = "cni_exec"
 	CNIProgCniExit       = "cni_exit"
 	CNIProgCniRead       = "cni_read"
@@ -166,11 +167,12 @@ type CNIProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CNIMapSpecs struct {
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	Lost    *ebpf.MapSpec `ebpf:"lost"`
-	Plugins *ebpf.MapSpec `ebpf:"plugins"`
-	Reads   *ebpf.MapSpec `ebpf:"reads"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	Plugins    *ebpf.MapSpec `ebpf:"plugins"`
+	Reads      *ebpf.MapSpec `ebpf:"reads"`
+	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // CNIVariableSpecs contains global variables before they are loaded into the kernel.
@@ -204,11 +206,12 @@ func (o *CNIObjects) Close() error {
 //
 // It can be passed to LoadCNIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CNIMaps struct {
-	Events  *ebpf.Map `ebpf:"events"`
-	Lost    *ebpf.Map `ebpf:"lost"`
-	Plugins *ebpf.Map `ebpf:"plugins"`
-	Reads   *ebpf.Map `ebpf:"reads"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Lost       *ebpf.Map `ebpf:"lost"`
+	Plugins    *ebpf.Map `ebpf:"plugins"`
+	Reads      *ebpf.Map `ebpf:"reads"`
+	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Suppressed *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *CNIMaps) Close() error {
@@ -218,6 +221,7 @@ func (m *CNIMaps) Close() error {
 		m.Plugins,
 		m.Reads,
 		m.Scratch,
+		m.Suppressed,
 	)
 }
 

@@ -115,19 +115,6 @@ struct qstr {
 	const unsigned char *name;
 };
 
-/* What a system call was asked: its number and its first argument. */
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long orig_ax;
-	unsigned long di;
-};
-#elif defined(__TARGET_ARCH_arm64)
-struct pt_regs {
-	__u64 orig_x0;
-	__s32 syscallno;
-};
-#endif
-
 struct inode {
 	unsigned short i_mode;
 };
@@ -203,12 +190,13 @@ struct linux_binprm {
 	const char *interp;
 };
 
-/* The registers that hold the arguments of a system call. */
+/* The registers that hold the number and the arguments of a system call. */
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
-	unsigned long di, si, dx;
+	unsigned long di, si, dx, orig_ax;
 #elif defined(__TARGET_ARCH_arm64)
-	__u64 regs[31];
+	__u64 regs[31], orig_x0;
+	__s32 syscallno;
 #endif
 };
 
