@@ -1,0 +1,188 @@
+package template
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+)
+
+const (
+	// maxBody is how much of a line is read, in bytes.
+	maxBody = 1024
+	// maxWords is how many words of a line make its template: what a statement
+	// prints after that is data.
+	maxWords = 20
+	// minIDLen is the length from which a word with digits among its letters is
+	// taken for an identifier as a whole (base64, random suffixes).
+	minIDLen = 24
+	// traceIDLen and spanIDLen are the lengths of W3C ids in hexadecimal: such an
+	// id and the word before it are the logging layout's, not the statement's.
+	traceIDLen, spanIDLen = 32, 16
+	// levelWithin is how many words from the beginning a level is looked for.
+	levelWithin = 4
+)
+
+// masked is what stands for a value.
+const masked = "<*>"
+
+// line is a log line taken apart.
+type line struct {
+	words [maxWords]string
+	n     int
+	level uint8
+	// exception is the first exception type in the text, "" for none.
+	exception string
+}
+
+// read takes a line apart. The words are parts of body, except those of which
+// digits were masked.
+func (l *line) read(body string) {
+	body = body[:min(len(body), maxBody)]
+	position := 0
+	for rest := body; rest != ""; {
+		word, next := cut(rest)
+		rest = next
+		if word == "" {
+			continue
+		}
+		if l.exception == "" && isException(word) {
+			l.exception = word
+		}
+		if l.n == maxWords {
+			continue // still looking for an exception
+		}
+		if position++; position <= levelWithin && l.level == 0 {
+			if l.level = levelOf(word); l.level != 0 {
+				continue
+			}
+		}
+		l.put(word)
+	}
+}
+
+// put appends a word, masked. Values at the beginning (times, process ids) and
+// those that follow a value say nothing about the statement.
+func (l *line) put(word string) {
+	kind := classify(word)
+	switch {
+	case kind == id && l.n > 0:
+		if l.words[l.n-1] != masked {
+			l.n--
+		}
+		return
+	case kind != plain && kind != mixed:
+		if l.n == 0 || l.words[l.n-1] == masked {
+			return
+		}
+		word = masked
+	case kind == mixed:
+		word = maskDigits(word)
+	}
+	l.words[l.n] = word
+	l.n++
+}
+
+// cut returns the next word and what follows it.
+func cut(s string) (word, rest string) {
+	for i := 0; i < len(s); i++ {
+		if separator[s[i]] {
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+var separator = func() (t [256]bool) {
+	for c := range 33 {
+		t[c] = true
+	}
+	for _, c := range []byte("[](){}<>=,;:\"'|`!") {
+		t[c] = true
+	}
+	return t
+}()
+
+type wordKind uint8
+
+const (
+	plain wordKind = iota // no digits
+	mixed                 // letters with digits among them
+	value                 // a number, a time, a uuid, an address, a random id
+	id                    // as long as a trace or span id
+)
+
+func classify(w string) wordKind {
+	digits, hex := 0, 0
+	for i := 0; i < len(w); i++ {
+		switch c := w[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+			hex++
+		case c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
+			hex++
+		case c == '-', c == '.', c == '_', c == '/', c == '+', c == '#', c == '%', c == '*':
+			hex++
+		}
+	}
+	switch {
+	case digits == 0:
+		return plain
+	case hex == len(w) && digits >= 4 && (len(w) == traceIDLen || len(w) == spanIDLen):
+		return id
+	case hex == len(w), digits > len(w)/2, len(w) >= minIDLen && digits >= 4:
+		return value
+	}
+	return mixed
+}
+
+// maskDigits replaces every run of digits by one asterisk.
+func maskDigits(w string) string {
+	var b strings.Builder
+	b.Grow(len(w))
+	in := false
+	for i := 0; i < len(w); i++ {
+		if d := w[i] >= '0' && w[i] <= '9'; !d {
+			b.WriteByte(w[i])
+			in = false
+		} else if !in {
+			b.WriteByte('*')
+			in = true
+		}
+	}
+	return b.String()
+}
+
+// isException tells whether a word is the name of an exception type, as Java, .NET,
+// Python and JavaScript name them.
+func isException(w string) bool {
+	for _, suffix := range []string{"Exception", "Error"} {
+		if name, ok := strings.CutSuffix(w, suffix); ok {
+			last := name[strings.LastIndexByte(name, '.')+1:]
+			return last != "" && last[0] >= 'A' && last[0] <= 'Z' && strings.IndexByte(name, '/') < 0
+		}
+	}
+	return false
+}
+
+// levelOf returns the severity number that a level's name stands for, 0 when the
+// word is none.
+func levelOf(w string) uint8 {
+	if len(w) < 3 || len(w) > 8 {
+		return 0
+	}
+	switch strings.ToUpper(w) {
+	case "TRACE":
+		return uint8(plog.SeverityNumberTrace)
+	case "DEBUG":
+		return uint8(plog.SeverityNumberDebug)
+	case "INFO", "NOTICE":
+		return uint8(plog.SeverityNumberInfo)
+	case "WARN", "WARNING":
+		return uint8(plog.SeverityNumberWarn)
+	case "ERR", "ERROR", "SEVERE":
+		return uint8(plog.SeverityNumberError)
+	case "FATAL", "CRITICAL", "PANIC", "EMERG", "ALERT":
+		return uint8(plog.SeverityNumberFatal)
+	}
+	return 0
+}

@@ -1,0 +1,589 @@
+package visit
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+const (
+	// report is the |z| from which a deviation is looked at. 2 to 3.5 did equally well.
+	report = 2.5
+	// vanishFrom is the share of past visits with a feature from which its absence
+	// says something: branch mixes swing by chance. .7 to .98 did equally well.
+	vanishFrom = 0.9
+	// appearUpTo is the share of past visits up to which a feature is new.
+	appearUpTo = 0.02
+	// pairFrom and pairMin are the share and the number of past visits from which a
+	// step is known to follow another.
+	pairFrom, pairMin = 0.95, 5
+	// minPast is how many past visits an operation needs to be judged.
+	minPast = 5
+	// explains is how abnormal a visit below must be against the one above.
+	explains = 0.5
+	// ambientWeight is what an anomalous visit counts that carries an exception which
+	// several services show in good times.
+	ambientWeight = 0.3
+)
+
+// judge holds what one judgement needs.
+type judge struct {
+	round    uint64
+	forgot   int64
+	features []*feature
+	ops      []*operation
+	measures []*measure
+	services map[record.EntityID]*tally
+	order    []record.EntityID
+}
+
+// opNow is what the window says of an operation.
+type opNow struct {
+	round          uint64
+	visits, logged float64
+	trace, traces  int
+	cluster        float64
+	odd            []uint16 // features that are anomalous
+	z              float64  // highest |z| of what is not explained
+}
+
+// featureNow is what the window says of a feature or pair.
+type featureNow struct {
+	round    uint64
+	n, k     float64
+	anomaly  float64 // anomalous visits, weighted
+	z        float64 // 0 when it is not anomalous
+	weighted float64
+}
+
+// visitNow is what the window says of a visit.
+type visitNow struct {
+	logged bool
+	z      float64
+	below  float64 // highest z of a visit below in another service
+	by     record.EntityID
+	weight float64
+}
+
+// tally collects what counts against a service.
+type tally struct {
+	suspect Suspect
+	squares float64
+	in, all edges
+	gap     float64
+}
+
+// edges are calls, pooled.
+type edges struct {
+	n, k, n0, k0 float64
+	traces       int
+	trace        int
+}
+
+// Judge returns the suspects, most suspicious first. now is as of Advance, which
+// it calls. It must be called at least once in ten seconds: what it finds abnormal
+// does not become part of the past.
+func (a *Analyzer) Judge(now int64) []Suspect {
+	a.Advance(now)
+	j := &a.judge
+	j.round++
+	j.features, j.ops, j.measures, j.order = j.features[:0], j.ops[:0], j.measures[:0], j.order[:0]
+	j.services = map[record.EntityID]*tally{}
+	a.count()
+	for _, o := range j.ops {
+		a.deviations(o)
+	}
+	for _, m := range j.measures {
+		m.deviation()
+	}
+	a.gaps()
+	a.mark1()
+	a.explain()
+	a.weigh()
+	a.collect()
+	return a.suspects()
+}
+
+// eachVisit calls f for every visit of the window with the number of its trace.
+func (a *Analyzer) eachVisit(f func(trace int, c *completed, v *visit)) {
+	for t := range a.window {
+		c := &a.window[t]
+		for i := range c.visits {
+			f(t, c, &c.visits[i])
+		}
+	}
+}
+
+// count counts features, pairs and values of the window.
+func (a *Analyzer) count() {
+	j := &a.judge
+	a.eachVisit(func(t int, _ *completed, v *visit) {
+		o := v.operation
+		if o.now.round != j.round {
+			o.now = opNow{round: j.round, trace: -1, odd: o.now.odd[:0]}
+			j.ops = append(j.ops, o)
+		}
+		v.now = visitNow{logged: a.judgeable(v), weight: 1}
+		o.now.visits++
+		if v.now.logged {
+			o.now.logged++
+		}
+		if o.now.trace != t {
+			o.now.trace = t
+			o.now.traces++
+		}
+		a.countTokens(v)
+		for _, s := range v.samples {
+			a.countSample(t, s)
+		}
+	})
+}
+
+func (n *featureNow) begin(round uint64) {
+	if n.round != round {
+		*n = featureNow{round: round}
+	}
+}
+
+func (a *Analyzer) countTokens(v *visit) {
+	o, round := v.operation, a.judge.round
+	position := a.build.positions(v)
+	for at, i := range v.tokens {
+		f := &o.features[i]
+		if f.token.logged() && !v.now.logged {
+			continue
+		}
+		f.now.begin(round)
+		f.now.k++
+		for k := range f.next {
+			p := &f.next[k]
+			if p.logged && !v.now.logged {
+				continue
+			}
+			p.now.begin(round)
+			p.now.n++
+			if position[p.to] > at+1 {
+				p.now.k++
+			}
+		}
+	}
+	a.build.reset(v)
+}
+
+func (a *Analyzer) countSample(t int, s sample) {
+	m, j := s.measure, &a.judge
+	if m.round != j.round {
+		m.round, m.n, m.k, m.kw, m.z, m.sum, m.traces, m.trace = j.round, 0, 0, 0, 0, 0, 0, -1
+		if m.threshold = m.limit(); m.threshold > 0 {
+			m.n0, m.k0 = float64(m.past.total), m.past.above(m.threshold)
+		}
+		j.measures = append(j.measures, m)
+	}
+	if m.threshold == 0 {
+		return
+	}
+	m.n++
+	if m.trace != t {
+		m.trace = t
+		m.traces++
+	}
+	if s.value > m.threshold {
+		m.k++
+		m.sum += float64(s.value)
+	}
+}
+
+// deviations scores the features and pairs of an operation.
+func (a *Analyzer) deviations(o *operation) {
+	n := &o.now
+	n.cluster = math.Sqrt(float64(n.traces) / n.visits)
+	if o.visits < minPast {
+		return
+	}
+	for i := range o.features {
+		f := &o.features[i]
+		if f.token == 0 {
+			continue
+		}
+		f.now.begin(a.judge.round)
+		past := o.visits
+		if f.now.n = n.visits; f.token.logged() {
+			past, f.now.n = o.logged, n.logged
+		}
+		if past >= minPast {
+			z := detect.Score(f.now.k, f.now.n, f.past, past) * n.cluster
+			p0 := f.past / past
+			if z <= -report && p0 >= vanishFrom && f.token.kind() != tokenFailed || z >= report && (p0 <= appearUpTo || f.token.kind() == tokenFailed) {
+				f.now.z = z
+			}
+		}
+		odd := f.now.z != 0
+		for k := range f.next {
+			p := &f.next[k]
+			p.now.begin(a.judge.round)
+			if p.now.n > 0 && p.n >= pairMin && p.k >= pairFrom*p.n {
+				if z := detect.Score(p.now.k, p.now.n, p.k, p.n) * n.cluster; z <= -report {
+					p.now.z = z
+					odd = true
+				}
+			}
+		}
+		if odd {
+			n.odd = append(n.odd, uint16(i))
+		}
+	}
+}
+
+func (m *measure) deviation() {
+	if m.threshold == 0 || m.k == 0 || m.key.kind == measureGap {
+		return
+	}
+	if z := m.score(m.k) * m.cluster(); z >= report {
+		m.z = z
+	}
+}
+
+func (m *measure) cluster() float64 { return math.Sqrt(float64(m.traces) / m.n) }
+
+// gaps scores the calls of every service: those to it alone, and all of its. The
+// slow share settles caller against callee: who is the cause has all of them slow.
+func (a *Analyzer) gaps() {
+	for _, m := range a.judge.measures {
+		if m.key.kind != measureGap || m.threshold == 0 {
+			continue
+		}
+		called, caller := a.tally(m.service), a.tally(m.key.a)
+		called.in.add(m)
+		called.all.add(m)
+		caller.all.add(m)
+	}
+	for _, id := range a.judge.order {
+		t := a.judge.services[id]
+		t.gap = max(t.in.z(), t.all.z())
+	}
+	for _, m := range a.judge.measures {
+		if m.key.kind == measureGap && m.k > 0 {
+			m.z = a.tally(m.service).gap
+		}
+	}
+}
+
+func (e *edges) add(m *measure) {
+	e.n += m.n
+	e.k += m.k
+	e.n0 += m.n0
+	e.k0 += m.k0
+	e.traces += m.traces
+}
+
+func (e *edges) z() float64 {
+	if e.k == 0 {
+		return 0
+	}
+	z := detect.Score(e.k, e.n, e.k0, e.n0) * math.Sqrt(e.k/e.n) * math.Sqrt(min(float64(e.traces)/e.n, 1))
+	if z < report {
+		return 0
+	}
+	return z
+}
+
+func (a *Analyzer) tally(service record.EntityID) *tally {
+	j := &a.judge
+	t := j.services[service]
+	if t == nil {
+		t = &tally{suspect: Suspect{Service: service}}
+		j.services[service] = t
+		j.order = append(j.order, service)
+	}
+	return t
+}
+
+// eachAnomaly calls f for every anomaly that a visit takes part in.
+func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, n *featureNow, m *measure, value int64)) {
+	o := v.operation
+	if len(o.now.odd) > 0 {
+		position := a.build.positions(v)
+		for _, i := range o.now.odd {
+			ft := &o.features[i]
+			has := position[i] > 0
+			if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) {
+				f(ft.now.z, &ft.now, nil, 0)
+			}
+			if !has {
+				continue
+			}
+			for k := range ft.next {
+				if p := &ft.next[k]; p.now.z != 0 && position[p.to] <= position[i] && (v.now.logged || !p.logged) {
+					f(p.now.z, &p.now, nil, 0)
+				}
+			}
+		}
+		a.build.reset(v)
+	}
+	for _, s := range v.samples {
+		if s.measure.z != 0 && s.value > s.measure.threshold {
+			f(s.measure.z, nil, s.measure, s.value)
+		}
+	}
+}
+
+// mark1 finds how abnormal each visit is.
+func (a *Analyzer) mark1() {
+	a.eachVisit(func(_ int, _ *completed, v *visit) {
+		a.eachAnomaly(v, func(z float64, _ *featureNow, _ *measure, _ int64) {
+			v.now.z = max(v.now.z, math.Abs(z))
+		})
+	})
+}
+
+// explain weighs anomalous visits by what lies below them.
+func (a *Analyzer) explain() {
+	for t := range a.window {
+		visits := a.window[t].visits
+		for i := range visits {
+			v := &visits[i]
+			if v.now.z == 0 {
+				continue
+			}
+			for n, p := 0, v.parent; p >= 0 && n < len(visits); n++ {
+				up := &visits[p]
+				if up.operation.service != v.operation.service && v.now.z > up.now.below {
+					up.now.below, up.now.by = v.now.z, v.operation.service
+				}
+				p = up.parent
+			}
+		}
+		for i := range visits {
+			v := &visits[i]
+			switch {
+			case v.now.z == 0:
+			case v.now.below >= explains*v.now.z:
+				v.now.weight = 0
+			case a.ambient(v):
+				v.now.weight = ambientWeight
+			}
+		}
+	}
+}
+
+func (a *Analyzer) ambient(v *visit) bool {
+	return slices.ContainsFunc(v.severe, func(n uint32) bool { return a.severe[n].more })
+}
+
+// weigh counts the anomalous visits again, by weight, and those that hurt.
+func (a *Analyzer) weigh() {
+	a.eachVisit(func(_ int, c *completed, v *visit) {
+		if v.now.z == 0 {
+			return
+		}
+		a.eachAnomaly(v, func(_ float64, n *featureNow, m *measure, _ int64) {
+			switch {
+			case n != nil:
+				n.weighted += v.now.weight
+			case m.key.kind == measureGap:
+				m.kw++
+			default:
+				m.kw += v.now.weight
+			}
+		})
+		t := a.tally(v.operation.service)
+		if v.now.weight == 0 {
+			by := a.tally(v.now.by)
+			if s := v.operation.service; !slices.Contains(by.suspect.Explains, s) {
+				by.suspect.Explains = append(by.suspect.Explains, s)
+			}
+			return
+		}
+		t.suspect.Hurt++
+		if t.suspect.Since == 0 || v.start < t.suspect.Since {
+			t.suspect.Since = v.start
+		}
+		if n := len(t.suspect.Traces); n == 0 || t.suspect.Traces[n-1] != c.id {
+			t.suspect.Traces = append(t.suspect.Traces, c.id)
+			if n == maxExamples {
+				t.suspect.Traces = t.suspect.Traces[1:]
+			}
+		}
+	})
+}
+
+// collect scores what is left and sums it up by service. What was abnormal at all
+// is kept from the past, explained or not.
+func (a *Analyzer) collect() {
+	j := &a.judge
+	for _, o := range j.ops {
+		o.now.z = 0
+		for _, i := range o.now.odd {
+			a.collectFeature(o, &o.features[i])
+		}
+		o.frozen = a.freeze(o.frozen, len(o.now.odd) > 0)
+	}
+	for _, m := range j.measures {
+		m.frozen = a.freeze(m.frozen, m.z != 0)
+		if m.z == 0 || m.key.kind == measureGap {
+			continue
+		}
+		z := m.score(m.kw) * m.cluster()
+		if z < report {
+			continue
+		}
+		a.signal(a.tally(m.service), m.signal(z))
+	}
+	for _, o := range j.ops {
+		if o.now.z > 0 {
+			a.tally(o.service).squares += o.now.z * o.now.z
+		}
+	}
+	a.collectGaps()
+	for id, r := range a.resources {
+		if a.now-r.at <= 3*int64(a.options.Window) && r.z >= report {
+			t := a.tally(id)
+			t.squares += r.z * r.z
+			a.signal(t, Signal{Kind: Resource, Z: r.z})
+		}
+	}
+}
+
+func (a *Analyzer) freeze(since int64, abnormal bool) int64 {
+	switch {
+	case !abnormal:
+		return 0
+	case since == 0:
+		return a.now
+	}
+	return since
+}
+
+func (a *Analyzer) collectFeature(o *operation, f *feature) {
+	past := o.visits
+	if f.token.logged() {
+		past = o.logged
+	}
+	if n := &f.now; n.z != 0 {
+		k := n.weighted
+		if n.z < 0 {
+			k = n.n - n.weighted
+		}
+		if z := detect.Score(k, n.n, f.past, past) * o.now.cluster; math.Abs(z) >= report && z*n.z > 0 {
+			s := Signal{Kind: Vanished, Z: z, Operation: o.id, Before: Ratio{f.past, past}, Now: Ratio{n.k, n.n}}
+			if n.z > 0 {
+				s.Kind = Appeared
+			}
+			if f.token.kind() == tokenFailed {
+				s.Kind = Failed
+			}
+			s.Template, s.Other = f.token.names()
+			a.signal(a.tally(o.service), s)
+		}
+	}
+	for k := range f.next {
+		p := &f.next[k]
+		if p.now.z == 0 {
+			continue
+		}
+		if z := detect.Score(p.now.n-p.now.weighted, p.now.n, p.k, p.n) * o.now.cluster; z <= -report {
+			s := Signal{Kind: Stopped, Z: z, Operation: o.id, Before: Ratio{p.k, p.n}, Now: Ratio{p.now.k, p.now.n}}
+			s.Template, s.Other = o.features[p.to].token.names()
+			s.AfterTemplate, s.AfterOther = f.token.names()
+			a.signal(a.tally(o.service), s)
+		}
+	}
+}
+
+// names returns what a token stands for: a template or an operation.
+func (t token) names() (uint32, record.EntityID) {
+	if t.logged() {
+		return t.number(), 0
+	}
+	return 0, record.EntityID(t.number())
+}
+
+func (m *measure) signal(z float64) Signal {
+	s := Signal{
+		Z: z, Before: Ratio{m.k0, m.n0}, Now: Ratio{m.k, m.n}, Limit: time.Duration(m.threshold),
+		Median: time.Duration(m.past.quantile(0.5)), Mean: time.Duration(m.sum / max(m.k, 1)),
+	}
+	switch m.key.kind {
+	case measureLeaf:
+		s.Kind, s.Other = Slow, m.key.a
+	case measureSelf:
+		s.Kind, s.Operation = Self, m.key.a
+	case measureCalls:
+		s.Kind, s.Operation, s.Other = Burst, m.key.a, m.key.b
+	case measureGap:
+		s.Kind, s.Other, s.Peer = Gap, m.key.b, m.key.a
+	}
+	return s
+}
+
+// signal adds a reason. Signals of an operation count by the highest only.
+func (a *Analyzer) signal(t *tally, s Signal) {
+	t.suspect.Signals = append(t.suspect.Signals, s)
+	z := math.Abs(s.Z)
+	switch s.Kind {
+	case Slow: // a leaf is part of any operation of the service
+		t.squares += z * z
+	case Gap, Resource:
+	default:
+		if o := a.operations[s.Operation]; o != nil {
+			o.now.z = max(o.now.z, z)
+		}
+	}
+}
+
+// collectGaps adds the gap of each service with its worst edge as the example.
+func (a *Analyzer) collectGaps() {
+	worst := map[record.EntityID]*measure{}
+	for _, m := range a.judge.measures {
+		if m.key.kind != measureGap || m.k == 0 {
+			continue
+		}
+		for _, id := range [2]record.EntityID{m.service, m.key.a} {
+			if w := worst[id]; w == nil || m.k > w.k {
+				worst[id] = m
+			}
+		}
+	}
+	for _, id := range a.judge.order {
+		t := a.judge.services[id]
+		if t.gap == 0 || worst[id] == nil {
+			continue
+		}
+		t.squares += t.gap * t.gap
+		s := worst[id].signal(t.gap)
+		s.Before, s.Now = Ratio{t.all.k0, t.all.n0}, Ratio{t.all.k, t.all.n}
+		a.signal(t, s)
+	}
+}
+
+// suspects orders what was collected.
+func (a *Analyzer) suspects() []Suspect {
+	var out []Suspect
+	for _, id := range a.judge.order {
+		t := a.judge.services[id]
+		if t.squares == 0 {
+			continue
+		}
+		s := t.suspect
+		s.Score = math.Sqrt(t.squares)
+		slices.SortStableFunc(s.Signals, func(x, y Signal) int { return cmp.Compare(math.Abs(y.Z), math.Abs(x.Z)) })
+		s.Signals = s.Signals[:min(len(s.Signals), maxSignals)]
+		slices.Reverse(s.Traces)
+		slices.Sort(s.Explains)
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(x, y Suspect) int {
+		return cmp.Or(cmp.Compare(y.Score, x.Score), cmp.Compare(x.Service, y.Service))
+	})
+	for i := range out {
+		out[i].Lead = out[i].Score
+		if i+1 < len(out) {
+			out[i].Lead -= out[i+1].Score
+		}
+	}
+	return out
+}
