@@ -9,6 +9,7 @@
 
 /* Makes bpf2go see the types. */
 const enum cni_kind *unused_kind __attribute__((unused));
+const enum cni_skip *unused_skip __attribute__((unused));
 const struct cni_exec_record *unused_exec __attribute__((unused));
 const struct cni_data_record *unused_data __attribute__((unused));
 const struct cni_exit_record *unused_exit __attribute__((unused));
@@ -46,6 +47,21 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cni_exec_record);
 } scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TAPIO_CNI_SKIPS);
+	__type(key, __u32);
+	__type(value, __u64);
+} skipped SEC(".maps");
+
+static __always_inline void count_skipped(__u32 why)
+{
+	__u64 *n = bpf_map_lookup_elem(&skipped, &why);
+
+	if (n)
+		*n += 1;
+}
 
 static __always_inline bool is_cni(const __u8 *name)
 {
@@ -115,8 +131,19 @@ static __always_inline bool fill_env(struct cni_exec_record *rec, struct mm_stru
 	rec->env_len = s.used;
 	rec->env_cut = s.cut;
 	if (!s.found && s.p < s.end)
-		count_lost(TAPIO_CNI_UNSCANNED);
+		count_skipped(TAPIO_CNI_UNSCANNED);
 	return s.found;
+}
+
+/* setns(2) wants CAP_SYS_ADMIN, and for a namespace of the host that of the host. */
+static __always_inline bool may_enter_namespaces(struct task_struct *task)
+{
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+	__u32 caps = 0;
+
+	bpf_probe_read_kernel(&caps, sizeof(caps),
+			      (void *)cred + bpf_core_field_offset(struct cred, cap_effective));
+	return caps & (1 << CAP_SYS_ADMIN) && BPF_CORE_READ(cred, user_ns, level) == 0;
 }
 
 static __always_inline void fill_id(struct cni_process *id, __u32 tgid, struct plugin *plugin)
@@ -136,6 +163,10 @@ int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binpr
 
 	if (!rec || !fill_env(rec, mm))
 		return 0;
+	if (!may_enter_namespaces(task)) {
+		count_skipped(TAPIO_CNI_UNPRIVILEGED);
+		return 0;
+	}
 	plugin.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	plugin.parent = BPF_CORE_READ(task, real_parent, tgid);
 	bpf_map_update_elem(&plugins, &tgid, &plugin, BPF_ANY);

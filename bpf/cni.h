@@ -10,9 +10,16 @@ enum cni_kind {
 	TAPIO_CNI_EXEC = 1,
 	TAPIO_CNI_DATA = 2,
 	TAPIO_CNI_EXIT = 3,
-	/* No record, a count in "lost": an environment with more variables than
-	 * are looked at, and no CNI_COMMAND among those. */
-	TAPIO_CNI_UNSCANNED = 4,
+};
+
+/* Why an exec is no plugin's although it may look like one: index of "skipped". */
+enum cni_skip {
+	/* More variables than are looked at, and no CNI_COMMAND among those. */
+	TAPIO_CNI_UNSCANNED = 0,
+	/* CNI_COMMAND, but not the rights to enter a network namespace. Whoever
+	 * runs in an ordinary pod could tell of operations that never were. */
+	TAPIO_CNI_UNPRIVILEGED = 1,
+	TAPIO_CNI_SKIPS = 2,
 };
 
 /* Variables looked at, the bytes kept of one (the kernel's limit for one is

@@ -61,10 +61,9 @@ type CNICniExitRecord struct {
 type CNICniKind uint32
 
 const (
-	CNICniKindTAPIO_CNI_EXEC      CNICniKind = 1
-	CNICniKindTAPIO_CNI_DATA      CNICniKind = 2
-	CNICniKindTAPIO_CNI_EXIT      CNICniKind = 3
-	CNICniKindTAPIO_CNI_UNSCANNED CNICniKind = 4
+	CNICniKindTAPIO_CNI_EXEC CNICniKind = 1
+	CNICniKindTAPIO_CNI_DATA CNICniKind = 2
+	CNICniKindTAPIO_CNI_EXIT CNICniKind = 3
 )
 
 type CNICniProcess struct {
@@ -73,6 +72,14 @@ type CNICniProcess struct {
 	Tgid   uint32
 	Parent uint32
 }
+
+type CNICniSkip uint32
+
+const (
+	CNICniSkipTAPIO_CNI_UNSCANNED    CNICniSkip = 0
+	CNICniSkipTAPIO_CNI_UNPRIVILEGED CNICniSkip = 1
+	CNICniSkipTAPIO_CNI_SKIPS        CNICniSkip = 2
+)
 
 type CNIPlugin struct {
 	_      structs.HostLayout
@@ -103,6 +110,7 @@ const (
 	CNIMapPlugins        = "plugins"
 	CNIMapReads          = "reads"
 	CNIMapScratch        = "scratch"
+	CNIMapSkipped        = "skipped"
 	CNIMapSuppressed     = "suppressed"
 	CNIProgCniExec       = "cni_exec"
 	CNIProgCniExit       = "cni_exit"
@@ -113,6 +121,7 @@ const (
 	CNIVarUnusedExec     = "unused_exec"
 	CNIVarUnusedExit     = "unused_exit"
 	CNIVarUnusedKind     = "unused_kind"
+	CNIVarUnusedSkip     = "unused_skip"
 )
 
 // LoadCNI returns the embedded CollectionSpec for CNI.
@@ -172,6 +181,7 @@ type CNIMapSpecs struct {
 	Plugins    *ebpf.MapSpec `ebpf:"plugins"`
 	Reads      *ebpf.MapSpec `ebpf:"reads"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Skipped    *ebpf.MapSpec `ebpf:"skipped"`
 	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
@@ -184,6 +194,7 @@ type CNIVariableSpecs struct {
 	UnusedExec     *ebpf.VariableSpec `ebpf:"unused_exec"`
 	UnusedExit     *ebpf.VariableSpec `ebpf:"unused_exit"`
 	UnusedKind     *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedSkip     *ebpf.VariableSpec `ebpf:"unused_skip"`
 }
 
 // CNIObjects contains all objects after they have been loaded into the kernel.
@@ -211,6 +222,7 @@ type CNIMaps struct {
 	Plugins    *ebpf.Map `ebpf:"plugins"`
 	Reads      *ebpf.Map `ebpf:"reads"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Skipped    *ebpf.Map `ebpf:"skipped"`
 	Suppressed *ebpf.Map `ebpf:"suppressed"`
 }
 
@@ -221,6 +233,7 @@ func (m *CNIMaps) Close() error {
 		m.Plugins,
 		m.Reads,
 		m.Scratch,
+		m.Skipped,
 		m.Suppressed,
 	)
 }
@@ -234,6 +247,7 @@ type CNIVariables struct {
 	UnusedExec     *ebpf.Variable `ebpf:"unused_exec"`
 	UnusedExit     *ebpf.Variable `ebpf:"unused_exit"`
 	UnusedKind     *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedSkip     *ebpf.Variable `ebpf:"unused_skip"`
 }
 
 // CNIPrograms contains all programs after they have been loaded into the kernel.

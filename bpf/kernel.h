@@ -169,8 +169,23 @@ struct signal_struct {
 	short oom_score_adj;
 };
 
+struct user_namespace {
+	int level;
+};
+
+/* One number of 64 bits since 6.3, before two of 32: only where it is counts. */
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
+
+struct cred {
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
+};
+
 struct task_struct {
 	unsigned int flags;
+	const struct cred *cred;
 	struct mm_struct *mm;
 	int exit_code;
 	int pid;
@@ -262,6 +277,9 @@ enum cgroup_subsys_id {
 #define MM_FILEPAGES 0
 #define MM_ANONPAGES 1
 #define MM_SHMEMPAGES 3
+
+/* include/uapi/linux/capability.h */
+#define CAP_SYS_ADMIN 21
 
 /* include/linux/page_counter.h on 64-bit machines: LONG_MAX / PAGE_SIZE. */
 #define PAGE_COUNTER_MAX(page_size) (0x7fffffffffffffffULL / (page_size))

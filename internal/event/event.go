@@ -58,6 +58,8 @@ const (
 	// CNIConntrackHigh and CNIConntrackFull say how full the table of tracked connections is.
 	CNIConntrackHigh = "tapio.cni.conntrack.high"
 	CNIConntrackFull = "tapio.cni.conntrack.full"
+	// CNIOperation says that a plugin could not do what the runtime asked of it.
+	CNIOperation = "tapio.cni.operation"
 	// CNIRecovered: what the event named in KeyCNIRecovered said holds no longer.
 	CNIRecovered = "tapio.cni.recovered"
 	// Finding is one revision of a finding of the correlation processor.
@@ -198,6 +200,18 @@ const (
 	KeyCNIConntrackMax   = "tapio.cni.conntrack.max"
 	// KeyCNIRecovered is the name of the event whose condition holds no longer.
 	KeyCNIRecovered = "tapio.cni.recovered"
+	// KeyCNICommand is ADD, DEL, CHECK, GC or STATUS.
+	KeyCNICommand = "tapio.cni.command"
+	// KeyCNIErrorCode, KeyCNIErrorMessage and KeyCNIErrorDetails are the error that
+	// a plugin wrote.
+	KeyCNIErrorCode    = "tapio.cni.error.code"
+	KeyCNIErrorMessage = "tapio.cni.error.message"
+	KeyCNIErrorDetails = "tapio.cni.error.details"
+	// KeyCNIDuration is how long an operation took, in seconds.
+	KeyCNIDuration = "tapio.cni.duration"
+	// KeyCNIInfraContainerID is the sandbox that Kubernetes names, when it is not
+	// the container of the request.
+	KeyCNIInfraContainerID = "tapio.cni.infra_container_id"
 	// KeyCNIWatched and KeyCNIUnseen are slices: what a receiver watches, and
 	// "what: reason" for what it cannot see.
 	KeyCNIWatched = "tapio.cni.watched"
@@ -218,6 +232,28 @@ const (
 	// ErrorLocal: connect(2) failed before anything was sent, for want of a free
 	// local port for example.
 	ErrorLocal = "local_error"
+)
+
+// Values of error.type on tapio.cni.operation, beside "incompatible_cni_version"
+// and the other names of the codes of the CNI specification.
+const (
+	ErrorAddressPoolExhausted = "address_pool_exhausted"
+	// ErrorAddressAlreadyAllocated: the sandbox has an address already.
+	ErrorAddressAlreadyAllocated = "address_already_allocated"
+	// ErrorPluginMissing: the executable of a delegated plugin is not there.
+	ErrorPluginMissing = "plugin_missing"
+	// ErrorNetnsMissing: the sandbox's network namespace is not there.
+	ErrorNetnsMissing = "netns_missing"
+	// ErrorInterfaceExists: the sandbox has such an interface already.
+	ErrorInterfaceExists = "interface_exists"
+	// ErrorAgentUnreachable: the daemon that the plugin asks does not answer.
+	ErrorAgentUnreachable = "agent_unreachable"
+	// ErrorKilled: a signal ended the plugin, as runtimes do after their timeout.
+	ErrorKilled = "killed"
+	// ErrorNotFinished: the plugin runs for minutes.
+	ErrorNotFinished = "not_finished"
+	// ErrorPluginFailed is everything else.
+	ErrorPluginFailed = "plugin_failed"
 )
 
 // FindingScope is the instrumentation scope of findings, as log records and as

@@ -35,3 +35,9 @@ func (c *Clock) Wall(boot uint64) time.Time {
 func (c *Clock) Creation(boot uint64) time.Time {
 	return time.Unix(0, int64(boot)+c.first).UTC()
 }
+
+// Boot is the time of CLOCK_BOOTTIME at a time of day, 0 for one before the start
+// of the machine.
+func (c *Clock) Boot(wall time.Time) uint64 {
+	return uint64(max(wall.UnixNano()-c.now.Load(), 0))
+}

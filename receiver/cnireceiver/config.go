@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
 )
 
 // Config says where CNI keeps its files on this machine and what is too much.
@@ -38,6 +39,9 @@ type Config struct {
 	Leaks LeaksConfig `mapstructure:"leaks"`
 	// Conntrack is about the kernel's table of connections.
 	Conntrack ConntrackConfig `mapstructure:"conntrack"`
+
+	// Operations is about what plugins are asked and answer.
+	Operations OperationsConfig `mapstructure:"operations"`
 
 	// Interval is how often everything is read when nothing seems to change.
 	Interval time.Duration `mapstructure:"interval"`
@@ -84,6 +88,17 @@ type ConntrackConfig struct {
 	HighWater float64 `mapstructure:"high_water"`
 }
 
+// OperationsConfig is about what plugins are asked and answer, seen by kernel
+// programs.
+type OperationsConfig struct {
+	// Enabled makes a trace of each operation, and tapio.cni.operation of those
+	// that fail.
+	Enabled bool `mapstructure:"enabled"`
+	// Output says when the configuration that a plugin reads and the result that it
+	// writes are looked at: on_demand, always or never.
+	Output plugins.Output `mapstructure:"output"`
+}
+
 // Bounds of the configuration.
 const (
 	minInterval, maxInterval = time.Second, time.Hour
@@ -102,6 +117,7 @@ func createDefaultConfig() component.Config {
 		Interfaces:        InterfacesConfig{Enabled: true, Hold: 3 * time.Second},
 		Leaks:             LeaksConfig{Enabled: true, GracePeriod: 5 * time.Minute, NamespacePatterns: []string{"cni-*"}},
 		Conntrack:         ConntrackConfig{Enabled: true, HighWater: 0.85},
+		Operations:        OperationsConfig{Enabled: true, Output: plugins.OutputOnDemand},
 		Interval:          30 * time.Second,
 		Debounce:          200 * time.Millisecond,
 	}
@@ -121,6 +137,11 @@ func (c *Config) Validate() error {
 		between("leaks::grace_period", c.Leaks.GracePeriod, 0, maxGracePeriod),
 		between("interval", c.Interval, minInterval, maxInterval),
 		between("debounce", c.Debounce, 0, maxDebounce))
+	switch o := c.Operations.Output; o {
+	case plugins.OutputOnDemand, plugins.OutputAlways, plugins.OutputNever:
+	default:
+		errs = append(errs, fmt.Errorf("operations::output: %q is not on_demand, always or never", o))
+	}
 	for i, pattern := range c.Leaks.NamespacePatterns {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
 			errs = append(errs, fmt.Errorf("leaks::namespace_patterns[%d]: %q is not a glob such as cni-*", i, pattern))

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 
@@ -31,6 +32,7 @@ type cniReceiver struct {
 
 	start, stop sync.Once
 	watcher     *watcher
+	operations  *operations
 }
 
 func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
@@ -55,11 +57,12 @@ func (r *cniReceiver) Start(_ context.Context, host component.Host) error {
 	return err
 }
 
-func (r *cniReceiver) startOnce(component.Host) error {
+func (r *cniReceiver) startOnce(host component.Host) error {
 	info, err := readHost(r.cfg.HostName, r.cfg.RootPath)
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}
+	r.operations = startOperations(r, info, host, openPlugins)
 	if r.logs != nil {
 		r.watcher, err = startWatcher(r.cfg, r.set, newEncoder(r.cfg, r.set, info), r.telemetry, r.consumeLogs)
 	}
@@ -77,6 +80,7 @@ func (r *cniReceiver) shutdownOnce(ctx context.Context) error {
 	defer r.telemetry.Shutdown()
 	r.forget()
 	var errs []error
+	errs = append(errs, r.operations.shutdown(ctx))
 	if r.watcher != nil {
 		errs = append(errs, r.watcher.shutdown(ctx))
 	}
@@ -92,5 +96,17 @@ func (r *cniReceiver) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	ctx = r.obs.StartLogsOp(ctx)
 	err := r.logs.ConsumeLogs(ctx, logs)
 	r.obs.EndLogsOp(ctx, metadata.Type.String(), count, err)
+	return err
+}
+
+// consumeTraces hands traces to the next component and counts them.
+func (r *cniReceiver) consumeTraces(ctx context.Context, traces ptrace.Traces) error {
+	count := traces.SpanCount()
+	if count == 0 {
+		return nil
+	}
+	ctx = r.obs.StartTracesOp(ctx)
+	err := r.traces.ConsumeTraces(ctx, traces)
+	r.obs.EndTracesOp(ctx, metadata.Type.String(), count, err)
 	return err
 }

@@ -42,6 +42,7 @@ type EventsConfig struct {
 	TapioCniInterfaceMtuMismatch EventConfig `mapstructure:"tapio.cni.interface.mtu_mismatch"`
 	TapioCniInterfaceRemoved     EventConfig `mapstructure:"tapio.cni.interface.removed"`
 	TapioCniNamespaceLeaked      EventConfig `mapstructure:"tapio.cni.namespace.leaked"`
+	TapioCniOperation            EventConfig `mapstructure:"tapio.cni.operation"`
 	TapioCniPluginMissing        EventConfig `mapstructure:"tapio.cni.plugin.missing"`
 	TapioCniPluginReplaced       EventConfig `mapstructure:"tapio.cni.plugin.replaced"`
 	TapioCniPoolExhausted        EventConfig `mapstructure:"tapio.cni.pool.exhausted"`
@@ -96,6 +97,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioCniNamespaceLeaked: EventConfig{
+			Enabled: true,
+		},
+		TapioCniOperation: EventConfig{
 			Enabled: true,
 		},
 		TapioCniPluginMissing: EventConfig{

@@ -39,6 +39,12 @@ func WithNetworkInterfaceNameEventAttribute(networkInterfaceNameAttributeValue s
 	})
 }
 
+func WithProcessExitCodeEventAttribute(processExitCodeAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("process.exit.code", processExitCodeAttributeValue)
+	})
+}
+
 func WithTapioCniAddressEventAttribute(tapioCniAddressAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.cni.address", tapioCniAddressAttributeValue)
@@ -54,6 +60,12 @@ func WithTapioCniAddressesEventAttribute(tapioCniAddressesAttributeValue []any) 
 func WithTapioCniAgeEventAttribute(tapioCniAgeAttributeValue float64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutDouble("tapio.cni.age", tapioCniAgeAttributeValue)
+	})
+}
+
+func WithTapioCniCommandEventAttribute(tapioCniCommandAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.command", tapioCniCommandAttributeValue)
 	})
 }
 
@@ -81,9 +93,39 @@ func WithTapioCniConntrackMaxEventAttribute(tapioCniConntrackMaxAttributeValue i
 	})
 }
 
+func WithTapioCniDurationEventAttribute(tapioCniDurationAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.cni.duration", tapioCniDurationAttributeValue)
+	})
+}
+
+func WithTapioCniErrorCodeEventAttribute(tapioCniErrorCodeAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.cni.error.code", tapioCniErrorCodeAttributeValue)
+	})
+}
+
+func WithTapioCniErrorDetailsEventAttribute(tapioCniErrorDetailsAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.error.details", tapioCniErrorDetailsAttributeValue)
+	})
+}
+
+func WithTapioCniErrorMessageEventAttribute(tapioCniErrorMessageAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.error.message", tapioCniErrorMessageAttributeValue)
+	})
+}
+
 func WithTapioCniHostInterfaceEventAttribute(tapioCniHostInterfaceAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.cni.host_interface", tapioCniHostInterfaceAttributeValue)
+	})
+}
+
+func WithTapioCniInfraContainerIDEventAttribute(tapioCniInfraContainerIDAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.infra_container_id", tapioCniInfraContainerIDAttributeValue)
 	})
 }
 
@@ -186,6 +228,12 @@ func WithTapioCniWatchedEventAttribute(tapioCniWatchedAttributeValue []any) Even
 func WithTapioNetworkNamespaceEventAttribute(tapioNetworkNamespaceAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	})
+}
+
+func WithTapioProcessExitSignalEventAttribute(tapioProcessExitSignalAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.process.exit.signal", tapioProcessExitSignalAttributeValue)
 	})
 }
 
@@ -759,6 +807,44 @@ func newEventTapioCniNamespaceLeaked(cfg EventConfig) eventTapioCniNamespaceLeak
 	return e
 }
 
+type eventTapioCniOperation struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioCniOperation) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.cni.operation")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioCniOperation) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioCniOperation(cfg EventConfig) eventTapioCniOperation {
+	e := eventTapioCniOperation{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioCniPluginMissing struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -1047,6 +1133,7 @@ type LogsBuilder struct {
 	eventTapioCniInterfaceMtuMismatch eventTapioCniInterfaceMtuMismatch
 	eventTapioCniInterfaceRemoved     eventTapioCniInterfaceRemoved
 	eventTapioCniNamespaceLeaked      eventTapioCniNamespaceLeaked
+	eventTapioCniOperation            eventTapioCniOperation
 	eventTapioCniPluginMissing        eventTapioCniPluginMissing
 	eventTapioCniPluginReplaced       eventTapioCniPluginReplaced
 	eventTapioCniPoolExhausted        eventTapioCniPoolExhausted
@@ -1082,6 +1169,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioCniInterfaceMtuMismatch: newEventTapioCniInterfaceMtuMismatch(lbc.Events.TapioCniInterfaceMtuMismatch),
 		eventTapioCniInterfaceRemoved:     newEventTapioCniInterfaceRemoved(lbc.Events.TapioCniInterfaceRemoved),
 		eventTapioCniNamespaceLeaked:      newEventTapioCniNamespaceLeaked(lbc.Events.TapioCniNamespaceLeaked),
+		eventTapioCniOperation:            newEventTapioCniOperation(lbc.Events.TapioCniOperation),
 		eventTapioCniPluginMissing:        newEventTapioCniPluginMissing(lbc.Events.TapioCniPluginMissing),
 		eventTapioCniPluginReplaced:       newEventTapioCniPluginReplaced(lbc.Events.TapioCniPluginReplaced),
 		eventTapioCniPoolExhausted:        newEventTapioCniPoolExhausted(lbc.Events.TapioCniPoolExhausted),
@@ -1143,6 +1231,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioCniInterfaceMtuMismatch.emit(ils.LogRecords())
 	lb.eventTapioCniInterfaceRemoved.emit(ils.LogRecords())
 	lb.eventTapioCniNamespaceLeaked.emit(ils.LogRecords())
+	lb.eventTapioCniOperation.emit(ils.LogRecords())
 	lb.eventTapioCniPluginMissing.emit(ils.LogRecords())
 	lb.eventTapioCniPluginReplaced.emit(ils.LogRecords())
 	lb.eventTapioCniPoolExhausted.emit(ils.LogRecords())
@@ -1248,6 +1337,11 @@ func (lb *LogsBuilder) RecordTapioCniInterfaceRemovedEvent(ctx context.Context, 
 // RecordTapioCniNamespaceLeakedEvent adds a log record of tapio.cni.namespace.leaked event.
 func (lb *LogsBuilder) RecordTapioCniNamespaceLeakedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	lb.eventTapioCniNamespaceLeaked.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioCniOperationEvent adds a log record of tapio.cni.operation event.
+func (lb *LogsBuilder) RecordTapioCniOperationEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioCniOperation.recordEvent(ctx, timestamp, options...)
 }
 
 // RecordTapioCniPluginMissingEvent adds a log record of tapio.cni.plugin.missing event.

@@ -162,6 +162,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniNamespaceLeakedEvent(ctx, timestamp, WithTapioCniNetnsEventAttribute("tapio.cni.netns-val"), WithTapioCniAgeEventAttribute(13.100000), WithTapioNetworkNamespaceEventAttribute(23))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioCniOperationEvent(ctx, timestamp, WithTapioCniCommandEventAttribute("tapio.cni.command-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniNetnsEventAttribute("tapio.cni.netns-val"), WithErrorTypeEventAttribute("error.type-val"), WithTapioCniErrorCodeEventAttribute(20), WithTapioCniErrorMessageEventAttribute("tapio.cni.error.message-val"), WithTapioCniErrorDetailsEventAttribute("tapio.cni.error.details-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioCniDurationEventAttribute(18.100000), WithTapioCniInfraContainerIDEventAttribute("tapio.cni.infra_container_id-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioCniPluginMissingEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"))
 			defaultEventsCount++
 			allEventsCount++
@@ -522,6 +525,52 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.network.namespace")
 					assert.True(t, ok)
 					assert.EqualValues(t, 23, attrVal.Int())
+				case "tapio.cni.operation":
+					assert.False(t, validatedEvents["tapio.cni.operation"], "Found a duplicate in the events slice: tapio.cni.operation")
+					validatedEvents["tapio.cni.operation"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.cni.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.command-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.network")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.network-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.plugin")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.plugin-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.netns")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.netns-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.error.code")
+					assert.True(t, ok)
+					assert.EqualValues(t, 20, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.error.message")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.error.message-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.error.details")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.error.details-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.exit.code")
+					assert.True(t, ok)
+					assert.EqualValues(t, 17, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal")
+					assert.True(t, ok)
+					assert.EqualValues(t, 25, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.duration")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.infra_container_id")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.infra_container_id-val", attrVal.Str())
 				case "tapio.cni.plugin.missing":
 					assert.False(t, validatedEvents["tapio.cni.plugin.missing"], "Found a duplicate in the events slice: tapio.cni.plugin.missing")
 					validatedEvents["tapio.cni.plugin.missing"] = true

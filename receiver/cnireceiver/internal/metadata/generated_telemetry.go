@@ -30,7 +30,12 @@ type TelemetryBuilder struct {
 	registrations                    []metric.Registration
 	ReceiverTapioCniDropped          metric.Int64Counter
 	ReceiverTapioCniHeld             metric.Int64ObservableGauge
+	ReceiverTapioCniLost             metric.Int64ObservableCounter
+	ReceiverTapioCniMissed           metric.Int64ObservableCounter
+	ReceiverTapioCniOperations       metric.Int64Counter
+	ReceiverTapioCniPluginsSilent    metric.Int64ObservableCounter
 	ReceiverTapioCniReadErrors       metric.Int64Counter
+	ReceiverTapioCniSkipped          metric.Int64ObservableCounter
 	ReceiverTapioCniSnapshotDuration metric.Float64Histogram
 }
 
@@ -51,6 +56,66 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioCniHeldCallback(cb metric.
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioCniHeld, obs: o})
 		return nil
 	}, builder.ReceiverTapioCniHeld)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioCniLostCallback sets callback for observable ReceiverTapioCniLost metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioCniLostCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioCniLost, obs: o})
+		return nil
+	}, builder.ReceiverTapioCniLost)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioCniMissedCallback sets callback for observable ReceiverTapioCniMissed metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioCniMissedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioCniMissed, obs: o})
+		return nil
+	}, builder.ReceiverTapioCniMissed)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioCniPluginsSilentCallback sets callback for observable ReceiverTapioCniPluginsSilent metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioCniPluginsSilentCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioCniPluginsSilent, obs: o})
+		return nil
+	}, builder.ReceiverTapioCniPluginsSilent)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioCniSkippedCallback sets callback for observable ReceiverTapioCniSkipped metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioCniSkippedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioCniSkipped, obs: o})
+		return nil
+	}, builder.ReceiverTapioCniSkipped)
 	if err != nil {
 		return err
 	}
@@ -100,10 +165,40 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ReceiverTapioCniLost, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_cni_lost",
+		metric.WithDescription("Records about plugins that never left the kernel, because the ring buffer was full. [Alpha]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioCniMissed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_cni_missed",
+		metric.WithDescription("Calls of a kernel program that the kernel skipped because the program was already running on that CPU. [Alpha]"),
+		metric.WithUnit("{call}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioCniOperations, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_cni_operations",
+		metric.WithDescription("Operations of which the end was seen, or that were given up. [Alpha]"),
+		metric.WithUnit("{operation}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioCniPluginsSilent, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_cni_plugins_silent",
+		metric.WithDescription("Plugins that failed and of which no message was seen. [Alpha]"),
+		metric.WithUnit("{call}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ReceiverTapioCniReadErrors, err = builder.meter.Int64Counter(
 		"otelcol_receiver_tapio_cni_read_errors",
 		metric.WithDescription("Reads that failed, by what was to be read. What was known of it is kept until it can be read again. [Alpha]"),
 		metric.WithUnit("{error}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioCniSkipped, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_cni_skipped",
+		metric.WithDescription("Processes that were not taken for plugins although CNI_COMMAND is in their environment, or may be. [Alpha]"),
+		metric.WithUnit("{process}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioCniSnapshotDuration, err = builder.meter.Float64Histogram(

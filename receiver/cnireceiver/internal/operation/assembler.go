@@ -53,9 +53,22 @@ func (a *Assembler) Counts() Counts { return a.counts }
 // Held is how many calls are held.
 func (a *Assembler) Held() int { return a.calls }
 
-// Exec takes down that a plugin began. It returns operations that this shows to
-// be over, or that had to make room.
-func (a *Assembler) Exec(e Exec) []*Operation {
+// Add takes down a record, in the order of time. It returns operations that this
+// shows to be over, or that had to make room.
+func (a *Assembler) Add(r Record) []*Operation {
+	switch r := r.(type) {
+	case Exec:
+		return a.exec(r)
+	case Data:
+		a.data(r)
+	case Exit:
+		return a.exit(r)
+	}
+	return nil
+}
+
+// exec takes down that a plugin began.
+func (a *Assembler) exec(e Exec) []*Operation {
 	var done []*Operation
 	if before := a.live[e.ID.PID]; before != nil {
 		if before.ID == e.ID {
@@ -130,8 +143,8 @@ func (a *Assembler) start(o *Operation, e Exec, r Request) *Call {
 	return c
 }
 
-// Data takes down what went through a stream of a plugin.
-func (a *Assembler) Data(d Data) {
+// data takes down what went through a stream of a plugin.
+func (a *Assembler) data(d Data) {
 	c := a.live[d.ID.PID]
 	if c == nil || c.ID != d.ID {
 		return
@@ -143,9 +156,9 @@ func (a *Assembler) Data(d Data) {
 	}
 }
 
-// Exit takes down the end of a plugin. It returns the operation when that is
+// exit takes down the end of a plugin. It returns the operation when that is
 // over: a failure is the end of a chain.
-func (a *Assembler) Exit(e Exit) []*Operation {
+func (a *Assembler) exit(e Exit) []*Operation {
 	c := a.live[e.ID.PID]
 	if c == nil || c.ID != e.ID {
 		return nil
@@ -173,6 +186,7 @@ func (a *Assembler) Expire(now uint64) []*Operation {
 		case o.running == 0 && age > settle:
 			done = append(done, a.finish(o))
 		case now-min(o.Start(), now) > patience:
+			o.IsStuck = true
 			done = append(done, a.abandon(o))
 		}
 	}

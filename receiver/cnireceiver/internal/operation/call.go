@@ -104,8 +104,9 @@ func (c *Call) Origin() *Call {
 // that it made for it, one after another.
 type Operation struct {
 	Calls []*Call
-	// IsUnfinished says that the end of a call was not seen.
-	IsUnfinished bool
+	// IsUnfinished says that the end of a call was not seen; IsStuck that it was
+	// waited for long.
+	IsUnfinished, IsStuck bool
 
 	key     key
 	running int // calls of the tree that run
@@ -149,4 +150,16 @@ func (o *Operation) Failed() *Call {
 		}
 	}
 	return nil
+}
+
+// Outcome is ok, failed or unfinished.
+func (o *Operation) Outcome() string {
+	switch {
+	case o.Failed() != nil:
+		return "failed"
+	case o.IsUnfinished:
+		return "unfinished"
+	default:
+		return "ok"
+	}
 }

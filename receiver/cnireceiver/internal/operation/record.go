@@ -1,5 +1,11 @@
 package operation
 
+// Record is an Exec, Data or Exit.
+type Record interface {
+	// When it happened, in nanoseconds of CLOCK_BOOTTIME.
+	When() uint64
+}
+
 // ID tells processes apart, also when their numbers are used again.
 type ID struct {
 	// PID is the number in the machine's first pid namespace.
@@ -52,3 +58,12 @@ type Exit struct {
 	// Status is what wait(2) returns.
 	Status uint32
 }
+
+// When implements Record.
+func (e Exec) When() uint64 { return e.At }
+
+// When implements Record.
+func (d Data) When() uint64 { return d.At }
+
+// When implements Record.
+func (e Exit) When() uint64 { return e.At }

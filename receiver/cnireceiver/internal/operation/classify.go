@@ -1,0 +1,74 @@
+package operation
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// known messages of plugins, by what they mean. The table grows: a line needs a
+// plugin that says so, and a class that tells its reader what to do.
+var messages = []struct {
+	text  string // lower case
+	class string
+}{
+	{"no ip addresses available in range set", event.ErrorAddressPoolExhausted},      // host-local
+	{"could not allocate ip in range", event.ErrorAddressPoolExhausted},              // whereabouts
+	{"failed to assign an ip address to container", event.ErrorAddressPoolExhausted}, // aws-vpc-cni
+	{"assigned 0 out of", event.ErrorAddressPoolExhausted},                           // calico-ipam
+	{"range is full", event.ErrorAddressPoolExhausted},                               // cilium
+	{"duplicate allocation is not allowed", event.ErrorAddressAlreadyAllocated},      // host-local
+	{"failed to find plugin", event.ErrorPluginMissing},                              // libcni, of a delegate
+	{"failed to open netns", event.ErrorNetnsMissing},                                // containernetworking/plugins
+	{"unable to connect to cilium agent", event.ErrorAgentUnreachable},               // cilium
+	{"loadflannelsubnetenv failed", event.ErrorAgentUnreachable},                     // flannel: flanneld has not written its file
+	{"already exists", event.ErrorInterfaceExists},                                   // bridge, ptp: the interface in the pod
+}
+
+// codes are those of the CNI specification, version 1.1.0, "Error". Codes from 100
+// on are the plugin's own; containernetworking's use 999 for everything.
+var codes = map[uint64]string{
+	1:  "incompatible_cni_version",
+	2:  "unsupported_field",
+	3:  "unknown_container",
+	4:  "invalid_environment",
+	5:  "io_failure",
+	6:  "decoding_failure",
+	7:  "invalid_network_config",
+	11: "try_again_later",
+	50: "plugin_not_available",
+	51: "limited_connectivity",
+}
+
+// ErrorType classifies a call that failed, for error.type.
+func (c *Call) ErrorType() string {
+	if c.Signal() != 0 {
+		return event.ErrorKilled
+	}
+	text := strings.ToLower(c.Failure.Message + "\n" + c.Failure.Details)
+	for _, m := range messages {
+		if strings.Contains(text, m.text) {
+			return m.class
+		}
+	}
+	if class, ok := codes[c.Failure.Code]; ok {
+		return class
+	}
+	return event.ErrorPluginFailed
+}
+
+// Reason says for people why a call failed.
+func (c *Call) Reason() string {
+	if c.HasFailure && c.Failure.Message != "" {
+		if c.Failure.Details != "" {
+			return c.Failure.Message + "; " + c.Failure.Details
+		}
+		return c.Failure.Message
+	}
+	if s := c.Signal(); s != 0 {
+		return "killed by signal " + strconv.Itoa(s)
+	}
+	code, _ := c.ExitCode()
+	return "exit code " + strconv.Itoa(code)
+}

@@ -1,0 +1,270 @@
+package operation
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// ServiceName is the service.name of the spans: the container network of a host.
+const ServiceName = "cni"
+
+// Encoder makes traces and log records of operations.
+type Encoder struct {
+	// HostName and HostID are the machine; either may be empty.
+	HostName, HostID string
+	// Scope and Version are the instrumentation scope.
+	Scope, Version string
+	// Wall turns nanoseconds of CLOCK_BOOTTIME into a time of day.
+	Wall func(uint64) time.Time
+}
+
+// Traces has one trace for each operation: a span for the operation, below it one
+// for each call of the runtime, below these what the plugins called.
+func (e *Encoder) Traces(operations []*Operation) ptrace.Traces {
+	traces := ptrace.NewTraces()
+	if len(operations) == 0 {
+		return traces
+	}
+	rs := traces.ResourceSpans().AppendEmpty()
+	put(rs.Resource().Attributes(), event.KeyServiceName, ServiceName)
+	put(rs.Resource().Attributes(), event.KeyHostName, e.HostName)
+	put(rs.Resource().Attributes(), event.KeyHostID, e.HostID)
+	ss := rs.ScopeSpans().AppendEmpty()
+	ss.Scope().SetName(e.Scope)
+	ss.Scope().SetVersion(e.Version)
+	for _, o := range operations {
+		e.operation(ss.Spans(), o)
+	}
+	return traces
+}
+
+func (e *Encoder) operation(spans ptrace.SpanSlice, o *Operation) {
+	r := o.Request()
+	s := spans.AppendEmpty()
+	trace := e.traceID(o)
+	root := spanID(trace, "operation", ID{})
+	s.SetTraceID(trace)
+	s.SetSpanID(root)
+	s.SetName("cni " + r.Command)
+	s.SetKind(ptrace.SpanKindInternal)
+	e.times(s, o.Start(), o.End())
+	putRequest(s.Attributes(), r)
+	putPod(s.Attributes(), r)
+	put(s.Attributes(), event.KeyCNINetwork, o.Network())
+	if failed := o.Failed(); failed != nil {
+		putFailure(s, failed.Origin())
+		put(s.Attributes(), event.KeyCNIPlugin, failed.Origin().Plugin)
+	} else if o.IsUnfinished {
+		putUnfinished(s, o)
+	}
+	for _, c := range o.Calls {
+		e.call(spans, o, c, trace, root)
+	}
+}
+
+func (e *Encoder) call(spans ptrace.SpanSlice, o *Operation, c *Call, trace pcommon.TraceID, parent pcommon.SpanID) {
+	s := spans.AppendEmpty()
+	s.SetTraceID(trace)
+	id := spanID(trace, "call", c.ID)
+	s.SetSpanID(id)
+	s.SetParentSpanID(parent)
+	s.SetName(c.Plugin + " " + c.Command)
+	s.SetKind(ptrace.SpanKindInternal)
+	end := c.End
+	if end == 0 {
+		end = max(o.End(), c.Start)
+	}
+	e.times(s, c.Start, end)
+	attrs := s.Attributes()
+	putRequest(attrs, c.Request)
+	putPod(attrs, c.Request)
+	put(attrs, event.KeyCNINetwork, c.Network)
+	put(attrs, event.KeyCNIPlugin, c.Plugin)
+	put(attrs, event.KeyProcessExecutablePath, c.Path)
+	putPID(attrs, event.KeyProcessPID, c.PID)
+	putPID(attrs, event.KeyProcessParentPID, c.Parent)
+	if code, ok := c.ExitCode(); ok {
+		attrs.PutInt(event.KeyProcessExitCode, int64(code))
+	}
+	switch {
+	case c.HasFailed():
+		putFailure(s, c)
+	case c.End == 0:
+		putUnfinished(s, o)
+	}
+	for _, child := range c.Children {
+		e.call(spans, o, child, trace, id)
+	}
+}
+
+// putFailure says on a span why it failed.
+func putFailure(s ptrace.Span, c *Call) {
+	s.Status().SetCode(ptrace.StatusCodeError)
+	s.Status().SetMessage(c.Reason())
+	putError(s.Attributes(), c)
+}
+
+// putUnfinished says on a span that its end is not known. Only what was waited for
+// has failed.
+func putUnfinished(s ptrace.Span, o *Operation) {
+	s.Attributes().PutStr(event.KeyErrorType, event.ErrorNotFinished)
+	if o.IsStuck {
+		s.Status().SetCode(ptrace.StatusCodeError)
+		s.Status().SetMessage(notFinished)
+	}
+}
+
+// notFinished is for people, why an operation is given up.
+var notFinished = fmt.Sprintf("no end of it was seen within %s", time.Duration(patience))
+
+func putError(attrs pcommon.Map, c *Call) {
+	attrs.PutStr(event.KeyErrorType, c.ErrorType())
+	if s := c.Signal(); s != 0 {
+		attrs.PutInt(event.KeyExitSignal, int64(s))
+	}
+	if !c.HasFailure {
+		return
+	}
+	attrs.PutInt(event.KeyCNIErrorCode, int64(min(c.Failure.Code, 1<<62)))
+	put(attrs, event.KeyCNIErrorMessage, c.Failure.Message)
+	put(attrs, event.KeyCNIErrorDetails, c.Failure.Details)
+}
+
+func putRequest(attrs pcommon.Map, r Request) {
+	put(attrs, event.KeyCNICommand, r.Command)
+	put(attrs, event.KeyCNINetns, r.Netns)
+	put(attrs, event.KeyInterfaceName, r.Interface)
+	if r.InfraContainerID != r.ContainerID {
+		put(attrs, event.KeyCNIInfraContainerID, r.InfraContainerID)
+	}
+}
+
+func putPod(attrs pcommon.Map, r Request) {
+	put(attrs, event.KeyContainerID, r.ContainerID)
+	put(attrs, event.KeyPodName, r.PodName)
+	put(attrs, event.KeyNamespaceName, r.PodNamespace)
+	put(attrs, event.KeyPodUID, r.PodUID)
+}
+
+// Failures has a log record for each operation that failed or is stuck, at its
+// end, under the resource of its pod.
+func (e *Encoder) Failures(operations []*Operation, seen time.Time) plog.Logs {
+	logs := plog.NewLogs()
+	for _, o := range operations {
+		if o.Failed() == nil && !o.IsStuck {
+			continue
+		}
+		rl := logs.ResourceLogs().AppendEmpty()
+		attrs := rl.Resource().Attributes()
+		put(attrs, event.KeyHostName, e.HostName)
+		put(attrs, event.KeyHostID, e.HostID)
+		putPod(attrs, o.Request())
+		sl := rl.ScopeLogs().AppendEmpty()
+		sl.Scope().SetName(e.Scope)
+		sl.Scope().SetVersion(e.Version)
+		e.failure(sl.LogRecords().AppendEmpty(), o, seen)
+	}
+	return logs
+}
+
+func (e *Encoder) failure(record plog.LogRecord, o *Operation, seen time.Time) {
+	r := o.Request()
+	record.SetEventName(event.CNIOperation)
+	record.SetTimestamp(pcommon.NewTimestampFromTime(e.Wall(o.End())))
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
+	severity := severityOf(r.Command)
+	record.SetSeverityNumber(severity)
+	record.SetSeverityText(severity.String())
+	trace := e.traceID(o)
+	record.SetTraceID(trace)
+	attrs := record.Attributes()
+	putRequest(attrs, r)
+	put(attrs, event.KeyCNINetwork, o.Network())
+	attrs.PutDouble(event.KeyCNIDuration, o.Duration().Seconds())
+	failed := o.Failed()
+	if failed == nil {
+		record.SetSpanID(spanID(trace, "operation", ID{}))
+		attrs.PutStr(event.KeyErrorType, event.ErrorNotFinished)
+		record.Body().SetStr(sentence(o, notFinished))
+		return
+	}
+	origin := failed.Origin()
+	record.SetSpanID(spanID(trace, "call", origin.ID))
+	put(attrs, event.KeyCNIPlugin, origin.Plugin)
+	if code, ok := origin.ExitCode(); ok {
+		attrs.PutInt(event.KeyProcessExitCode, int64(code))
+	}
+	putError(attrs, origin)
+	record.Body().SetStr(sentence(o, origin.Plugin+": "+origin.Reason()))
+}
+
+// severityOf a failed command: without ADD no pod starts, without STATUS the node
+// takes none; the others are tried again.
+func severityOf(command string) plog.SeverityNumber {
+	if command == "ADD" || command == "STATUS" {
+		return plog.SeverityNumberError
+	}
+	return plog.SeverityNumberWarn
+}
+
+// sentence is for people: "CNI ADD of eth0 for pod shop/payment-0 in network cbr0
+// failed: host-local: no IP addresses available".
+func sentence(o *Operation, why string) string {
+	r := o.Request()
+	s := "CNI " + r.Command
+	if r.Interface != "" {
+		s += " of " + r.Interface
+	}
+	switch {
+	case r.PodName != "":
+		s += " for pod " + r.PodNamespace + "/" + r.PodName
+	case r.ContainerID != "":
+		s += " for container " + r.ContainerID
+	}
+	if n := o.Network(); n != "" {
+		s += " in network " + n
+	}
+	return s + " failed: " + why
+}
+
+func (e *Encoder) times(s ptrace.Span, start, end uint64) {
+	s.SetStartTimestamp(pcommon.NewTimestampFromTime(e.Wall(start)))
+	s.SetEndTimestamp(pcommon.NewTimestampFromTime(e.Wall(end)))
+}
+
+// traceID is the same for the same operation whenever it is encoded.
+func (e *Encoder) traceID(o *Operation) pcommon.TraceID {
+	c := o.Calls[0]
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00%d", e.HostID, e.HostName, c.ID.PID, c.ID.Start, c.Start)
+	return pcommon.TraceID(h.Sum(nil)[:16])
+}
+
+func spanID(trace pcommon.TraceID, what string, id ID) pcommon.SpanID {
+	h := sha256.New()
+	h.Write(trace[:])
+	h.Write([]byte(what))
+	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, id.PID), id.Start))
+	return pcommon.SpanID(h.Sum(nil)[:8])
+}
+
+// put leaves out what is not known.
+func put(attrs pcommon.Map, key, value string) {
+	if value != "" {
+		attrs.PutStr(key, value)
+	}
+}
+
+func putPID(attrs pcommon.Map, key string, pid uint32) {
+	if pid != 0 {
+		attrs.PutInt(key, int64(pid))
+	}
+}
