@@ -10,6 +10,8 @@ import (
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/snapshot"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
 // Config says where CNI keeps its files on this machine and what is too much.
@@ -30,6 +32,9 @@ type Config struct {
 	ResultDirs []string `mapstructure:"result_dirs"`
 	// NamespaceDirs are where network namespaces are pinned by name.
 	NamespaceDirs []string `mapstructure:"namespace_dirs"`
+	// HostNamespace is the path of the host's network namespace; empty for that
+	// of the host's first process.
+	HostNamespace string `mapstructure:"host_namespace"`
 
 	// IPAM is about address pools.
 	IPAM IPAMConfig `mapstructure:"ipam"`
@@ -129,6 +134,9 @@ func (c *Config) Validate() error {
 	if c.RootPath != "" && !path.IsAbs(c.RootPath) {
 		errs = append(errs, fmt.Errorf("root_path: %q is not an absolute path", c.RootPath))
 	}
+	if c.HostNamespace != "" && !path.IsAbs(c.HostNamespace) {
+		errs = append(errs, fmt.Errorf("host_namespace: %q is not an absolute path", c.HostNamespace))
+	}
 	errs = append(errs,
 		absolute("config_dirs", c.ConfigDirs), absolute("plugin_dirs", c.PluginDirs), absolute("result_dirs", c.ResultDirs),
 		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs),
@@ -171,4 +179,42 @@ func between(key string, d, low, high time.Duration) error {
 		return fmt.Errorf("%s: %s is not in %s to %s", key, d, low, high)
 	}
 	return nil
+}
+
+// options are what the reader of pictures needs.
+func (c *Config) options() snapshot.Options {
+	return snapshot.Options{
+		Root: c.RootPath, HostNamespace: c.HostNamespace,
+		ConfigDirs: c.ConfigDirs, PluginDirs: c.PluginDirs, ResultDirs: c.ResultDirs, NamespaceDirs: c.NamespaceDirs,
+		DataDirs: c.IPAM.DataDirs,
+		Pools:    c.IPAM.Enabled || c.Leaks.Enabled, Interfaces: c.Interfaces.Enabled,
+		Processes: c.Leaks.Enabled, Conntrack: c.Conntrack.Enabled,
+	}
+}
+
+// settings are what the decider needs.
+func (c *Config) settings() state.Settings {
+	s := state.Settings{
+		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, ConntrackHighWater: c.Conntrack.HighWater,
+		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
+		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled,
+	}
+	if len(c.ConfigDirs) > 0 {
+		s.ConfigDir = c.ConfigDirs[0]
+	}
+	return s
+}
+
+// watched names what is enabled, for people.
+func (c *Config) watched() []string {
+	out := []string{"config", "plugins", "results"}
+	for _, part := range []struct {
+		name    string
+		enabled bool
+	}{{"ipam", c.IPAM.Enabled}, {"interfaces", c.Interfaces.Enabled}, {"leaks", c.Leaks.Enabled}, {"conntrack", c.Conntrack.Enabled}} {
+		if part.enabled {
+			out = append(out, part.name)
+		}
+	}
+	return out
 }

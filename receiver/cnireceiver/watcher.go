@@ -2,18 +2,36 @@ package cnireceiver
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
-	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/snapshot"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
-// watcher is the state half of the receiver: it watches and emits logs.
+const (
+	// maxWaiting bounds the events that the next component refused for now.
+	maxWaiting = 4096
+	// retryAfter is how long until it is asked again.
+	retryAfter = time.Second
+	// maxGather is how long changes are gathered at most when they do not end.
+	maxGather = time.Second
+	// restFactor bounds the work: after a picture that took a second, the next is
+	// not taken for so many seconds, however much changes.
+	restFactor = 10
+)
+
+// watcher is the state half of the receiver: it takes a picture at the start, at
+// every change and at intervals, and emits what follows from it.
 type watcher struct {
 	cfg       *Config
 	log       *zap.Logger
@@ -21,32 +39,213 @@ type watcher struct {
 	telemetry *metadata.TelemetryBuilder
 	consume   func(context.Context, plog.Logs) error
 
+	reader  *snapshot.Reader
+	decider *state.Decider
+	files   *snapshot.FileWatcher
+	links   *snapshot.Notifier
+
+	// waiting are events that were refused and may be taken later.
+	waiting []state.Event
+	// told are the reasons that were logged, by source.
+	told map[state.Source]string
+	held *heldCounts
+
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
 // startWatcher begins to watch; consume hands records to the next component.
 func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *metadata.TelemetryBuilder, consume func(context.Context, plog.Logs) error) (*watcher, error) {
+	opts := cfg.options()
+	w := &watcher{
+		cfg: cfg, log: set.Logger, encoder: enc, telemetry: telemetry, consume: consume,
+		reader: snapshot.NewReader(opts), decider: state.NewDecider(cfg.settings()),
+		told: make(map[state.Source]string), held: newHeldCounts(), done: make(chan struct{}),
+	}
+	if err := w.held.register(telemetry); err != nil {
+		return nil, err
+	}
+	var err error
+	if w.files, err = snapshot.WatchFiles(); err != nil {
+		w.log.Warn("changes of files are not noticed at once", zap.Duration("interval", cfg.Interval), zap.Error(err))
+	}
+	if w.links, err = snapshot.Notify(opts); err != nil {
+		w.log.Info("changes of interfaces are not noticed at once", zap.Duration("interval", cfg.Interval), zap.Error(err))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{cfg: cfg, log: set.Logger, encoder: enc, telemetry: telemetry, consume: consume, cancel: cancel, done: make(chan struct{})}
+	w.cancel = cancel
 	go w.run(ctx)
 	return w, nil
 }
 
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.done)
-	now := time.Now()
-	started := state.Event{Name: event.CNIStarted, Time: now, Severity: plog.SeverityNumberInfo, Body: "The container network is watched"}
-	_ = w.consume(ctx, w.encoder.encode([]state.Event{started}, now))
-	<-ctx.Done()
+	next, took := w.look(ctx, true)
+	looked := time.Now()
+	timer := time.NewTimer(next)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case ev := <-w.fileEvents():
+			if !w.files.IsRelevant(ev) {
+				continue
+			}
+			w.gather(ctx, took*restFactor-time.Since(looked))
+		case <-w.fileErrors(): // events were lost
+			w.gather(ctx, took*restFactor-time.Since(looked))
+		case <-w.linkChanges():
+			w.gather(ctx, took*restFactor-time.Since(looked))
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		next, took = w.look(ctx, false)
+		looked = time.Now()
+		timer.Reset(next)
+	}
 }
 
+// gather waits until changes come no more, but not longer than maxGather, and
+// at least for rest.
+func (w *watcher) gather(ctx context.Context, rest time.Duration) {
+	begun := time.Now()
+	quiet := time.NewTimer(max(w.cfg.Debounce, rest))
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-quiet.C:
+			return
+		case ev := <-w.fileEvents():
+			if !w.files.IsRelevant(ev) {
+				continue
+			}
+		case <-w.linkChanges():
+		}
+		if left := max(maxGather, rest) - time.Since(begun); left > 0 {
+			quiet.Reset(min(left, max(w.cfg.Debounce, rest-time.Since(begun))))
+		}
+	}
+}
+
+// look takes a picture and emits what follows. It returns when to look again at
+// the latest, and how long it took.
+func (w *watcher) look(ctx context.Context, isFirst bool) (next, took time.Duration) {
+	begun := time.Now()
+	p := w.reader.Read(begun)
+	if w.files != nil {
+		if err := w.files.Update(w.reader, p); err != nil {
+			w.count(state.SourceConfig)
+			w.log.Debug("a directory cannot be watched", zap.Error(err))
+		}
+	}
+	events := w.decider.Decide(p)
+	took = time.Since(begun)
+	w.telemetry.ReceiverTapioCniSnapshotDuration.Record(ctx, took.Seconds())
+	w.tell(p, isFirst)
+	if isFirst {
+		ev := started(w.cfg, p, w.links)
+		events = append([]state.Event{ev}, events...)
+		w.log.Info(ev.Body)
+	}
+	w.emit(ctx, events)
+	w.held.set(w.decider, w.reader.Files(), len(w.waiting))
+	return w.nextLook(time.Now()), took
+}
+
+// nextLook is how long nothing needs to be done if nothing changes.
+func (w *watcher) nextLook(now time.Time) time.Duration {
+	next := w.cfg.Interval
+	if due := w.decider.Due(); !due.IsZero() {
+		// Not before: a condition is due when it has lasted long enough.
+		next = min(next, max(due.Sub(now), 0)+time.Millisecond)
+	}
+	if len(w.waiting) > 0 {
+		next = min(next, retryAfter)
+	}
+	return next
+}
+
+// emit hands events on, after those that were refused before. What is refused
+// for good, or for too long, is counted and gone.
+func (w *watcher) emit(ctx context.Context, events []state.Event) {
+	events = append(w.waiting, events...)
+	w.waiting = nil
+	if len(events) == 0 {
+		return
+	}
+	err := w.consume(ctx, w.encoder.encode(events, time.Now()))
+	if err == nil || consumererror.IsPermanent(err) {
+		return
+	}
+	if excess := len(events) - maxWaiting; excess > 0 {
+		w.telemetry.ReceiverTapioCniDropped.Add(ctx, int64(excess), metric.WithAttributes(attribute.String("kind", "events")))
+		events = events[excess:]
+	}
+	w.waiting = events
+}
+
+// tell logs what cannot be seen, once for each reason, and counts it.
+func (w *watcher) tell(p *state.Picture, isFirst bool) {
+	for _, source := range state.Sources {
+		reason := p.Unseen[source]
+		if reason != "" {
+			w.count(source)
+		}
+		if reason != w.told[source] {
+			w.told[source] = reason
+			if reason != "" && !isFirst {
+				w.log.Warn("a part of the container network cannot be seen", zap.String("part", string(source)), zap.String("reason", reason))
+			}
+		}
+	}
+}
+
+func (w *watcher) count(source state.Source) {
+	w.telemetry.ReceiverTapioCniReadErrors.Add(context.Background(), 1, metric.WithAttributes(attribute.String("source", string(source))))
+}
+
+// The channels of what may not be there; nil never has anything.
+
+func (w *watcher) fileEvents() <-chan fsnotify.Event {
+	if w.files == nil {
+		return nil
+	}
+	return w.files.Events()
+}
+
+func (w *watcher) fileErrors() <-chan error {
+	if w.files == nil {
+		return nil
+	}
+	return w.files.Errors()
+}
+
+func (w *watcher) linkChanges() <-chan struct{} {
+	if w.links == nil {
+		return nil
+	}
+	return w.links.Changes
+}
+
+// shutdown ends the watch, for as long as ctx lasts.
 func (w *watcher) shutdown(ctx context.Context) error {
 	w.cancel()
+	var errs []error
 	select {
 	case <-w.done:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		errs = append(errs, ctx.Err())
 	}
+	if w.files != nil {
+		errs = append(errs, w.files.Close())
+	}
+	if w.links != nil {
+		errs = append(errs, w.links.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,187 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// changes compares configurations and plugins with those of the picture before.
+func (d *Decider) changes(p *Picture) []Event {
+	if !p.Sees(SourceConfig) {
+		return nil
+	}
+	var events []Event
+	now := make(map[string]ConfigFile, len(p.Configs))
+	inUse := firstValid(p.Configs)
+	for i, c := range p.Configs {
+		now[c.Path] = c
+		if old, ok := d.configs[c.Path]; d.started && (!ok || old.Digest != c.Digest) {
+			events = append(events, configEvent(p, c, changeOf(ok, old, c), i == inUse))
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(d.configs)) {
+		if _, ok := now[path]; !ok {
+			events = append(events, configEvent(p, d.configs[path], "was removed", false))
+		}
+	}
+	d.configs = now
+	d.hadConfig = d.hadConfig || len(now) > 0 || len(p.Results) > 0
+	return append(events, d.pluginChanges(p)...)
+}
+
+// firstValid is the index of the configuration that runtimes take, -1 for none.
+func firstValid(configs []ConfigFile) int {
+	return slices.IndexFunc(configs, func(c ConfigFile) bool { return c.Err == nil })
+}
+
+func changeOf(existed bool, old, now ConfigFile) string {
+	switch {
+	case !existed:
+		return "was added"
+	case old.Err == nil && now.Err == nil && !slices.Equal(old.Network.Types(), now.Network.Types()):
+		return fmt.Sprintf("was changed: plugins were %s", strings.Join(old.Network.Types(), ", "))
+	default:
+		return "was changed"
+	}
+}
+
+func configEvent(p *Picture, c ConfigFile, change string, inUse bool) Event {
+	attrs := map[string]any{event.KeyFilePath: c.Path, event.KeyCNIConfigInUse: inUse, event.KeyCNIReason: change}
+	if c.Network != nil {
+		attrs[event.KeyCNINetwork] = c.Network.Name
+		attrs[event.KeyCNIPlugins] = anySlice(c.Network.Types(), func(s string) string { return s })
+	}
+	return Event{
+		Name: event.CNIConfigChanged, Time: p.At, Severity: plog.SeverityNumberInfo,
+		Body: fmt.Sprintf("Network configuration %s %s", c.Path, change), Attributes: attrs,
+	}
+}
+
+// pluginChanges tells which executables are others than before. One that was
+// missing for a while is compared with what it was.
+func (d *Decider) pluginChanges(p *Picture) []Event {
+	if !p.Sees(SourcePlugins) {
+		return nil
+	}
+	var events []Event
+	for _, plugin := range slices.Sorted(maps.Keys(p.Plugins)) {
+		f := p.Plugins[plugin]
+		if f == nil {
+			continue
+		}
+		if old, ok := d.plugins[plugin]; ok && (old.Path != f.Path || old.Identity != f.Identity) {
+			events = append(events, Event{
+				Name: event.CNIPluginReplaced, Time: p.At, Severity: plog.SeverityNumberInfo,
+				Body: fmt.Sprintf("CNI plugin %s is another file than before (%s)", plugin, f.Path),
+				Attributes: map[string]any{
+					event.KeyCNIPlugin: plugin, event.KeyCNINetwork: networkOf(p, plugin), event.KeyFilePath: f.Path,
+				},
+			})
+		}
+		d.plugins[plugin] = *f
+	}
+	for plugin := range d.plugins {
+		if _, ok := p.Plugins[plugin]; !ok { // no configuration names it any more
+			delete(d.plugins, plugin)
+		}
+	}
+	return events
+}
+
+// networkOf is the first network whose configuration names a plugin.
+func networkOf(p *Picture, plugin string) string {
+	for _, c := range p.Configs {
+		if c.Network != nil && slices.Contains(c.Network.Types(), plugin) {
+			return c.Network.Name
+		}
+	}
+	return ""
+}
+
+// configConditions are those of configurations and of their plugins.
+func (d *Decider) configConditions(p *Picture) []condition {
+	var out []condition
+	if d.hadConfig && len(p.Configs) == 0 {
+		out = append(out, condition{
+			key: "config.missing", sources: []Source{SourceConfig}, hold: settle,
+			event: Event{
+				Name: event.CNIConfigMissing, Severity: plog.SeverityNumberError,
+				Body:       fmt.Sprintf("No network configuration in %s: no pod can be set up", d.settings.ConfigDir),
+				Attributes: map[string]any{event.KeyFilePath: d.settings.ConfigDir},
+			},
+		})
+	}
+	inUse := firstValid(p.Configs)
+	for i, c := range p.Configs {
+		if c.Err != nil {
+			out = append(out, invalidCondition(c, inUse < 0 || i < inUse))
+		}
+	}
+	// Where no plugin was ever found, it is plugin_dirs that is wrong, and the
+	// receiver says so when it starts.
+	if len(d.plugins) == 0 {
+		return out
+	}
+	for i, c := range p.Configs {
+		if c.Network != nil {
+			out = append(out, missingPlugins(p, c, i == inUse)...)
+		}
+	}
+	return out
+}
+
+// invalidCondition is of a configuration with a mistake. isFirst says that
+// runtimes come to it before any that is valid: containerd then uses none.
+func invalidCondition(c ConfigFile, isFirst bool) condition {
+	attrs := map[string]any{
+		event.KeyFilePath: c.Path, event.KeyErrorType: c.Err.Type, event.KeyCNIReason: c.Err.Reason, event.KeyCNIConfigInUse: isFirst,
+	}
+	if c.Err.Line > 0 {
+		attrs[event.KeyCNIConfigLine] = int64(c.Err.Line)
+	}
+	severity := plog.SeverityNumberWarn
+	if isFirst {
+		severity = plog.SeverityNumberError
+	}
+	return condition{
+		key: "config.invalid/" + c.Path + "/" + c.Digest, sources: []Source{SourceConfig}, hold: settle,
+		event: Event{
+			Name: event.CNIConfigInvalid, Severity: severity,
+			Body: fmt.Sprintf("Network configuration %s is invalid: %s", c.Path, c.Err.Error()), Attributes: attrs,
+		},
+	}
+}
+
+func missingPlugins(p *Picture, c ConfigFile, inUse bool) []condition {
+	var out []condition
+	severity := plog.SeverityNumberWarn
+	if inUse {
+		severity = plog.SeverityNumberError
+	}
+	for _, plugin := range c.Network.Types() {
+		reason := "it is in none of the plugin directories"
+		if f := p.Plugins[plugin]; f != nil {
+			if f.Problem == "" {
+				continue
+			}
+			reason = f.Path + ": " + f.Problem
+		}
+		out = append(out, condition{
+			key: "plugin.missing/" + c.Network.Name + "/" + plugin, sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
+			event: Event{
+				Name: event.CNIPluginMissing, Severity: severity,
+				Body: fmt.Sprintf("CNI plugin %s of network %s cannot be run: %s", plugin, c.Network.Name, reason),
+				Attributes: map[string]any{
+					event.KeyCNIPlugin: plugin, event.KeyCNINetwork: c.Network.Name, event.KeyFilePath: c.Path, event.KeyCNIReason: reason,
+				},
+			},
+		})
+	}
+	return out
+}

@@ -1,0 +1,78 @@
+package state
+
+import "github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
+
+// Types of plugins that need more than their configuration to be understood.
+const (
+	Bridge = "bridge"
+	PTP    = "ptp"
+	// Flannel calls bridge and host-local with a subnet from a file.
+	Flannel = "flannel"
+)
+
+// KnownPlugin is what there is to know about a plugin besides its type. To
+// teach the receiver another, add a row to known.
+type KnownPlugin struct {
+	// Title is how people call it.
+	Title string
+	// IPAM says where its addresses are kept: "host-local" for files that are
+	// read here, else in words.
+	IPAM string
+	// Log is the file that it writes, empty when it writes none: then its errors
+	// are in the runtime's log only.
+	Log string
+	// RoutesByKernel: the host reaches a pod by a route to its interface, or to
+	// the bridge that this is part of. False where BPF programs or another
+	// routing table carry the packets, so that no such route is missed.
+	RoutesByKernel bool
+}
+
+// known has a row for each plugin, by type.
+var known = map[string]KnownPlugin{
+	Bridge:            {Title: "bridge", RoutesByKernel: true},
+	PTP:               {Title: "ptp", RoutesByKernel: true},
+	netconf.HostLocal: {Title: "host-local", IPAM: netconf.HostLocal},
+	"portmap":         {Title: "portmap"},
+	"firewall":        {Title: "firewall"},
+	"bandwidth":       {Title: "bandwidth"},
+	"tuning":          {Title: "tuning"},
+	"loopback":        {Title: "loopback"},
+	"macvlan":         {Title: "macvlan"},
+	"ipvlan":          {Title: "ipvlan"},
+	"static":          {Title: "static", IPAM: inConfiguration},
+	"dhcp":            {Title: "dhcp", IPAM: "leases of a DHCP server"},
+	"calico":          {Title: "Calico", Log: "/var/log/calico/cni/cni.log", RoutesByKernel: true},
+	"calico-ipam":     {Title: "Calico IPAM", IPAM: "blocks in the cluster's datastore", Log: "/var/log/calico/cni/cni.log"},
+	"cilium-cni":      {Title: "Cilium", IPAM: "the agent's memory", Log: "/var/run/cilium/cilium-cni.log"},
+	Flannel:           {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true},
+	"aws-cni":         {Title: "Amazon VPC CNI", IPAM: "ipamd's memory", Log: "/var/log/aws-routed-eni/plugin.log"},
+	"egress-cni":      {Title: "Amazon VPC CNI, egress", Log: "/var/log/aws-routed-eni/egress-v6-plugin.log"},
+	"whereabouts":     {Title: "Whereabouts", IPAM: "objects in the cluster"},
+	"multus":          {Title: "Multus"},
+}
+
+// Known returns what is known about a plugin; false when it is not in the table.
+func Known(plugin string) (KnownPlugin, bool) {
+	k, ok := known[plugin]
+	return k, ok
+}
+
+// InFiles says whether the plugin's addresses are in files that are read here,
+// or in the configuration itself.
+func (k KnownPlugin) InFiles() bool {
+	return k.IPAM == netconf.HostLocal || k.IPAM == inConfiguration
+}
+
+// inConfiguration: each address is given by hand, there is no pool.
+const inConfiguration = "in the configuration"
+
+// defaultSubnetFile is where flannel's plugin looks when its configuration has no subnetFile.
+const defaultSubnetFile = "/run/flannel/subnet.env"
+
+// FlannelSubnetFile is the file that holds the node's subnet.
+func FlannelSubnetFile(p netconf.Plugin) string {
+	if p.SubnetFile != "" {
+		return p.SubnetFile
+	}
+	return defaultSubnetFile
+}

@@ -1,0 +1,129 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// condition is something wrong that lasts.
+type condition struct {
+	// key identifies it from one picture to the next.
+	key string
+	// sources are what must be seen to say that it is over.
+	sources []Source
+	// hold is how long it must last before it is told.
+	hold time.Duration
+	// weak: it is reason to go on, not to begin. Between the mark at which a
+	// condition begins and the one at which it ends, it is weak.
+	weak bool
+	// event is what to tell. Its time is filled in.
+	event Event
+}
+
+// held is a condition that lasts.
+type held struct {
+	condition
+	since  time.Time
+	raised bool
+}
+
+// tracker remembers which conditions last, and tells when they begin and end.
+type tracker struct {
+	held map[string]*held
+	// limit bounds held; dropped counts what found no place.
+	limit   int
+	dropped int64
+	// last is when the last picture was taken.
+	last time.Time
+}
+
+func newTracker(limit int) *tracker { return &tracker{held: make(map[string]*held), limit: limit} }
+
+// update takes all conditions of one picture and returns what is new.
+func (t *tracker) update(p *Picture, now []condition) []Event {
+	t.last = p.At
+	present := make(map[string]bool, len(now))
+	var events []Event
+	for _, c := range now {
+		if present[c.key] {
+			continue
+		}
+		present[c.key] = true
+		if ev, ok := t.see(p.At, c); ok {
+			events = append(events, ev)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(t.held)) {
+		h := t.held[key]
+		if present[key] || !p.Sees(h.sources...) {
+			continue
+		}
+		delete(t.held, key)
+		if h.raised {
+			events = append(events, recovered(h.event, p.At))
+		}
+	}
+	return events
+}
+
+// see returns the event of a condition that has lasted long enough for the
+// first time.
+func (t *tracker) see(at time.Time, c condition) (Event, bool) {
+	h, ok := t.held[c.key]
+	if !ok {
+		if c.weak {
+			return Event{}, false
+		}
+		if len(t.held) >= t.limit {
+			t.dropped++
+			return Event{}, false
+		}
+		h = &held{since: at}
+		t.held[c.key] = h
+	}
+	h.condition = c
+	if h.raised || at.Sub(h.since) < c.hold {
+		return Event{}, false
+	}
+	h.raised = true
+	h.event.Time = h.since
+	return h.event, true
+}
+
+// due is when the next condition will have lasted long enough; zero when none
+// waits. One that should have been told by now waits for a source that is not
+// seen: it is due at no certain time.
+func (t *tracker) due() time.Time {
+	var next time.Time
+	for _, h := range t.held {
+		if at := h.since.Add(h.hold); !h.raised && at.After(t.last) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// identifying are the attributes by which one finds the event that is over.
+var identifying = []string{
+	event.KeyFilePath, event.KeyInterfaceName, event.KeyCNIAddress, event.KeyCNINetwork, event.KeyCNINetns,
+	event.KeyCNIPlugin, event.KeyCNIRoute, event.KeyNetworkNamespace,
+}
+
+func recovered(ev Event, at time.Time) Event {
+	attrs := map[string]any{event.KeyCNIRecovered: ev.Name}
+	for _, key := range identifying {
+		if v, ok := ev.Attributes[key]; ok {
+			attrs[key] = v
+		}
+	}
+	return Event{
+		Name: event.CNIRecovered, Time: at, Severity: plog.SeverityNumberInfo,
+		Body: fmt.Sprintf("Over: %s", ev.Body), Pod: ev.Pod, Attributes: attrs,
+	}
+}
