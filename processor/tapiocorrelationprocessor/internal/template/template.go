@@ -2,18 +2,19 @@ package template
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 )
 
 const (
-	// similar is the share of equal words from which two lines are the same
-	// statement.
-	similar = 0.7
-	// minPlain is the share of its words that a template must keep: one that is all
-	// values would match everything.
-	minPlain = 0.4
+	// similar is the share of the words of the longer, and similarShort that of the
+	// shorter, that two lines must have in common to be the same statement.
+	similar, similarShort = 0.6, 0.75
+	// minPlain is the share of its first words that a template must keep: one that is
+	// all values would match everything.
+	minPlain = 0.5
 	// maxFirst and maxSecond bound the different first words, and the second words
 	// for each first: where there are more, the word is a value.
 	maxFirst, maxSecond = 1024, 64
@@ -27,6 +28,10 @@ const (
 type Match struct {
 	// ID is the number of the line's template, never 0. Numbers are not reused.
 	ID uint32
+	// Variant is the number of the line with only its values masked: "saved" and
+	// "failed" may be one template, but are two variants. It is 0 where a template
+	// has more than maxVariants of them, since what differs is data then.
+	Variant uint32
 	// Level is the OpenTelemetry severity number that the line itself names near
 	// its beginning, 0 for none.
 	Level uint8
@@ -43,11 +48,20 @@ type Miner struct {
 	clock   atomic.Uint64
 
 	mu     sync.RWMutex
-	exact  map[uint64]*entry // masked lines that were seen, by hash
+	exact  map[uint64]known // masked lines that were seen, by hash
 	leaves map[[2]uint64]*leaf
 	first  map[uint64]int // how many leaves begin with a word
 	byID   map[uint32]*entry
+	texts  map[uint32]string // of variants
+	order  []*entry          // in no order; where forget has come to is at
+	at     int
 	next   uint32
+}
+
+// known is what a masked line is.
+type known struct {
+	entry   *entry
+	variant uint32
 }
 
 type leaf struct{ entries []*entry }
@@ -57,19 +71,27 @@ type entry struct {
 	id     uint32
 	words  []string
 	plain  int // words that are no values
+	made   int // as many there were at first
 	key    [2]uint64
-	hashes []uint64 // the masked lines that lead here
+	hashes []uint64 // the masked lines that lead here, variants first
+	ids    []uint32 // of the variants
+	slot   int      // in the miner's order
 	used   atomic.Uint64
 }
 
-// maxHashes bounds the masked lines that are remembered for one template.
-const maxHashes = 64
+const (
+	// maxHashes bounds the masked lines that are remembered for one template.
+	maxHashes = 64
+	// maxVariants bounds those of them that are told apart.
+	maxVariants = 8
+)
 
 // New returns a miner of at most bound templates.
 func New(bound int) *Miner {
 	return &Miner{
-		seed: maphash.MakeSeed(), bound: max(bound, 1), exact: map[uint64]*entry{},
+		seed: maphash.MakeSeed(), bound: max(bound, 1), exact: map[uint64]known{},
 		leaves: map[[2]uint64]*leaf{}, first: map[uint64]int{}, byID: map[uint32]*entry{},
+		texts: map[uint32]string{},
 	}
 }
 
@@ -77,16 +99,19 @@ func New(bound int) *Miner {
 func (m *Miner) Mine(body string) Match {
 	var l line
 	l.read(body)
-	match := Match{Level: l.level, ID: m.find(l.words[:l.n])}
+	k := m.find(l.words[:l.n])
+	match := Match{Level: l.level, ID: k.entry.id, Variant: k.variant}
 	if l.exception != "" {
-		match.Exception = m.find([]string{l.exception})
+		match.Exception = m.Name(l.exception)
 	}
 	return match
 }
 
 // Name returns the number of a name that needs no mining, such as the exception
 // type of a record's attributes.
-func (m *Miner) Name(name string) uint32 { return m.find([]string{name[:min(len(name), maxBody)]}) }
+func (m *Miner) Name(name string) uint32 {
+	return m.find([]string{name[:min(len(name), maxBody)]}).entry.id
+}
 
 // Text returns a template's words, with <*> where values are; "" when it is
 // forgotten.
@@ -96,7 +121,7 @@ func (m *Miner) Text(id uint32) string {
 	if e := m.byID[id]; e != nil {
 		return strings.Join(e.words, " ")
 	}
-	return ""
+	return m.texts[id]
 }
 
 // Len returns how many templates are held.
@@ -109,20 +134,20 @@ func (m *Miner) Len() int {
 // Evicted returns how many templates were forgotten because there were too many.
 func (m *Miner) Evicted() uint64 { return m.evicted.Load() }
 
-func (m *Miner) find(words []string) uint32 {
+func (m *Miner) find(words []string) known {
 	h := m.hash(words)
 	m.mu.RLock()
-	e := m.exact[h]
+	k, ok := m.exact[h]
 	m.mu.RUnlock()
-	if e == nil {
+	if !ok {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if e = m.exact[h]; e == nil {
-			e = m.place(words, h)
+		if k, ok = m.exact[h]; !ok {
+			k = m.place(words, h)
 		}
 	}
-	e.used.Store(m.clock.Add(1))
-	return e.id
+	k.entry.used.Store(m.clock.Add(1))
+	return k
 }
 
 func (m *Miner) hash(words []string) uint64 {
@@ -136,44 +161,54 @@ func (m *Miner) hash(words []string) uint64 {
 }
 
 // place finds or makes the template of a masked line that was not seen before.
-func (m *Miner) place(words []string, h uint64) *entry {
+func (m *Miner) place(words []string, h uint64) known {
 	key := m.key(words)
-	f := m.leaves[key]
-	if f == nil {
-		f = &leaf{}
-		m.leaves[key] = f
-		m.first[key[0]]++
-	}
-	best, score := f.best(words)
-	if best != nil && (score >= similar || len(f.entries) >= maxLeaf) && best.join(words, len(f.entries) >= maxLeaf) {
-		m.remember(best, h)
-		return best
+	if f := m.leaves[key]; f != nil {
+		full := len(f.entries) >= maxLeaf
+		best, score := f.best(words)
+		if (score >= similar || full) && best.join(words, full) {
+			return m.remember(best, words, h)
+		}
 	}
 	if len(m.byID) >= m.bound {
 		m.forget()
-		m.leaves[key] = f // it may have been the last of the leaf
 	}
 	m.next++
-	e := &entry{id: m.next, key: key, words: make([]string, len(words))}
+	e := &entry{id: m.next, key: key, words: make([]string, len(words)), slot: len(m.order)}
 	for i, w := range words {
 		e.words[i] = strings.ToValidUTF8(strings.Clone(w), "\uFFFD")
 		if w != masked {
 			e.plain++
 		}
 	}
+	e.made = e.plain
+	f := m.leaves[key]
+	if f == nil {
+		f = &leaf{}
+		m.leaves[key] = f
+		m.first[key[0]]++
+	}
 	f.entries = append(f.entries, e)
+	m.order = append(m.order, e)
 	m.byID[e.id] = e
-	m.remember(e, h)
-	return e
+	return m.remember(e, words, h)
 }
 
-func (m *Miner) remember(e *entry, h uint64) {
-	if len(e.hashes) >= maxHashes {
-		delete(m.exact, e.hashes[0])
-		e.hashes = append(e.hashes[:0], e.hashes[1:]...)
+func (m *Miner) remember(e *entry, words []string, h uint64) known {
+	k := known{entry: e}
+	switch {
+	case len(e.ids) < maxVariants && len(e.hashes) == len(e.ids):
+		m.next++
+		k.variant = m.next
+		e.ids = append(e.ids, k.variant)
+		m.texts[k.variant] = strings.ToValidUTF8(strings.Join(words, " "), "\uFFFD")
+	case len(e.hashes) >= maxHashes:
+		delete(m.exact, e.hashes[maxVariants])
+		e.hashes = append(e.hashes[:maxVariants], e.hashes[maxVariants+1:]...)
 	}
 	e.hashes = append(e.hashes, h)
-	m.exact[h] = e
+	m.exact[h] = k
+	return k
 }
 
 // key is the leaf of a line: its first two words, less where these vary too much.
@@ -208,59 +243,81 @@ func (f *leaf) best(words []string) (*entry, float64) {
 	return best, score
 }
 
-// similarity is the share of equal words among those that are values in neither.
-func (e *entry) similarity(words []string) float64 {
-	n, equal := 0, 0
-	for i := range max(len(words), len(e.words)) {
-		switch {
-		case i >= len(words) || i >= len(e.words):
-			n++
-		case e.words[i] == words[i]:
-			if words[i] != masked {
-				n++
-				equal++
+// common finds the longest sequence of words that a template and a line share, in
+// order (values aside), and returns which words of the template are in it.
+func (e *entry) common(words []string) (in [maxWords]bool, n int) {
+	var length [maxWords + 1][maxWords + 1]uint8
+	for i := len(e.words) - 1; i >= 0; i-- {
+		for j := len(words) - 1; j >= 0; j-- {
+			if e.words[i] == words[j] && words[j] != masked {
+				length[i][j] = length[i+1][j+1] + 1
+			} else {
+				length[i][j] = max(length[i+1][j], length[i][j+1])
 			}
-		case e.words[i] != masked:
-			n++
 		}
 	}
-	if n == 0 {
-		return 1
+	for i, j := 0, 0; i < len(e.words) && j < len(words); {
+		switch {
+		case e.words[i] == words[j] && words[j] != masked:
+			in[i] = true
+			n++
+			i++
+			j++
+		case length[i+1][j] >= length[i][j+1]:
+			i++
+		default:
+			j++
+		}
 	}
-	return float64(equal) / float64(n)
+	return in, n
 }
 
-// join makes the template hold for one more line. It returns false when too few
-// words would be left, unless it is forced.
-func (e *entry) join(words []string, force bool) bool {
-	differ := 0
-	for i, w := range e.words {
-		if w != masked && (i >= len(words) || words[i] != w) {
-			differ++
+// similarity is the share of common words in the longer of the two, values aside;
+// 0 when the shorter has too many words of its own.
+func (e *entry) similarity(words []string) float64 {
+	plain := 0
+	for _, w := range words {
+		if w != masked {
+			plain++
 		}
 	}
-	if left := e.plain - differ; !force && float64(left) < minPlain*float64(len(e.words)) {
+	_, n := e.common(words)
+	if longer := max(plain, e.plain); longer > 0 {
+		if float64(n) < similarShort*float64(min(plain, e.plain)) {
+			return 0
+		}
+		return float64(n) / float64(longer)
+	}
+	return 1
+}
+
+// join makes the template hold for one more line: what is not common becomes a
+// value. It returns false when too few words would be left, unless it is forced.
+func (e *entry) join(words []string, force bool) bool {
+	in, n := e.common(words)
+	if !force && float64(n) < minPlain*float64(e.made) {
 		return false
 	}
+	kept := e.words[:0]
 	for i, w := range e.words {
-		if w != masked && (i >= len(words) || words[i] != w) {
-			e.words[i] = masked
+		switch {
+		case in[i]:
+			kept = append(kept, w)
+		case len(kept) == 0 || kept[len(kept)-1] != masked:
+			kept = append(kept, masked)
 		}
 	}
-	e.plain -= differ
+	e.words, e.plain = kept, n
 	return true
 }
 
 // forget drops the longest unused of a few templates.
 func (m *Miner) forget() {
-	var oldest *entry
-	n := 0
-	for _, e := range m.byID { // a random sample
-		if oldest == nil || e.used.Load() < oldest.used.Load() {
+	oldest := m.order[m.at%len(m.order)]
+	for range min(samples, len(m.order)) {
+		m.at = (m.at + 1) % len(m.order)
+		if e := m.order[m.at]; e.used.Load() < oldest.used.Load() {
 			oldest = e
-		}
-		if n++; n == samples {
-			break
 		}
 	}
 	m.evicted.Add(1)
@@ -268,13 +325,15 @@ func (m *Miner) forget() {
 	for _, h := range oldest.hashes {
 		delete(m.exact, h)
 	}
-	f := m.leaves[oldest.key]
-	for i, e := range f.entries {
-		if e == oldest {
-			f.entries = append(f.entries[:i], f.entries[i+1:]...)
-			break
-		}
+	for _, id := range oldest.ids {
+		delete(m.texts, id)
 	}
+	last := m.order[len(m.order)-1]
+	m.order[oldest.slot], last.slot = last, oldest.slot
+	m.order[len(m.order)-1] = nil
+	m.order = m.order[:len(m.order)-1]
+	f := m.leaves[oldest.key]
+	f.entries = slices.DeleteFunc(f.entries, func(e *entry) bool { return e == oldest })
 	if len(f.entries) == 0 {
 		delete(m.leaves, oldest.key)
 		if m.first[oldest.key[0]]--; m.first[oldest.key[0]] <= 0 {

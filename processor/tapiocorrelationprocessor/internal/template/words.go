@@ -39,10 +39,12 @@ type line struct {
 func (l *line) read(body string) {
 	body = body[:min(len(body), maxBody)]
 	position := 0
+	valued := false // the next word is the value of a key
 	for rest := body; rest != ""; {
-		word, next := cut(rest)
+		word, ended, next := cut(rest)
 		rest = next
 		if word == "" {
+			valued = valued && (ended == ' ' || ended == '"')
 			continue
 		}
 		if l.exception == "" && isException(word) {
@@ -56,13 +58,57 @@ func (l *line) read(body string) {
 				continue
 			}
 		}
-		l.put(word)
+		l.put(word, valued)
+		if valued = (ended == ':' || ended == '=' || ended == '"' && rest != "" && rest[0] == ':') && isKey(word, l.n); valued {
+			rest = l.list(rest)
+		}
 	}
+}
+
+// list skips the value of a key when that is a list or a map in brackets.
+func (l *line) list(s string) string {
+	i := 0
+	for i < len(s) && (s[i] == ' ' || s[i] == ':') {
+		i++
+	}
+	if i == len(s) || s[i] != '[' && s[i] != '{' || l.n == maxWords {
+		return s
+	}
+	if l.words[l.n-1] != masked {
+		l.words[l.n] = masked
+		l.n++
+	}
+	depth := 0
+	for ; i < len(s); i++ {
+		switch s[i] {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				return s[i+1:]
+			}
+		}
+	}
+	return ""
+}
+
+// isKey tells whether a word before a colon or equals sign is the key of a value
+// that is data. The first words are the logging layout's; some keys have values
+// that say what happened, and after an exception its message follows.
+func isKey(word string, n int) bool {
+	if n < 2 || isException(word) {
+		return false
+	}
+	switch strings.ToLower(word) {
+	case "msg", "message", "event", "error", "err", "reason", "status", "result", "code", "state", "cause":
+		return false
+	}
+	return true
 }
 
 // put appends a word, masked. Values at the beginning (times, process ids) and
 // those that follow a value say nothing about the statement.
-func (l *line) put(word string) {
+func (l *line) put(word string, valued bool) {
 	kind := classify(word)
 	switch {
 	case kind == id && l.n > 0:
@@ -70,7 +116,7 @@ func (l *line) put(word string) {
 			l.n--
 		}
 		return
-	case kind != plain && kind != mixed:
+	case valued || kind == value || kind == id:
 		if l.n == 0 || l.words[l.n-1] == masked {
 			return
 		}
@@ -82,14 +128,14 @@ func (l *line) put(word string) {
 	l.n++
 }
 
-// cut returns the next word and what follows it.
-func cut(s string) (word, rest string) {
+// cut returns the next word, the separator that ended it, and what follows.
+func cut(s string) (word string, ended byte, rest string) {
 	for i := 0; i < len(s); i++ {
 		if separator[s[i]] {
-			return s[:i], s[i+1:]
+			return s[:i], s[i], s[i+1:]
 		}
 	}
-	return s, ""
+	return s, 0, ""
 }
 
 var separator = func() (t [256]bool) {

@@ -18,8 +18,10 @@ type visit struct {
 	start, end int64
 	tokens     []uint16 // features in the order of their first appearance
 	samples    []sample
-	severe     []uint32 // templates of log records that name an exception
+	exceptions []exception
 	logs       int
+	learned    bool // part of the past already
+	left       bool // the window
 
 	now visitNow
 }
@@ -98,6 +100,7 @@ func (a *Analyzer) visits(t *trace) []visit {
 	a.spanItems(t, visits)
 	a.logItems(t, visits)
 	a.tokens(visits)
+	a.learnExceptions(visits)
 	return visits
 }
 
@@ -295,9 +298,12 @@ func (a *Analyzer) logItems(t *trace, visits []visit) {
 		}
 		visits[v].logs++
 		b.items = append(b.items, item{v, l.Time, newToken(tokenStatement, l.Template)})
+		if l.Variant != 0 {
+			b.items = append(b.items, item{v, l.Time, newToken(tokenVariant, l.Variant)})
+		}
 		if l.Exception != 0 {
 			b.items = append(b.items, item{v, l.Time, newToken(tokenException, l.Exception)})
-			visits[v].severe = append(visits[v].severe, l.Template)
+			visits[v].exceptions = append(visits[v].exceptions, exception{l.Template, l.Exception})
 		}
 	}
 }

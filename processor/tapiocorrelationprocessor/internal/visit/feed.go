@@ -53,5 +53,5 @@ func (a *Analyzer) judgeable(v *visit) bool {
 	case v.logs > 0:
 		return f.last >= v.end || a.mark >= v.end+int64(a.options.Idle)
 	}
-	return f.last >= v.end && f.between(v.start-feedNear, v.start) && f.between(v.end, v.end+feedNear)
+	return f.between(v.start-feedSlot-feedNear, v.start-feedSlot) && f.between(v.end+feedSlot, v.end+feedSlot+feedNear)
 }

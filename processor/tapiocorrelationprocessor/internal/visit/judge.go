@@ -15,7 +15,7 @@ const (
 	report = 2.5
 	// vanishFrom is the share of past visits with a feature from which its absence
 	// says something: branch mixes swing by chance. .7 to .98 did equally well.
-	vanishFrom = 0.9
+	vanishFrom = 0.95
 	// appearUpTo is the share of past visits up to which a feature is new.
 	appearUpTo = 0.02
 	// pairFrom and pairMin are the share and the number of past visits from which a
@@ -25,8 +25,8 @@ const (
 	minPast = 5
 	// explains is how abnormal a visit below must be against the one above.
 	explains = 0.5
-	// ambientWeight is what an anomalous visit counts that carries an exception which
-	// several services show in good times.
+	// ambientWeight is what a visit counts that carries an exception which arises in
+	// several services: an anomaly that is not this one's.
 	ambientWeight = 0.3
 )
 
@@ -47,6 +47,7 @@ type opNow struct {
 	visits, logged float64
 	trace, traces  int
 	cluster        float64
+	less, lessLog  float64  // what ambient visits count less
 	odd            []uint16 // features that are anomalous
 	z              float64  // highest |z| of what is not explained
 }
@@ -55,18 +56,19 @@ type opNow struct {
 type featureNow struct {
 	round    uint64
 	n, k     float64
-	anomaly  float64 // anomalous visits, weighted
 	z        float64 // 0 when it is not anomalous
-	weighted float64
+	weighted float64 // anomalous visits, weighted
+	less     float64 // of a pair: what ambient visits count less
 }
 
 // visitNow is what the window says of a visit.
 type visitNow struct {
-	logged bool
-	z      float64
-	below  float64 // highest z of a visit below in another service
-	by     record.EntityID
-	weight float64
+	logged  bool
+	ambient bool
+	z       float64
+	below   float64 // highest z of a visit below in another service
+	by      record.EntityID
+	weight  float64
 }
 
 // tally collects what counts against a service.
@@ -113,7 +115,9 @@ func (a *Analyzer) eachVisit(f func(trace int, c *completed, v *visit)) {
 	for t := range a.window {
 		c := &a.window[t]
 		for i := range c.visits {
-			f(t, c, &c.visits[i])
+			if v := &c.visits[i]; !v.left {
+				f(t, c, v)
+			}
 		}
 	}
 }
@@ -127,10 +131,16 @@ func (a *Analyzer) count() {
 			o.now = opNow{round: j.round, trace: -1, odd: o.now.odd[:0]}
 			j.ops = append(j.ops, o)
 		}
-		v.now = visitNow{logged: a.judgeable(v), weight: 1}
+		v.now = visitNow{logged: a.judgeable(v), ambient: a.ambient(v), weight: 1}
 		o.now.visits++
+		if v.now.ambient {
+			o.now.less += 1 - ambientWeight
+		}
 		if v.now.logged {
 			o.now.logged++
+			if v.now.ambient {
+				o.now.lessLog += 1 - ambientWeight
+			}
 		}
 		if o.now.trace != t {
 			o.now.trace = t
@@ -166,6 +176,9 @@ func (a *Analyzer) countTokens(v *visit) {
 			}
 			p.now.begin(round)
 			p.now.n++
+			if v.now.ambient {
+				p.now.less += 1 - ambientWeight
+			}
 			if position[p.to] > at+1 {
 				p.now.k++
 			}
@@ -201,31 +214,25 @@ func (a *Analyzer) countSample(t int, s sample) {
 func (a *Analyzer) deviations(o *operation) {
 	n := &o.now
 	n.cluster = math.Sqrt(float64(n.traces) / n.visits)
-	if o.visits < minPast {
-		return
-	}
 	for i := range o.features {
 		f := &o.features[i]
 		if f.token == 0 {
 			continue
 		}
 		f.now.begin(a.judge.round)
-		past := o.visits
 		if f.now.n = n.visits; f.token.logged() {
-			past, f.now.n = o.logged, n.logged
+			f.now.n = n.logged
 		}
-		if past >= minPast {
-			z := detect.Score(f.now.k, f.now.n, f.past, past) * n.cluster
-			p0 := f.past / past
-			if z <= -report && p0 >= vanishFrom && f.token.kind() != tokenFailed || z >= report && (p0 <= appearUpTo || f.token.kind() == tokenFailed) {
-				f.now.z = z
-			}
-		}
+		f.now.z = o.deviation(f, f.now.k, f.now.n)
 		odd := f.now.z != 0
+		// What nearly every visit has is followed by what nearly every visit has: there
+		// vanishFrom decides, on all visits.
+		clean := o.clean.of(f.token)
+		branch := f.clean < vanishFrom*clean
 		for k := range f.next {
 			p := &f.next[k]
 			p.now.begin(a.judge.round)
-			if p.now.n > 0 && p.n >= pairMin && p.k >= pairFrom*p.n {
+			if p.now.n > 0 && branch && p.n >= pairMin && p.k >= pairFrom*p.n {
 				if z := detect.Score(p.now.k, p.now.n, p.k, p.n) * n.cluster; z <= -report {
 					p.now.z = z
 					odd = true
@@ -238,6 +245,24 @@ func (a *Analyzer) deviations(o *operation) {
 	}
 }
 
+// deviation scores how much k of n visits with a feature deviate from the past, 0
+// when they do not, and when it says nothing.
+func (o *operation) deviation(f *feature, k, n float64) float64 {
+	past, clean := o.past.of(f.token), o.clean.of(f.token)
+	failed := f.token.kind() == tokenFailed
+	z := 0.0
+	switch {
+	case past >= minPast && (f.past <= appearUpTo*past || failed):
+		z = max(detect.Score(k, n, f.past, past), 0)
+	case clean >= minPast && f.clean >= vanishFrom*clean:
+		z = min(detect.Score(k, n, f.clean, clean), 0)
+	}
+	if z *= o.now.cluster; math.Abs(z) < report {
+		return 0
+	}
+	return z
+}
+
 func (m *measure) deviation() {
 	if m.threshold == 0 || m.k == 0 || m.key.kind == measureGap {
 		return
@@ -247,7 +272,12 @@ func (m *measure) deviation() {
 	}
 }
 
-func (m *measure) cluster() float64 { return math.Sqrt(float64(m.traces) / m.n) }
+// cluster is what the values of one trace are worth less than independent ones,
+// and what a slow minority is worth less than all: a service in trouble is slow
+// throughout.
+func (m *measure) cluster() float64 {
+	return math.Sqrt(float64(m.traces)/m.n) * math.Sqrt(m.k/m.n)
+}
 
 // gaps scores the calls of every service: those to it alone, and all of its. The
 // slow share settles caller against callee: who is the cause has all of them slow.
@@ -346,7 +376,7 @@ func (a *Analyzer) explain() {
 		visits := a.window[t].visits
 		for i := range visits {
 			v := &visits[i]
-			if v.now.z == 0 {
+			if v.now.z == 0 || v.left {
 				continue
 			}
 			for n, p := 0, v.parent; p >= 0 && n < len(visits); n++ {
@@ -360,10 +390,10 @@ func (a *Analyzer) explain() {
 		for i := range visits {
 			v := &visits[i]
 			switch {
-			case v.now.z == 0:
+			case v.now.z == 0 || v.left:
 			case v.now.below >= explains*v.now.z:
 				v.now.weight = 0
-			case a.ambient(v):
+			case v.now.ambient:
 				v.now.weight = ambientWeight
 			}
 		}
@@ -371,7 +401,7 @@ func (a *Analyzer) explain() {
 }
 
 func (a *Analyzer) ambient(v *visit) bool {
-	return slices.ContainsFunc(v.severe, func(n uint32) bool { return a.severe[n].more })
+	return slices.ContainsFunc(v.exceptions, func(e exception) bool { return a.exceptions[e].more })
 }
 
 // weigh counts the anomalous visits again, by weight, and those that hurt.
@@ -459,23 +489,21 @@ func (a *Analyzer) freeze(since int64, abnormal bool) int64 {
 }
 
 func (a *Analyzer) collectFeature(o *operation, f *feature) {
-	past := o.visits
-	if f.token.logged() {
-		past = o.logged
-	}
 	if n := &f.now; n.z != 0 {
-		k := n.weighted
-		if n.z < 0 {
-			k = n.n - n.weighted
+		visits := n.n - o.now.less
+		if f.token.logged() {
+			visits = n.n - o.now.lessLog
 		}
-		if z := detect.Score(k, n.n, f.past, past) * o.now.cluster; math.Abs(z) >= report && z*n.z > 0 {
-			s := Signal{Kind: Vanished, Z: z, Operation: o.id, Before: Ratio{f.past, past}, Now: Ratio{n.k, n.n}}
-			if n.z > 0 {
-				s.Kind = Appeared
-			}
-			if f.token.kind() == tokenFailed {
-				s.Kind = Failed
-			}
+		k := n.weighted
+		s := Signal{Kind: Appeared, Operation: o.id, Before: Ratio{f.past, o.past.of(f.token)}, Now: Ratio{n.k, n.n}}
+		if n.z < 0 {
+			k = visits - n.weighted
+			s.Kind, s.Before = Vanished, Ratio{f.clean, o.clean.of(f.token)}
+		}
+		if f.token.kind() == tokenFailed {
+			s.Kind = Failed
+		}
+		if s.Z = o.deviation(f, k, visits); s.Z != 0 {
 			s.Template, s.Other = f.token.names()
 			a.signal(a.tally(o.service), s)
 		}
@@ -485,7 +513,8 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 		if p.now.z == 0 {
 			continue
 		}
-		if z := detect.Score(p.now.n-p.now.weighted, p.now.n, p.k, p.n) * o.now.cluster; z <= -report {
+		n := p.now.n - p.now.less
+		if z := detect.Score(n-p.now.weighted, n, p.k, p.n) * o.now.cluster; z <= -report {
 			s := Signal{Kind: Stopped, Z: z, Operation: o.id, Before: Ratio{p.k, p.n}, Now: Ratio{p.now.k, p.now.n}}
 			s.Template, s.Other = o.features[p.to].token.names()
 			s.AfterTemplate, s.AfterOther = f.token.names()

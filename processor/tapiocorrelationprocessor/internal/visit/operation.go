@@ -23,8 +23,8 @@ const (
 	// operationDecay halves an operation's past when it holds so many visits: some
 	// hours of a quiet operation, the last minutes of a busy one.
 	operationDecay = 2_000
-	// maxSevere bounds the exceptions that are known from the past.
-	maxSevere = 4_096
+	// maxExceptions bounds the exceptions whose origins are known.
+	maxExceptions = 4_096
 )
 
 // token is a feature of a visit: what it is, which repetition, and its number.
@@ -35,6 +35,7 @@ type tokenKind uint8
 const (
 	tokenStatement tokenKind = iota + 1 // a template
 	tokenException                      // an exception type in a log record
+	tokenVariant                        // a template in one wording
 	tokenSpan                           // a span in the same service
 	tokenCall                           // a call of another service's operation
 	tokenFailed                         // a span in the same service that failed
@@ -45,13 +46,12 @@ func newToken(kind tokenKind, n uint32) token { return token(uint64(kind)<<56 | 
 func (t token) repeated(k int) token { return t | token(k)<<48 }
 func (t token) kind() tokenKind      { return tokenKind(t >> 56) }
 func (t token) number() uint32       { return uint32(t) }
-func (t token) logged() bool         { return t.kind() == tokenStatement || t.kind() == tokenException }
+func (t token) logged() bool         { return t.kind() <= tokenVariant }
 
 // operation is the past of the visits that begin with the same span.
 type operation struct {
 	id, service record.EntityID
-	visits      float64 // in the past
-	logged      float64 // of these, with a log feed that worked
+	past, clean visitCount
 	index       map[token]uint16
 	features    []feature
 	unused      []uint16
@@ -62,12 +62,30 @@ type operation struct {
 	now opNow
 }
 
-// feature is one token of an operation.
+// visitCount counts past visits. Those without an exception are counted apart as
+// well: they tell what a visit contains when nothing is wrong.
+type visitCount struct{ visits, logged float64 }
+
+func (c *visitCount) of(t token) float64 {
+	if t.logged() {
+		return c.logged
+	}
+	return c.visits
+}
+
+func (c *visitCount) add(logged bool) {
+	c.visits++
+	if logged {
+		c.logged++
+	}
+}
+
+// feature is one token of an operation; past and clean are the visits with it.
 type feature struct {
-	token token
-	past  float64
-	seen  int64
-	next  []pair
+	token       token
+	past, clean float64
+	seen        int64
+	next        []pair
 
 	now featureNow
 }
@@ -138,7 +156,7 @@ func (a *Analyzer) prune(o *operation) {
 	gone := map[uint16]bool{}
 	for i := range o.features {
 		f := &o.features[i]
-		if f.token != 0 && a.now-f.seen > 2*int64(a.options.Window)+maxAge && share(f.past, o.visits) < vanishFrom {
+		if f.token != 0 && a.now-f.seen > 2*int64(a.options.Window)+maxAge && share(f.past, o.past.visits) < vanishFrom {
 			delete(o.index, f.token)
 			*f = feature{}
 			gone[uint16(i)] = true
@@ -165,9 +183,7 @@ func (a *Analyzer) measure(key measureKey, service record.EntityID) *measure {
 	return m
 }
 
-// learn adds a visit that left the window to the past, unless its operation is
-// abnormal: a fault must not become the norm. What stays abnormal for long is the
-// norm.
+// learn adds a visit to the past. Values of what is abnormal are left out.
 func (a *Analyzer) learn(v *visit) {
 	for _, s := range v.samples {
 		if !a.frozen(s.measure.frozen) {
@@ -175,33 +191,33 @@ func (a *Analyzer) learn(v *visit) {
 		}
 	}
 	o := v.operation
-	if a.frozen(o.frozen) {
-		return
-	}
 	logged := a.judgeable(v)
-	a.learnPairs(v, logged)
-	o.visits++
-	if logged {
-		o.logged++
+	clean := len(v.exceptions) == 0
+	if clean {
+		a.learnPairs(v, logged)
+		o.clean.add(logged)
 	}
+	o.past.add(logged)
 	for _, i := range v.tokens {
 		if f := &o.features[i]; logged || !f.token.logged() {
 			f.past++
+			if clean {
+				f.clean++
+			}
 		}
 	}
-	for _, n := range v.severe {
-		a.learnSevere(n, o.service)
-	}
-	if o.visits > operationDecay {
+	if o.past.visits > operationDecay {
 		o.halve()
 	}
 }
 
+// frozen tells whether what is abnormal since a time must not become the norm. What
+// stays abnormal for long is the norm.
 func (a *Analyzer) frozen(since int64) bool {
 	return since != 0 && a.now-since < int64(a.options.Accept)
 }
 
-// learnPairs counts which steps followed which. It comes before the counts of the
+// learnPairs counts which steps followed which in a visit without an exception. It comes before the counts of the
 // steps themselves: a new pair begins with what the first step did without it.
 func (a *Analyzer) learnPairs(v *visit, logged bool) {
 	o := v.operation
@@ -228,7 +244,7 @@ func (a *Analyzer) learnPairs(v *visit, logged bool) {
 			if len(f.next) >= maxPairs {
 				break
 			}
-			p := pair{to: k, n: f.past + 1, k: 1, logged: f.token.logged() || o.features[k].token.logged()}
+			p := pair{to: k, n: f.clean + 1, k: 1, logged: f.token.logged() || o.features[k].token.logged()}
 			if p.logged && !logged || p.n >= pairTrial || slices.ContainsFunc(f.next, func(q pair) bool { return q.to == k }) {
 				continue
 			}
@@ -238,26 +254,49 @@ func (a *Analyzer) learnPairs(v *visit, logged bool) {
 	a.build.reset(v)
 }
 
-func (a *Analyzer) learnSevere(n uint32, service record.EntityID) {
-	s, ok := a.severe[n]
-	switch {
-	case !ok && len(a.severe) >= maxSevere:
-		a.Counters.Dropped.Add(1)
-		return
-	case !ok:
-		s.first = service
-	case s.first != service:
-		s.more = true
+// learnExceptions notes where exceptions arise.
+func (a *Analyzer) learnExceptions(visits []visit) {
+	below := make([]bool, len(visits)) // an exception is below
+	for i := range visits {
+		if len(visits[i].exceptions) == 0 {
+			continue
+		}
+		for n, p := 0, visits[i].parent; p >= 0 && !below[p] && n < len(visits); n++ {
+			below[p] = true
+			p = visits[p].parent
+		}
 	}
-	a.severe[n] = s
+	for i := range visits {
+		v := &visits[i]
+		if below[i] {
+			continue
+		}
+		for _, e := range v.exceptions {
+			s, ok := a.exceptions[e]
+			switch {
+			case !ok && len(a.exceptions) >= maxExceptions:
+				a.Counters.Dropped.Add(1)
+				continue
+			case !ok:
+				s.first = v.operation.service
+			case s.first != v.operation.service:
+				s.more = true
+			}
+			s.seen = a.now
+			a.exceptions[e] = s
+		}
+	}
 }
 
 func (o *operation) halve() {
-	o.visits /= 2
-	o.logged /= 2
+	for _, c := range [2]*visitCount{&o.past, &o.clean} {
+		c.visits /= 2
+		c.logged /= 2
+	}
 	for i := range o.features {
 		f := &o.features[i]
 		f.past /= 2
+		f.clean /= 2
 		for j := range f.next {
 			f.next[j].n /= 2
 			f.next[j].k /= 2
@@ -285,6 +324,11 @@ func (a *Analyzer) forget() {
 	for id, f := range a.feeds {
 		if f.last < before {
 			delete(a.feeds, id)
+		}
+	}
+	for e, s := range a.exceptions {
+		if s.seen < before {
+			delete(a.exceptions, e)
 		}
 	}
 	for id, r := range a.resources {

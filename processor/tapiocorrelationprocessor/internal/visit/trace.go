@@ -20,6 +20,8 @@ const (
 	maxFree, maxKept = 1024, 512
 	// adjustEvery is how often the sampler looks at the rate of traces.
 	adjustEvery = int64(10 * time.Second)
+	// extend is for how many windows the visits of an abnormal operation are judged.
+	extend = 3
 	// raiseEvery is how long the sampler waits until it takes in more.
 	raiseEvery = int64(time.Minute)
 )
@@ -204,15 +206,35 @@ func (a *Analyzer) complete(t *trace) {
 	}
 }
 
-// retire moves what left the window into the past.
+// retire moves what left the window into the past. Visits of an operation that is
+// abnormal are judged for longer, so that the evidence against a rare operation
+// adds up; those of them that are as ever become part of the past all the same.
 func (a *Analyzer) retire() {
-	n := 0
-	for n < len(a.window) && a.now-a.window[n].at >= int64(a.options.Window) {
-		for i := range a.window[n].visits {
-			a.learn(&a.window[n].visits[i])
+	gone := 0
+	for t := range a.window {
+		c := &a.window[t]
+		age := a.now - c.at
+		if age < int64(a.options.Window) {
+			break
 		}
-		a.window[n] = completed{}
-		n++
+		over := age >= extend*int64(a.options.Window)
+		kept := false
+		for i := range c.visits {
+			v := &c.visits[i]
+			frozen := a.frozen(v.operation.frozen)
+			if !v.learned && (!frozen || v.now.z == 0) {
+				a.learn(v)
+				v.learned = true
+			}
+			v.left = v.left || over || !frozen
+			kept = kept || !v.left
+		}
+		if !kept {
+			c.visits = nil
+		}
+		if c.visits == nil && t == gone {
+			gone++
+		}
 	}
-	a.window = a.window[n:]
+	a.window = a.window[gone:]
 }

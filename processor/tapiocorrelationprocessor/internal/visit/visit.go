@@ -28,9 +28,10 @@ type Log struct {
 	// Span is zero when the record does not say in which span it was written.
 	Span              record.SpanID
 	Service, Instance record.EntityID
-	// Template is the number of the statement, Exception that of the exception type
-	// that it names, 0 for none (see package template).
-	Template, Exception uint32
+	// Template is the number of the statement, Variant that of its wording, Exception
+	// that of the exception type that it names; the last two are 0 for none (see
+	// package template).
+	Template, Variant, Exception uint32
 	// Time is in ns since 1970 UTC.
 	Time int64
 	// Severity is the OpenTelemetry severity number, 0 when unknown.
@@ -108,19 +109,24 @@ type Analyzer struct {
 
 	operations map[record.EntityID]*operation
 	measures   map[measureKey]*measure
-	window     []completed // oldest first
+	window     []completed               // oldest first
 	feeds      map[record.EntityID]*feed // of services and instances
-	mark       int64 // the newest log record of all
-	severe     map[uint32]severe
+	mark       int64                     // the newest log record of all
+	exceptions map[exception]origins
 	resources  map[record.EntityID]resource
 	build      builder
 	judge      judge
 }
 
-// severe is in which services an exception is known from the past.
-type severe struct {
+// exception is a statement with the exception type that it named.
+type exception struct{ statement, name uint32 }
+
+// origins are the services in which an exception arose: in which it was logged, with
+// none in a visit below.
+type origins struct {
 	first record.EntityID
-	more  bool
+	more  bool // there are others
+	seen  int64
 }
 
 // resource is the newest metric anomaly of a service.
@@ -134,7 +140,7 @@ func New(o Options) *Analyzer {
 	o.defaults()
 	a := &Analyzer{
 		options: o, open: map[record.TraceID]*trace{}, operations: map[record.EntityID]*operation{},
-		measures: map[measureKey]*measure{}, feeds: map[record.EntityID]*feed{}, severe: map[uint32]severe{},
+		measures: map[measureKey]*measure{}, feeds: map[record.EntityID]*feed{}, exceptions: map[exception]origins{},
 		resources: map[record.EntityID]resource{},
 	}
 	a.sampler.init(o.MaxTracesPerSecond)
