@@ -36,7 +36,12 @@ type point struct {
 	at, start int64
 	value     float64
 	temporality
+	// n is how many points were added up.
+	n int
 }
+
+// maxValue is more than any resource has, and little enough to be added up.
+const maxValue = 1e30
 
 // Counts are what became of the data points of one batch.
 type Counts struct {
@@ -57,8 +62,7 @@ type decoder struct {
 	counts Counts
 
 	// What follows belongs to the metric that is being read.
-	first int // its first point in out
-	sums  map[sumKey]int
+	sums map[sumKey]int
 }
 
 type sumKey struct {
@@ -118,7 +122,6 @@ func dataPoints(m pmetric.Metric) int {
 
 // metric reads the points of one metric.
 func (d *decoder) metric(m pmetric.Metric, rules []*rule, src source, resource pcommon.Map) {
-	d.first = len(d.out)
 	clear(d.sums)
 	p := point{source: src}
 	switch m.Type() {
@@ -204,7 +207,7 @@ func (d *decoder) valid(p *point) bool {
 	switch {
 	case p.at <= 0 || p.at > d.latest || p.start > p.at || p.start < 0:
 		return false
-	case math.IsNaN(p.value) || math.IsInf(p.value, 0) || p.value < 0:
+	case !(p.value >= 0 && p.value <= maxValue):
 		return false
 	case p.rule.Rate:
 		return p.temporality == cumulative || p.temporality == delta && p.start > 0 && p.start < p.at
@@ -220,12 +223,14 @@ func (d *decoder) add(p point) {
 	key := sumKey{p.rule, p.instance}
 	if i, ok := d.sums[key]; ok && d.out[i].at == p.at {
 		d.out[i].value += p.value
+		d.out[i].n++
 		return
 	}
 	if d.sums == nil {
 		d.sums = map[sumKey]int{}
 	}
 	d.sums[key] = len(d.out)
+	p.n = 1
 	p.series = seriesKey(p.key, p.rule.Class, p.rule.part, p.instance)
 	d.out = append(d.out, p)
 }

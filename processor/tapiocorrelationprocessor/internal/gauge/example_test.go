@@ -21,9 +21,9 @@ func Example() {
 	}
 	resolve := func(pcommon.Map, int64) record.EntityID { return 7 } // the topology does this
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	for minute := range 12 {
-		// A container with a limit of 1000 MB that grows by 40 MB a minute.
-		used := 450e6 + 40e6*float64(minute)
+	for minute := range 30 {
+		// A container with a limit of 1000 MB that, after a while, grows by 40 MB a minute.
+		used := 450e6 + 40e6*max(float64(minute-18), 0)
 		tracker.Metrics(memory(at, used, 1000e6-used), resolve, at.UnixNano())
 		report := tracker.Judge(at.UnixNano())
 		for _, p := range report.Predictions {
@@ -41,7 +41,7 @@ func Example() {
 		fmt.Println(p.State)
 	}
 	// Output:
-	// predicted: memory of entity 7: 690 of 1000 MB, at the limit in 8 minutes
+	// predicted: memory of entity 7: 770 of 1000 MB, at the limit in 6 minutes
 	// confirmed
 }
 

@@ -13,8 +13,8 @@ const (
 	// minSpread is the least spread of the past, in natural logarithms: what always
 	// had the same value may still vary by a quarter.
 	minSpread = 0.25
-	// atLimitScore is what an exhausted resource counts, whatever its past: the alarm
-	// threshold of the score.
+	// atLimitScore is what an exhausted resource counts where its change has no score of
+	// its own: the alarm threshold of a service.
 	atLimitScore = 4.5
 	// supportScore is the most that a change counts which does not come near the limit:
 	// below the alarm threshold, it supports other signs and is none by itself.
@@ -26,6 +26,10 @@ const (
 	announceEvery = int64(time.Minute)
 	// adoptAfter is how long an anomaly lasts until it is the new normal.
 	adoptAfter = int64(time.Hour)
+	// maxOften is the share of the past that may have been as close to the limit.
+	maxOften = 0.05
+	// full is the share of the limit that nothing is used to.
+	full = 0.99
 	// warmUp is how long a new series is not compared with its peers.
 	warmUp = int64(2 * time.Minute)
 	// minPeers is how many peers a comparison needs.
@@ -183,7 +187,8 @@ func (s *series) hit(v *verdict, at int64) {
 	}
 }
 
-// miss notes that it does not; two in a row end the alarm.
+// miss notes that it does not; two in a row end the alarm, one where samples are
+// rare.
 func (s *series) miss(v *verdict) {
 	a := &s.alarm
 	if !a.open {
@@ -201,7 +206,7 @@ func (s *series) miss(v *verdict) {
 		a.misses = 0 // not yet far enough from the limit
 		return
 	}
-	if a.misses >= 2 {
+	if a.misses >= 2 || s.interval >= sustain {
 		*a = alarm{soft: v.soft, since: s.lastSeen()}
 	}
 }
@@ -221,7 +226,7 @@ func (s *series) anomaly(v *verdict, at int64) Anomaly {
 				a.Score = min(a.Score, supportScore)
 			}
 		}
-		if v.atLimit && s.alarm.open {
+		if v.atLimit && s.alarm.open && specs[s.class].score == 0 {
 			a.Score = max(a.Score, atLimitScore)
 		}
 	}
@@ -253,7 +258,7 @@ func (t *Tracker) look(s *series, value float64, at int64) verdict {
 	if sp.grows && past.n >= minPast && value >= sp.least && s.grew(value, past.median) {
 		v.event = sp.change.event
 	}
-	if sp.at > 0 && v.limit > 0 && s.exhausted(value, v.limit, past) {
+	if sp.at > 0 && v.limit > 0 && (sp.score == 0 || v.soft) && t.exhausted(s, value, v.limit, past) {
 		v.event, v.atLimit = sp.ceiling.event, true
 	}
 	return v
@@ -267,8 +272,9 @@ func (c *change) matters(value, limit float64) bool {
 	return value >= c.least
 }
 
-// exhausted tells whether a resource is at its limit and was not all the time.
-func (s *series) exhausted(value, limit float64, past stats) bool {
+// exhausted tells whether a resource is at its limit and is not so all the time, or
+// every now and then.
+func (t *Tracker) exhausted(s *series, value, limit float64, past stats) bool {
 	sp := &specs[s.class]
 	share := value / limit
 	if share < sp.at && !(s.wait.at > 0 && s.wait.value >= 1 && share >= sp.clear) {
@@ -276,11 +282,19 @@ func (s *series) exhausted(value, limit float64, past stats) bool {
 	}
 	if past.n < minPast {
 		// Without a past, a CPU that starts up and a pool that fills are not told from
-		// those in trouble; a full disk is full.
-		return !sp.scores
+		// those in trouble, nor a disk that is always nearly full; a full one is.
+		return !sp.scores && share >= full
 	}
-	before := past.median / limit
-	return before < sp.usual || share >= 0.995 && before < 0.99
+	if before := past.median / limit; before >= sp.usual && (share < full || before >= full) {
+		return false
+	}
+	often := 0
+	for _, x := range s.normal(&t.scratch.values) {
+		if x >= share*limit {
+			often++
+		}
+	}
+	return float64(often) <= maxOften*float64(past.n)
 }
 
 // change is the z score of a value against its own past, or its peers when there is

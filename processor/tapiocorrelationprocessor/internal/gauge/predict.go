@@ -8,7 +8,7 @@ import (
 const (
 	// minShare is how much of its limit a resource uses before anything is predicted:
 	// below, there is time, and what starts up looks like a leak.
-	minShare = 0.5
+	minShare = 0.7
 	// reached is the share of the limit at which a prediction has come true.
 	reached = 0.98
 	// predictAfter is how long a trend must have held, endAfter how long it must have
@@ -166,11 +166,16 @@ func (t *Tracker) Confirm(k Key, at int64) (p Prediction, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for s := range t.active {
-		if f := s.prediction; f != nil && f.open && f.Key == k {
-			return *s.end(StateConfirmed, f.Value, f.Limit, at), true
+		f := s.prediction
+		if f == nil || !f.open || f.Key != k {
+			continue
+		}
+		ended := s.end(StateConfirmed, f.Value, f.Limit, at)
+		if !ok || ended.Since < p.Since { // two metrics of one resource: the longer trend
+			p, ok = *ended, true
 		}
 	}
-	return Prediction{}, false
+	return p, ok
 }
 
 // Predicted returns the predictions that are open.

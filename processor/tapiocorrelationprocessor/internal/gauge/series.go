@@ -127,7 +127,7 @@ func (s *series) observe(p *point) bool {
 // channel returns where a point of a rule belongs, nil when a better metric says
 // the same.
 func (s *series) channel(r *rule) *channel {
-	if r.base && s.use.rule != nil && s.use.rule.id < r.id {
+	if r.base && s.use.rule != nil && s.use.rule.id < r.id && s.touched-s.use.at <= channelStale {
 		return &s.base
 	}
 	var c *channel

@@ -99,16 +99,16 @@ func (t *Tracker) observe(p *point, counts *Counts) {
 	s := t.series[p.series]
 	if s == nil {
 		if s = t.add(p); s == nil {
-			counts.Used--
-			counts.Refused++
+			counts.Used -= p.n
+			counts.Refused += p.n
 			return
 		}
 	}
 	s.subject = cmp.Or(p.subject, s.subject)
 	was := s.dirty
 	if !s.observe(p) {
-		counts.Used--
-		counts.Late++
+		counts.Used -= p.n
+		counts.Late += p.n
 		return
 	}
 	if s.dirty && !was {

@@ -1,6 +1,9 @@
 package gauge
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // trend is a robust line through the newest samples of a series.
 type trend struct {
@@ -14,12 +17,18 @@ type trend struct {
 
 const (
 	// minTrend is how many samples, and minTrendSpan how much time, make a trend.
-	minTrend     = 6
-	minTrendSpan = int64(120e9)
+	minTrend     = 8
+	minTrendSpan = int64(180e9)
+	// settled is how old a thing is before its growth is a trend: until then it starts
+	// up. What reached its limit before has no such grace.
+	settled = int64(900e9)
+	// minSignal is how many times larger than the usual variation (90th percentile of
+	// the distance from the median, before the trend) the growth must be.
+	minSignal = 3
 	// maxTrend bounds the samples of a trend: pairs grow with their square.
 	maxTrend = 40
-	// minConsistency: a random walk of ten samples reaches 0.8 one time in eight.
-	minConsistency = 0.85
+	// minConsistency: of eight samples of noise, one order in 800 is as consistent.
+	minConsistency = 0.9
 	// minRise is the least growth, as a share of the limit, that a trend must have.
 	minRise = 0.05
 	// maxResidual is the largest median distance from the line, as a share of the rise.
@@ -39,7 +48,11 @@ const (
 // fit returns the trend of samples (oldest first) towards a limit; ok is false when
 // they have none that could be trusted.
 func fit(samples []sample, limit float64) (t trend, ok bool) {
-	samples = life(samples, limit)
+	all := samples
+	if samples = life(all, limit); !grownUp(samples, all, limit) {
+		return trend{}, false
+	}
+	life := samples
 	if len(samples) > maxTrend {
 		samples = samples[len(samples)-maxTrend:]
 	}
@@ -63,7 +76,44 @@ func fit(samples []sample, limit float64) (t trend, ok bool) {
 	rise := t.slope * span
 	offset, residual := residuals(samples, t.slope)
 	t.value = offset + rise
-	return t, rise >= minRise*limit && t.consistency >= minConsistency && residual <= maxResidual*rise
+	return t, rise >= max(minRise*limit, minSignal*variation(life[:len(life)-len(samples)])) &&
+		t.consistency >= minConsistency && residual <= maxResidual*rise
+}
+
+// grownUp tells whether a life is old enough for a trend, or follows one that ended
+// at the limit.
+func grownUp(life, all []sample, limit float64) bool {
+	if len(life) == 0 {
+		return false
+	}
+	if life[len(life)-1].at-life[0].at >= settled {
+		return true
+	}
+	return float64(peak(all[:len(all)-len(life)])) >= lives*limit
+}
+
+// variation is the 90th percentile of the distance from the median; 0 of too few.
+func variation(samples []sample) float64 {
+	if len(samples) < minPast {
+		return 0
+	}
+	d := make([]float64, len(samples))
+	for i, s := range samples {
+		d[i] = float64(s.value)
+	}
+	middle := median(d)
+	for i := range d {
+		d[i] = math.Abs(d[i] - middle)
+	}
+	slices.Sort(d)
+	return quantile(d, 0.9)
+}
+
+func peak(samples []sample) (p float32) {
+	for _, s := range samples {
+		p = max(p, s.value)
+	}
+	return p
 }
 
 func enough(samples []sample) bool {
@@ -79,11 +129,8 @@ func life(samples []sample, limit float64) []sample {
 			begin = i
 		}
 	}
-	var peak float32
-	for _, s := range samples[:begin] {
-		peak = max(peak, s.value)
-	}
-	if begin > 0 && float64(peak) < lives*limit && samples[len(samples)-1].value <= peak*1.05 {
+	before := peak(samples[:begin])
+	if begin > 0 && float64(before) < lives*limit && samples[len(samples)-1].value <= before*1.05 {
 		return nil
 	}
 	return samples[begin:]
@@ -132,9 +179,7 @@ func residuals(samples []sample, slope float64) (offset, residual float64) {
 	}
 	offset = median(slices.Clone(d))
 	for i := range d {
-		if d[i] -= offset; d[i] < 0 {
-			d[i] = -d[i]
-		}
+		d[i] = math.Abs(d[i] - offset)
 	}
 	return offset, median(d)
 }
