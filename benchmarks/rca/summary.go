@@ -177,17 +177,17 @@ func describe(o *outcome) detail {
 // firstDetection is when the first right finding was made, or the first of all
 // when none is right.
 func firstDetection(findings []*finding.Finding, right func(*finding.Finding) bool) time.Time {
-	var first, any time.Time
+	var first, earliest time.Time
 	for _, f := range findings {
-		if any.IsZero() || f.DetectedAt.Before(any) {
-			any = f.DetectedAt
+		if earliest.IsZero() || f.DetectedAt.Before(earliest) {
+			earliest = f.DetectedAt
 		}
 		if right != nil && right(f) && (first.IsZero() || f.DetectedAt.Before(first)) {
 			first = f.DetectedAt
 		}
 	}
 	if first.IsZero() {
-		return any
+		return earliest
 	}
 	return first
 }

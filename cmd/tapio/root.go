@@ -21,13 +21,14 @@ const (
 )
 
 const help = `tapio shows the findings of a Tapio collector: what broke, why, whom it hurts and
-what to do. It reads them from the collector's tapio extension over HTTP.
+what to do. It reads them from the collector's tapio extension over HTTP, or makes them
+from recorded telemetry: tapio replay.
 
 Exit codes:
   0  success
   1  no finding has that id, or no finding explains that trace
   2  wrong usage
-  3  the collector cannot be reached, or it answered with an error
+  3  the collector cannot be reached or answered with an error, or a file cannot be read
 
 Environment:
   TAPIO_ENDPOINT  where the tapio extension listens, as --endpoint
@@ -106,7 +107,7 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "time that one request may take")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.versionCommand())
+	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.versionCommand())
 	return root
 }
 

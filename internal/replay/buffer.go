@@ -41,6 +41,8 @@ type Counts struct {
 	// Late items are older than what had already been handed on. They are handed on
 	// next, out of order: the processor may count them as late too.
 	Late int64
+	// Other messages hold signals that the processor does not take: profiles.
+	Other int64
 	// Crowded counts how often items were handed on early because more than the
 	// bound were held; what belongs before them is late then.
 	Crowded int64
@@ -58,6 +60,7 @@ type Buffer struct {
 	latest   int64 // of times that are believed
 	items    []item
 	released int64 // the end of the last slice that was handed on
+	handed   int64 // the newest time that was handed on
 }
 
 // NewBuffer returns a buffer that hands on to sink and holds at most maxHeld items.
@@ -191,6 +194,7 @@ func (b *Buffer) handOn(ctx context.Context, items []item) error {
 		if err := b.send(ctx, items[:n]); err != nil {
 			return err
 		}
+		b.handed = max(b.handed, items[n-1].at)
 		items = items[n:]
 	}
 	return nil
