@@ -1,0 +1,154 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+const (
+	// stateVersion is written into every saved position.
+	stateVersion = 1
+	// maxDone bounds how many finished files are remembered: four times what
+	// maxFiles lets a reader see, at 34 bytes each in the storage.
+	maxDone = 4 * maxFiles
+	// maxCopies bounds the boots of which copies are known.
+	maxCopies = 64
+)
+
+// State is what a reader must remember to hand on every entry once, also after a
+// restart: how many entries of each file were handed on.
+type State struct {
+	// since is the time of the first start in µs since 1970; what is older in a
+	// directory that is seen for the first time is skipped. 0: nothing is.
+	since uint64
+	// directories are those that were seen.
+	directories map[string]bool
+	// files are those that are being read, done those to which nothing is added.
+	files map[ID]uint64
+	done  map[ID]bool
+	// doneChanged says that done is not what EncodeDone returned last.
+	doneChanged bool
+	copies      []copied
+}
+
+// copied is how far a journal was read in one directory, as journald copies what
+// it wrote to /run into /var when that is there.
+type copied struct {
+	// Machine is the name of the folder in Directory.
+	Machine   string `json:"machine"`
+	Directory string `json:"directory"`
+	Boot      ID     `json:"boot"`
+	Monotonic uint64 `json:"monotonic"`
+}
+
+// NewState returns the state of a reader that never read: of the files that it
+// finds first it skips what is older than since, in µs since 1970.
+func NewState(since uint64) *State {
+	return &State{since: since, directories: map[string]bool{}, files: map[ID]uint64{}, done: map[ID]bool{}}
+}
+
+type stateJSON struct {
+	Version     int           `json:"version"`
+	Since       uint64        `json:"since"`
+	Directories []string      `json:"directories"`
+	Files       map[ID]uint64 `json:"files"`
+	Copies      []copied      `json:"copies,omitempty"`
+}
+
+// Encode returns all of the state but the finished files.
+func (s *State) Encode() ([]byte, error) {
+	j := stateJSON{
+		Version: stateVersion, Since: s.since, Directories: slices.Sorted(maps.Keys(s.directories)),
+		Files: s.files, Copies: s.copies,
+	}
+	return json.Marshal(j)
+}
+
+// EncodeDone returns the finished files when they changed since the last call,
+// else nil.
+func (s *State) EncodeDone() []byte {
+	if !s.doneChanged {
+		return nil
+	}
+	s.doneChanged = false
+	b := make([]byte, 1, 1+len(s.done)*len(ID{}))
+	b[0] = stateVersion
+	for id := range s.done {
+		b = append(b, id[:]...)
+	}
+	return b
+}
+
+// DecodeState reads what Encode and EncodeDone returned; done may be empty.
+func DecodeState(state, done []byte) (*State, error) {
+	var j stateJSON
+	if err := json.Unmarshal(state, &j); err != nil {
+		return nil, fmt.Errorf("saved journal position: %w", err)
+	}
+	if j.Version != stateVersion {
+		return nil, fmt.Errorf("saved journal position: version %d is not %d", j.Version, stateVersion)
+	}
+	s := NewState(j.Since)
+	for _, d := range j.Directories {
+		s.directories[d] = true
+	}
+	maps.Copy(s.files, j.Files)
+	s.copies = j.Copies[:min(len(j.Copies), maxCopies)]
+	return s, s.decodeDone(done)
+}
+
+func (s *State) decodeDone(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	const size = len(ID{})
+	if b[0] != stateVersion || (len(b)-1)%size != 0 {
+		return fmt.Errorf("saved journal position: %d bytes of finished files, version %d", len(b), b[0])
+	}
+	for b = b[1:]; len(b) > 0; b = b[size:] {
+		s.done[ID(b[:size])] = true
+	}
+	return nil
+}
+
+// finish marks a file as one to which nothing is added. present are the files
+// that exist: others are forgotten when there is no more room.
+func (s *State) finish(id ID, present func(ID) bool) {
+	delete(s.files, id)
+	if s.done[id] {
+		return
+	}
+	s.doneChanged = true
+	if len(s.done) >= maxDone {
+		maps.DeleteFunc(s.done, func(id ID, _ bool) bool { return !present(id) })
+	}
+	s.done[id] = true
+}
+
+// isCopy says that an entry of the folder machine in directory was handed on
+// before, from another directory.
+func (s *State) isCopy(machine, directory string, e *Entry) bool {
+	for i := range s.copies {
+		c := &s.copies[i]
+		if c.Machine == machine && c.Directory != directory && e.Monotonic <= c.Monotonic && c.Boot == e.Boot {
+			return true
+		}
+	}
+	return false
+}
+
+// handedOn notes an entry for isCopy.
+func (s *State) handedOn(machine, directory string, e *Entry) {
+	for i := range s.copies {
+		if c := &s.copies[i]; c.Machine == machine && c.Directory == directory && c.Boot == e.Boot {
+			c.Monotonic = max(c.Monotonic, e.Monotonic)
+			return
+		}
+	}
+	if len(s.copies) >= maxCopies {
+		s.copies = slices.Delete(s.copies, 0, 1)
+	}
+	s.copies = append(s.copies, copied{machine, directory, e.Boot, e.Monotonic})
+}

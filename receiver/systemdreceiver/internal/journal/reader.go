@@ -1,0 +1,552 @@
+package journal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// maxFiles bounds how many journal files are looked at.
+	maxFiles = 16384
+	// maxProblems bounds how many problems are kept to be told.
+	maxProblems = 16
+	// scanInterval is how often the directories are listed.
+	scanInterval = time.Second
+	// patience is how long a file that does not change may be unreadable, before
+	// what is left of it is given up: it may be on its way here.
+	patience = 5 * time.Second
+	// quiet is how long nothing must be added to a file with the name of an
+	// archive that was never closed, before it counts as finished.
+	quiet = time.Minute
+)
+
+// Options of a Reader.
+type Options struct {
+	// Directories hold journal files or one folder for each machine, as
+	// /var/log/journal does. They may appear later.
+	Directories []string
+	// MaxFieldSize is the largest value in bytes; the rest is cut off.
+	MaxFieldSize int
+	// MaxOpenFiles bounds how many files are open; the oldest are read first.
+	MaxOpenFiles int
+	// Now is the wall clock.
+	Now func() time.Time
+}
+
+// Stats counts since the reader was made, and says what it holds.
+type Stats struct {
+	// LostCorrupt and LostDeleted are entries that could not be read: damaged, or
+	// of a file that was deleted and its space freed before.
+	LostCorrupt, LostDeleted uint64
+	// BadFields could not be read, CutFields were longer than MaxFieldSize.
+	BadFields, CutFields uint64
+	// Copies were handed on before, from another directory.
+	Copies uint64
+	// Open files are being read, Waiting ones are beyond MaxOpenFiles.
+	Open, Waiting int
+	// Backlog is how many entries of the open files were not handed on yet.
+	Backlog uint64
+}
+
+// Reader hands on the entries of all journal files in some directories, in the
+// order of journalctl, and follows what is added. It is not safe for concurrent use.
+type Reader struct {
+	options Options
+	state   *State
+	pool    *pool
+	decode  *decompressor
+
+	open    map[inode]*source
+	closed  map[string]closedFile
+	current *source
+	// limit is the source with the next entry after the current source's.
+	limit    *source
+	lastScan time.Time
+	stats    Stats
+	problems []error
+}
+
+// inode identifies a file while it exists or is open.
+type inode struct{ device, number uint64 }
+
+// source is one open file with its next entry.
+type source struct {
+	*file
+	os    *os.File
+	inode inode
+	found
+	// gone says that no directory has the file any more.
+	gone bool
+	// first is how many entries to skip, handed how many were handed on.
+	first, handed uint64
+	head          Entry
+	loaded        bool
+	// brokenAt is since when it is unreadable with that size.
+	brokenAt   time.Time
+	brokenSize int64
+	// grewAt is when something was added last.
+	grewAt time.Time
+}
+
+// found is a journal file in a directory.
+type found struct {
+	// directory is one of the options', machine the folder in it or "".
+	directory, machine, path string
+}
+
+// archive says that journald does not write into a file of this name again.
+func (f found) archive() bool {
+	return strings.Contains(filepath.Base(f.path), "@") || strings.HasSuffix(f.path, "~")
+}
+
+// closedFile is a file that needs no reading, as long as it is the same.
+type closedFile struct {
+	inode inode
+	// id is zero for a file that is none of a journal.
+	id       ID
+	size     int64
+	modified time.Time
+}
+
+// same says that f, with that inode and info, still needs no reading. The number
+// of an inode is soon used again, the name of an archive is not.
+func (c closedFile) same(f found, id inode, info fs.FileInfo) bool {
+	if c.inode != id {
+		return false
+	}
+	if c.id.IsZero() {
+		return c.size == info.Size() && c.modified.Equal(info.ModTime())
+	}
+	return f.archive()
+}
+
+// NewReader returns a reader that goes on from state, which it changes.
+func NewReader(options Options, state *State) *Reader {
+	return &Reader{
+		options: options, state: state, pool: newPool(), decode: &decompressor{},
+		open: map[inode]*source{}, closed: map[string]closedFile{},
+	}
+}
+
+// Close closes all files.
+func (r *Reader) Close() error {
+	var errs []error
+	for _, s := range r.open {
+		errs = append(errs, s.os.Close())
+	}
+	clear(r.open)
+	r.current, r.limit = nil, nil
+	return errors.Join(errs...)
+}
+
+// State returns what to save so that another reader goes on after the last entry
+// that Next returned.
+func (r *Reader) State() *State {
+	for _, s := range r.open {
+		if s.header.file.IsZero() {
+			continue
+		}
+		r.state.files[s.header.file] = s.handed
+	}
+	return r.state
+}
+
+// Stats returns the counters.
+func (r *Reader) Stats() Stats {
+	stats := r.stats
+	for _, s := range r.open {
+		stats.BadFields += s.badFields
+		stats.CutFields += s.cutFields
+		stats.Backlog += s.header.entries - min(s.handed, s.header.entries)
+	}
+	stats.Open = len(r.open)
+	return stats
+}
+
+// Problems returns what could not be read when the directories were listed last.
+// A directory that does not exist is none.
+func (r *Reader) Problems() []error { return r.problems }
+
+// Next returns the next entry, or nil when there is none before the next
+// Refresh. The entry is valid until the next call of Next or Refresh.
+func (r *Reader) Next() *Entry {
+	if c := r.current; c != nil {
+		c.loaded = false
+		r.load(c)
+		if c.loaded && (r.limit == nil || compareEntries(&c.head, &r.limit.head) <= 0) {
+			return r.hand(c)
+		}
+	}
+	r.choose()
+	if r.current == nil {
+		return nil
+	}
+	return r.hand(r.current)
+}
+
+// choose finds the source with the first entry, and the one with the second.
+func (r *Reader) choose() {
+	r.current, r.limit = nil, nil
+	for _, s := range r.open {
+		switch {
+		case !s.loaded:
+		case r.current == nil || compareEntries(&s.head, &r.current.head) < 0:
+			r.current, r.limit = s, r.current
+		case r.limit == nil || compareEntries(&s.head, &r.limit.head) < 0:
+			r.limit = s
+		}
+	}
+}
+
+func (r *Reader) hand(s *source) *Entry {
+	s.handed = s.read
+	if len(r.options.Directories) > 1 {
+		r.state.handedOn(s.machine, s.directory, &s.head)
+	}
+	return &s.head
+}
+
+// load reads the next entry of a source that was not handed on before.
+func (r *Reader) load(s *source) {
+	if s.read < s.first {
+		if err := s.skip(s.first - s.read); err != nil {
+			r.broken(s)
+			return
+		}
+	}
+	for !s.loaded {
+		err := s.next(&s.head)
+		var bad entryError
+		switch {
+		case err == nil:
+			if len(r.options.Directories) > 1 && r.state.isCopy(s.machine, s.directory, &s.head) {
+				r.stats.Copies++
+				continue
+			}
+			s.loaded, s.brokenAt = true, time.Time{}
+		case errors.Is(err, errEnd):
+			s.handed, s.brokenAt = max(s.handed, s.read), time.Time{}
+			return
+		case errors.Is(err, errOld):
+		case errors.As(err, &bad):
+			r.stats.lose(s.gone, 1)
+		default:
+			r.broken(s)
+			return
+		}
+	}
+}
+
+// lose counts entries that cannot be read.
+func (s *Stats) lose(gone bool, n uint64) {
+	if gone {
+		s.LostDeleted += n
+	} else {
+		s.LostCorrupt += n
+	}
+}
+
+// broken notes that a source cannot be read on, and gives it up when it does not
+// change for a while.
+func (r *Reader) broken(s *source) {
+	now := r.options.Now()
+	var size int64
+	if info, err := s.os.Stat(); err == nil {
+		size = info.Size()
+	}
+	switch {
+	case s.brokenAt.IsZero() || size != s.brokenSize:
+		s.brokenAt, s.brokenSize = now, size
+	case s.gone || now.Sub(s.brokenAt) >= patience:
+		r.stats.lose(s.gone, s.header.entries-s.read)
+		r.finish(s)
+	}
+}
+
+// finish closes a source to which nothing will be added.
+func (r *Reader) finish(s *source) {
+	id := s.header.file
+	r.release(s)
+	delete(r.state.files, id)
+	if s.gone {
+		return
+	}
+	r.state.finish(id, r.present)
+	r.closed[s.path] = closedFile{inode: s.inode, id: id}
+}
+
+// release closes a source.
+func (r *Reader) release(s *source) {
+	r.stats.BadFields += s.badFields
+	r.stats.CutFields += s.cutFields
+	r.pool.forget(s.file)
+	_ = s.os.Close() // it was only read
+	delete(r.open, s.inode)
+	s.loaded = false
+}
+
+func (r *Reader) present(id ID) bool {
+	for _, c := range r.closed {
+		if c.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Refresh looks for new entries and, not more often than once a second unless a
+// file was rotated, for new files.
+func (r *Reader) Refresh() {
+	if r.current != nil {
+		r.current.loaded = false
+		r.current, r.limit = nil, nil
+	}
+	now := r.options.Now()
+	rotated := false
+	for _, s := range r.open {
+		rotated = r.refresh(s, now) || rotated
+	}
+	if rotated || now.Sub(r.lastScan) >= scanInterval || now.Before(r.lastScan) {
+		r.lastScan = now
+		r.scan(now)
+	}
+	for _, s := range r.open {
+		if !s.loaded {
+			r.load(s)
+		}
+		if !s.loaded && s.brokenAt.IsZero() && r.ended(s, now) {
+			r.finish(s)
+		}
+	}
+}
+
+// refresh reads the header of a source again and says whether journald closed
+// the file.
+func (r *Reader) refresh(s *source, now time.Time) bool {
+	if s.header.state == stateArchived {
+		return false
+	}
+	entries := s.header.entries
+	if err := s.file.refresh(); err != nil {
+		r.broken(s)
+		return false
+	}
+	if s.header.entries != entries {
+		s.grewAt = now
+	}
+	return s.header.state == stateArchived
+}
+
+// ended says that a source of which all was read will not grow.
+func (r *Reader) ended(s *source, now time.Time) bool {
+	if s.read < s.header.entries {
+		return false
+	}
+	return s.gone || s.header.state == stateArchived || s.archive() && now.Sub(s.grewAt) >= quiet
+}
+
+// candidate is a file that might be opened.
+type candidate struct {
+	found
+	inode  inode
+	header header
+}
+
+// scan lists the directories, opens new files and notes which are gone.
+func (r *Reader) scan(now time.Time) {
+	r.problems = r.problems[:0]
+	files, fresh := r.list()
+	seen := make(map[inode]bool, len(files))
+	closed := make(map[string]closedFile, len(files))
+	var candidates []candidate
+	for _, f := range files {
+		info, err := os.Stat(f.path)
+		if err != nil {
+			r.problem(err)
+			continue
+		}
+		id := inodeOf(f.path, info)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if s, ok := r.open[id]; ok {
+			s.found = f
+			continue
+		}
+		if c, ok := r.closed[f.path]; ok && c.same(f, id, info) {
+			closed[f.path] = c
+			continue
+		}
+		h, err := peek(f.path)
+		switch {
+		case err != nil:
+			// journald creates a file before it writes the header.
+			if info.Size() > 0 {
+				r.problem(fmt.Errorf("%s: %w", f.path, err))
+			}
+			closed[f.path] = closedFile{inode: id, size: info.Size(), modified: info.ModTime()}
+		case r.state.done[h.file]:
+			closed[f.path] = closedFile{inode: id, id: h.file}
+		default:
+			candidates = append(candidates, candidate{f, id, h})
+		}
+	}
+	r.closed = closed
+	for id, s := range r.open {
+		s.gone = !seen[id]
+	}
+	r.admit(candidates, fresh, now)
+	for d := range fresh {
+		r.state.directories[d] = true
+	}
+}
+
+// admit opens the oldest of the candidates.
+func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.Time) {
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.header.headRealtime, b.header.headRealtime), strings.Compare(a.path, b.path))
+	})
+	r.stats.Waiting = 0
+	for _, c := range candidates {
+		if other := r.sourceOf(c.header.file); other != nil {
+			if !other.gone {
+				continue // a copy of a file that is being read
+			}
+			r.state.files[c.header.file] = other.handed
+			r.release(other)
+		}
+		if len(r.open) >= r.options.MaxOpenFiles {
+			r.stats.Waiting++
+			continue
+		}
+		if err := r.admitOne(c, fresh[c.directory], now); err != nil {
+			r.problem(fmt.Errorf("%s: %w", c.path, err))
+		}
+	}
+}
+
+func (r *Reader) sourceOf(id ID) *source {
+	for _, s := range r.open {
+		if s.header.file == id {
+			return s
+		}
+	}
+	return nil
+}
+
+func (r *Reader) admitOne(c candidate, fresh bool, now time.Time) error {
+	in, err := os.Open(c.path)
+	if err != nil {
+		return err
+	}
+	info, err := in.Stat()
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	f, err := newFile(in, r.pool, r.decode, r.options.MaxFieldSize)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	s := &source{file: f, os: in, inode: inodeOf(c.path, info), found: c.found, grewAt: now}
+	if s.inode != c.inode || f.header.file != c.header.file {
+		return in.Close() // rotated in between: the next scan finds what is there now
+	}
+	position, known := r.state.files[f.header.file]
+	if !known && fresh {
+		f.since = r.state.since
+		if f.header.tailRealtime < f.since && f.header.state != stateOnline {
+			position = f.header.entries
+		}
+	}
+	s.first, s.handed = position, position
+	r.open[s.inode] = s
+	return nil
+}
+
+// list returns the journal files of all directories, and the directories that
+// are seen for the first time.
+func (r *Reader) list() (files []found, fresh map[string]bool) {
+	fresh = map[string]bool{}
+	for _, d := range r.options.Directories {
+		entries, err := os.ReadDir(d)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				r.problem(err)
+			}
+			continue
+		}
+		if !r.state.directories[d] && len(entries) > 0 {
+			fresh[d] = true
+		}
+		for _, e := range entries {
+			if isDirectory(d, e) {
+				files = r.listMachine(files, d, e.Name())
+				continue
+			}
+			files = appendJournal(files, d, "", e.Name())
+		}
+	}
+	if len(files) > maxFiles {
+		r.problem(fmt.Errorf("%d journal files, of which only %d are read", len(files), maxFiles))
+		files = files[:maxFiles]
+	}
+	return files, fresh
+}
+
+// isDirectory follows a symbolic link, as the folder of a machine may be one.
+func isDirectory(parent string, e fs.DirEntry) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	info, err := os.Stat(filepath.Join(parent, e.Name()))
+	return err == nil && info.IsDir()
+}
+
+func (r *Reader) listMachine(files []found, directory, machine string) []found {
+	entries, err := os.ReadDir(filepath.Join(directory, machine))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.problem(err)
+		}
+		return files
+	}
+	for _, e := range entries {
+		files = appendJournal(files, directory, machine, e.Name())
+	}
+	return files
+}
+
+func appendJournal(files []found, directory, machine, name string) []found {
+	if !strings.HasSuffix(name, ".journal") && !strings.HasSuffix(name, ".journal~") {
+		return files
+	}
+	return append(files, found{directory, machine, filepath.Join(directory, machine, name)})
+}
+
+// peek reads the header of a file.
+func peek(path string) (header, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return header{}, err
+	}
+	h, err := readHeader(f)
+	return h, errors.Join(err, f.Close())
+}
+
+// problem keeps what could not be read, unless too much could not.
+func (r *Reader) problem(err error) {
+	if errors.Is(err, fs.ErrNotExist) { // deleted while the directory was read
+		return
+	}
+	if len(r.problems) < maxProblems {
+		r.problems = append(r.problems, err)
+	}
+}
