@@ -13,9 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// journalctl is the yardstick; apt has it in the package systemd.
-const journalctl = "journalctl"
-
 // needs skips a test, or fails it in CI, where a program is missing.
 func needs(t testing.TB, program string) string {
 	t.Helper()
@@ -51,7 +48,7 @@ func lineOf(e *Entry) string {
 // askJournalctl returns what journalctl reads, in its order.
 func askJournalctl(t testing.TB, args ...string) []string {
 	t.Helper()
-	cmd := exec.Command(needs(t, journalctl), append([]string{"--quiet", "--no-pager", "--all", "--output=export"}, args...)...)
+	cmd := exec.Command(needs(t, "journalctl"), append([]string{"--quiet", "--no-pager", "--all", "--output=export"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
