@@ -83,8 +83,10 @@ func closeObject(raw []byte) []byte {
 // missing. Nothing else of it is kept.
 func networkName(config []byte) string {
 	d := json.NewDecoder(bytes.NewReader(config))
-	depth := 0
-	isKey := false
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return ""
+	}
+	depth, isKey := 1, true
 	for {
 		token, err := d.Token()
 		if err != nil {

@@ -83,7 +83,7 @@ func (a *Assembler) exec(e Exec) []*Operation {
 		return done
 	}
 	if a.calls >= maxCalls {
-		done = append(done, a.abandon(a.oldest()))
+		done = append(done, a.giveUp(a.oldest()))
 		parent = a.live[e.Parent]
 	}
 	if parent != nil {
@@ -182,9 +182,11 @@ func (a *Assembler) exit(e Exit) []*Operation {
 func (a *Assembler) Expire(now uint64) []*Operation {
 	var done []*Operation
 	for _, o := range a.sorted() {
-		switch age := now - min(o.last, now); {
-		case o.running == 0 && age > settle:
-			done = append(done, a.finish(o))
+		switch {
+		case o.running == 0:
+			if now-min(o.last, now) > settle {
+				done = append(done, a.finish(o))
+			}
 		case now-min(o.Start(), now) > patience:
 			o.IsStuck = true
 			done = append(done, a.abandon(o))
@@ -198,13 +200,17 @@ func (a *Assembler) Expire(now uint64) []*Operation {
 func (a *Assembler) Flush() []*Operation {
 	var done []*Operation
 	for _, o := range a.sorted() {
-		if o.running == 0 {
-			done = append(done, a.finish(o))
-		} else {
-			done = append(done, a.abandon(o))
-		}
+		done = append(done, a.giveUp(o))
 	}
 	return done
+}
+
+// giveUp ends an operation that might have gone on.
+func (a *Assembler) giveUp(o *Operation) *Operation {
+	if o.running == 0 {
+		return a.finish(o)
+	}
+	return a.abandon(o)
 }
 
 func (a *Assembler) finish(o *Operation) *Operation {
@@ -237,9 +243,13 @@ func (a *Assembler) forget(o *Operation) {
 
 // sorted are the operations that are held, the oldest first.
 func (a *Assembler) sorted() []*Operation {
-	return slices.SortedFunc(maps.Keys(a.open), func(x, y *Operation) int {
-		return cmp.Or(cmp.Compare(x.Start(), y.Start()), cmp.Compare(x.Calls[0].ID.PID, y.Calls[0].ID.PID))
-	})
+	return slices.SortedFunc(maps.Keys(a.open), byStart)
 }
 
-func (a *Assembler) oldest() *Operation { return a.sorted()[0] }
+func (a *Assembler) oldest() *Operation {
+	return slices.MinFunc(slices.Collect(maps.Keys(a.open)), byStart)
+}
+
+func byStart(x, y *Operation) int {
+	return cmp.Or(cmp.Compare(x.Start(), y.Start()), cmp.Compare(x.Calls[0].ID.PID, y.Calls[0].ID.PID))
+}
