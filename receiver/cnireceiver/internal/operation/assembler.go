@@ -126,10 +126,15 @@ func (a *Assembler) addCall(e Exec, r Request) []*Operation {
 }
 
 // takes says whether a call of the runtime belongs to the operation: the same
-// runtime process goes on with the chain. Another process does the same for the
-// same interface only while the first is at it, as a daemon on its behalf.
+// runtime process goes on with the chain, and does not begin it again. Another
+// process does the same for the same interface only while the first is at it, as
+// a daemon on its behalf.
 func (o *Operation) takes(e Exec) bool {
-	return o.running > 0 || o.Calls[0].by == e.Parent && e.At-min(o.last, e.At) <= settle
+	if o.running > 0 {
+		return true
+	}
+	first := o.Calls[0]
+	return first.by == e.Parent && first.Path != clean(e.Path) && e.At-min(o.last, e.At) <= settle
 }
 
 func (a *Assembler) start(o *Operation, e Exec, r Request) *Call {

@@ -45,6 +45,9 @@ func TestStories(t *testing.T) {
 		"the same again by another process is another operation": {func(s *story) {
 			s.start(1, 101, "bridge").exits(1, 0).start(2, 102, "bridge").exits(2, 1)
 		}, "ADD ok\n  bridge ADD ok\nADD failed\n  bridge ADD plugin_failed\n"},
+		"the same again by the same process is another operation": {func(s *story) {
+			s.start(1, runtime, "bridge").exits(1, 0).start(2, runtime, "portmap").exits(2, 0).start(3, runtime, "bridge").exits(3, 1)
+		}, "ADD ok\n  bridge ADD ok\n  portmap ADD ok\nADD failed\n  bridge ADD plugin_failed\n"},
 		"a daemon's delegates belong to the shim that waits": {func(s *story) {
 			s.start(1, runtime, "multus-shim").start(2, 55, "bridge").exits(2, 0).exits(1, 0).wait(settle + ms).tick()
 		}, "ADD ok\n  multus-shim ADD ok\n  bridge ADD ok\n"},
