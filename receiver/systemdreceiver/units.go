@@ -2,18 +2,403 @@ package systemdreceiver
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/bus"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
 )
 
-// units watches systemd's units and jobs over D-Bus.
+const (
+	// queueSize is how many signals may wait while a pipeline is slow. A signal
+	// has some 2 KiB.
+	queueSize = 16384
+	// maxUnits and maxJobs bound what is followed. A node with 250 pods has some
+	// 2000 units.
+	maxUnits = 16384
+	maxJobs  = 16384
+	// A bus that is away is looked for at first often, then rarely.
+	firstDial = 200 * time.Millisecond
+	lastDial  = 30 * time.Second
+	// absentAfter is how long systemd may be off the bus before that is told:
+	// systemctl daemon-reexec takes less.
+	absentAfter = 3 * time.Second
+	// tick is how often it is looked whether what was held back has come true.
+	tick = 50 * time.Millisecond
+)
+
+// units watches systemd's units and jobs over D-Bus. One goroutine owns all of
+// it; the pipelines are called from there, so events leave in their order.
 type units struct {
-	r    *systemdReceiver
-	host hostInfo
+	r       *systemdReceiver
+	host    hostInfo
+	encoder *encoder
+	spans   spanEncoder
+	memory  *memory
+	units   *unit.Tracker
+	jobs    *job.Tracker
+	log     *zap.Logger
+
+	// started says that the first record was sent, lost since when nothing is
+	// seen, zero while something is.
+	started bool
+	lost    time.Time
+	// inBoot says that the boot is not over, reloading that unit files are read.
+	inBoot, reloading bool
+	// dropped are the counts of the connection that were seen last.
+	droppedFull, droppedMalformed int64
+
+	// For metrics, which are read from other goroutines.
+	connected, unitCount, jobCount, jobsUntracked atomic.Int64
+
+	report func(*componentstatus.Event)
+	cancel context.CancelFunc
+	done   chan struct{}
 }
 
-func newUnits(r *systemdReceiver, host hostInfo) *units { return &units{r: r, host: host} }
+func newUnits(r *systemdReceiver, host hostInfo) *units {
+	return &units{
+		r: r, host: host, log: r.set.Logger,
+		encoder: newEncoder(r.cfg, r.set, host),
+		spans:   spanEncoder{host: host, version: r.set.BuildInfo.Version},
+		units:   unit.NewTracker(r.cfg.Units.RestartWindow, maxUnits),
+		jobs:    job.NewTracker(maxJobs),
+	}
+}
 
-func (u *units) start(context.Context, component.Host) error { return nil }
+// start opens what was remembered and begins to look for systemd. That systemd
+// is not there is an error only when the configuration requires it.
+func (u *units) start(ctx context.Context, host component.Host) error {
+	var conn *bus.Conn
+	if u.r.cfg.Units.Required {
+		var err error
+		if conn, err = bus.Dial(ctx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
+			return fmt.Errorf("units::required is true and systemd cannot be seen at %s: %w", u.r.cfg.Units.BusAddress, err)
+		}
+	}
+	m, err := openMemory(ctx, host, u.r.cfg.StorageID, u.r.set.ID)
+	if err == nil {
+		err = u.registerMetrics()
+	}
+	if err != nil {
+		if conn != nil {
+			err = errors.Join(err, conn.Close())
+		}
+		return err
+	}
+	u.memory = m
+	m.restore(u.units)
+	u.report = func(e *componentstatus.Event) { componentstatus.ReportStatus(host, e) }
+	runCtx, cancel := context.WithCancel(context.Background())
+	u.cancel, u.done = cancel, make(chan struct{})
+	go u.run(runCtx, conn)
+	return nil
+}
 
-func (u *units) shutdown(context.Context) error { return nil }
+// shutdown stops. What was held back is not remembered as told, so a collector
+// with storage tells it when it starts again.
+func (u *units) shutdown(ctx context.Context) error {
+	u.cancel()
+	select {
+	case <-u.done:
+	case <-ctx.Done():
+		return fmt.Errorf("units: %w", ctx.Err())
+	}
+	return u.memory.close(ctx)
+}
+
+// run keeps a connection to systemd, conn at first when it is not nil.
+func (u *units) run(ctx context.Context, conn *bus.Conn) {
+	defer close(u.done)
+	wait := firstDial
+	for ctx.Err() == nil {
+		if conn == nil {
+			var err error
+			if conn, err = bus.Dial(ctx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
+				u.unavailable(err, wait == firstDial)
+				sleep(ctx, wait)
+				wait = min(2*wait, lastDial)
+				continue
+			}
+		}
+		err := u.session(ctx, conn)
+		u.connected.Store(0)
+		if closeErr := conn.Close(); closeErr != nil {
+			u.log.Debug("close the bus", zap.Error(closeErr))
+		}
+		conn = nil
+		if ctx.Err() != nil {
+			return
+		}
+		u.lose(ctx, err)
+		wait = firstDial
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// unavailable says, once, that systemd cannot be reached. While the bus of a
+// session that was lost is away it says nothing: that was told.
+func (u *units) unavailable(err error, first bool) {
+	if !first || u.started {
+		return
+	}
+	err = fmt.Errorf("systemd cannot be seen at %s: %w", u.r.cfg.Units.BusAddress, err)
+	hint := "everything else works on; it is looked for again"
+	if errors.Is(err, os.ErrNotExist) {
+		hint = "this host has no systemd, or the socket is not mounted here; everything else works on; it is looked for again"
+	}
+	u.log.Warn("units, jobs and the boot are not seen", zap.Error(err), zap.String("hint", hint))
+	u.report(componentstatus.NewRecoverableErrorEvent(err))
+}
+
+// lose tells that a session has ended.
+func (u *units) lose(ctx context.Context, err error) {
+	kind := "disconnected"
+	if errors.Is(err, bus.ErrAbsent) {
+		kind = "absent"
+	}
+	if !u.started {
+		u.unavailable(err, true)
+		return
+	}
+	if !u.lost.IsZero() {
+		return
+	}
+	u.lost = time.Now()
+	u.log.Warn("systemd is not seen any more", zap.Error(err))
+	u.report(componentstatus.NewRecoverableErrorEvent(err))
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.busLost(kind, u.lost)))
+}
+
+// errDisconnected: the bus closed the connection.
+var errDisconnected = errors.New("the bus closed the connection")
+
+// session watches over one connection until it breaks, and returns why.
+func (u *units) session(ctx context.Context, conn *bus.Conn) error {
+	u.droppedFull, u.droppedMalformed = 0, 0
+	if err := u.catchUp(ctx, conn); err != nil {
+		return err
+	}
+	var absent <-chan time.Time
+	for {
+		var ticks <-chan time.Time
+		if u.units.IsWaiting() || u.jobs.IsWaiting() {
+			ticks = time.After(tick)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case item := <-conn.Signals():
+			if owner, ok := item.Signal.(bus.OwnerChanged); ok {
+				if !owner.Present {
+					absent = time.After(absentAfter)
+					continue
+				}
+				absent = nil
+				if err := u.reexecuted(ctx, conn); err != nil {
+					return err
+				}
+				continue
+			}
+			u.signal(ctx, conn, item)
+		case <-absent:
+			return bus.ErrAbsent
+		case <-ticks:
+		case <-conn.Done():
+			return errDisconnected
+		}
+		u.settle(ctx, conn)
+		if u.countDropped(conn) && len(conn.Signals()) == 0 {
+			if err := u.catchUp(ctx, conn); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// countDropped takes over the connection's counts. It returns true when signals
+// were dropped since all units were last read.
+func (u *units) countDropped(conn *bus.Conn) bool {
+	full, malformed := conn.Dropped()
+	count := func(n int64, reason string) {
+		if n > 0 {
+			u.r.telemetry.ReceiverTapioSystemdSignalsDropped.Add(context.Background(), n,
+				metric.WithAttributes(attribute.String("reason", reason)))
+		}
+	}
+	count(malformed-u.droppedMalformed, "malformed")
+	u.droppedMalformed = malformed
+	if full == u.droppedFull {
+		return false
+	}
+	if len(conn.Signals()) > 0 {
+		return true // read all again once, when the queue is empty
+	}
+	count(full-u.droppedFull, "queue_full")
+	u.droppedFull = full
+	return true
+}
+
+// reexecuted subscribes to a systemd that has executed itself again.
+func (u *units) reexecuted(ctx context.Context, conn *bus.Conn) error {
+	if err := conn.Subscribe(ctx); err != nil {
+		return err
+	}
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.reexecuted(time.Now())))
+	return u.catchUp(ctx, conn)
+}
+
+// signal takes one signal.
+func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) {
+	switch s := item.Signal.(type) {
+	case bus.UnitChanged:
+		if u.isWatched(s.Unit) {
+			u.tell(ctx, conn, u.units.Changed(s.Unit, s.Properties, item.At), s.Unit)
+		}
+	case bus.UnitRemoved:
+		u.tell(ctx, conn, u.units.Gone(s.Unit, item.At, false), s.Unit)
+	case bus.JobNew:
+		u.jobs.New(s.ID, s.Unit, u.inBoot, item.At)
+		u.typeJobs(ctx, conn)
+	case bus.JobChanged:
+		u.jobs.State(s.ID, s.State, item.At)
+	case bus.JobRemoved:
+		u.jobRemoved(ctx, conn, s, item.At)
+	case bus.StartupFinished:
+		u.inBoot = false
+		u.tellBoot(ctx, conn)
+	case bus.Reloading:
+		if u.reloading && !s.Active {
+			u.sendError(u.r.out.sendLogs(ctx, u.encoder.reloaded(item.At)))
+		}
+		u.reloading = s.Active
+	}
+	u.unitCount.Store(int64(u.units.Len()))
+}
+
+// isWatched tells whether the configuration includes a unit.
+func (u *units) isWatched(name string) bool {
+	return matches(u.r.cfg.Units.Include, name) && !matches(u.r.cfg.Units.Exclude, name)
+}
+
+// settle tells what was held back and has come true.
+func (u *units) settle(ctx context.Context, conn *bus.Conn) {
+	now := time.Now()
+	events := u.units.Tick(now)
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = e.Unit.Name
+	}
+	u.tell(ctx, conn, events, names...)
+	u.settleJobs(ctx, conn, now)
+}
+
+// tell sends what has happened, and then remembers these units as they are: in
+// this order, so that what a crash interrupts is told twice rather than never.
+func (u *units) tell(ctx context.Context, conn *bus.Conn, events []unit.Event, names ...string) {
+	if len(names) == 0 {
+		return
+	}
+	for i := range events {
+		u.explain(ctx, conn, &events[i])
+	}
+	err := u.r.out.sendLogs(ctx, u.encoder.units(events, time.Now()))
+	u.sendError(err)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	changed := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		changed[name] = struct{}{}
+	}
+	u.readError("remember units", u.memory.save(ctx, u.units, changed))
+}
+
+// explain asks systemd for what its signals leave out: limits, conditions.
+func (u *units) explain(ctx context.Context, conn *bus.Conn, e *unit.Event) {
+	if e.Snapshot || e.Kind == unit.Deactivated || e.Kind == unit.Reloaded {
+		return
+	}
+	if _, err := u.ask(ctx, conn, e); err != nil && !bus.IsGone(err) {
+		u.readError("explain "+e.Unit.Name, err)
+	}
+}
+
+// ask adds to an event what does not change with the state of its unit.
+func (*units) ask(ctx context.Context, conn *bus.Conn, e *unit.Event) (bool, error) {
+	p, err := conn.Properties(ctx, e.Unit.Name)
+	if err != nil {
+		return false, err
+	}
+	now := unit.New(e.Unit.Name)
+	now.Apply(p)
+	e.Unit.MemoryMax, e.Unit.TasksMax = now.MemoryMax, now.TasksMax
+	e.Unit.StartLimitBurst, e.Unit.StartLimitInterval = now.StartLimitBurst, now.StartLimitInterval
+	if now.InvocationID == e.Unit.InvocationID {
+		e.Unit.MemoryCurrent, e.Unit.MemoryPeak, e.Unit.TasksCurrent = now.MemoryCurrent, now.MemoryPeak, now.TasksCurrent
+		e.Unit.ControlGroup = now.ControlGroup
+	}
+	if e.Kind == unit.Skipped {
+		conditions := now.Conditions
+		if e.IsAssert {
+			conditions = now.Asserts
+		}
+		e.Unmet, _ = unit.Unmet(conditions)
+	}
+	return true, nil
+}
+
+func (u *units) sendError(err error) {
+	if err != nil {
+		u.log.Debug("refused by the pipeline", zap.Error(err))
+	}
+}
+
+// readError counts what could not be read or remembered.
+func (u *units) readError(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		u.r.telemetry.ReceiverTapioSystemdReadErrors.Add(context.Background(), 1)
+		u.log.Debug("cannot "+what, zap.Error(err))
+	}
+}
+
+func (u *units) registerMetrics() error {
+	gauge := func(get func() int64) metric.Int64Callback {
+		return func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(get())
+			return nil
+		}
+	}
+	t := u.r.telemetry
+	return errors.Join(
+		t.RegisterReceiverTapioSystemdBusConnectedCallback(gauge(u.connected.Load)),
+		t.RegisterReceiverTapioSystemdUnitsCallback(gauge(u.unitCount.Load)),
+		t.RegisterReceiverTapioSystemdUnitsUntrackedCallback(gauge(u.units.Untracked)),
+		t.RegisterReceiverTapioSystemdJobsCallback(gauge(u.jobCount.Load)),
+		t.RegisterReceiverTapioSystemdJobsUntrackedCallback(gauge(u.jobsUntracked.Load)),
+	)
+}
+
+// seedOf identifies one run of systemd: jobs are numbered anew after a boot, and
+// not when systemd executes itself again.
+func seedOf(host hostInfo, manager bus.Properties) string {
+	started, _ := manager["UserspaceTimestamp"].(uint64)
+	return host.name + "\x00" + host.id + "\x00" + strconv.FormatUint(started, 10)
+}

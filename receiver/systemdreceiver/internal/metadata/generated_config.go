@@ -30,6 +30,7 @@ type EventsConfig struct {
 	TapioSystemdBusLost              EventConfig `mapstructure:"tapio.systemd.bus.lost"`
 	TapioSystemdBusRecovered         EventConfig `mapstructure:"tapio.systemd.bus.recovered"`
 	TapioSystemdJobTimedOut          EventConfig `mapstructure:"tapio.systemd.job.timed_out"`
+	TapioSystemdManagerReexecuted    EventConfig `mapstructure:"tapio.systemd.manager.reexecuted"`
 	TapioSystemdManagerReloaded      EventConfig `mapstructure:"tapio.systemd.manager.reloaded"`
 	TapioSystemdStarted              EventConfig `mapstructure:"tapio.systemd.started"`
 	TapioSystemdUnitActivated        EventConfig `mapstructure:"tapio.systemd.unit.activated"`
@@ -53,6 +54,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioSystemdJobTimedOut: EventConfig{
+			Enabled: true,
+		},
+		TapioSystemdManagerReexecuted: EventConfig{
 			Enabled: true,
 		},
 		TapioSystemdManagerReloaded: EventConfig{

@@ -21,6 +21,12 @@ func (eaof eventAttributeOptionFunc) apply(lr plog.LogRecord) {
 	eaof(lr)
 }
 
+func WithErrorTypeEventAttribute(errorTypeAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+	})
+}
+
 func WithProcessCreationTimeEventAttribute(processCreationTimeAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("process.creation.time", processCreationTimeAttributeValue)
@@ -158,7 +164,7 @@ type eventTapioSystemdBusLost struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdBusLost) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdBusAddressAttributeValue string, errorTypeAttributeValue string) {
+func (e *eventTapioSystemdBusLost) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdBusAddressAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -171,8 +177,10 @@ func (e *eventTapioSystemdBusLost) recordEvent(ctx context.Context, timestamp pc
 		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
 	}
 	dp.Attributes().PutStr("tapio.systemd.bus.address", tapioSystemdBusAddressAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
+	for _, op := range options {
+		op.apply(dp)
+	}
 }
 
 // emit appends recorded event data to a events slice and prepares it for recording another set of log records.
@@ -232,7 +240,7 @@ type eventTapioSystemdJobTimedOut struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdJobTimedOut) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdJobTimedOut) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -245,7 +253,6 @@ func (e *eventTapioSystemdJobTimedOut) recordEvent(ctx context.Context, timestam
 		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
 	}
 	dp.Attributes().PutInt("tapio.systemd.job.id", tapioSystemdJobIDAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -261,6 +268,41 @@ func (e *eventTapioSystemdJobTimedOut) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioSystemdJobTimedOut(cfg EventConfig) eventTapioSystemdJobTimedOut {
 	e := eventTapioSystemdJobTimedOut{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioSystemdManagerReexecuted struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioSystemdManagerReexecuted) recordEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.systemd.manager.reexecuted")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioSystemdManagerReexecuted) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioSystemdManagerReexecuted(cfg EventConfig) eventTapioSystemdManagerReexecuted {
+	e := eventTapioSystemdManagerReexecuted{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -426,7 +468,7 @@ type eventTapioSystemdUnitDependencyFailed struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitDependencyFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitDependencyFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -439,7 +481,6 @@ func (e *eventTapioSystemdUnitDependencyFailed) recordEvent(ctx context.Context,
 		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
 	}
 	dp.Attributes().PutInt("tapio.systemd.job.id", tapioSystemdJobIDAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -466,7 +507,7 @@ type eventTapioSystemdUnitFailed struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -480,7 +521,6 @@ func (e *eventTapioSystemdUnitFailed) recordEvent(ctx context.Context, timestamp
 	}
 	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
 	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -507,7 +547,7 @@ type eventTapioSystemdUnitOomKilled struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitOomKilled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitOomKilled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -521,7 +561,6 @@ func (e *eventTapioSystemdUnitOomKilled) recordEvent(ctx context.Context, timest
 	}
 	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
 	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -588,7 +627,7 @@ type eventTapioSystemdUnitRestarting struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitRestarting) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, tapioSystemdRestartCountAttributeValue int64, tapioSystemdRestartSinceAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitRestarting) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, tapioSystemdRestartCountAttributeValue int64, tapioSystemdRestartSinceAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -602,7 +641,6 @@ func (e *eventTapioSystemdUnitRestarting) recordEvent(ctx context.Context, times
 	}
 	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
 	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 	dp.Attributes().PutInt("tapio.systemd.restart.count", tapioSystemdRestartCountAttributeValue)
 	dp.Attributes().PutStr("tapio.systemd.restart.since", tapioSystemdRestartSinceAttributeValue)
 
@@ -631,7 +669,7 @@ type eventTapioSystemdUnitSkipped struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitSkipped) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitSkipped) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -643,7 +681,6 @@ func (e *eventTapioSystemdUnitSkipped) recordEvent(ctx context.Context, timestam
 		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
 		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
 	}
-	dp.Attributes().PutInt("tapio.systemd.job.id", tapioSystemdJobIDAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -670,7 +707,7 @@ type eventTapioSystemdUnitStartLimitHit struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitStartLimitHit) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitStartLimitHit) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -684,7 +721,6 @@ func (e *eventTapioSystemdUnitStartLimitHit) recordEvent(ctx context.Context, ti
 	}
 	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
 	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -711,7 +747,7 @@ type eventTapioSystemdUnitWatchdog struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSystemdUnitWatchdog) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
+func (e *eventTapioSystemdUnitWatchdog) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -725,7 +761,6 @@ func (e *eventTapioSystemdUnitWatchdog) recordEvent(ctx context.Context, timesta
 	}
 	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
 	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
-	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
 	for _, op := range options {
 		op.apply(dp)
@@ -757,6 +792,7 @@ type LogsBuilder struct {
 	eventTapioSystemdBusLost              eventTapioSystemdBusLost
 	eventTapioSystemdBusRecovered         eventTapioSystemdBusRecovered
 	eventTapioSystemdJobTimedOut          eventTapioSystemdJobTimedOut
+	eventTapioSystemdManagerReexecuted    eventTapioSystemdManagerReexecuted
 	eventTapioSystemdManagerReloaded      eventTapioSystemdManagerReloaded
 	eventTapioSystemdStarted              eventTapioSystemdStarted
 	eventTapioSystemdUnitActivated        eventTapioSystemdUnitActivated
@@ -785,6 +821,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioSystemdBusLost:              newEventTapioSystemdBusLost(lbc.Events.TapioSystemdBusLost),
 		eventTapioSystemdBusRecovered:         newEventTapioSystemdBusRecovered(lbc.Events.TapioSystemdBusRecovered),
 		eventTapioSystemdJobTimedOut:          newEventTapioSystemdJobTimedOut(lbc.Events.TapioSystemdJobTimedOut),
+		eventTapioSystemdManagerReexecuted:    newEventTapioSystemdManagerReexecuted(lbc.Events.TapioSystemdManagerReexecuted),
 		eventTapioSystemdManagerReloaded:      newEventTapioSystemdManagerReloaded(lbc.Events.TapioSystemdManagerReloaded),
 		eventTapioSystemdStarted:              newEventTapioSystemdStarted(lbc.Events.TapioSystemdStarted),
 		eventTapioSystemdUnitActivated:        newEventTapioSystemdUnitActivated(lbc.Events.TapioSystemdUnitActivated),
@@ -839,6 +876,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioSystemdBusLost.emit(ils.LogRecords())
 	lb.eventTapioSystemdBusRecovered.emit(ils.LogRecords())
 	lb.eventTapioSystemdJobTimedOut.emit(ils.LogRecords())
+	lb.eventTapioSystemdManagerReexecuted.emit(ils.LogRecords())
 	lb.eventTapioSystemdManagerReloaded.emit(ils.LogRecords())
 	lb.eventTapioSystemdStarted.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitActivated.emit(ils.LogRecords())
@@ -877,8 +915,8 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 }
 
 // RecordTapioSystemdBusLostEvent adds a log record of tapio.systemd.bus.lost event.
-func (lb *LogsBuilder) RecordTapioSystemdBusLostEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdBusAddressAttributeValue string, errorTypeAttributeValue string) {
-	lb.eventTapioSystemdBusLost.recordEvent(ctx, timestamp, tapioSystemdBusAddressAttributeValue, errorTypeAttributeValue)
+func (lb *LogsBuilder) RecordTapioSystemdBusLostEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdBusAddressAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdBusLost.recordEvent(ctx, timestamp, tapioSystemdBusAddressAttributeValue, options...)
 }
 
 // RecordTapioSystemdBusRecoveredEvent adds a log record of tapio.systemd.bus.recovered event.
@@ -887,8 +925,13 @@ func (lb *LogsBuilder) RecordTapioSystemdBusRecoveredEvent(ctx context.Context, 
 }
 
 // RecordTapioSystemdJobTimedOutEvent adds a log record of tapio.systemd.job.timed_out event.
-func (lb *LogsBuilder) RecordTapioSystemdJobTimedOutEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdJobTimedOut.recordEvent(ctx, timestamp, tapioSystemdJobIDAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdJobTimedOutEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioSystemdJobTimedOut.recordEvent(ctx, timestamp, tapioSystemdJobIDAttributeValue, options...)
+}
+
+// RecordTapioSystemdManagerReexecutedEvent adds a log record of tapio.systemd.manager.reexecuted event.
+func (lb *LogsBuilder) RecordTapioSystemdManagerReexecutedEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	lb.eventTapioSystemdManagerReexecuted.recordEvent(ctx, timestamp)
 }
 
 // RecordTapioSystemdManagerReloadedEvent adds a log record of tapio.systemd.manager.reloaded event.
@@ -912,18 +955,18 @@ func (lb *LogsBuilder) RecordTapioSystemdUnitDeactivatedEvent(ctx context.Contex
 }
 
 // RecordTapioSystemdUnitDependencyFailedEvent adds a log record of tapio.systemd.unit.dependency_failed event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitDependencyFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitDependencyFailed.recordEvent(ctx, timestamp, tapioSystemdJobIDAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitDependencyFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitDependencyFailed.recordEvent(ctx, timestamp, tapioSystemdJobIDAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitFailedEvent adds a log record of tapio.systemd.unit.failed event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitFailed.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitFailed.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitOomKilledEvent adds a log record of tapio.systemd.unit.oom_killed event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitOomKilledEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitOomKilled.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitOomKilledEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitOomKilled.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitReloadedEvent adds a log record of tapio.systemd.unit.reloaded event.
@@ -932,21 +975,21 @@ func (lb *LogsBuilder) RecordTapioSystemdUnitReloadedEvent(ctx context.Context, 
 }
 
 // RecordTapioSystemdUnitRestartingEvent adds a log record of tapio.systemd.unit.restarting event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitRestartingEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, tapioSystemdRestartCountAttributeValue int64, tapioSystemdRestartSinceAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitRestarting.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, errorTypeAttributeValue, tapioSystemdRestartCountAttributeValue, tapioSystemdRestartSinceAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitRestartingEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, tapioSystemdRestartCountAttributeValue int64, tapioSystemdRestartSinceAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitRestarting.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, tapioSystemdRestartCountAttributeValue, tapioSystemdRestartSinceAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitSkippedEvent adds a log record of tapio.systemd.unit.skipped event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitSkippedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSystemdJobIDAttributeValue int64, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitSkipped.recordEvent(ctx, timestamp, tapioSystemdJobIDAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitSkippedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitSkipped.recordEvent(ctx, timestamp, options...)
 }
 
 // RecordTapioSystemdUnitStartLimitHitEvent adds a log record of tapio.systemd.unit.start_limit_hit event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitStartLimitHitEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitStartLimitHit.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitStartLimitHitEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitStartLimitHit.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitWatchdogEvent adds a log record of tapio.systemd.unit.watchdog event.
-func (lb *LogsBuilder) RecordTapioSystemdUnitWatchdogEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
-	lb.eventTapioSystemdUnitWatchdog.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, errorTypeAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioSystemdUnitWatchdogEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitWatchdog.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }

@@ -117,13 +117,16 @@ func TestLogsBuilder(t *testing.T) {
 			allEventsCount := 0
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdBusLostEvent(ctx, timestamp, "tapio.systemd.bus.address-val", "error.type-val")
+			lb.RecordTapioSystemdBusLostEvent(ctx, timestamp, "tapio.systemd.bus.address-val", WithErrorTypeEventAttribute("error.type-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdBusRecoveredEvent(ctx, timestamp, "tapio.systemd.bus.address-val", 31.100000)
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdJobTimedOutEvent(ctx, timestamp, 20, "error.type-val", WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"))
+			lb.RecordTapioSystemdJobTimedOutEvent(ctx, timestamp, 20, WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"), WithErrorTypeEventAttribute("error.type-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioSystemdManagerReexecutedEvent(ctx, timestamp)
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdManagerReloadedEvent(ctx, timestamp)
@@ -138,28 +141,28 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitDeactivatedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitDependencyFailedEvent(ctx, timestamp, 20, "error.type-val", WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"), WithTapioSystemdDependenciesEventAttribute([]any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}))
+			lb.RecordTapioSystemdUnitDependencyFailedEvent(ctx, timestamp, 20, WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"), WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdDependenciesEventAttribute([]any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitFailedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", "error.type-val", WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitFailedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitOomKilledEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", "error.type-val", WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitOomKilledEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdUnitReloadedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitRestartingEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", "error.type-val", 27, "tapio.systemd.restart.since-val", WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitRestartingEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", 27, "tapio.systemd.restart.since-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitSkippedEvent(ctx, timestamp, 20, WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"), WithTapioSystemdConditionEventAttribute("tapio.systemd.condition-val"))
+			lb.RecordTapioSystemdUnitSkippedEvent(ctx, timestamp, WithTapioSystemdConditionEventAttribute("tapio.systemd.condition-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitStartLimitHitEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", "error.type-val", WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdStartLimitBurstEventAttribute(31), WithTapioSystemdStartLimitIntervalEventAttribute(34.100000), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitStartLimitHitEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdStartLimitBurstEventAttribute(31), WithTapioSystemdStartLimitIntervalEventAttribute(34.100000), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitWatchdogEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", "error.type-val", WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitWatchdogEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 
 			res := pcommon.NewResource()
 			logs := lb.Emit(WithLogsResource(res))
@@ -225,6 +228,13 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("error.type")
 					assert.True(t, ok)
 					assert.Equal(t, "error.type-val", attrVal.Str())
+				case "tapio.systemd.manager.reexecuted":
+					assert.False(t, validatedEvents["tapio.systemd.manager.reexecuted"], "Found a duplicate in the events slice: tapio.systemd.manager.reexecuted")
+					validatedEvents["tapio.systemd.manager.reexecuted"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
 				case "tapio.systemd.manager.reloaded":
 					assert.False(t, validatedEvents["tapio.systemd.manager.reloaded"], "Found a duplicate in the events slice: tapio.systemd.manager.reloaded")
 					validatedEvents["tapio.systemd.manager.reloaded"] = true
@@ -547,13 +557,7 @@ func TestLogsBuilder(t *testing.T) {
 					assert.Equal(t, timestamp, lr.Timestamp())
 					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
 					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
-					attrVal, ok := lr.Attributes().Get("tapio.systemd.job.id")
-					assert.True(t, ok)
-					assert.EqualValues(t, 20, attrVal.Int())
-					attrVal, ok = lr.Attributes().Get("tapio.systemd.job.type")
-					assert.True(t, ok)
-					assert.Equal(t, "tapio.systemd.job.type-val", attrVal.Str())
-					attrVal, ok = lr.Attributes().Get("tapio.systemd.condition")
+					attrVal, ok := lr.Attributes().Get("tapio.systemd.condition")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.systemd.condition-val", attrVal.Str())
 				case "tapio.systemd.unit.start_limit_hit":

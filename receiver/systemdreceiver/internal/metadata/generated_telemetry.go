@@ -25,10 +25,16 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                            metric.Meter
-	mu                               sync.Mutex
-	registrations                    []metric.Registration
-	ReceiverTapioSystemdBusConnected metric.Int64ObservableGauge
+	meter                              metric.Meter
+	mu                                 sync.Mutex
+	registrations                      []metric.Registration
+	ReceiverTapioSystemdBusConnected   metric.Int64ObservableGauge
+	ReceiverTapioSystemdJobs           metric.Int64ObservableGauge
+	ReceiverTapioSystemdJobsUntracked  metric.Int64ObservableCounter
+	ReceiverTapioSystemdReadErrors     metric.Int64Counter
+	ReceiverTapioSystemdSignalsDropped metric.Int64Counter
+	ReceiverTapioSystemdUnits          metric.Int64ObservableGauge
+	ReceiverTapioSystemdUnitsUntracked metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -48,6 +54,66 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioSystemdBusConnectedCallbac
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioSystemdBusConnected, obs: o})
 		return nil
 	}, builder.ReceiverTapioSystemdBusConnected)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioSystemdJobsCallback sets callback for observable ReceiverTapioSystemdJobs metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioSystemdJobsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioSystemdJobs, obs: o})
+		return nil
+	}, builder.ReceiverTapioSystemdJobs)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioSystemdJobsUntrackedCallback sets callback for observable ReceiverTapioSystemdJobsUntracked metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioSystemdJobsUntrackedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioSystemdJobsUntracked, obs: o})
+		return nil
+	}, builder.ReceiverTapioSystemdJobsUntracked)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioSystemdUnitsCallback sets callback for observable ReceiverTapioSystemdUnits metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioSystemdUnitsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioSystemdUnits, obs: o})
+		return nil
+	}, builder.ReceiverTapioSystemdUnits)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioSystemdUnitsUntrackedCallback sets callback for observable ReceiverTapioSystemdUnitsUntracked metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioSystemdUnitsUntrackedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioSystemdUnitsUntracked, obs: o})
+		return nil
+	}, builder.ReceiverTapioSystemdUnitsUntracked)
 	if err != nil {
 		return err
 	}
@@ -89,6 +155,42 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_systemd_bus_connected",
 		metric.WithDescription("1 while systemd can be seen over D-Bus, else 0. [Alpha]"),
 		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJobs, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_tapio_systemd_jobs",
+		metric.WithDescription("Jobs that are followed, at most 16384. [Alpha]"),
+		metric.WithUnit("{job}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJobsUntracked, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_systemd_jobs_untracked",
+		metric.WithDescription("Jobs that were passed over because too many are followed. [Alpha]"),
+		metric.WithUnit("{job}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdReadErrors, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_read_errors",
+		metric.WithDescription("Questions that systemd did not answer, and what could not be read from or written to the storage extension. [Alpha]"),
+		metric.WithUnit("{error}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdSignalsDropped, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_signals_dropped",
+		metric.WithDescription("D-Bus signals that were dropped, because the queue was full (all units are read again then) or the signal could not be read. [Alpha]"),
+		metric.WithUnit("{signal}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdUnits, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_tapio_systemd_units",
+		metric.WithDescription("Units that are watched, at most 16384. [Alpha]"),
+		metric.WithUnit("{unit}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdUnitsUntracked, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_systemd_units_untracked",
+		metric.WithDescription("Changes of units that were passed over because too many are watched. [Alpha]"),
+		metric.WithUnit("{change}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

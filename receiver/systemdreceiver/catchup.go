@@ -1,0 +1,122 @@
+package systemdreceiver
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/bus"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
+)
+
+// catchUp reads all units and jobs, and tells what has happened while nobody
+// was watching.
+func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
+	manager, err := conn.Manager(ctx)
+	if err != nil {
+		return err
+	}
+	u.newRun(seedOf(u.host, manager))
+	finished, _ := manager["FinishTimestamp"].(uint64)
+	u.inBoot = finished == 0
+	events, names, err := u.readUnits(ctx, conn)
+	if err != nil {
+		return err
+	}
+	u.announce(ctx, manager)
+	u.tell(ctx, conn, events, names...)
+	if err := u.readJobs(ctx, conn); err != nil {
+		return err
+	}
+	u.tellBoot(ctx, conn)
+	return nil
+}
+
+// newRun takes note of which run of systemd this is. What was remembered of the
+// jobs of another run is forgotten: their numbers mean others now.
+func (u *units) newRun(seed string) {
+	if u.spans.seed == seed {
+		return
+	}
+	u.spans.seed = seed
+	u.jobs = job.NewTracker(maxJobs)
+	if u.memory.jobs.Seed != seed {
+		u.memory.jobs = openJobs{Seed: seed}
+	}
+	for _, j := range u.memory.jobs.Jobs {
+		u.jobs.Restore(j)
+	}
+}
+
+// announce tells that systemd is seen: for the first time, or again.
+func (u *units) announce(ctx context.Context, manager bus.Properties) {
+	u.connected.Store(1)
+	now := time.Now()
+	switch {
+	case !u.started:
+		version, _ := manager["Version"].(string)
+		unseen := u.unseen()
+		u.log.Info("systemd is seen", zap.String("version", version), zap.Int("units", u.units.Len()), zap.Strings("unseen", unseen))
+		u.sendError(u.r.out.sendLogs(ctx, u.encoder.started(version, u.units.Len(), unseen, now)))
+	case !u.lost.IsZero():
+		u.log.Info("systemd is seen again", zap.Duration("after", now.Sub(u.lost)))
+		u.sendError(u.r.out.sendLogs(ctx, u.encoder.busRecovered(u.lost, now)))
+	default:
+		return
+	}
+	u.started, u.lost = true, time.Time{}
+	u.report(componentstatus.NewEvent(componentstatus.StatusOK))
+}
+
+// unseen says what this receiver does not see, and why.
+func (u *units) unseen() []string {
+	unseen := []string{}
+	if u.r.out.traces == nil && (u.r.cfg.Units.Jobs || u.r.cfg.Units.Boot) {
+		unseen = append(unseen, "jobs and the boot as traces: the receiver is in no traces pipeline")
+	}
+	if u.r.cfg.StorageID == nil {
+		unseen = append(unseen, "what was told before a restart of the collector: no storage is configured")
+	}
+	return unseen
+}
+
+// readUnits reads all units that are watched. It returns what has happened to
+// them, oldest first, and the names of all that are or were known.
+func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []string, error) {
+	list, err := conn.Units(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	gone := map[string]struct{}{}
+	for _, name := range u.units.Names() {
+		gone[name] = struct{}{}
+	}
+	var events []unit.Event
+	var names []string
+	for _, row := range list {
+		if !u.isWatched(row.Name) {
+			continue
+		}
+		names = append(names, row.Name)
+		delete(gone, row.Name)
+		p, err := conn.Properties(ctx, row.Name)
+		if err != nil {
+			if !bus.IsGone(err) {
+				return nil, nil, err
+			}
+			continue
+		}
+		events = append(events, u.units.Found(row.Name, p, time.Now())...)
+	}
+	for name := range gone {
+		names = append(names, name)
+		events = append(events, u.units.Gone(name, time.Now(), true)...)
+	}
+	slices.SortStableFunc(events, func(a, b unit.Event) int { return a.At.Compare(b.At) })
+	u.unitCount.Store(int64(u.units.Len()))
+	return events, names, nil
+}

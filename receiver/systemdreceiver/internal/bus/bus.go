@@ -1,0 +1,209 @@
+// Package bus talks to systemd over D-Bus: it asks for units and jobs and
+// listens to what changes. It decides nothing.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// callTimeout bounds one question. systemd answers in well under a millisecond
+// unless it is busy, as during daemon-reload.
+const callTimeout = 10 * time.Second
+
+// ErrAbsent says that the bus is there and systemd is not on it.
+var ErrAbsent = errors.New("systemd is not on the bus")
+
+// Item is a signal and when it came.
+type Item struct {
+	Signal Signal
+	At     time.Time
+}
+
+// Conn is a connection to systemd. Its methods may be used from one goroutine.
+type Conn struct {
+	bus     *dbus.Conn
+	manager dbus.BusObject
+	queue   *queue
+}
+
+// queue takes signals from the connection's reader, which must not wait.
+type queue struct {
+	items chan Item
+	// dropped counts signals that found the queue full, malformed those that
+	// could not be read.
+	dropped, malformed atomic.Int64
+}
+
+// DeliverSignal implements dbus.SignalHandler.
+func (q *queue) DeliverSignal(_, _ string, s *dbus.Signal) {
+	signal, ok := decode(s)
+	if !ok {
+		q.malformed.Add(1)
+		return
+	}
+	if signal == nil {
+		return
+	}
+	select {
+	case q.items <- Item{signal, time.Now()}:
+	default:
+		q.dropped.Add(1)
+	}
+}
+
+// Dial connects to the bus at a D-Bus address and subscribes to systemd. size
+// is how many signals may wait. It returns ErrAbsent when systemd is not there.
+func Dial(ctx context.Context, address string, size int) (*Conn, error) {
+	q := &queue{items: make(chan Item, size)}
+	b, err := dbus.Connect(address, dbus.WithSignalHandler(q))
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{bus: b, manager: b.Object(name, managerPath), queue: q}
+	if err := c.listen(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Conn) listen(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for _, match := range [][]dbus.MatchOption{
+		{dbus.WithMatchSender(name), dbus.WithMatchInterface(managerIface)},
+		{dbus.WithMatchSender(name), dbus.WithMatchInterface(propsIface), dbus.WithMatchPathNamespace(managerPath)},
+		{dbus.WithMatchSender(busIface), dbus.WithMatchInterface(busIface), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)},
+	} {
+		if err := c.bus.AddMatchSignalContext(ctx, match...); err != nil {
+			return fmt.Errorf("listen to systemd: %w", err)
+		}
+	}
+	return c.Subscribe(ctx)
+}
+
+// Subscribe asks systemd to send its signals. A systemd that was executed again
+// must be asked again.
+func (c *Conn) Subscribe(ctx context.Context) error {
+	err := c.call(ctx, c.manager, managerIface+".Subscribe").Err
+	var e dbus.Error
+	if errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.AlreadySubscribed" {
+		return nil
+	}
+	if errors.As(err, &e) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.NoReply",
+		"org.freedesktop.DBus.Error.Disconnected",
+	}, e.Name) {
+		return fmt.Errorf("%w: %w", ErrAbsent, err)
+	}
+	return err
+}
+
+// call asks without starting anything: to ask for systemd must not make the bus
+// try to start one.
+func (c *Conn) call(ctx context.Context, object dbus.BusObject, method string, args ...any) *dbus.Call {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return object.CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+}
+
+// Close ends the connection.
+func (c *Conn) Close() error { return c.bus.Close() }
+
+// Done is closed when the connection has broken or was closed.
+func (c *Conn) Done() <-chan struct{} { return c.bus.Context().Done() }
+
+// Signals are those that came, in their order.
+func (c *Conn) Signals() <-chan Item { return c.queue.items }
+
+// Dropped returns how many signals have found the queue full so far, and how
+// many could not be read. It is safe for concurrent use.
+func (c *Conn) Dropped() (full, malformed int64) {
+	return c.queue.dropped.Load(), c.queue.malformed.Load()
+}
+
+// Unit is one unit of the list of all.
+type Unit struct {
+	Name, ActiveState, SubState string
+}
+
+// Units lists the units that systemd has loaded, in no particular order.
+func (c *Conn) Units(ctx context.Context) ([]Unit, error) {
+	var rows []struct {
+		Name, Description, LoadState, ActiveState, SubState, Following string
+		Path                                                           dbus.ObjectPath
+		JobID                                                          uint32
+		JobType                                                        string
+		JobPath                                                        dbus.ObjectPath
+	}
+	if err := c.call(ctx, c.manager, managerIface+".ListUnits").Store(&rows); err != nil {
+		return nil, fmt.Errorf("list units: %w", err)
+	}
+	units := make([]Unit, len(rows))
+	for i, r := range rows {
+		units[i] = Unit{r.Name, r.ActiveState, r.SubState}
+	}
+	return units, nil
+}
+
+// Job is a job that is queued or runs.
+type Job struct {
+	ID                uint32
+	Unit, Type, State string
+}
+
+// Jobs lists the jobs that have not ended.
+func (c *Conn) Jobs(ctx context.Context) ([]Job, error) {
+	var rows []struct {
+		ID                uint32
+		Unit, Type, State string
+		Path, UnitPath    dbus.ObjectPath
+	}
+	if err := c.call(ctx, c.manager, managerIface+".ListJobs").Store(&rows); err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	jobs := make([]Job, len(rows))
+	for i, r := range rows {
+		jobs[i] = Job{r.ID, r.Unit, r.Type, r.State}
+	}
+	return jobs, nil
+}
+
+// Manager returns the properties of systemd itself.
+func (c *Conn) Manager(ctx context.Context) (Properties, error) {
+	p, err := c.properties(ctx, managerPath, managerIface)
+	if err != nil {
+		return nil, fmt.Errorf("read properties of systemd: %w", err)
+	}
+	return p, nil
+}
+
+// Properties returns all properties of a unit, also those of its own type.
+func (c *Conn) Properties(ctx context.Context, unit string) (Properties, error) {
+	// An empty interface name asks for those of all interfaces.
+	p, err := c.properties(ctx, dbus.ObjectPath(unitPrefix+escape(unit)), "")
+	if err != nil {
+		return nil, fmt.Errorf("read properties of %s: %w", unit, err)
+	}
+	return p, nil
+}
+
+func (c *Conn) properties(ctx context.Context, path dbus.ObjectPath, iface string) (Properties, error) {
+	var variants map[string]dbus.Variant
+	err := c.call(ctx, c.bus.Object(name, path), propsIface+".GetAll", iface).Store(&variants)
+	return plain(variants), err
+}
+
+// IsGone tells whether an error says that the unit or job does not exist any more.
+func IsGone(err error) bool {
+	var e dbus.Error
+	return errors.As(err, &e) &&
+		(strings.HasSuffix(e.Name, ".UnknownObject") || strings.HasSuffix(e.Name, ".NoSuchUnit") || strings.HasSuffix(e.Name, ".UnknownInterface"))
+}

@@ -1,0 +1,203 @@
+package systemdreceiver
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/boot"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/bus"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
+)
+
+// maxBootAge is how long after a boot its trace is still told. Backends refuse
+// spans that are much older, and a collector that is installed on a machine
+// that has run for weeks has nothing to say about its boot.
+const maxBootAge = time.Hour
+
+// Names of the properties of a unit that relate it to others
+// (org.freedesktop.systemd1(5)). Pulling are those for which systemd queues a
+// job together with the unit's own.
+var pulling = []string{
+	"Requires", "Requisite", "BindsTo", "Wants", "Upholds", "Conflicts",
+	"RequiredBy", "BoundBy", "ConsistsOf", "ConflictedBy", "PropagatesStopTo", "PropagatesReloadTo",
+}
+
+// typeJobs asks for the types of the jobs that are queued: their signal does
+// not say it, and they may be gone soon.
+func (u *units) typeJobs(ctx context.Context, conn *bus.Conn) {
+	list, err := conn.Jobs(ctx)
+	u.readError("list jobs", err)
+	for _, j := range list {
+		u.jobs.Typed(j.ID, j.Type)
+	}
+}
+
+// readJobs takes the jobs that are there, and those that ended unseen.
+func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
+	list, err := conn.Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	ids := make([]uint32, len(list))
+	for i, j := range list {
+		ids[i] = j.ID
+		u.jobs.Found(j.ID, j.Unit, j.Type, j.State == "running", u.inBoot, now)
+	}
+	u.jobs.Missing(ids, now)
+	u.settleJobs(ctx, conn, now)
+	return nil
+}
+
+// jobRemoved takes the end of a job.
+func (u *units) jobRemoved(ctx context.Context, conn *bus.Conn, s bus.JobRemoved, at time.Time) {
+	j := u.jobs.Removed(s.ID, s.Result, at)
+	if j == nil || !u.isWatched(j.Unit) {
+		return
+	}
+	var dependencies []string
+	if j.Result == "dependency" {
+		dependencies = u.failedDependencies(ctx, conn, j, at)
+	}
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.job(j, dependencies)))
+}
+
+// failedDependencies are the units that the job's unit requires and that failed.
+func (u *units) failedDependencies(ctx context.Context, conn *bus.Conn, j *job.Job, now time.Time) []string {
+	p, err := conn.Properties(ctx, j.Unit)
+	if err != nil {
+		u.readError("ask for the dependencies of "+j.Unit, err)
+		return nil
+	}
+	var failed []string
+	seen := map[string]bool{}
+	for _, key := range []string{"Requires", "Requisite", "BindsTo"} {
+		for _, name := range list(p, key) {
+			known := u.units.Get(name)
+			if !seen[name] && (u.jobs.HasFailed(name, now) || known != nil && known.ActiveState == "failed") {
+				seen[name] = true
+				failed = append(failed, name)
+			}
+		}
+	}
+	return failed
+}
+
+// settleJobs finds out what belongs together of the jobs that were queued, and
+// tells those that have ended.
+func (u *units) settleJobs(ctx context.Context, conn *bus.Conn, now time.Time) {
+	changed := false
+	if names := u.jobs.Burst(now); names != nil {
+		u.jobs.Settle(u.relations(ctx, conn, names))
+		changed = true
+	}
+	if done := u.jobs.Done(); len(done) > 0 {
+		u.tellJobs(ctx, done)
+		changed = true
+	}
+	u.jobCount.Store(int64(u.jobs.Len()))
+	u.jobsUntracked.Store(u.jobs.Untracked())
+	if changed {
+		u.memory.jobs.Jobs = u.jobs.Open()
+		u.readError("remember jobs", u.memory.saveJobs(ctx))
+	}
+}
+
+// relations asks how units that were queued together relate to each other. One
+// alone belongs to nobody.
+func (u *units) relations(ctx context.Context, conn *bus.Conn, names []string) map[string]job.Relations {
+	if len(names) < 2 || !u.wantsJobs() {
+		return nil
+	}
+	all := make(map[string]job.Relations, len(names))
+	for _, name := range names {
+		p, err := conn.Properties(ctx, name)
+		if err != nil {
+			if !bus.IsGone(err) {
+				u.readError("ask for the relations of "+name, err)
+			}
+			continue
+		}
+		var r job.Relations
+		for _, key := range pulling {
+			r.Pulls = append(r.Pulls, list(p, key)...)
+		}
+		r.After = list(p, "After")
+		all[name] = r
+	}
+	return all
+}
+
+func list(p bus.Properties, key string) []string {
+	names, _ := p[key].([]string)
+	return names
+}
+
+func (u *units) wantsJobs() bool { return u.r.cfg.Units.Jobs && u.r.out.traces != nil }
+
+func (u *units) wantsBoot() bool { return u.r.cfg.Units.Boot && u.r.out.traces != nil }
+
+// tellJobs sends the spans of jobs that have ended.
+func (u *units) tellJobs(ctx context.Context, done []*job.Job) {
+	if !u.wantsJobs() {
+		return
+	}
+	traces := ptrace.NewTraces()
+	for _, j := range done {
+		if !u.isWatched(j.Unit) {
+			continue
+		}
+		u.spans.job(traces, j, u.units.Get(j.Unit))
+		if j.InBoot && j.Type == "start" {
+			if u.memory.jobs.BootJobs == nil {
+				u.memory.jobs.BootJobs = map[string]uint32{}
+			}
+			u.memory.jobs.BootJobs[j.Unit] = j.ID
+		}
+	}
+	u.sendError(u.r.out.sendTraces(ctx, traces))
+}
+
+// tellBoot sends the trace of the boot, once, when it is over.
+func (u *units) tellBoot(ctx context.Context, conn *bus.Conn) {
+	if u.memory.jobs.Boot || !u.wantsBoot() {
+		return
+	}
+	manager, err := conn.Manager(ctx)
+	if err != nil {
+		u.readError("read the boot", err)
+		return
+	}
+	b, over := boot.Read(manager)
+	if !over {
+		return
+	}
+	if time.Since(b.End()) < maxBootAge {
+		u.sendError(u.r.out.sendTraces(ctx, u.spans.boot(&b, u.activations(ctx, conn, &b), u.memory.jobs.BootJobs)))
+	}
+	u.memory.jobs.Boot, u.memory.jobs.BootJobs = true, nil
+	u.readError("remember the boot", u.memory.saveJobs(ctx))
+}
+
+// activations reads which units the boot started.
+func (u *units) activations(ctx context.Context, conn *bus.Conn, b *boot.Boot) []boot.Activation {
+	all, err := conn.Units(ctx)
+	u.readError("list units", err)
+	var started []boot.Activation
+	for _, row := range all {
+		if !u.isWatched(row.Name) {
+			continue
+		}
+		p, err := conn.Properties(ctx, row.Name)
+		if err != nil {
+			continue // gone in the meantime
+		}
+		if a, ok := b.Activation(row.Name, p); ok {
+			started = append(started, a)
+		}
+	}
+	boot.Order(started)
+	return started
+}

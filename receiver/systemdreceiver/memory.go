@@ -1,0 +1,177 @@
+package systemdreceiver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"reflect"
+	"strconv"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
+)
+
+// memory keeps in a storage extension what was told, so that a restart of the
+// collector tells nothing twice. Without an extension it keeps nothing.
+//
+// Units are spread over shards, so that one change writes little and loading
+// them needs no index.
+type memory struct {
+	client storage.Client
+	// shards hold what was written last, by the name of the unit.
+	shards [shardCount]map[string]unit.Memory
+	jobs   openJobs
+}
+
+const shardCount = 64
+
+// openJobs is what is remembered of jobs.
+type openJobs struct {
+	// Seed is the run of systemd that numbered them.
+	Seed string    `json:"seed"`
+	Jobs []job.Job `json:"jobs,omitempty"`
+	// Boot says that the boot was told. Until then BootJobs are the jobs that were
+	// told in the boot's trace, by unit.
+	Boot     bool              `json:"boot,omitempty"`
+	BootJobs map[string]uint32 `json:"boot_jobs,omitempty"`
+}
+
+const jobsKey = "jobs"
+
+func shardKey(i int) string { return "units/" + strconv.Itoa(i) }
+
+// openMemory reads what was remembered. id nil is a memory that keeps nothing.
+func openMemory(ctx context.Context, host component.Host, id *component.ID, of component.ID) (*memory, error) {
+	m := &memory{}
+	for i := range m.shards {
+		m.shards[i] = map[string]unit.Memory{}
+	}
+	if id == nil {
+		return m, nil
+	}
+	extension, ok := host.GetExtensions()[*id]
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %s is not in service::extensions", id)
+	}
+	provider, ok := extension.(storage.Extension)
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %s stores nothing; use file_storage, for example", id)
+	}
+	client, err := provider.GetClient(ctx, component.KindReceiver, of, "units")
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	m.client = client
+	if err := m.load(ctx); err != nil {
+		return nil, errors.Join(err, client.Close(ctx))
+	}
+	return m, nil
+}
+
+func (m *memory) load(ctx context.Context) error {
+	for i := range m.shards {
+		shard, err := read[map[string]unit.Memory](ctx, m.client, shardKey(i))
+		if err != nil {
+			return err
+		}
+		if shard != nil {
+			m.shards[i] = shard
+		}
+	}
+	var err error
+	m.jobs, err = read[openJobs](ctx, m.client, jobsKey)
+	return err
+}
+
+// read reads one value. One that cannot be understood is as good as none: the
+// next write replaces it.
+func read[T any](ctx context.Context, client storage.Client, key string) (T, error) {
+	var value, none T
+	data, err := client.Get(ctx, key)
+	if err != nil {
+		return none, fmt.Errorf("storage: read %s: %w", key, err)
+	}
+	if data == nil || json.Unmarshal(data, &value) != nil {
+		return none, nil
+	}
+	return value, nil
+}
+
+// restore hands to the tracker what was remembered.
+func (m *memory) restore(t *unit.Tracker) {
+	for _, shard := range m.shards {
+		for name, remembered := range shard {
+			t.Restore(name, remembered)
+		}
+	}
+}
+
+// save remembers the units of these names as the tracker has them now.
+func (m *memory) save(ctx context.Context, t *unit.Tracker, names map[string]struct{}) error {
+	if m.client == nil || len(names) == 0 {
+		return nil
+	}
+	changed := map[int]struct{}{}
+	for name := range names {
+		i := shardOf(name)
+		before, was := m.shards[i][name]
+		now, is := t.Memory(name)
+		switch {
+		case !is && !was || is && was && reflect.DeepEqual(before, now):
+			continue
+		case is:
+			m.shards[i][name] = now
+		default:
+			delete(m.shards[i], name)
+		}
+		changed[i] = struct{}{}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	var operations []*storage.Operation
+	for i := range changed {
+		data, err := json.Marshal(m.shards[i])
+		if err != nil {
+			return fmt.Errorf("storage: %w", err)
+		}
+		operations = append(operations, storage.SetOperation(shardKey(i), data))
+	}
+	if err := m.client.Batch(ctx, operations...); err != nil {
+		return fmt.Errorf("storage: write units: %w", err)
+	}
+	return nil
+}
+
+// saveJobs remembers the jobs that have not ended.
+func (m *memory) saveJobs(ctx context.Context) error {
+	if m.client == nil {
+		return nil
+	}
+	data, err := json.Marshal(m.jobs)
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if err := m.client.Set(ctx, jobsKey, data); err != nil {
+		return fmt.Errorf("storage: write jobs: %w", err)
+	}
+	return nil
+}
+
+func (m *memory) close(ctx context.Context) error {
+	if m.client == nil {
+		return nil
+	}
+	return m.client.Close(ctx)
+}
+
+func shardOf(name string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	return int(h.Sum32() % shardCount)
+}
