@@ -97,6 +97,7 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 	}
 	var events []unit.Event
 	var names []string
+	u.units.Snapshot()
 	for _, row := range list {
 		if !u.isWatched(row.Name) {
 			continue

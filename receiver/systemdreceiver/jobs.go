@@ -24,16 +24,6 @@ var pulling = []string{
 	"RequiredBy", "BoundBy", "ConsistsOf", "ConflictedBy", "PropagatesStopTo", "PropagatesReloadTo",
 }
 
-// typeJobs asks for the types of the jobs that are queued: their signal does
-// not say it, and they may be gone soon.
-func (u *units) typeJobs(ctx context.Context, conn *bus.Conn) {
-	list, err := conn.Jobs(ctx)
-	u.readError("list jobs", err)
-	for _, j := range list {
-		u.jobs.Typed(j.ID, j.Type)
-	}
-}
-
 // readJobs takes the jobs that are there, and those that ended unseen.
 func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
 	list, err := conn.Jobs(ctx)
@@ -53,7 +43,7 @@ func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
 
 // jobRemoved takes the end of a job.
 func (u *units) jobRemoved(ctx context.Context, conn *bus.Conn, s bus.JobRemoved, at time.Time) {
-	j := u.jobs.Removed(s.ID, s.Result, at)
+	j := u.jobs.Removed(s.ID, s.Result, u.moves(s.Unit), at)
 	if j == nil || !u.isWatched(j.Unit) {
 		return
 	}

@@ -155,7 +155,7 @@ func times(j *job.Job, u *unit.Unit) (queued, running, ended time.Time) {
 		}
 	}
 	if running.Before(queued) && !running.IsZero() {
-		queued = running
+		running = queued // it was queued before, and the signal came late
 	}
 	return queued, running, ended
 }

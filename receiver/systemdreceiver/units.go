@@ -192,12 +192,13 @@ var errDisconnected = errors.New("the bus closed the connection")
 
 // session watches over one connection until it breaks, and returns why.
 func (u *units) session(ctx context.Context, conn *bus.Conn) error {
-	u.droppedFull, u.droppedMalformed = 0, 0
+	u.droppedFull, u.droppedMalformed, u.reloading = 0, 0, false
 	if err := u.catchUp(ctx, conn); err != nil {
 		return err
 	}
 	var absent <-chan time.Time
 	for {
+		var err error
 		var ticks <-chan time.Time
 		if u.units.IsWaiting() || u.jobs.IsWaiting() {
 			ticks = time.After(tick)
@@ -206,18 +207,19 @@ func (u *units) session(ctx context.Context, conn *bus.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case item := <-conn.Signals():
-			if owner, ok := item.Signal.(bus.OwnerChanged); ok {
-				if !owner.Present {
-					absent = time.After(absentAfter)
-					continue
-				}
+			owner, ok := item.Signal.(bus.OwnerChanged)
+			switch {
+			case !ok:
+				err = u.signal(ctx, conn, item)
+			case owner.Present:
 				absent = nil
-				if err := u.reexecuted(ctx, conn); err != nil {
-					return err
-				}
-				continue
+				err = u.reexecuted(ctx, conn)
+			default:
+				absent = time.After(absentAfter)
 			}
-			u.signal(ctx, conn, item)
+			if err != nil {
+				return err
+			}
 		case <-absent:
 			return bus.ErrAbsent
 		case <-ticks:
@@ -258,6 +260,7 @@ func (u *units) countDropped(conn *bus.Conn) bool {
 
 // reexecuted subscribes to a systemd that has executed itself again.
 func (u *units) reexecuted(ctx context.Context, conn *bus.Conn) error {
+	u.reloading = false // that reload ended with the process that began it
 	if err := conn.Subscribe(ctx); err != nil {
 		return err
 	}
@@ -265,32 +268,66 @@ func (u *units) reexecuted(ctx context.Context, conn *bus.Conn) error {
 	return u.catchUp(ctx, conn)
 }
 
-// signal takes one signal.
-func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) {
+// signal takes one signal. It returns an error when systemd cannot be asked.
+func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error {
 	switch s := item.Signal.(type) {
 	case bus.UnitChanged:
 		if u.isWatched(s.Unit) {
 			u.tell(ctx, conn, u.units.Changed(s.Unit, s.Properties, item.At), s.Unit)
 		}
 	case bus.UnitRemoved:
+		if u.reloading { // all units are removed and loaded again
+			return nil
+		}
 		u.tell(ctx, conn, u.units.Gone(s.Unit, item.At, false), s.Unit)
 	case bus.JobNew:
-		u.jobs.New(s.ID, s.Unit, u.inBoot, item.At)
-		u.typeJobs(ctx, conn)
+		u.jobs.New(s.ID, s.Unit, u.inBoot, u.moves(s.Unit), item.At)
+	case bus.JobTyped:
+		u.jobs.Typed(s.ID, s.Type)
 	case bus.JobChanged:
 		u.jobs.State(s.ID, s.State, item.At)
 	case bus.JobRemoved:
+		if u.reloading {
+			return nil
+		}
 		u.jobRemoved(ctx, conn, s, item.At)
 	case bus.StartupFinished:
 		u.inBoot = false
 		u.tellBoot(ctx, conn)
 	case bus.Reloading:
-		if u.reloading && !s.Active {
-			u.sendError(u.r.out.sendLogs(ctx, u.encoder.reloaded(item.At)))
-		}
-		u.reloading = s.Active
+		return u.reload(ctx, conn, s.Active, item.At)
 	}
 	u.unitCount.Store(int64(u.units.Len()))
+	return nil
+}
+
+// reload takes note that systemd reads all unit files again, or has done so.
+// Then it tells units and jobs that were removed only to be loaded again from
+// those that are gone by reading all.
+func (u *units) reload(ctx context.Context, conn *bus.Conn, active bool, at time.Time) error {
+	was := u.reloading
+	u.reloading = active
+	if !was || active {
+		return nil
+	}
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.reloaded(at)))
+	return u.catchUp(ctx, conn)
+}
+
+// moves is how a unit has moved so far, as far as it is known.
+func (u *units) moves(name string) job.Moves {
+	known := u.units.Get(name)
+	if known == nil {
+		return job.Moves{}
+	}
+	tested := known.ConditionTime
+	if known.AssertTime.After(tested) {
+		tested = known.AssertTime
+	}
+	return job.Moves{
+		InactiveExit: known.InactiveExit, ActiveEnter: known.ActiveEnter,
+		ActiveExit: known.ActiveExit, InactiveEnter: known.InactiveEnter, Tested: tested,
+	}
 }
 
 // isWatched tells whether the configuration includes a unit.
@@ -360,7 +397,7 @@ func (*units) ask(ctx context.Context, conn *bus.Conn, e *unit.Event) (bool, err
 		if e.IsAssert {
 			conditions = now.Asserts
 		}
-		e.Unmet, _ = unit.Unmet(conditions)
+		e.Unmet = unit.Unmet(conditions)
 	}
 	return true, nil
 }

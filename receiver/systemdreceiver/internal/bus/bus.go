@@ -27,16 +27,20 @@ type Item struct {
 	At     time.Time
 }
 
-// Conn is a connection to systemd. Its methods may be used from one goroutine.
+// Conn is a connection to systemd. Its methods are safe for concurrent use.
 type Conn struct {
 	bus     *dbus.Conn
 	manager dbus.BusObject
 	queue   *queue
+	// asked is closed when typeJobs has ended.
+	asked chan struct{}
 }
 
 // queue takes signals from the connection's reader, which must not wait.
 type queue struct {
 	items chan Item
+	// newJob wakes the goroutine that asks for the types of new jobs.
+	newJob chan struct{}
 	// dropped counts signals that found the queue full, malformed those that
 	// could not be read.
 	dropped, malformed atomic.Int64
@@ -52,8 +56,18 @@ func (q *queue) DeliverSignal(_, _ string, s *dbus.Signal) {
 	if signal == nil {
 		return
 	}
+	q.push(signal)
+	if _, ok := signal.(JobNew); ok {
+		select {
+		case q.newJob <- struct{}{}:
+		default: // it is awake, and will see this job too
+		}
+	}
+}
+
+func (q *queue) push(s Signal) {
 	select {
-	case q.items <- Item{signal, time.Now()}:
+	case q.items <- Item{s, time.Now()}:
 	default:
 		q.dropped.Add(1)
 	}
@@ -62,16 +76,44 @@ func (q *queue) DeliverSignal(_, _ string, s *dbus.Signal) {
 // Dial connects to the bus at a D-Bus address and subscribes to systemd. size
 // is how many signals may wait. It returns ErrAbsent when systemd is not there.
 func Dial(ctx context.Context, address string, size int) (*Conn, error) {
-	q := &queue{items: make(chan Item, size)}
+	q := &queue{items: make(chan Item, size), newJob: make(chan struct{}, 1)}
 	b, err := dbus.Connect(address, dbus.WithSignalHandler(q))
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{bus: b, manager: b.Object(name, managerPath), queue: q}
 	if err := c.listen(ctx); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, c.bus.Close())
 	}
+	c.asked = make(chan struct{})
+	go c.typeJobs()
 	return c, nil
+}
+
+// typeJobs asks for the types of new jobs as soon as they are announced: a job
+// may be over, and its type forgotten, within a millisecond.
+func (c *Conn) typeJobs() {
+	defer close(c.asked)
+	known := map[uint32]bool{}
+	for {
+		select {
+		case <-c.Done():
+			return
+		case <-c.queue.newJob:
+		}
+		jobs, err := c.Jobs(c.bus.Context())
+		if err != nil {
+			continue // then the type stays unknown
+		}
+		open := make(map[uint32]bool, len(jobs))
+		for _, j := range jobs {
+			open[j.ID] = true
+			if !known[j.ID] {
+				c.queue.push(JobTyped{j.ID, j.Type})
+			}
+		}
+		known = open
+	}
 }
 
 func (c *Conn) listen(ctx context.Context) error {
@@ -115,7 +157,11 @@ func (c *Conn) call(ctx context.Context, object dbus.BusObject, method string, a
 }
 
 // Close ends the connection.
-func (c *Conn) Close() error { return c.bus.Close() }
+func (c *Conn) Close() error {
+	err := c.bus.Close()
+	<-c.asked
+	return err
+}
 
 // Done is closed when the connection has broken or was closed.
 func (c *Conn) Done() <-chan struct{} { return c.bus.Context().Done() }

@@ -41,6 +41,13 @@ type JobNew struct {
 	Unit string
 }
 
+// JobTyped says what a new job does: start, stop, restart, reload, ... It is no
+// signal of systemd, but the answer to a question that every JobNew raises.
+type JobTyped struct {
+	ID   uint32
+	Type string
+}
+
 // JobChanged says that a job has begun to run, or waits again.
 type JobChanged struct {
 	ID    uint32
@@ -66,6 +73,7 @@ type OwnerChanged struct{ Present bool }
 func (UnitRemoved) isSignal()     {}
 func (UnitChanged) isSignal()     {}
 func (JobNew) isSignal()          {}
+func (JobTyped) isSignal()        {}
 func (JobChanged) isSignal()      {}
 func (JobRemoved) isSignal()      {}
 func (StartupFinished) isSignal() {}

@@ -35,6 +35,13 @@ type Job struct {
 	After []uint32 `json:"after,omitempty"`
 
 	isSettled bool
+	// before is when the unit last moved before the job ran.
+	before Moves
+}
+
+// Moves is when a unit last left and reached a state, zero for never.
+type Moves struct {
+	InactiveExit, ActiveEnter, ActiveExit, InactiveEnter, Tested time.Time
 }
 
 // IsFailed tells whether the job did not do what it was queued for. A job that
@@ -99,9 +106,10 @@ func (t *Tracker) Len() int { return len(t.jobs) }
 // Untracked is how many jobs were passed over.
 func (t *Tracker) Untracked() int64 { return t.untracked }
 
-// New takes a job that was queued at now.
-func (t *Tracker) New(id uint32, unit string, inBoot bool, now time.Time) {
-	t.add(&Job{ID: id, Unit: unit, Queued: now, InBoot: inBoot, Anchor: id}, now)
+// New takes a job that was queued at now; before is how its unit has moved until
+// then.
+func (t *Tracker) New(id uint32, unit string, inBoot bool, before Moves, now time.Time) {
+	t.add(&Job{ID: id, Unit: unit, Queued: now, InBoot: inBoot, Anchor: id, before: before}, now)
 }
 
 // Found takes a job that was there already at now.
@@ -156,13 +164,17 @@ func (t *Tracker) State(id uint32, state string, now time.Time) {
 	}
 }
 
-// Removed takes the end of a job. It returns the job, nil when it is not known.
-func (t *Tracker) Removed(id uint32, result string, now time.Time) *Job {
+// Removed takes the end of a job; after is how its unit has moved until then. It
+// returns the job, nil when it is not known.
+func (t *Tracker) Removed(id uint32, result string, after Moves, now time.Time) *Job {
 	j, ok := t.jobs[id]
 	if !ok {
 		return nil
 	}
 	j.Ended, j.Result = now, result
+	if j.Type == "" && !j.Snapshot {
+		j.Type = infer(j.before, after)
+	}
 	if j.IsFailed() {
 		t.failed = append(t.failed, failure{j.Unit, now})
 		if len(t.failed) > maxFailures {
@@ -170,6 +182,24 @@ func (t *Tracker) Removed(id uint32, result string, now time.Time) *Job {
 		}
 	}
 	return j
+}
+
+// infer tells from how a unit has moved during a job what the job did; "" when
+// the unit did not move.
+func infer(before, after Moves) string {
+	started := !after.InactiveExit.Equal(before.InactiveExit)
+	stopped := !after.ActiveExit.Equal(before.ActiveExit) || !after.InactiveEnter.Equal(before.InactiveEnter)
+	switch {
+	case started && stopped && after.InactiveExit.Before(after.InactiveEnter): // a oneshot
+		return "start"
+	case started && stopped:
+		return "restart"
+	case started, !after.Tested.Equal(before.Tested): // conditions are tested before a start
+		return "start"
+	case stopped:
+		return "stop"
+	}
+	return ""
 }
 
 // HasFailed tells whether a job of the unit failed in the last minute.

@@ -55,6 +55,9 @@ type Tracker struct {
 	units map[string]*tracked
 	// waiting are those with something pending.
 	waiting map[*tracked]struct{}
+	// since is the latest state of any unit that was known before the snapshot
+	// that is being read, zero when none was.
+	since time.Time
 	// untracked counts what was not looked at because max was reached.
 	untracked atomic.Int64
 }
@@ -136,17 +139,27 @@ func (t *Tracker) Changed(name string, properties map[string]any, now time.Time)
 	return t.observe(k, now, false)
 }
 
+// Snapshot says that all units are to be read: Found follows for each that
+// there is.
+func (t *Tracker) Snapshot() {
+	for _, k := range t.units {
+		t.since = latest(t.since, k.StateChange)
+	}
+}
+
 // Found takes over all properties of a unit that were read at now because
 // nobody was watching before, and returns what has happened meanwhile.
 func (t *Tracker) Found(name string, properties map[string]any, now time.Time) []Event {
 	_, known := t.units[name]
+	since := t.since
 	k := t.get(name)
 	if k == nil {
 		return nil
 	}
 	u := New(name)
 	u.Apply(properties)
-	if !known {
+	// All that was active until since is known; what is not has become so later.
+	if isNew := !since.IsZero() && u.ActiveEnter.After(since); !known && !isNew {
 		k.adopt(u)
 	}
 	k.unit, k.found = u, now
@@ -377,12 +390,12 @@ func (t *Tracker) skipped(k *tracked, u *Unit, tell func(Kind, time.Time) *Event
 	// Conditions are tested first; assertions only when those are met.
 	if !u.ConditionTime.IsZero() && !u.ConditionResult {
 		e := tell(Skipped, u.ConditionTime)
-		e.Unmet, _ = Unmet(u.Conditions)
+		e.Unmet = Unmet(u.Conditions)
 		return
 	}
 	if !u.AssertTime.IsZero() && !u.AssertResult {
 		e := tell(Skipped, u.AssertTime)
-		e.Unmet, _ = Unmet(u.Asserts)
+		e.Unmet = Unmet(u.Asserts)
 		e.IsAssert = true
 	}
 }

@@ -227,12 +227,17 @@ func conditions(v any) []Condition {
 	return all
 }
 
-// Unmet returns the first condition that was tested and not met.
-func Unmet(conditions []Condition) (Condition, bool) {
+// Unmet returns the first condition that was tested and not met, of conditions
+// of which at least one is not. systemd forgets a unit that was not started, and
+// with it which condition it was; then it is known only where there is but one.
+func Unmet(conditions []Condition) Condition {
 	for _, c := range conditions {
 		if c.State < 0 {
-			return c, true
+			return c
 		}
 	}
-	return Condition{}, false
+	if len(conditions) == 1 {
+		return conditions[0]
+	}
+	return Condition{}
 }
