@@ -52,6 +52,26 @@ func (u *units) newRun(seed string) {
 	}
 }
 
+// readUnit reads one unit, and all of it only when something may have happened
+// to it.
+func (u *units) readUnit(ctx context.Context, conn *bus.Conn, row bus.Unit) ([]unit.Event, error) {
+	change, err := conn.StateChange(ctx, row.Name)
+	if err == nil && !u.units.Listed(row.Name, row.ActiveState, row.SubState, unit.Time(change), time.Now()) {
+		return nil, nil
+	}
+	var p bus.Properties
+	if err == nil {
+		p, err = conn.Properties(ctx, row.Name)
+	}
+	if err != nil {
+		if bus.IsGone(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	return u.units.Found(row.Name, p, time.Now()), nil
+}
+
 // announce tells that systemd is seen: for the first time, or again.
 func (u *units) announce(ctx context.Context, manager bus.Properties) {
 	u.connected.Store(1)
@@ -104,14 +124,11 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 		}
 		names = append(names, row.Name)
 		delete(gone, row.Name)
-		p, err := conn.Properties(ctx, row.Name)
+		happened, err := u.readUnit(ctx, conn, row)
 		if err != nil {
-			if !bus.IsGone(err) {
-				return nil, nil, err
-			}
-			continue
+			return nil, nil, err
 		}
-		events = append(events, u.units.Found(row.Name, p, time.Now())...)
+		events = append(events, happened...)
 	}
 	for name := range gone {
 		names = append(names, name)

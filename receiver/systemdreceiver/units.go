@@ -34,6 +34,9 @@ const (
 	// absentAfter is how long systemd may be off the bus before that is told:
 	// systemctl daemon-reexec takes less.
 	absentAfter = 3 * time.Second
+	// executing is how long after systemd has executed itself again a reload is
+	// part of that.
+	executing = 5 * time.Second
 	// tick is how often it is looked whether what was held back has come true.
 	tick = 50 * time.Millisecond
 )
@@ -56,6 +59,8 @@ type units struct {
 	lost    time.Time
 	// inBoot says that the boot is not over, reloading that unit files are read.
 	inBoot, reloading bool
+	// executed is when systemd last executed itself again.
+	executed time.Time
 	// dropped are the counts of the connection that were seen last.
 	droppedFull, droppedMalformed int64
 
@@ -198,7 +203,6 @@ func (u *units) session(ctx context.Context, conn *bus.Conn) error {
 	}
 	var absent <-chan time.Time
 	for {
-		var err error
 		var ticks <-chan time.Time
 		if u.units.IsWaiting() || u.jobs.IsWaiting() {
 			ticks = time.After(tick)
@@ -207,30 +211,43 @@ func (u *units) session(ctx context.Context, conn *bus.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case item := <-conn.Signals():
-			owner, ok := item.Signal.(bus.OwnerChanged)
-			switch {
-			case !ok:
-				err = u.signal(ctx, conn, item)
-			case owner.Present:
+			if owner, ok := item.Signal.(bus.OwnerChanged); ok {
 				absent = nil
-				err = u.reexecuted(ctx, conn)
-			default:
-				absent = time.After(absentAfter)
+				if !owner.Present {
+					absent = time.After(absentAfter)
+				}
 			}
-			if err != nil {
+			if err := u.signal(ctx, conn, item); err != nil {
 				return err
 			}
 		case <-absent:
 			return bus.ErrAbsent
 		case <-ticks:
 		case <-conn.Done():
-			return errDisconnected
+			return u.drain(ctx, conn)
 		}
-		u.settle(ctx, conn)
+		// While signals wait, what is held back may already be overtaken.
+		if len(conn.Signals()) == 0 {
+			u.settle(ctx, conn)
+		}
 		if u.countDropped(conn) && len(conn.Signals()) == 0 {
 			if err := u.catchUp(ctx, conn); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// drain takes the signals that came before the bus closed the connection.
+func (u *units) drain(ctx context.Context, conn *bus.Conn) error {
+	for {
+		select {
+		case item := <-conn.Signals():
+			if err := u.signal(ctx, conn, item); err != nil {
+				return err
+			}
+		default:
+			return errDisconnected
 		}
 	}
 }
@@ -259,12 +276,12 @@ func (u *units) countDropped(conn *bus.Conn) bool {
 }
 
 // reexecuted subscribes to a systemd that has executed itself again.
-func (u *units) reexecuted(ctx context.Context, conn *bus.Conn) error {
-	u.reloading = false // that reload ended with the process that began it
+func (u *units) reexecuted(ctx context.Context, conn *bus.Conn, at time.Time) error {
+	u.executed = at
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.reexecuted(at)))
 	if err := conn.Subscribe(ctx); err != nil {
 		return err
 	}
-	u.sendError(u.r.out.sendLogs(ctx, u.encoder.reexecuted(time.Now())))
 	return u.catchUp(ctx, conn)
 }
 
@@ -291,6 +308,11 @@ func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error
 			return nil
 		}
 		u.jobRemoved(ctx, conn, s, item.At)
+	case bus.OwnerChanged:
+		if s.Present {
+			return u.reexecuted(ctx, conn, item.At)
+		}
+		u.reloading = false // that reload ends with the process that began it
 	case bus.StartupFinished:
 		u.inBoot = false
 		u.tellBoot(ctx, conn)
@@ -310,7 +332,9 @@ func (u *units) reload(ctx context.Context, conn *bus.Conn, active bool, at time
 	if !was || active {
 		return nil
 	}
-	u.sendError(u.r.out.sendLogs(ctx, u.encoder.reloaded(at)))
+	if at.Sub(u.executed) > executing {
+		u.sendError(u.r.out.sendLogs(ctx, u.encoder.reloaded(at)))
+	}
 	return u.catchUp(ctx, conn)
 }
 

@@ -14,7 +14,7 @@ const (
 	unitPrefix   = "/org/freedesktop/systemd1/unit/"
 	jobPrefix    = "/org/freedesktop/systemd1/job/"
 	managerIface = "org.freedesktop.systemd1.Manager"
-	jobIface     = "org.freedesktop.systemd1.Job"
+	unitIface    = "org.freedesktop.systemd1.Unit"
 	propsIface   = "org.freedesktop.DBus.Properties"
 	busIface     = "org.freedesktop.DBus"
 )

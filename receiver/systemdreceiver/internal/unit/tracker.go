@@ -12,7 +12,7 @@ const (
 	// settle is how long a state that systemd often only passes through must
 	// last. A service that is to be restarted is first failed or inactive and
 	// then, at once, in auto-restart.
-	settle = 250 * time.Millisecond
+	settle = time.Second
 	// stable is how long a unit that was in a restart loop must be active before
 	// it counts as active again.
 	stable = 10 * time.Second
@@ -139,7 +139,7 @@ func (t *Tracker) Changed(name string, properties map[string]any, now time.Time)
 	return t.observe(k, now, false)
 }
 
-// Snapshot says that all units are to be read: Found follows for each that
+// Snapshot says that all units are to be read: Listed follows for each that
 // there is.
 func (t *Tracker) Snapshot() {
 	for _, k := range t.units {
@@ -147,20 +147,49 @@ func (t *Tracker) Snapshot() {
 	}
 }
 
+// Listed takes the state of a unit out of a list that was read at now, and when
+// it last changed. It returns true when something may have happened, so that
+// Found must follow with all properties.
+func (t *Tracker) Listed(name, activeState, subState string, change, now time.Time) bool {
+	u := New(name)
+	u.ActiveState, u.SubState, u.StateChange = activeState, subState, change
+	if k, ok := t.units[name]; ok {
+		if !k.StateChange.Equal(change) || k.ActiveState != activeState || k.SubState != subState {
+			return true
+		}
+		if k.unit.ActiveState == "" { // restored
+			k.unit = u
+		}
+		k.found = now
+		return false
+	}
+	if activeState == "failed" || isAutoRestart(u) || t.isNew(u) {
+		return true
+	}
+	if k := t.get(name); k != nil {
+		k.adopt(u, now)
+		k.unit, k.found, k.told = u, now, k.Memory
+	}
+	return false
+}
+
+// isNew: all that was active until since is known; what is not became so later.
+func (t *Tracker) isNew(u *Unit) bool {
+	return !t.since.IsZero() && isActive(u) && u.StateChange.After(t.since)
+}
+
 // Found takes over all properties of a unit that were read at now because
 // nobody was watching before, and returns what has happened meanwhile.
 func (t *Tracker) Found(name string, properties map[string]any, now time.Time) []Event {
 	_, known := t.units[name]
-	since := t.since
 	k := t.get(name)
 	if k == nil {
 		return nil
 	}
 	u := New(name)
 	u.Apply(properties)
-	// All that was active until since is known; what is not has become so later.
-	if isNew := !since.IsZero() && u.ActiveEnter.After(since); !known && !isNew {
-		k.adopt(u)
+	if !known && !t.isNew(u) {
+		k.adopt(u, now)
 	}
 	k.unit, k.found = u, now
 	return t.observe(k, now, true)
@@ -183,8 +212,8 @@ func (t *Tracker) get(name string) *tracked {
 
 // adopt makes what is there now the beginning: nothing is told of it, but that
 // it has failed or is in a restart loop.
-func (k *tracked) adopt(u *Unit) {
-	k.Skipped = latest(u.ConditionTime, u.AssertTime)
+func (k *tracked) adopt(u *Unit, now time.Time) {
+	k.Skipped = now
 	if !isAutoRestart(u) {
 		k.NRestarts = u.NRestarts
 	}
