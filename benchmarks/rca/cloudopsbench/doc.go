@@ -1,0 +1,2 @@
+// Package cloudopsbench x
+package cloudopsbench
