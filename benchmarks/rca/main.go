@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/yairfalse/tapio/benchmarks/rca/cloudopsbench"
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
 	"github.com/yairfalse/tapio/benchmarks/rca/nezha"
 	"github.com/yairfalse/tapio/internal/replay"
@@ -28,6 +29,7 @@ type format struct {
 
 var formats = []format{
 	{nezha.Name, nezha.Is, nezha.Open},
+	{cloudopsbench.Name, cloudopsbench.Is, cloudopsbench.Open},
 }
 
 type options struct {

@@ -46,10 +46,12 @@ func TestReadmeSaysEverything(t *testing.T) {
 	for _, l := range createDefaultConfig().(*Config).Limits.bounds() {
 		assert.Contains(t, readme, fmt.Sprintf("| `limits::%s` | `%d` | %d to %d |", l.key, l.value, l.min, l.max), "range")
 	}
+	page, err := os.ReadFile("../../docs/patterns.md")
+	require.NoError(t, err)
 	patterns, err := pattern.Library()
 	require.NoError(t, err)
 	for _, p := range patterns {
-		assert.Regexp(t, fmt.Sprintf("(?m)^\\| `%s` \\|.*\\| %v \\|", p.ID, p.Cause.Reliability), readme, "pattern and reliability")
+		assert.Regexp(t, fmt.Sprintf("(?m)^\\| `%s` \\|.*\\| %v \\|", p.ID, p.Cause.Reliability), string(page), "pattern and reliability")
 	}
 	cm, err := confmaptest.LoadConf("metadata.yaml")
 	require.NoError(t, err)

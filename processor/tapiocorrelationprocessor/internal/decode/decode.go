@@ -54,6 +54,8 @@ type Decoder struct {
 	options Options
 	now     func() time.Time
 
+	texts *texts
+
 	seed  maphash.Seed
 	mu    sync.RWMutex
 	cache map[uint64]resolved
@@ -329,11 +331,15 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 		Time: at, TraceID: record.TraceID(r.TraceID()), Subject: ref.Subject,
 		Kind: record.KindLog, Severity: uint8(min(max(r.SeverityNumber(), 0), math.MaxUint8)),
 	}
-	if r.EventName() == "" {
-		return e
+	name := r.EventName()
+	if name == "" {
+		if !d.texts.holds(r, ref.Subject, at) {
+			return e
+		}
+		name = d.texts.name
 	}
 	e.Kind = record.KindEvent
-	detail := &record.Detail{Name: record.Text(r.EventName()), Body: body(r)}
+	detail := &record.Detail{Name: record.Text(name), Body: body(r)}
 	var address string
 	var port int64
 	for k, v := range r.Attributes().All() {

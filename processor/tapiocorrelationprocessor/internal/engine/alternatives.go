@@ -52,16 +52,16 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 				continue
 			}
 			for _, p := range e.options.Patterns {
-				if p == h.Pattern || said[p.ID] || p.Cause.Event != c.Name {
+				if p == h.Pattern || said[p.ID] || !p.Cause.Is(c.Name) {
 					continue
 				}
 				x := finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
-				if why, ok := explain.Matches(p, c); ok {
+				if explain.Matches(p, c) {
 					other := e.hypothesis(p, c, h.Addresses()...)
 					x.Score = other.Confidence(e.options.Weights).Score
 					x.Reason = e.whyNot(h, c, x.Score)
 				} else {
-					x.Reason = "ruled out: " + why
+					x.Reason = "ruled out: " + pattern.Differs(p.Cause.Where, c.Detail)
 				}
 				said[p.ID] = true
 				out = append(out, x)
@@ -81,10 +81,9 @@ func (e *Engine) unseenCauses(o *open) []finding.Hypothesis {
 	var out []finding.Hypothesis
 	for _, p := range e.options.Patterns {
 		would := slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool {
-			_, ok := pattern.Holds(f.Where, h.Cause.Occurrence.Detail)
-			return ok && !f.Precursor && f.Event == h.Cause.Event
+			return !f.Precursor && f.Event == h.Cause.Event && pattern.Holds(f.Where, h.Cause.Occurrence.Detail)
 		})
-		seen := slices.ContainsFunc(e.occurrences.Of(h.Cause.Entity), func(c *detect.Occurrence) bool { return c.Name == p.Cause.Event })
+		seen := slices.ContainsFunc(e.occurrences.Of(h.Cause.Entity), func(c *detect.Occurrence) bool { return p.Cause.Is(c.Name) })
 		if would && !seen {
 			out = append(out, finding.Hypothesis{
 				Pattern: p.ID, Entity: explain.EntityOf(e.graph, h.Cause.Entity),

@@ -98,6 +98,7 @@ type Engine struct {
 	baselines   *detect.Baselines
 	requests    *detect.Requests
 	occurrences *detect.Occurrences
+	horizon     int64             // how long occurrences are kept
 	waiting     []*detect.Request // hurt requests that are not settled, oldest first
 	groups      map[groupKey]*group
 	grouped     int // requests in all groups
@@ -135,6 +136,10 @@ func New(o Options) *Engine {
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
 	e.decoder = decode.New(e.graph, e.details, o.Impact, e.options.Now)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
+	e.horizon = horizon(o.Window, o.Patterns)
+	if texts := pattern.TextsOf(o.Patterns); texts != nil {
+		e.decoder.Texts(pattern.Log, texts.Find)
+	}
 	e.buffers.New = func() any { b := make([]record.Event, 0, 1024); return &b }
 	return e
 }
@@ -444,7 +449,7 @@ func (e *Engine) sweep(now int64) {
 	window := now - int64(e.options.Window)
 	e.forgetResolved(now - int64(e.options.Retention))
 	e.requests.Sweep(window)
-	e.occurrences.Sweep(window)
+	e.occurrences.Sweep(now - e.horizon)
 	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.answered.Sweep(now - int64(e.options.Retention))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
@@ -11,6 +12,18 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
+
+// horizon is how long named events are of use: as far as the window reaches, and as
+// long as any pattern waits for an effect.
+func horizon(window time.Duration, patterns []*pattern.Pattern) int64 {
+	for _, p := range patterns {
+		window = max(window, p.Cause.Within, p.Cause.Before)
+		for i := range p.Effects {
+			window = max(window, p.Effects[i].Within)
+		}
+	}
+	return int64(window)
+}
 
 // occur takes a named event: as an effect of open incidents, and as a cause.
 func (e *Engine) occur(o *detect.Occurrence) {
@@ -93,7 +106,7 @@ func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
 // known tells whether any pattern names the event.
 func (e *Engine) known(name string) bool {
 	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
-		return p.Cause.Event == name ||
+		return p.Cause.Is(name) ||
 			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name })
 	})
 }
@@ -104,7 +117,7 @@ func (e *Engine) known(name string) bool {
 func (e *Engine) cause(o *detect.Occurrence) {
 	var best *explain.Hypothesis
 	for _, p := range e.options.Patterns {
-		if _, ok := explain.Matches(p, o); !ok || !e.often(p, o) {
+		if !explain.Matches(p, o) || !e.often(p, o) {
 			continue
 		}
 		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
@@ -131,7 +144,7 @@ func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
 	}
 	n := 0
 	for _, k := range e.occurrences.Of(explain.Lift(e.graph, p.Cause.Entity, o.Subject)) {
-		if _, ok := explain.Matches(p, k); ok && k.Time <= o.Time && k.Time >= o.Time-int64(p.Cause.CountWithin) {
+		if explain.Matches(p, k) && k.Time <= o.Time && k.Time >= o.Time-int64(p.Cause.CountWithin) {
 			n++
 		}
 	}
@@ -358,7 +371,7 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 			}
 			seen[o] = true
 			for _, p := range e.options.Patterns {
-				if _, ok := explain.Matches(p, o); ok && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
+				if explain.Matches(p, o) && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}

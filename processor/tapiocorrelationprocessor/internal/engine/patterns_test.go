@@ -191,8 +191,8 @@ func TestPatternsAreAllPlayed(t *testing.T) {
 	for _, p := range patterns {
 		ids = append(ids, p.ID)
 	}
-	assert.ElementsMatch(t, []string{
+	assert.Subset(t, ids, []string{
 		"memory-limit-oom-kill", "node-out-of-memory", "process-killed", "process-crashed", "process-stopped",
 		"connection-refused", "callee-failing", "callee-slow",
-	}, ids, "every pattern needs a case in TestPatterns: one that is it and one that nearly is")
+	}, "TestPatterns has a case of it; patterns that no span or process tells of have scenario files")
 }

@@ -133,13 +133,9 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 	return h
 }
 
-// Matches tells whether an occurrence can be the pattern's cause; when only a
-// condition fails, why says which.
-func Matches(p *pattern.Pattern, o *detect.Occurrence) (why string, ok bool) {
-	if p.Cause.Event != o.Name {
-		return "", false
-	}
-	return pattern.Holds(p.Cause.Where, o.Detail)
+// Matches tells whether an occurrence can be the pattern's cause.
+func Matches(p *pattern.Pattern, o *detect.Occurrence) bool {
+	return p.Cause.Is(o.Name) && pattern.Holds(p.Cause.Where, o.Detail)
 }
 
 // Last returns when the cause happened last: in a crash loop, the last round.
@@ -233,7 +229,8 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		if e.Precursor || e.Event != o.Name || !h.inTime(o.Time, e.Within) {
 			continue
 		}
-		if _, ok := pattern.Holds(e.Where, o.Detail); !ok {
+		where, ok := pattern.Bound(e.Where, h.says)
+		if !ok || !pattern.Holds(where, o.Detail) {
 			continue
 		}
 		by, on, ok := h.relate(e.Relation, o)
@@ -246,6 +243,14 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		return true
 	}
 	return false
+}
+
+// says returns an attribute of the cause's event, nil when it has none.
+func (h *Hypothesis) says(key string) any {
+	if h.Cause.Occurrence == nil {
+		return nil
+	}
+	return h.Cause.Occurrence.Detail.Attr(key)
 }
 
 // remember adds to a set up to its bound.

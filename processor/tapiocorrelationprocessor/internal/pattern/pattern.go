@@ -106,7 +106,9 @@ type Pattern struct {
 
 // Cause is the event that the pattern names as the root.
 type Cause struct {
-	Event string        `yaml:"event"`
+	Event string `yaml:"event"`
+	// Or are further events that are the same cause.
+	Or    []string      `yaml:"or"`
 	Layer finding.Layer `yaml:"layer"`
 	Where []Condition   `yaml:"where"`
 	// Within is how long after the cause its first effect can come.
@@ -127,6 +129,9 @@ type Cause struct {
 	MinCount    int           `yaml:"min_count"`
 	CountWithin time.Duration `yaml:"count_within"`
 }
+
+// Is tells whether an event of that name can be the cause.
+func (c *Cause) Is(name string) bool { return c.Event == name || slices.Contains(c.Or, name) }
 
 // Level is what of a cause's surroundings a finding names.
 type Level string
@@ -201,6 +206,9 @@ type Condition struct {
 	Min *float64 `yaml:"min"`
 	Max *float64 `yaml:"max"`
 
+	// HoldsCause: the text holds what the cause says under this key. For effects only.
+	HoldsCause string `yaml:"holds_cause"`
+
 	matches *regexp.Regexp
 	lower   []string // Contains in lower case
 }
@@ -208,19 +216,57 @@ type Condition struct {
 // KeyBody is the key under which conditions find the body of a record.
 const KeyBody = record.KeyBody
 
-// Holds tells whether the attributes of d meet all conditions. When one does
-// not, failed says which, with the value that was found.
-func Holds(where []Condition, d *record.Detail) (failed string, ok bool) {
-	for _, c := range where {
-		var value any
-		if d != nil {
-			value = d.Attr(c.Key)
-		}
-		if !c.holds(value) {
-			return c.differs(value), false
+// Holds tells whether the attributes of d meet all conditions.
+func Holds(where []Condition, d *record.Detail) bool {
+	_, ok := first(where, d)
+	return ok
+}
+
+// Differs says which condition d does not meet, with the value that was found; "" when
+// it meets all.
+func Differs(where []Condition, d *record.Detail) string {
+	c, ok := first(where, d)
+	if ok {
+		return ""
+	}
+	return c.differs(c.value(d))
+}
+
+// first returns the first condition that d does not meet, and true when there is none.
+func first(where []Condition, d *record.Detail) (*Condition, bool) {
+	for i := range where {
+		if c := &where[i]; !c.holds(c.value(d)) {
+			return c, false
 		}
 	}
-	return "", true
+	return nil, true
+}
+
+func (c *Condition) value(d *record.Detail) any {
+	if d == nil {
+		return nil
+	}
+	return d.Attr(c.Key)
+}
+
+// Bound returns the conditions with what the cause says in place of holds_cause, and
+// false when the cause does not say it.
+func Bound(where []Condition, cause func(key string) any) ([]Condition, bool) {
+	out := where
+	for i := range where {
+		if where[i].HoldsCause == "" {
+			continue
+		}
+		text, ok := cause(where[i].HoldsCause).(string)
+		if !ok || text == "" {
+			return nil, false
+		}
+		if &out[0] == &where[0] {
+			out = slices.Clone(where)
+		}
+		out[i].lower = []string{strings.ToLower(text)}
+	}
+	return out, true
 }
 
 // differs says what was found and what was wanted.
@@ -258,8 +304,10 @@ func (c *Condition) wanted() string {
 		return fmt.Sprintf("%v to %v", *c.Min, *c.Max)
 	case c.Min != nil:
 		return fmt.Sprintf("at least %v", *c.Min)
+	case c.Max != nil:
+		return fmt.Sprintf("at most %v", *c.Max)
 	}
-	return fmt.Sprintf("at most %v", *c.Max)
+	return "holding what the cause says under " + c.HoldsCause
 }
 
 // compile prepares a condition that is tested on text.
@@ -433,7 +481,10 @@ func (p *Pattern) validate() error {
 		}
 		errs = append(errs, conditions(key, e.Where))
 	}
-	if p.Cause.Event == Log && !testsBody(p.Cause.Where) {
+	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause != "" }) {
+		bad("cause.where", "holds_cause: only effects can be compared with their cause")
+	}
+	if p.Cause.Is(Log) && !testsBody(p.Cause.Where) {
 		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches", Log, KeyBody)
 	}
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
@@ -443,14 +494,14 @@ func conditions(key string, where []Condition) error {
 	for i, c := range where {
 		set := 0
 		for _, is := range []bool{
-			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil,
+			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil, c.HoldsCause != "",
 		} {
 			if is {
 				set++
 			}
 		}
 		if c.Key == "" || set != 1 {
-			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max", key, i)
+			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max, holds_cause", key, i)
 		}
 		if err := where[i].compile(); err != nil {
 			return fmt.Errorf("%s.where[%d].matches: %w", key, i, err)

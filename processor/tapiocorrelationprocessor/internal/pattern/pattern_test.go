@@ -26,6 +26,13 @@ func typical() *Values {
 			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
 			"tapio.slow.threshold": "25ms",
 			"tapio.process.signal.origin": "user", "tapio.process.signal.name": "SIGTERM", "tapio.process.signal.sender.name": "kubelet",
+			"k8s.namespace.name": "shop", "k8s.node.name": "node1", "k8s.container.name": "app", "k8s.service.name": "payment",
+			"k8s.container.restart_count": int64(4), "k8s.resourcequota.name": "compute", "k8s.resourcequota.resource_name": "services",
+			"k8s.node.condition.type": "Ready", "k8s.node.condition.status": "false", "k8s.persistentvolumeclaim.name": "data",
+			"tapio.k8s.quota.hard": "10", "tapio.k8s.port": "8081", "tapio.k8s.ports.declared": []string{"8080", "8090"},
+			"tapio.k8s.reference.name": "ledger", "tapio.k8s.reference.kind": "service", "tapio.k8s.reference.from": "env LEDGER_ADDR",
+			"tapio.k8s.service.selector": "app=payment", "tapio.k8s.probe.budget": 2.0, "tapio.k8s.pod.node_selector": "disk=ssd",
+			"tapio.k8s.claim.storage_class": "fast", "systemd.unit.name": "kubelet.service", "error.type": "exit_code", KeyBody: "what it says",
 			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
 		},
 	}
@@ -37,7 +44,9 @@ func (p *Pattern) allTexts(v *Values) []string {
 	out := append([]string{p.TitleFor(v), p.DescriptionFor(v)}, p.NotObservedFor(v)...)
 	out = append(append(append(out, a.Immediate...), a.ShortTerm...), a.LongTerm...)
 	for i := range p.Effects {
-		out = append(out, p.Effects[i].MissingFor(v))
+		if e := &p.Effects[i]; !e.Optional || e.Missing != "" {
+			out = append(out, e.MissingFor(v))
+		}
 	}
 	return out
 }
@@ -192,7 +201,7 @@ func TestConditions(t *testing.T) {
 		{"absent, there", Condition{Key: "n", Present: &no}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			why, ok := Holds([]Condition{tc.c}, d)
+			why, ok := Differs([]Condition{tc.c}, d), Holds([]Condition{tc.c}, d)
 			assert.Equal(t, tc.holds, ok)
 			if tc.holds {
 				assert.Empty(t, why)
@@ -201,11 +210,11 @@ func TestConditions(t *testing.T) {
 			}
 		})
 	}
-	_, ok := Holds([]Condition{{Key: "n", In: []any{9}}, {Key: "s", In: []any{"node"}}}, d)
+	ok := Holds([]Condition{{Key: "n", In: []any{9}}, {Key: "s", In: []any{"node"}}}, d)
 	assert.False(t, ok, "all must hold")
-	_, ok = Holds(nil, nil)
+	ok = Holds(nil, nil)
 	assert.True(t, ok)
-	_, ok = Holds([]Condition{{Key: "n", In: []any{9}}}, nil)
+	ok = Holds([]Condition{{Key: "n", In: []any{9}}}, nil)
 	assert.False(t, ok)
 }
 

@@ -44,8 +44,11 @@ func (v *Values) funcs() template.FuncMap {
 }
 
 func words(v any) string {
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
 		return "unknown"
+	case []string:
+		return strings.Join(v, ", ")
 	}
 	return fmt.Sprint(v)
 }

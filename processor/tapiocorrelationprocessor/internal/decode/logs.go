@@ -1,0 +1,75 @@
+package decode
+
+import (
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+const (
+	// againAfter is how often a log record with the same text of the same entity
+	// becomes an event: a service in trouble says so a thousand times a second.
+	againAfter = int64(time.Second)
+	// maxSaid bounds the texts of entities that are remembered for that.
+	maxSaid = 1 << 14
+)
+
+// texts picks the log records that a pattern has a use for.
+type texts struct {
+	// find returns which text a body holds, 0 for none; it may change the body.
+	find func(body []byte) int
+	name string
+
+	mu   sync.Mutex
+	said map[said]int64
+}
+
+type said struct {
+	by   record.EntityID
+	text int
+}
+
+// Texts makes log records without a name events of that name where find returns a
+// number: which text of its own the body holds. It must be called before any record
+// is decoded.
+func (d *Decoder) Texts(name string, find func(body []byte) int) {
+	d.texts = &texts{find: find, name: name, said: map[said]int64{}}
+}
+
+// holds tells whether a record is to become an event. What says of itself that it is no
+// trouble is not looked at.
+func (t *texts) holds(r plog.LogRecord, by record.EntityID, at int64) bool {
+	if s := r.SeverityNumber(); t == nil || (s != plog.SeverityNumberUnspecified && s < plog.SeverityNumberWarn) ||
+		r.Body().Type() != pcommon.ValueTypeStr {
+		return false
+	}
+	var buffer [record.MaxText]byte
+	n := t.find(buffer[:copy(buffer[:], r.Body().Str())])
+	if n == 0 {
+		return false
+	}
+	key := said{by, n}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last, ok := t.said[key]
+	if ok && at-last < againAfter && at >= last {
+		return false
+	}
+	if len(t.said) >= maxSaid {
+		clear(t.said)
+	}
+	t.said[key] = at
+	return true
+}
+
+// body returns the text of a record's body, "" when it is no text.
+func body(r plog.LogRecord) string {
+	if r.Body().Type() != pcommon.ValueTypeStr {
+		return ""
+	}
+	return record.Text(r.Body().Str())
+}
