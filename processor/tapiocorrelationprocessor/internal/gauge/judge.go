@@ -346,7 +346,7 @@ func zScore(x, f float64, reference, logs []float64) float64 {
 		logs[i] = math.Abs(l - med)
 	}
 	slices.Sort(logs)
-	return max((math.Log(x+f)-med)/max(quantile(logs, 0.9), minSpread), 0)
+	return max((math.Log(x+f)-med)/max(ninetieth(logs), minSpread), 0)
 }
 
 // grew tells whether a queue grows: three times its past, the last samples in one

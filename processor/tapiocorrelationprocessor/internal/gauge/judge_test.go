@@ -54,10 +54,10 @@ func TestEvents(t *testing.T) {
 	service := map[string]any{"service.name": "orders", "service.instance.id": "1"}
 	const mb = 1e6
 	type metrics func(c counters, i int, faulty bool, d time.Duration) []gauge
-	level := func(name string, well, ill float64, attrs map[string]any, limit string, max float64) metrics {
+	level := func(name string, well, ill float64, attrs map[string]any, limit string, most float64) metrics {
 		return func(_ counters, i int, faulty bool, _ time.Duration) []gauge {
 			value := pick(faulty, well*wobble(i), ill)
-			return []gauge{{name: name, value: value, attrs: attrs}, {name: limit, value: max, attrs: attrs}}
+			return []gauge{{name: name, value: value, attrs: attrs}, {name: limit, value: most, attrs: attrs}}
 		}
 	}
 	rate := func(name string, well, ill float64, attrs map[string]any, hist bool) metrics {

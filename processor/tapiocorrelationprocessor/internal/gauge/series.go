@@ -348,13 +348,12 @@ func median(values []float64) float64 {
 	return (values[n/2-1] + values[n/2]) / 2
 }
 
-// quantile returns the q quantile of sorted values (nearest rank); 0 of none.
-func quantile(sorted []float64, q float64) float64 {
+// ninetieth returns the 90th percentile of sorted values (nearest rank); 0 of none.
+func ninetieth(sorted []float64) float64 {
 	if len(sorted) == 0 {
 		return 0
 	}
-	i := int(math.Ceil(q*float64(len(sorted)))) - 1
-	return sorted[max(i, 0)]
+	return sorted[(len(sorted)*9+9)/10-1]
 }
 
 func abs(x int64) int64 {

@@ -106,7 +106,7 @@ func variation(samples []sample) float64 {
 		d[i] = math.Abs(d[i] - middle)
 	}
 	slices.Sort(d)
-	return quantile(d, 0.9)
+	return ninetieth(d)
 }
 
 func peak(samples []sample) (p float32) {

@@ -20,15 +20,17 @@ type Objective struct {
 	// Latency is the time within which a request must be answered to be good; 0 means
 	// that only failures count.
 	Latency time.Duration `mapstructure:"latency"`
-	// Window is the time over which the target must be met.
+	// Window is the time over which the target must be met; 0 is DefaultWindow.
 	Window time.Duration `mapstructure:"window"`
 }
 
-// The bounds of an objective.
+const day = 24 * time.Hour
+
+// The bounds of the window of an objective.
 const (
-	DefaultWindow = 30 * 24 * time.Hour
-	MinWindow     = time.Hour
-	MaxWindow     = 90 * 24 * time.Hour
+	DefaultWindow = 30 * day
+	MinWindow     = day
+	MaxWindow     = 90 * day
 )
 
 // Validate says what is wrong with an objective.

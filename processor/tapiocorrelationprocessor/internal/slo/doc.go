@@ -6,4 +6,8 @@
 // multi-burn-rate alerts of the Google SRE Workbook, chapter 5, "Alerting on SLOs":
 // each pairs a long window, so that little is no alarm, with one a twelfth of it, so
 // that the alarm ends when the burn does.
+// https://sre.google/workbook/alerting-on-slos/
+//
+// Counts are kept in memory: after a restart the budget is that of what was seen
+// since, and Status says how much that is.
 package slo

@@ -1,18 +1,27 @@
 package slo
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
-// Request is whom a request was for, and how it went.
-type Request struct {
-	Service, Namespace, Operation string
-	// Time is when it ended, in ns since 1970; Duration is in ns.
-	Time, Duration int64
-	Failed         bool
+// Target is what an operation belongs to.
+type Target struct {
+	// Service is the entity of the service; Name and Namespace are its service.name
+	// and service.namespace.
+	Service         record.EntityID
+	Name, Namespace string
+	// Operation is the span name.
+	Operation string
 }
+
+// Resolve returns whose operation it is; false for one that takes no requests, such
+// as that of a client span. It is called once for every operation.
+type Resolve func(operation record.EntityID) (Target, bool)
 
 // Severity is how much a burn matters.
 type Severity uint8
@@ -21,7 +30,7 @@ type Severity uint8
 const (
 	// SeverityNone: the budget lasts.
 	SeverityNone Severity = iota
-	// SeverityTicket: the budget will not last, and somebody should look within days.
+	// SeverityTicket: the budget will not last; somebody should look within days.
 	SeverityTicket
 	// SeverityPage: a large part of the budget goes within hours.
 	SeverityPage
@@ -39,110 +48,127 @@ func (s Severity) String() string {
 	return "none"
 }
 
-// Status is how a service stands against its objective.
+// Status is how a service stands against one of its objectives.
 type Status struct {
+	// Objective has its window set, also where the configuration has the default.
 	Objective
+	// Severity is that of the worst pair of windows that burn too fast.
+	Severity Severity
 	// Burn is the rate at which the budget is used, 1 for exactly all of it by the end
-	// of the window, measured over BurnWindow: the pair of windows that Severity is
-	// of, or else the last hour.
+	// of the window, measured over BurnWindow: the longer one of the pair that
+	// Severity comes from, or else of the fastest pair.
 	Burn       float64
 	BurnWindow time.Duration
-	Severity   Severity
-	// Left is the share of the budget that is left, negative when more was used than
-	// there is. Requests and Bad are counted since the tracker started or the
-	// window began; Covered is how much of the window that is.
-	Left          float64
+	// Left is the share of the window's budget that is left, negative when more was
+	// used than there is. What was not seen of the window counts as good, at the rate
+	// of requests of what was.
+	Left float64
+	// Requests and Bad were counted over Covered, the part of the window that was seen.
 	Requests, Bad float64
 	Covered       time.Duration
 }
 
-// alert is a pair of windows with the burn rate that both must exceed.
-type alert struct {
-	long, short time.Duration
-	burn        float64
-	severity    Severity
-}
-
-// alerts are those of table 5-8 of the SRE Workbook, for a window of 30 days. The
-// rates use 2 %, 5 % and 10 % of the budget within the long window; for other
-// windows the rate is scaled so that the share stays the same.
-var alerts = []alert{
-	{time.Hour, 5 * time.Minute, 14.4, SeverityPage},
-	{6 * time.Hour, 30 * time.Minute, 6, SeverityPage},
-	{3 * 24 * time.Hour, 6 * time.Hour, 1, SeverityTicket},
-}
-
-// minBad is how many bad requests a burn needs: one failure of ten requests is
-// chance, not a burn of 100.
-const minBad = 3
-
-// MaxServices bounds the services and operations that are counted, about 30 KB each.
-const MaxServices = 2000
+const (
+	// MaxCounters bounds the services and operations that are counted, 5 KB each.
+	MaxCounters = 2000
+	// maxOperations bounds the operations that are known to have an objective or not.
+	maxOperations = 50_000
+)
 
 // Tracker counts good and bad requests against objectives. It is used by one
 // goroutine.
 type Tracker struct {
 	objectives []Objective
+	resolve    Resolve
+	operations map[record.EntityID]counters
 	counters   map[key]*counter
 	dropped    uint64
 }
 
-// key is what a counter counts: an objective for one service.
+// counters are those of the service as a whole and of the operation; nil where there
+// is no objective.
+type counters [2]*counter
+
+// key is what a counter counts: one objective of one service.
 type key struct {
-	objective          int
-	service, namespace string
+	service   record.EntityID
+	objective int
 }
 
 // New returns a tracker, or what is wrong with the objectives.
-func New(objectives []Objective) (*Tracker, error) {
+func New(objectives []Objective, resolve Resolve) (*Tracker, error) {
 	if err := Validate(objectives); err != nil {
-		return nil, fmt.Errorf("slo: %w", err)
+		return nil, err
 	}
-	return &Tracker{objectives: slices.Clone(objectives), counters: map[key]*counter{}}, nil
+	return &Tracker{
+		objectives: slices.Clone(objectives), resolve: resolve,
+		operations: map[record.EntityID]counters{}, counters: map[key]*counter{},
+	}, nil
 }
 
-// Observe counts one server request under every objective that it belongs to. It
-// does nothing for services without one.
-func (t *Tracker) Observe(r *Request) {
-	t.ObserveN(r, 1)
-}
-
-// ObserveN counts a request that stands for n, as where traces are sampled.
-func (t *Tracker) ObserveN(r *Request, n float64) {
-	for _, i := range t.of(r.Service, r.Namespace, r.Operation) {
-		if i < 0 {
-			continue
+// Observe counts a request: its operation, when it ended (ns since 1970, not in the
+// future), how long it took (ns), and whether it failed. It does nothing for
+// operations without an objective.
+func (t *Tracker) Observe(operation record.EntityID, at, duration int64, failed bool) {
+	if len(t.objectives) == 0 {
+		return
+	}
+	cs, ok := t.operations[operation]
+	if !ok {
+		cs = t.open(operation)
+	}
+	for _, c := range cs {
+		if c != nil {
+			c.add(at, failed || c.latency > 0 && duration > c.latency)
 		}
-		k := key{i, r.Service, r.Namespace}
-		c := t.counters[k]
-		if c == nil {
-			if len(t.counters) >= MaxServices {
-				t.dropped++
-				continue
+	}
+}
+
+// open finds the counters of an operation that was not seen before.
+func (t *Tracker) open(operation record.EntityID) counters {
+	var cs counters
+	target, ok := t.resolve(operation)
+	if ok {
+		for slot, i := range t.find(&target) {
+			if i >= 0 {
+				cs[slot] = t.counter(key{target.Service, i})
 			}
-			c = newCounter()
-			t.counters[k] = c
 		}
-		o := &t.objectives[i]
-		c.add(r.Time, n, r.Failed || o.Latency > 0 && r.Duration > int64(o.Latency))
 	}
+	if len(t.operations) >= maxOperations {
+		clear(t.operations)
+	}
+	t.operations[operation] = cs
+	return cs
 }
 
-// of returns the objective of a service as a whole and that of the operation; -1
-// where there is none.
-func (t *Tracker) of(service, namespace, operation string) [2]int {
-	found := [2]int{-1, -1}
-	ranks := [2]int{}
+func (t *Tracker) counter(k key) *counter {
+	c := t.counters[k]
+	if c == nil {
+		if len(t.counters) >= MaxCounters {
+			t.dropped++
+			return nil
+		}
+		c = newCounter(int64(t.objectives[k.objective].Latency))
+		t.counters[k] = c
+	}
+	return c
+}
+
+// find returns the objective of the service as a whole and that of the operation,
+// -1 where there is none. The one that names the service most closely counts.
+func (t *Tracker) find(target *Target) [2]int {
+	found, ranks := [2]int{-1, -1}, [2]int{}
 	for i := range t.objectives {
 		o := &t.objectives[i]
-		rank, slot := o.rank(service, namespace), 0
+		slot := 0
 		if o.Operation != "" {
-			if o.Operation != operation {
+			if o.Operation != target.Operation {
 				continue
 			}
 			slot = 1
 		}
-		if rank > ranks[slot] {
+		if rank := o.rank(target); rank > ranks[slot] {
 			found[slot], ranks[slot] = i, rank
 		}
 	}
@@ -150,57 +176,68 @@ func (t *Tracker) of(service, namespace, operation string) [2]int {
 }
 
 // rank says how closely an objective names a service: 0 not at all.
-func (o *Objective) rank(service, namespace string) int {
+func (o *Objective) rank(target *Target) int {
 	switch {
 	case o.Service == "":
 		return 1
-	case o.Service != service:
+	case o.Service != target.Name:
 		return 0
 	case o.Namespace == "":
 		return 2
-	case o.Namespace == namespace:
+	case o.Namespace == target.Namespace:
 		return 3
 	}
 	return 0
 }
 
-// Status returns how a service stands at a time (ns since 1970) against the
-// objectives that it has, the worst first. What has no objective has no status.
-func (t *Tracker) Status(service, namespace string, now int64) []Status {
+// Status returns how a service stands at a time (ns since 1970) against each of its
+// objectives that requests were counted for, the worst first.
+func (t *Tracker) Status(service record.EntityID, now int64) []Status {
 	var out []Status
 	for i := range t.objectives {
-		if c := t.counters[key{i, service, namespace}]; c != nil {
+		if c := t.counters[key{service, i}]; c != nil {
 			out = append(out, c.status(&t.objectives[i], now))
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Status) int {
-		if a.Severity != b.Severity {
-			return int(b.Severity) - int(a.Severity)
-		}
-		switch {
-		case a.Burn > b.Burn:
-			return -1
-		case a.Burn < b.Burn:
-			return 1
-		}
-		return 0
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.Burn, a.Burn))
 	})
 	return out
 }
 
-// Sweep forgets services without a request since a time.
+// Sweep forgets services without a request since a time, in ns since 1970.
 func (t *Tracker) Sweep(before int64) {
+	n := len(t.counters)
 	for k, c := range t.counters {
 		if c.newest < before {
 			delete(t.counters, k)
 		}
 	}
+	if len(t.counters) < n {
+		clear(t.operations)
+	}
 }
 
-// Len returns how many services and operations are counted, Dropped how many
-// requests were not because there were too many.
-func (t *Tracker) Len() int { return len(t.counters) }
+// Sizes are what a Tracker holds, and how many operations it could not count because
+// there were too many.
+type Sizes struct {
+	Counters, Capacity int
+	Dropped            uint64
+}
 
-// Dropped returns how many requests were not counted because there were too many
-// services.
-func (t *Tracker) Dropped() uint64 { return t.dropped }
+// Sizes returns what the tracker holds.
+func (t *Tracker) Sizes() Sizes {
+	return Sizes{Counters: len(t.counters), Capacity: MaxCounters, Dropped: t.dropped}
+}
+
+// String describes the objective in the words of a finding.
+func (o *Objective) String() string {
+	s := fmt.Sprintf("%g %% of requests good", 100*o.Target)
+	if o.Latency > 0 {
+		s = fmt.Sprintf("%g %% of requests good within %v", 100*o.Target, o.Latency)
+	}
+	if o.Operation != "" {
+		s += " of " + o.Operation
+	}
+	return fmt.Sprintf("%s in %d days", s, int(o.window().Hours()/24))
+}
