@@ -3,6 +3,7 @@ module github.com/yairfalse/tapio/benchmarks
 go 1.26.0
 
 require (
+	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/collector/pdata v1.65.0
 	go.uber.org/zap v1.28.0
 	google.golang.org/grpc v1.83.2

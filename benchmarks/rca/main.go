@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"regexp"
@@ -53,7 +54,7 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "print every finding in full, as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, o)
+	err := run(ctx, os.Stdout, o)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rca:", err)
@@ -61,7 +62,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, out io.Writer, o options) error {
 	if o.data == "" {
 		return errors.New("--data is missing: name the directory of a data set")
 	}
@@ -99,7 +100,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	sum := summarize(set.Name, results)
-	if err := printSummary(os.Stdout, sum, o.verbose); err != nil {
+	if err := printSummary(out, sum, o.verbose); err != nil {
 		return err
 	}
 	return writeJSON(o.json, sum)

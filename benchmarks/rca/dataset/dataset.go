@@ -25,8 +25,8 @@ type Set struct {
 type Recording struct {
 	// ID is the name of its folder.
 	ID string
-	// Start and End bound the time in which findings count, End included. Telemetry
-	// from before Start is the past of what is judged.
+	// Start is when what is judged begins: telemetry from before is its past, and a
+	// finding that was over by then does not count. End is the last telemetry.
 	Start, End time.Time
 	// Services are the service.name values in it. An engine is warmed only with
 	// recordings of the same services.
