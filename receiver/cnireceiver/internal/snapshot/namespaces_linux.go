@@ -42,8 +42,10 @@ func (r *Reader) readNamespaces(p *state.Picture) {
 		return
 	}
 	for _, ns := range open {
-		ns.HasProcess = r.processes.namespaces[ns.Inode]
 		p.Namespaces = append(p.Namespaces, ns.Namespace)
+	}
+	if r.opts.Processes {
+		r.readProcesses(p)
 	}
 	// A thread of its own: it changes its namespace, and ends with the goroutine
 	// because it stays locked.

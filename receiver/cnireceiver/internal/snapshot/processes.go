@@ -21,16 +21,24 @@ type processList struct {
 	problem    string
 }
 
-// readProcesses puts the containers that live into the picture, from a list
-// that is at most processesFor old.
+// readProcesses puts into the picture which containers live, and in which of its
+// namespaces a process does. A namespace that the last list does not know may be
+// new, so there is a new list then.
 func (r *Reader) readProcesses(p *state.Picture) {
-	if r.processesAt.IsZero() || time.Since(r.processesAt) > processesFor {
+	fresh := !r.processesAt.IsZero() && time.Since(r.processesAt) < processesFor
+	for _, ns := range p.Namespaces {
+		fresh = fresh && (ns.IsHost || r.processes.namespaces[ns.Inode])
+	}
+	if !fresh {
 		r.processes = listProcesses(r.opts.Root)
 		r.processesAt = time.Now()
 	}
 	p.Containers = r.processes.containers
 	if r.processes.problem != "" {
 		unseen(p, state.SourceProcesses, errors.New(r.processes.problem))
+	}
+	for _, ns := range p.Namespaces {
+		ns.HasProcess = r.processes.namespaces[ns.Inode]
 	}
 }
 

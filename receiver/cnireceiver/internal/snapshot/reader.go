@@ -34,8 +34,8 @@ type Options struct {
 const (
 	maxEntries    = 16384
 	maxNamespaces = 4096
-	// processesFor is how long a list of processes is good: it costs most, and is
-	// only asked whether something has been dead for minutes.
+	// processesFor is how long a list of processes is good while every namespace
+	// has one: it costs most.
 	processesFor = 10 * time.Second
 )
 
@@ -62,9 +62,6 @@ func (r *Reader) Read(now time.Time) *state.Picture {
 	if r.opts.Pools {
 		r.readSubnets(p)
 		r.readReservations(p)
-	}
-	if r.opts.Processes {
-		r.readProcesses(p)
 	}
 	if r.opts.Interfaces || r.opts.Conntrack || r.opts.Processes {
 		r.readNamespaces(p)

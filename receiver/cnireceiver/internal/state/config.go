@@ -150,7 +150,7 @@ func invalidCondition(c ConfigFile, isFirst bool) condition {
 		severity = plog.SeverityNumberError
 	}
 	return condition{
-		key: "config.invalid/" + c.Path + "/" + c.Digest, sources: []Source{SourceConfig}, hold: settle,
+		key: "config.invalid/" + c.Path, version: c.Digest, sources: []Source{SourceConfig}, hold: settle,
 		event: Event{
 			Name: event.CNIConfigInvalid, Severity: severity,
 			Body: fmt.Sprintf("Network configuration %s is invalid: %s", c.Path, c.Err.Error()), Attributes: attrs,

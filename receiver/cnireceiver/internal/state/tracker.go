@@ -15,6 +15,8 @@ import (
 type condition struct {
 	// key identifies it from one picture to the next.
 	key string
+	// version changes when it must be told again, because it is wrong in another way.
+	version string
 	// sources are what must be seen to say that it is over.
 	sources []Source
 	// hold is how long it must last before it is told.
@@ -84,8 +86,11 @@ func (t *tracker) see(at time.Time, c condition) (Event, bool) {
 			t.dropped++
 			return Event{}, false
 		}
-		h = &held{since: at}
+		h = &held{since: at, condition: c}
 		t.held[c.key] = h
+	}
+	if h.version != c.version {
+		h.since, h.raised = at, false
 	}
 	h.condition = c
 	if h.raised || at.Sub(h.since) < c.hold {

@@ -1,0 +1,270 @@
+package cni
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPodsInterfaceIsAFact(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.0.0/24")
+	before := n.newPod("before")
+	_, err := before.add()
+	require.NoError(t, err)
+	w := n.watch(nil)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "before", "k8s.pod.ip": "10.96.0.2"})
+
+	p := n.newPod("late")
+	_, err = p.add()
+	require.NoError(t, err)
+	got := w.expect("tapio.cni.interface", map[string]any{
+		"container.id": "late", "k8s.pod.name": "payment-late", "k8s.namespace.name": "shop", "k8s.pod.uid": "uid-late",
+		"k8s.pod.ip": "10.96.0.3", "tapio.cni.address": "10.96.0.3", "tapio.cni.network": "pods",
+		"network.interface.name": "eth0", "tapio.cni.mtu": 1400, "tapio.cni.addresses": `["10.96.0.3/24"]`,
+	})
+	host, ok := got.Attributes().Get("tapio.cni.host_interface")
+	require.True(t, ok, w.dump())
+	n.hostRun("ip", "link", "show", host.Str())
+
+	p.end()
+	w.expect("tapio.cni.interface.removed", map[string]any{"container.id": "late", "tapio.cni.address": "10.96.0.3"})
+	time.Sleep(3 * time.Second)
+	assert.Empty(t, w.problems(), "nothing was wrong")
+	assert.Len(t, w.find("tapio.cni.interface", map[string]any{"container.id": "before"}), 1, "told once")
+}
+
+func TestPoolFillsAndRecovers(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.1.0/28") // 13 addresses
+	w := n.watch(nil)
+	var pods []*pod
+	for i := range 13 {
+		p := n.newPod(fmt.Sprintf("p%d", i))
+		_, err := p.add()
+		require.NoError(t, err)
+		pods = append(pods, p)
+		if i == 11 {
+			w.expect("tapio.cni.pool.high", map[string]any{"tapio.cni.network": "pods", "tapio.cni.pool.used": 12, "tapio.cni.pool.size": 13})
+			assert.Empty(t, w.records("tapio.cni.pool.exhausted"))
+		}
+	}
+	w.expect("tapio.cni.pool.exhausted", map[string]any{"tapio.cni.network": "pods", "tapio.cni.pool.used": 13, "tapio.cni.plugin": "host-local"})
+	_, err := n.newPod("tooMany").add()
+	require.ErrorContains(t, err, "no IP addresses available", "host-local sees it as we do")
+
+	pods[0].end()
+	w.expectOver("tapio.cni.pool.exhausted", map[string]any{"tapio.cni.network": "pods"})
+	for _, p := range pods[1:] {
+		p.end()
+	}
+	w.expectOver("tapio.cni.pool.high", map[string]any{"tapio.cni.network": "pods"})
+}
+
+func TestSmallestRangeAndWhatAFailedAddLeaves(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.2.0/30") // one address
+	w := n.watch(nil)
+	_, err := n.newPod("first").add()
+	require.NoError(t, err)
+	w.expect("tapio.cni.pool.exhausted", map[string]any{"tapio.cni.pool.used": 1, "tapio.cni.pool.size": 1})
+	second := n.newPod("second")
+	_, err = second.add()
+	require.ErrorContains(t, err, "no IP addresses available")
+	// The bridge plugin leaves its veth, on the bridge and without an address.
+	leaked := w.expect("tapio.cni.interface.leaked", nil)
+	name, _ := leaked.Attributes().Get("network.interface.name")
+	n.hostRun("ip", "link", "del", name.Str())
+	w.expectOver("tapio.cni.interface.leaked", map[string]any{"network.interface.name": name.Str()})
+	assert.Len(t, w.records("tapio.cni.interface.leaked"), 1, "the first pod's is not leaked")
+	assert.Empty(t, w.records("tapio.cni.address.leaked"))
+}
+
+func TestDeadPodLeavesAddressNamespaceAndVeth(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.3.0/24")
+	w := n.watch(nil)
+	alive, dead := n.newPod("alive"), n.newPod("dead")
+	for _, p := range []*pod{alive, dead} {
+		_, err := p.add()
+		require.NoError(t, err)
+	}
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "dead"})
+	dead.kill() // the runtime was killed too: nobody calls DEL
+	w.expect("tapio.cni.namespace.leaked", map[string]any{"tapio.cni.netns": dead.netns})
+	w.expect("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.3.3", "container.id": "dead"})
+	w.expect("tapio.cni.interface.leaked", nil)
+	require.NoError(t, dead.del())
+	n.removeNamespace(dead.netns)
+	w.expectOver("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.3.3"})
+	w.expectOver("tapio.cni.namespace.leaked", map[string]any{"tapio.cni.netns": dead.netns})
+	assert.Len(t, w.records("tapio.cni.address.leaked"), 1)
+	assert.Len(t, w.records("tapio.cni.interface.leaked"), 1)
+	assert.Len(t, w.records("tapio.cni.namespace.leaked"), 1)
+}
+
+func TestNamespaceGoneWithoutDEL(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.4.0/24")
+	w := n.watch(nil)
+	p := n.newPod("gone")
+	_, err := p.add()
+	require.NoError(t, err)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "gone"})
+	p.kill()
+	n.removeNamespace(p.netns) // as after a reboot: result and address are still in their files
+	w.expect("tapio.cni.interface.removed", map[string]any{"container.id": "gone"})
+	w.expect("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.4.2", "container.id": "gone"})
+	require.NoError(t, os.Remove(n.path("networks", "pods", "10.96.4.2")))
+	w.expectOver("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.4.2"})
+}
+
+func TestConfigurationBreaks(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.5.0/24")
+	w := n.watch(nil)
+	file := n.path("config", "10-pods.conflist")
+
+	n.writeConfig("10-pods.conflist", "{\n  \"name\": \"pods\",\n  \"plugins\": [\n    {\"type\": \"bridge\"},\n  ]\n}")
+	w.expect("tapio.cni.config.invalid", map[string]any{
+		"file.path": file, "tapio.cni.config.line": 5, "error.type": "syntax", "tapio.cni.config.in_use": true,
+	})
+	_, err := n.newPod("broken").add()
+	require.Error(t, err, "libcni refuses it too")
+
+	n.writeConfig("10-pods.conflist", `{"name": "pods", "plugins": [{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.96.5.1/24"}}]}`)
+	w.expect("tapio.cni.config.invalid", map[string]any{"error.type": "schema", "tapio.cni.config.line": 1})
+
+	n.configure("10.96.5.0/24")
+	w.expectOver("tapio.cni.config.invalid", map[string]any{"file.path": file})
+	assert.Len(t, w.records("tapio.cni.config.changed"), 3)
+	assert.Len(t, w.records("tapio.cni.recovered"), 1, "another mistake is no recovery")
+
+	require.NoError(t, os.Remove(file))
+	w.expect("tapio.cni.config.missing", map[string]any{"file.path": n.path("config")})
+	n.configure("10.96.5.0/24")
+	w.expectOver("tapio.cni.config.missing", nil)
+}
+
+func TestPluginRemovedAndReplaced(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.6.0/24")
+	w := n.watch(nil)
+	require.NoError(t, os.Remove(n.path("plugins", "host-local")))
+	w.expect("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "host-local", "tapio.cni.network": "pods"})
+	n.installPlugin("host-local")
+	w.expectOver("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "host-local"})
+	w.expect("tapio.cni.plugin.replaced", map[string]any{"tapio.cni.plugin": "host-local", "file.path": n.path("plugins", "host-local")})
+
+	require.NoError(t, os.Chmod(n.path("plugins", "bridge"), 0o644))
+	got := w.expect("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "bridge"})
+	reason, _ := got.Attributes().Get("tapio.cni.reason")
+	assert.Contains(t, reason.Str(), "not executable")
+}
+
+// onePod is a node with one pod whose interface is known.
+func onePod(t *testing.T, subnet string) (*node, *pod, *watch, string) {
+	n := newNode(t)
+	n.configure(subnet)
+	p := n.newPod("one")
+	_, err := p.add()
+	require.NoError(t, err)
+	w := n.watch(nil)
+	fact := w.expect("tapio.cni.interface", map[string]any{"container.id": "one"})
+	host, ok := fact.Attributes().Get("tapio.cni.host_interface")
+	require.True(t, ok)
+	return n, p, w, host.Str()
+}
+
+func TestInterfacesDown(t *testing.T) {
+	n, p, w, host := onePod(t, "10.96.7.0/24")
+	mine := map[string]any{"container.id": "one", "k8s.pod.name": "payment-one"}
+
+	n.hostRun("ip", "link", "set", host, "down")
+	w.expect("tapio.cni.interface.down", with(mine, "network.interface.name", host))
+	n.hostRun("ip", "link", "set", host, "up")
+	w.expectOver("tapio.cni.interface.down", with(mine, "network.interface.name", host))
+
+	p.run("ip", "link", "set", "eth0", "down")
+	w.expect("tapio.cni.interface.down", with(mine, "network.interface.name", "eth0"))
+	p.run("ip", "link", "set", "eth0", "up")
+	w.expectOver("tapio.cni.interface.down", with(mine, "network.interface.name", "eth0"))
+	// Down took the pod's default route with it, and up does not bring it back.
+	w.expect("tapio.cni.route.missing", with(mine, "tapio.cni.route", "0.0.0.0/0"))
+	p.run("ip", "route", "add", "default", "via", "10.96.7.1")
+	w.expectOver("tapio.cni.route.missing", with(mine, "tapio.cni.route", "0.0.0.0/0"))
+
+	n.hostRun("ip", "link", "set", "cni0", "down")
+	w.expect("tapio.cni.interface.down", with(mine, "network.interface.name", "cni0"))
+}
+
+func TestMTUMismatch(t *testing.T) {
+	n, _, w, host := onePod(t, "10.96.8.0/24")
+	n.hostRun("ip", "link", "set", host, "mtu", "1300")
+	w.expect("tapio.cni.interface.mtu_mismatch", map[string]any{
+		"container.id": "one", "tapio.cni.mtu": 1400, "tapio.cni.mtu.expected": 1300, "tapio.cni.other": host,
+	})
+	n.hostRun("ip", "link", "set", host, "mtu", "1400")
+	w.expectOver("tapio.cni.interface.mtu_mismatch", map[string]any{"container.id": "one"})
+}
+
+func TestDuplicateAndLostAddress(t *testing.T) {
+	n, p, w, _ := onePod(t, "10.96.9.0/24")
+	two := n.newPod("two")
+	_, err := two.add()
+	require.NoError(t, err)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "two"})
+	two.run("ip", "addr", "add", "10.96.9.2/24", "dev", "eth0")
+	w.expect("tapio.cni.address.duplicate", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2", "tapio.cni.other": "pod shop/payment-two"})
+	two.run("ip", "addr", "del", "10.96.9.2/24", "dev", "eth0")
+	w.expectOver("tapio.cni.address.duplicate", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2"})
+
+	p.run("ip", "addr", "del", "10.96.9.2/24", "dev", "eth0")
+	w.expect("tapio.cni.address.missing", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2"})
+}
+
+func TestHostLosesRouteToPods(t *testing.T) {
+	n, _, w, _ := onePod(t, "10.96.10.0/24")
+	n.hostRun("ip", "addr", "flush", "dev", "cni0")
+	w.expect("tapio.cni.route.missing", map[string]any{"container.id": "one", "tapio.cni.route": "10.96.10.2/32"})
+	n.hostRun("ip", "addr", "add", "10.96.10.1/24", "dev", "cni0")
+	w.expectOver("tapio.cni.route.missing", map[string]any{"container.id": "one", "tapio.cni.route": "10.96.10.2/32"})
+}
+
+func TestManySandboxesLeaveNothing(t *testing.T) {
+	const sandboxes = 200
+	n := newNode(t)
+	n.configure("10.96.11.0/24")
+	w := n.watch(nil)
+	conditions, interfaces := w.held("conditions"), w.held("interfaces")
+	files := w.held("files")
+	for i := range sandboxes {
+		p := n.newPod(fmt.Sprintf("s%d", i))
+		_, err := p.add()
+		require.NoError(t, err)
+		p.end()
+	}
+	entries, err := filepath.Glob(n.path("cache", "results", "*"))
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	assert.Eventually(t, func() bool {
+		return w.held("conditions") == conditions && w.held("interfaces") == interfaces && w.held("files") == files && w.held("events") == 0
+	}, deadline, 50*time.Millisecond, "held: %d conditions, %d interfaces, %d files", w.held("conditions"), w.held("interfaces"), w.held("files"))
+	assert.Empty(t, w.problems())
+	assert.NotEmpty(t, w.records("tapio.cni.interface"))
+	assert.Len(t, w.records("tapio.cni.interface.removed"), len(w.records("tapio.cni.interface")))
+}
+
+// with adds a key to a copy.
+func with(attrs map[string]any, key string, value any) map[string]any {
+	out := map[string]any{key: value}
+	for k, v := range attrs {
+		out[k] = v
+	}
+	return out
+}
