@@ -1,0 +1,192 @@
+package operations
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// startWarm starts a receiver as it is by default: that looks at what plugins
+// write only once it has seen one.
+func startWarm(t *testing.T, h *host) *watch {
+	t.Helper()
+	w := startReceiver(t, h, nil)
+	netns := h.namespace("warm")
+	out, err := h.cnitool("add", netns)
+	require.NoError(t, err, out)
+	out, err = h.cnitool("del", netns)
+	require.NoError(t, err, out)
+	return w
+}
+
+const (
+	waitLimit = 6 * time.Second
+	waitStep  = 20 * time.Millisecond
+)
+
+// chain is a second plugin, which does nothing here.
+const chain = `{"type":"portmap","capabilities":{"portMappings":true}}`
+
+func TestAddCheckDel(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	network := h.network("10.197.1.0/24", chain)
+	w := startWarm(t, h)
+	netns := h.namespace("pod")
+	for _, command := range []string{"add", "check", "del"} {
+		out, err := h.cnitool(command, netns)
+		require.NoError(t, err, out)
+	}
+	w.eventually(is(event.KeyCNINetns, netns), `cni ADD ok
+  bridge ADD ok
+    host-local ADD ok
+  portmap ADD ok
+cni CHECK ok
+  bridge CHECK ok
+    host-local CHECK ok
+  portmap CHECK ok
+cni DEL ok
+  portmap DEL ok
+  bridge DEL ok
+    host-local DEL ok
+`)
+	for _, s := range w.spans(is(event.KeyCNINetns, netns)) {
+		assert.Equal(t, "eth0", text(s.Attributes(), event.KeyInterfaceName))
+		assert.Equal(t, network, text(s.Attributes(), event.KeyCNINetwork), s.Name())
+		assert.Equal(t, h.name+"-pod", text(s.Attributes(), event.KeyPodName))
+		assert.Equal(t, "shop", text(s.Attributes(), event.KeyNamespaceName))
+		assert.Equal(t, "uid-1", text(s.Attributes(), event.KeyPodUID))
+		assert.NotEmpty(t, text(s.Attributes(), event.KeyContainerID))
+		assert.Less(t, s.StartTimestamp(), s.EndTimestamp())
+		if s.ParentSpanID().IsEmpty() {
+			continue
+		}
+		assert.Equal(t, "0", text(s.Attributes(), event.KeyProcessExitCode))
+		assert.Equal(t, pluginDir+"/"+text(s.Attributes(), event.KeyCNIPlugin), text(s.Attributes(), event.KeyProcessExecutablePath))
+	}
+	assert.Empty(t, w.failures(event.KeyCNINetns, netns))
+}
+
+func TestExhaustedRange(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	network := h.network("10.197.2.0/30") // one address beside the gateway's
+	w := startWarm(t, h)
+	first, second := h.namespace("first"), h.namespace("second")
+	out, err := h.cnitool("add", first)
+	require.NoError(t, err, out)
+	defer func() { _, _ = h.cnitool("del", first) }()
+	_, err = h.cnitool("add", second)
+	require.Error(t, err)
+	defer func() { _, _ = h.cnitool("del", second) }()
+
+	w.eventually(is(event.KeyCNINetns, second), `cni ADD address_pool_exhausted
+  bridge ADD address_pool_exhausted
+    host-local ADD address_pool_exhausted
+`)
+	require.Eventually(t, func() bool { return len(w.failures(event.KeyCNINetns, second)) == 1 }, waitLimit, waitStep)
+	record := w.failures(event.KeyCNINetns, second)[0]
+	assert.Equal(t, "host-local", text(record.Attributes(), event.KeyCNIPlugin))
+	assert.Equal(t, network, text(record.Attributes(), event.KeyCNINetwork))
+	assert.Equal(t, "999", text(record.Attributes(), event.KeyCNIErrorCode))
+	const message = "failed to allocate for range 0: no IP addresses available in range set: 10.197.2.1-10.197.2.2"
+	assert.Equal(t, message, text(record.Attributes(), event.KeyCNIErrorMessage))
+	assert.Equal(t, "1", text(record.Attributes(), event.KeyProcessExitCode))
+	assert.Equal(t, "CNI ADD of eth0 for pod shop/"+h.name+"-second in network "+network+" failed: host-local: "+message, record.Body().Str())
+	spans := w.spans(func(s ptrace.Span) bool { return s.SpanID() == record.SpanID() })
+	require.Len(t, spans, 1)
+	assert.Equal(t, "host-local ADD", spans[0].Name())
+	assert.Equal(t, message, spans[0].Status().Message())
+}
+
+// TestUnknownPlugin: a delegate that is not there is the failure of who wanted it.
+// One that the runtime does not find is never executed; the receiver tells of its
+// configuration instead (tapio.cni.plugin.missing).
+func TestUnknownPlugin(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.network("10.197.3.0/24")
+	w := startWarm(t, h)
+	h.networkOf(`{"type":"bridge","bridge":"br0","ipam":{"type":"nosuch"}}`)
+	netns := h.namespace("pod")
+	_, err := h.cnitool("add", netns)
+	require.Error(t, err)
+	w.eventually(is(event.KeyCNINetns, netns), "cni ADD plugin_missing\n  bridge ADD plugin_missing\n")
+	require.Eventually(t, func() bool { return len(w.failures(event.KeyCNINetns, netns)) == 1 }, waitLimit, waitStep)
+	assert.Contains(t, text(w.failures(event.KeyCNINetns, netns)[0].Attributes(), event.KeyCNIErrorMessage), `failed to find plugin "nosuch" in path [`+pluginDir)
+
+	h.networkOf(`{"type":"nosuch"}`)
+	other := h.namespace("other")
+	_, err = h.cnitool("add", other)
+	require.Error(t, err)
+	assert.Empty(t, w.spans(is(event.KeyCNINetns, other)))
+}
+
+func TestDoubledAdd(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.network("10.197.4.0/24")
+	w := startWarm(t, h)
+	netns := h.namespace("pod")
+	out, err := h.cnitool("add", netns)
+	require.NoError(t, err, out)
+	defer func() { _, _ = h.cnitool("del", netns) }()
+	_, err = h.cnitool("add", netns)
+	require.Error(t, err)
+	w.eventually(is(event.KeyCNINetns, netns), `cni ADD ok
+  bridge ADD ok
+    host-local ADD ok
+cni ADD interface_exists
+  bridge ADD interface_exists
+`)
+	require.Eventually(t, func() bool { return len(w.failures(event.KeyCNINetns, netns)) == 1 }, waitLimit, waitStep)
+	assert.Contains(t, text(w.failures(event.KeyCNINetns, netns)[0].Attributes(), event.KeyCNIErrorMessage), `container veth name provided (eth0) already exists`)
+}
+
+func TestMissingNetns(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.network("10.197.5.0/24")
+	w := startWarm(t, h)
+	netns := "/run/netns/" + h.name + "-gone"
+	require.NoFileExists(t, netns)
+	_, err := h.cnitool("add", netns)
+	require.Error(t, err)
+	w.eventually(is(event.KeyCNINetns, netns), "cni ADD netns_missing\n  bridge ADD netns_missing\n")
+	require.Eventually(t, func() bool { return len(w.failures(event.KeyCNINetns, netns)) == 1 }, waitLimit, waitStep)
+}
+
+// TestOutputNever: the operations are there, what plugins read and write is not.
+func TestOutputNever(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.network("10.197.6.0/24")
+	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"output": "never"}})
+	netns := "/run/netns/" + h.name + "-gone"
+	_, err := h.cnitool("add", netns)
+	require.Error(t, err)
+	w.eventually(is(event.KeyCNINetns, netns), "cni ADD plugin_failed\n  bridge ADD plugin_failed\n")
+	for _, s := range w.spans(is(event.KeyCNINetns, netns)) {
+		assert.Equal(t, "exit code 1", s.Status().Message())
+		assert.Empty(t, text(s.Attributes(), event.KeyCNINetwork))
+	}
+}
+
+// TestOperationsOff: nothing is watched.
+func TestOperationsOff(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.network("10.197.7.0/24")
+	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"enabled": false}})
+	netns := h.namespace("pod")
+	_, err := h.cnitool("add", netns)
+	require.NoError(t, err)
+	_, err = h.cnitool("del", netns)
+	require.NoError(t, err)
+	assert.Empty(t, w.spans(func(ptrace.Span) bool { return true }))
+}
