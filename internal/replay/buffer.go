@@ -158,10 +158,7 @@ func (b *Buffer) Release(ctx context.Context, upTo int64) error {
 		slices.SortFunc(b.items, compareItems)
 		upTo = max(upTo, b.items[len(b.items)/2].at+slice)
 	}
-	upTo -= upTo % slice
-	if upTo <= b.released {
-		return nil
-	}
+	upTo = max(upTo-upTo%slice, b.released) // what came late is below that already
 	var due, kept []item
 	for _, it := range b.items {
 		if it.at < upTo {

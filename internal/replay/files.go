@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -33,11 +34,34 @@ type Files struct {
 	report   func(Progress)
 }
 
-// source is a file and the newest event time that was read from it.
+// source is a file and how far it was read.
 type source struct {
 	*file
-	newest int64
-	ended  bool
+	ended bool
+	// recent are the newest event times of the last messages that had one, at their
+	// middle: how far the file has come, 0 when it has not told a time yet.
+	recent []int64
+	at     int64
+}
+
+const (
+	// recentMessages is of how many messages the middle tells how far a file is: a
+	// host whose clock is ahead must not make all others seem late.
+	recentMessages = 15
+	// enoughMessages is from how many on that is believed.
+	enoughMessages = 4
+)
+
+// saw notes the newest event time of a message.
+func (s *source) saw(newest int64) {
+	if newest == 0 {
+		return
+	}
+	if len(s.recent) == recentMessages {
+		s.recent = append(s.recent[:0], s.recent[1:]...)
+	}
+	s.recent = append(s.recent, newest)
+	s.at = slices.Sorted(slices.Values(s.recent))[(len(s.recent)-1)/2]
 }
 
 // OpenFiles opens all files, of which every one may hold any signals in any
@@ -100,7 +124,7 @@ func (fs *Files) Run(ctx context.Context, buffer *Buffer, lateness time.Duration
 // that has not told a time yet comes first.
 func (fs *Files) behind() (least *source) {
 	for _, s := range fs.files {
-		if !s.ended && (least == nil || s.newest < least.newest) {
+		if !s.ended && (least == nil || s.at < least.at) {
 			least = s
 		}
 	}
@@ -109,7 +133,7 @@ func (fs *Files) behind() (least *source) {
 
 // step reads one message.
 func (fs *Files) step(s *source) error {
-	at := s.offset
+	begin := s.offset
 	message, err := s.next()
 	if errors.Is(err, io.EOF) {
 		s.ended = true
@@ -118,10 +142,10 @@ func (fs *Files) step(s *source) error {
 	if err == nil {
 		var newest int64
 		if newest, err = fs.buffer.put(message); err == nil {
-			s.newest = max(s.newest, newest)
+			s.saw(newest)
 			return nil
 		}
-		s.offset = at
+		s.offset = begin
 		err = s.fail(err)
 	}
 	s.ended = true
@@ -135,7 +159,10 @@ func (fs *Files) release(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	upTo := s.newest - fs.lateness
+	upTo := s.at - fs.lateness
+	if len(s.recent) < enoughMessages {
+		upTo = 0
+	}
 	if upTo-fs.buffer.released < max(fs.lateness/2, slice) && fs.buffer.Held() <= fs.buffer.maxHeld {
 		return nil
 	}

@@ -378,6 +378,51 @@ func TestBufferCountsWhatItCannotPlace(t *testing.T) {
 	assert.Zero(t, b.Held())
 }
 
+func TestOneClockThatIsAheadMakesNothingLate(t *testing.T) {
+	shop := replaytest.Shop()
+	want, _, err := run(t, 5*time.Second, fileOf(t, formats["proto"].write(t, shop)))
+	require.NoError(t, err)
+	shop = replaytest.Shop()
+	var mixed []replaytest.Message
+	for i, m := range shop {
+		if i%3 == 0 {
+			ld := plog.NewLogs()
+			rl := ld.ResourceLogs().AppendEmpty()
+			rl.Resource().Attributes().PutStr("service.name", "ahead")
+			rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty().SetTimestamp(
+				pcommon.NewTimestampFromTime(replaytest.Start.Add(time.Hour + time.Duration(i)*time.Second)))
+			mixed = append(mixed, replaytest.Message{Logs: &ld})
+		}
+		mixed = append(mixed, m)
+	}
+	got, counts, err := run(t, 5*time.Second, fileOf(t, formats["proto"].write(t, mixed)))
+	require.NoError(t, err)
+	assert.Zero(t, counts.Late)
+	var before, after []*finding.Finding
+	require.NoError(t, json.Unmarshal([]byte(want), &before))
+	require.NoError(t, json.Unmarshal([]byte(got), &after))
+	require.Len(t, after, 1)
+	assert.Equal(t, before[0].ID, after[0].ID)
+	assert.Equal(t, before[0].Impact, after[0].Impact)
+	assert.Equal(t, before[0].DetectedAt, after[0].DetectedAt)
+}
+
+func TestLateItemsDoNotPileUp(t *testing.T) {
+	out := &collected{}
+	b := NewBuffer(out, 10)
+	_, err := b.Traces(spansAt(1000))
+	require.NoError(t, err)
+	require.NoError(t, b.Release(t.Context(), 2000e9))
+	for i := range int64(100) {
+		_, err := b.Traces(spansAt(i + 1))
+		require.NoError(t, err)
+		require.NoError(t, b.Release(t.Context(), 0))
+		assert.LessOrEqual(t, b.Held(), 10)
+	}
+	assert.EqualValues(t, 100, b.Counts.Late)
+	assert.Len(t, out.times, 101)
+}
+
 func TestBufferIsBounded(t *testing.T) {
 	out := &collected{}
 	b := NewBuffer(out, 10)

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/internal/replay/replaytest"
+)
+
+// TestReplay: what the file exporter wrote, in whatever format, is explained, the
+// same every time.
+func TestReplay(t *testing.T) {
+	var want string
+	for name, args := range map[string][]string{
+		"each message compressed": nil,
+		"whole file compressed":   {"--feature-gates", "exporter.file.nativeCompression"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := record(t, args...)
+			for _, file := range []string{"json", "proto", "json_zstd", "proto_zstd"} {
+				cmd := exec.CommandContext(t.Context(), bin(t, tapioName), "replay", "-o", "json", filepath.Join(dir, file))
+				cmd.Env = environ()
+				var errs bytes.Buffer
+				cmd.Stderr = &errs
+				out, err := cmd.Output()
+				require.NoError(t, err, errs.String())
+				assert.Equal(t, "replayed 3520 spans, 602 log records, 10 data points\n", errs.String(), file)
+				if want == "" {
+					want = string(out)
+					checkReplayed(t, out)
+				}
+				assert.Equal(t, want, string(out), file)
+			}
+		})
+	}
+}
+
+func checkReplayed(t *testing.T, out []byte) {
+	t.Helper()
+	var page struct {
+		Findings []*finding.Finding `json:"findings"`
+	}
+	require.NoError(t, json.Unmarshal(out, &page))
+	require.Len(t, page.Findings, 1)
+	f := page.Findings[0]
+	assert.Equal(t, "memory-limit-oom-kill", f.Pattern)
+	assert.EqualValues(t, 80, f.Impact.FailedRequests)
+	assert.WithinDuration(t, replaytest.Start.Add(210*time.Second), f.StartedAt, 0)
+}
+
+// record sends the shop's telemetry through a collector that writes files, and
+// returns where they are.
+func record(t *testing.T, args ...string) (dir string) {
+	t.Helper()
+	config, err := filepath.Abs(filepath.Join("testdata", "files.yaml"))
+	require.NoError(t, err)
+	a, dir := freeAddresses(t, 2), t.TempDir()
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin(t, collectorName), append([]string{"--config", config}, args...)...)
+	cmd.Env = environ("FILES_OTLP_ENDPOINT="+a[0], "FILES_HEALTH_ENDPOINT="+a[1], "FILES_DIR="+dir)
+	collector := start(t, cmd)
+	collector.waitHealthy(t, a[1])
+	for _, m := range replaytest.Shop() {
+		path, body, err := "", []byte(nil), error(nil)
+		switch {
+		case m.Traces != nil:
+			path = "/v1/traces"
+			body, err = new(ptrace.ProtoMarshaler).MarshalTraces(*m.Traces)
+		case m.Logs != nil:
+			path = "/v1/logs"
+			body, err = new(plog.ProtoMarshaler).MarshalLogs(*m.Logs)
+		default:
+			path = "/v1/metrics"
+			body, err = new(pmetric.ProtoMarshaler).MarshalMetrics(*m.Metrics)
+		}
+		require.NoError(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a[0]+path, bytes.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/x-protobuf")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+	}
+	collector.stop(30 * time.Second)
+	return dir
+}
