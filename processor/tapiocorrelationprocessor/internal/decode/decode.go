@@ -124,6 +124,10 @@ func (d *Decoder) resolve(attrs pcommon.Map, at int64) topology.Ref {
 	return ref
 }
 
+// Entity returns the entity that the attributes of a resource name, 0 when they
+// name none.
+func (d *Decoder) Entity(attrs pcommon.Map, at int64) record.EntityID { return d.resolve(attrs, at).Subject }
+
 // hash is the same for the same attributes in the same order.
 func (d *Decoder) hash(attrs pcommon.Map) uint64 {
 	var h maphash.Hash

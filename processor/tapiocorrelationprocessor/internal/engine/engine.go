@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
@@ -70,7 +69,7 @@ type Sink interface {
 
 // Counters are the engine's losses and sizes; safe to read at any time.
 type Counters struct {
-	Spans, Logs, Points, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
+	Spans, Logs, Points, PointsIgnored, SeriesRefused, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
 	RequestsHeld, RequestsEvicted, SpansCut                                  atomic.Int64
 	OccurrencesHeld, OccurrencesEvicted                                      atomic.Int64
 	IncidentsOpen, IncidentsDropped, Operations                              atomic.Int64
@@ -169,16 +168,6 @@ func (e *Engine) Logs(ld plog.Logs) {
 	}
 	if e.options.EventTime {
 		e.inEventTime(newestLog(ld), take)
-		return
-	}
-	take()
-}
-
-// Metrics takes in data points. It does not change or keep md.
-func (e *Engine) Metrics(md pmetric.Metrics) {
-	take := func() { e.Counters.Points.Add(int64(md.DataPointCount())) }
-	if e.options.EventTime {
-		e.inEventTime(newestPoint(md), take)
 		return
 	}
 	take()

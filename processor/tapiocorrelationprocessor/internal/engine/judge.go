@@ -43,6 +43,9 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.Counters.Duplicates.Add(1)
 		return
 	}
+	if o.Name == event.OOMKill {
+		e.killed(o)
+	}
 	if o.Name == event.ProcessExit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
 		e.sender(o)

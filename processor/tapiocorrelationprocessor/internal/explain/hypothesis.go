@@ -105,6 +105,8 @@ type Hypothesis struct {
 	explains map[*detect.Occurrence]bool
 	failed   int64
 	slow     int64
+	// Predicted: the cause has no effect yet.
+	Predicted bool
 }
 
 // New returns a hypothesis that has no effects yet. addresses are those that the

@@ -40,6 +40,8 @@ type Incident struct {
 	detected int64
 	updated  int64
 	resolved int64
+	// predicted: the cause has no effect yet.
+	predicted bool
 	// withdrawn: another incident explains this one.
 	withdrawn bool
 
@@ -99,8 +101,25 @@ func (i *Incident) Resolve(at int64) {
 	i.Dirty = true
 }
 
-// Withdraw ends the incident because a deeper cause explains its own: what it counted
-// is that one's.
+// Predict makes the incident a warning: it is expected, and has not happened yet.
+func (i *Incident) Predict() {
+	i.predicted = true
+	i.Hypothesis.Predicted = true
+}
+
+// Confirm makes an incident of a warning, at the time at which it came true.
+func (i *Incident) Confirm(at int64) {
+	i.predicted = false
+	i.Hypothesis.Predicted = false
+	i.Hypothesis.LastEffect = max(i.Hypothesis.LastEffect, at)
+	i.Dirty = true
+}
+
+// Predicted tells whether the incident is only expected.
+func (i *Incident) Predicted() bool { return i.predicted }
+
+// Withdraw ends the incident because a deeper cause explains its own (what it counted
+// is that one's) or because what was expected is not to be any more.
 func (i *Incident) Withdraw(at int64) {
 	i.withdrawn = true
 	i.Resolve(at)
