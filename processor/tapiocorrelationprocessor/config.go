@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 )
 
 // Config is the configuration of the processor.
@@ -30,6 +31,8 @@ type Config struct {
 	ConfidenceWeights ConfidenceWeights `mapstructure:"confidence_weights"`
 	// Impact says which attributes count users and value.
 	Impact ImpactConfig `mapstructure:"impact"`
+	// Metrics says what resource metrics mean.
+	Metrics MetricsConfig `mapstructure:"metrics"`
 	// Limits bound everything else that grows.
 	Limits LimitsConfig `mapstructure:"limits"`
 }
@@ -62,6 +65,14 @@ type ImpactConfig struct {
 	ValueAttribute string `mapstructure:"value_attribute"`
 }
 
+// MetricsConfig says how resource metrics are read.
+type MetricsConfig struct {
+	// Horizon is how far ahead limits are predicted; 0 predicts nothing.
+	Horizon time.Duration `mapstructure:"horizon"`
+	// Rules give metrics a meaning that the built-in table does not know.
+	Rules []gauge.Rule `mapstructure:"rules"`
+}
+
 // LimitsConfig bounds what the engine holds. What is beyond a bound is forgotten,
 // oldest first, and counted.
 type LimitsConfig struct {
@@ -73,6 +84,11 @@ type LimitsConfig struct {
 	Requests int `mapstructure:"requests"`
 	// Incidents that are open at once.
 	Incidents int `mapstructure:"incidents"`
+	// Series: resources of which metrics are watched.
+	Series int `mapstructure:"series"`
+	// TracesPerSecond that are looked at in full, with all of their spans and log
+	// records; above it traces are sampled for that.
+	TracesPerSecond int `mapstructure:"traces_per_second"`
 	// HurtTraces that one finding lists.
 	HurtTraces int `mapstructure:"hurt_traces"`
 	// CauseSpans: hurt traces of one finding that get a span naming the cause.
@@ -87,7 +103,9 @@ func createDefaultConfig() component.Config {
 		Ring:              RingConfig{Capacity: 1 << 20},
 		ConfidenceWeights: ConfidenceWeights{Completeness: 0.4, Reliability: 0.4, Timing: 0.2},
 		Impact:            ImpactConfig{UserAttributes: []string{event.KeyUserID, event.KeyEndUserID}},
+		Metrics:           MetricsConfig{Horizon: gauge.DefaultHorizon},
 		Limits: LimitsConfig{
+			Series: gauge.DefaultMaxSeries, TracesPerSecond: 20,
 			Entities: 100_000, Details: 1 << 17, Requests: 50_000, Incidents: 1000, HurtTraces: 1000, CauseSpans: 20,
 		},
 	}
@@ -128,6 +146,14 @@ func (c *Config) Validate() error {
 			bad(fmt.Sprintf("impact::user_attributes[%d]", i), `""`, "the key of a span attribute")
 		}
 	}
+	if c.Metrics.Horizon < 0 || c.Metrics.Horizon > 24*time.Hour {
+		bad("metrics::horizon", c.Metrics.Horizon, "0 to 24h")
+	}
+	for i := range c.Metrics.Rules {
+		if err := c.Metrics.Rules[i].Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("metrics::rules[%d]: %w", i, err))
+		}
+	}
 	for _, l := range c.Limits.bounds() {
 		if l.value < l.min || l.value > l.max {
 			bad("limits::"+l.key, l.value, fmt.Sprintf("%d to %d", l.min, l.max))
@@ -152,6 +178,8 @@ func (l LimitsConfig) bounds() []bound {
 		{"details", l.Details, 100, 1 << 24},
 		{"requests", l.Requests, 10, 10_000_000},
 		{"incidents", l.Incidents, 1, 100_000},
+		{"series", l.Series, 100, 10_000_000},
+		{"traces_per_second", l.TracesPerSecond, 1, 10_000},
 		{"hurt_traces", l.HurtTraces, 1, 100_000},
 		{"cause_spans", l.CauseSpans, 0, 10_000},
 	}

@@ -21,8 +21,10 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/engine"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/metadata"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
 )
 
 // engines are the engines of one factory, by configuration: a collector gives all
@@ -81,6 +83,10 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pattern library: %w", err)
 	}
+	gauges, err := gauge.New(gauge.Options{MaxSeries: cfg.Limits.Series, Horizon: cfg.Metrics.Horizon, Rules: cfg.Metrics.Rules})
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
 	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
@@ -92,6 +98,7 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 		RingCapacity: cfg.Ring.Capacity, MaxDetails: cfg.Limits.Details, MaxEntities: cfg.Limits.Entities,
 		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
 		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,
+		Visits: visit.Options{MaxTracesPerSecond: cfg.Limits.TracesPerSecond}, Gauges: gauges,
 		Patterns: patterns, Now: time.Now, EventTime: cfg.EventTime, Logger: set.Logger,
 	})
 	if err := s.observe(); err != nil {

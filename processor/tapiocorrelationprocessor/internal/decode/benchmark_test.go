@@ -8,7 +8,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
-	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
@@ -40,11 +39,12 @@ func BenchmarkTraces(b *testing.B) {
 				s.Attributes().PutInt("server.port", 8080)
 			}
 			d := New(topology.New(topology.Limits{Entities: 1000, OperationsPerService: 100}),
-				ring.NewDetails(ring.New(1024), 100), Options{UserAttributes: []string{"user.id"}}, time.Now)
-			var out []record.Event
+				ring.NewDetails(ring.New(1024), 100), Options{UserAttributes: []string{"user.id"}}, noVisits, time.Now)
+			var out Batch
 			b.ReportAllocs()
 			for b.Loop() {
-				out, _ = d.Traces(td, out[:0])
+				out.Reset()
+				d.Traces(td, &out)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*spans), "ns/span")
 		})

@@ -17,7 +17,9 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/template"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
 )
 
 const (
@@ -40,6 +42,30 @@ type Options struct {
 	ValueAttribute string
 }
 
+// Batch is what decoding made of one batch.
+type Batch struct {
+	// Events are all items, as records.
+	Events []record.Event
+	// Spans and Logs are those of traces that are looked at in full.
+	Spans []visit.Span
+	Logs  []visit.Log
+	// Heard are the services and instances that log records came from, each with the
+	// time of its newest.
+	Heard []visit.Log
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	b.Events, b.Spans, b.Logs, b.Heard = b.Events[:0], b.Spans[:0], b.Logs[:0], b.Heard[:0]
+}
+
+// Visits say which traces are looked at in full, and number the statements of
+// their log records.
+type Visits struct {
+	Wants func(record.TraceID) bool
+	Miner *template.Miner
+}
+
 // Counts are what became of the items of one batch.
 type Counts struct {
 	// Decoded became records, Skipped are Tapio's own findings, Invalid had no
@@ -52,6 +78,7 @@ type Decoder struct {
 	graph   *topology.Graph
 	details *ring.Details
 	options Options
+	visits  Visits
 	now     func() time.Time
 
 	texts *texts
@@ -68,15 +95,15 @@ type resolved struct {
 
 // New returns a decoder that interns into graph and keeps texts in details. now
 // is the wall clock.
-func New(graph *topology.Graph, details *ring.Details, options Options, now func() time.Time) *Decoder {
+func New(graph *topology.Graph, details *ring.Details, options Options, visits Visits, now func() time.Time) *Decoder {
 	return &Decoder{
-		graph: graph, details: details, options: options, now: now,
+		graph: graph, details: details, options: options, visits: visits, now: now,
 		seed: maphash.MakeSeed(), cache: map[uint64]resolved{},
 	}
 }
 
 // Traces appends a record for every span to out.
-func (d *Decoder) Traces(td ptrace.Traces, out []record.Event) ([]record.Event, Counts) {
+func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 	var counts Counts
 	latest := d.now().Add(maxAhead).UnixNano()
 	for _, rs := range td.ResourceSpans().All() {
@@ -96,11 +123,24 @@ func (d *Decoder) Traces(td ptrace.Traces, out []record.Event) ([]record.Event, 
 					ref = d.resolve(rs.Resource().Attributes(), at)
 				}
 				counts.Decoded++
-				out = append(out, d.span(span, ref, at))
+				event := d.span(span, ref, at)
+				out.Events = append(out.Events, event)
+				if d.visits.Wants(event.TraceID) {
+					out.Spans = append(out.Spans, visitSpan(span, ref, &event))
+				}
 			}
 		}
 	}
-	return out, counts
+	return counts
+}
+
+// visitSpan is a span as the judge of visits sees it.
+func visitSpan(span ptrace.Span, ref topology.Ref, e *record.Event) visit.Span {
+	return visit.Span{
+		Trace: e.TraceID, ID: record.SpanID(span.SpanID()), Parent: record.SpanID(span.ParentSpanID()),
+		Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Operation: e.Object, Kind: spanKind(span.Kind()),
+		Start: e.Time - e.Value, End: e.Time, Failed: e.Kind == record.KindFailedSpan,
+	}
 }
 
 // resolve returns the entity of a resource, from the cache when it was resolved
@@ -126,7 +166,9 @@ func (d *Decoder) resolve(attrs pcommon.Map, at int64) topology.Ref {
 
 // Entity returns the entity that the attributes of a resource name, 0 when they
 // name none.
-func (d *Decoder) Entity(attrs pcommon.Map, at int64) record.EntityID { return d.resolve(attrs, at).Subject }
+func (d *Decoder) Entity(attrs pcommon.Map, at int64) record.EntityID {
+	return d.resolve(attrs, at).Subject
+}
 
 // hash is the same for the same attributes in the same order.
 func (d *Decoder) hash(attrs pcommon.Map) uint64 {
@@ -300,11 +342,12 @@ var failureTexts = []struct {
 }
 
 // Logs appends a record for every log record to out.
-func (d *Decoder) Logs(ld plog.Logs, out []record.Event) ([]record.Event, Counts) {
+func (d *Decoder) Logs(ld plog.Logs, out *Batch) Counts {
 	var counts Counts
 	latest := d.now().Add(maxAhead).UnixNano()
 	for _, rl := range ld.ResourceLogs().All() {
 		var ref topology.Ref
+		var heard int64
 		for _, sl := range rl.ScopeLogs().All() {
 			for _, r := range sl.LogRecords().All() {
 				if r.EventName() == event.Finding {
@@ -323,11 +366,43 @@ func (d *Decoder) Logs(ld plog.Logs, out []record.Event) ([]record.Event, Counts
 					ref = d.resolve(rl.Resource().Attributes(), at)
 				}
 				counts.Decoded++
-				out = append(out, d.log(r, ref, at))
+				event := d.log(r, ref, at)
+				out.Events = append(out.Events, event)
+				if event.Kind != record.KindLog {
+					continue
+				}
+				heard = max(heard, at)
+				if d.visits.Wants(event.TraceID) {
+					out.Logs = append(out.Logs, d.visitLog(r, ref, &event))
+				}
 			}
 		}
+		if heard > 0 {
+			out.Heard = append(out.Heard, visit.Log{Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Time: heard})
+		}
 	}
-	return out, counts
+	return counts
+}
+
+// visitLog is a log record as the judge of visits sees it.
+func (d *Decoder) visitLog(r plog.LogRecord, ref topology.Ref, e *record.Event) visit.Log {
+	l := visit.Log{
+		Trace: e.TraceID, Span: record.SpanID(r.SpanID()), Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject,
+		Time: e.Time, Severity: e.Severity,
+	}
+	body := r.Body().Str() // of anything but a string: "", which is no statement
+	if body == "" {
+		return l
+	}
+	m := d.visits.Miner.Mine(body)
+	l.Template, l.Exception = m.ID, m.Exception
+	if l.Severity == 0 {
+		l.Severity = m.Level
+	}
+	if v, ok := r.Attributes().Get("exception.type"); ok && v.Str() != "" {
+		l.Exception = d.visits.Miner.Name(v.Str())
+	}
+	return l
 }
 
 func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event {

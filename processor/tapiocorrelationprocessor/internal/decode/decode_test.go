@@ -31,11 +31,26 @@ type rig struct {
 	details *ring.Details
 }
 
+// noVisits looks at no trace in full.
+var noVisits = Visits{Wants: func(record.TraceID) bool { return false }}
+
+func (r rig) decodeTraces(td ptrace.Traces) ([]record.Event, Counts) {
+	var b Batch
+	counts := r.Traces(td, &b)
+	return b.Events, counts
+}
+
+func (r rig) decodeLogs(ld plog.Logs) ([]record.Event, Counts) {
+	var b Batch
+	counts := r.Logs(ld, &b)
+	return b.Events, counts
+}
+
 func newRig() rig {
 	g := topology.New(topology.Limits{Entities: 1000, OperationsPerService: 100})
 	d := ring.NewDetails(ring.New(1024), 1000)
 	o := Options{UserAttributes: []string{"user.id", "enduser.id"}, ValueAttribute: "order.amount"}
-	return rig{New(g, d, o, func() time.Time { return noon.Add(time.Minute) }), g, d}
+	return rig{New(g, d, o, noVisits, func() time.Time { return noon.Add(time.Minute) }), g, d}
 }
 
 func tracesOf(t *testing.T) ptrace.Traces {
@@ -58,9 +73,9 @@ func logsOf(t *testing.T) plog.Logs {
 
 func TestTraces(t *testing.T) {
 	r := newRig()
-	learn, _ := r.Traces(tracesOf(t), nil)
+	learn, _ := r.decodeTraces(tracesOf(t))
 	r.graph.SetSlowOver(learn[0].Object, int64(time.Second)) // what detect does with POST /orders
-	events, counts := r.Traces(tracesOf(t), nil)
+	events, counts := r.decodeTraces(tracesOf(t))
 	assert.Equal(t, Counts{Decoded: 4, Skipped: 1, Invalid: 5}, counts)
 	require.Len(t, events, 4)
 
@@ -101,7 +116,7 @@ func TestTraces(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	r := newRig()
-	events, counts := r.Logs(logsOf(t), nil)
+	events, counts := r.decodeLogs(logsOf(t))
 	assert.Equal(t, Counts{Decoded: 2, Skipped: 1, Invalid: 2}, counts)
 	require.Len(t, events, 2)
 	assert.Equal(t, record.KindEvent, events[0].Kind)
@@ -179,7 +194,7 @@ func TestOnlyCallsWithoutAnswerAreClassified(t *testing.T) {
 			s.Attributes().PutInt("http.response.status_code", 502)
 		}
 	}
-	events, _ := r.Traces(td, nil)
+	events, _ := r.decodeTraces(td)
 	for _, e := range events {
 		assert.Equal(t, record.FailureOther, r.details.Get(e.Detail).Span.Failure)
 	}
@@ -204,7 +219,7 @@ func TestHostileSizes(t *testing.T) {
 	}
 	s.Attributes().PutInt(event.KeyServerPort, math.MaxInt64)
 	s.Attributes().PutDouble("order.amount", math.NaN())
-	events, _ := r.Traces(td, nil)
+	events, _ := r.decodeTraces(td)
 	sp := r.details.Get(events[0].Detail).Span
 	for _, text := range []string{sp.Name, sp.Message, sp.User, sp.ErrorType} {
 		assert.LessOrEqual(t, len(text), 3*record.MaxText)
@@ -221,7 +236,7 @@ func TestHostileSizes(t *testing.T) {
 	for n := range 10_000 {
 		l.Attributes().PutStr(fmt.Sprint(long[:100], n), long[:1000])
 	}
-	events, _ = r.Logs(ld, nil)
+	events, _ = r.decodeLogs(ld)
 	d := r.details.Get(events[0].Detail)
 	assert.Len(t, d.Attrs, maxAttributes)
 	assert.LessOrEqual(t, len(d.Name), 3*record.MaxText)
@@ -284,11 +299,11 @@ func normal(n int) ptrace.Traces {
 
 func TestNormalSpansDoNotAllocate(t *testing.T) {
 	r, td := newRig(), normal(100)
-	buf := make([]record.Event, 0, 100)
-	run := func() { buf, _ = r.Traces(td, buf[:0]) }
+	buf := Batch{Events: make([]record.Event, 0, 100)}
+	run := func() { buf.Reset(); r.Traces(td, &buf) }
 	run() // learns the resource, operations and addresses
 	assert.Zero(t, testing.AllocsPerRun(100, run))
-	assert.Len(t, buf, 100)
+	assert.Len(t, buf.Events, 100)
 }
 
 func FuzzTraces(f *testing.F) {
@@ -305,7 +320,7 @@ func FuzzTraces(f *testing.F) {
 			return
 		}
 		r := newRig()
-		events, counts := r.Traces(td, nil)
+		events, counts := r.decodeTraces(td)
 		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != td.SpanCount() {
 			t.Fatalf("%d spans, %d events, %+v", td.SpanCount(), len(events), counts)
 		}
@@ -327,7 +342,7 @@ func FuzzLogs(f *testing.F) {
 			return
 		}
 		r := newRig()
-		events, counts := r.Logs(ld, nil)
+		events, counts := r.decodeLogs(ld)
 		if len(events) != counts.Decoded || counts.Decoded+counts.Skipped+counts.Invalid != ld.LogRecordCount() {
 			t.Fatalf("%d records, %d events, %+v", ld.LogRecordCount(), len(events), counts)
 		}

@@ -21,6 +21,7 @@ const maxRejected = 8
 // not: other causes at the same place, what the root calls, and who calls it.
 func (e *Engine) alternatives(o *open) []finding.Hypothesis {
 	out := append(e.otherCauses(o), e.unseenCauses(o)...)
+	out = append(out, e.otherSuspects(o)...)
 	out = append(out, e.callees(o)...)
 	if caller := o.Hypothesis.Caller(); caller != "" {
 		out = append(out, finding.Hypothesis{

@@ -19,11 +19,14 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/emit"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/template"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
 )
 
 const (
@@ -52,6 +55,9 @@ type Options struct {
 	// Bounds.
 	RingCapacity, MaxDetails, MaxEntities, MaxRequests, MaxIncidents, MaxTraces, MaxCauseSpans int
 	Patterns                                                                                   []*pattern.Pattern
+	// Visits configure the judge of visits, Gauges judges resource metrics.
+	Visits visit.Options
+	Gauges *gauge.Tracker
 	// Now is the clock. EventTime replaces it by the time of the newest item: for
 	// replays, which deliver in order of event time and wait for the outcome.
 	Now       func() time.Time
@@ -70,10 +76,10 @@ type Sink interface {
 // Counters are the engine's losses and sizes; safe to read at any time.
 type Counters struct {
 	Spans, Logs, Points, PointsIgnored, SeriesRefused, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
-	RequestsHeld, RequestsEvicted, SpansCut                                  atomic.Int64
-	OccurrencesHeld, OccurrencesEvicted                                      atomic.Int64
-	IncidentsOpen, IncidentsDropped, Operations                              atomic.Int64
-	HostsDropped, BaselinesDropped                                           atomic.Int64
+	RequestsHeld, RequestsEvicted, SpansCut                                                                atomic.Int64
+	OccurrencesHeld, OccurrencesEvicted                                                                    atomic.Int64
+	IncidentsOpen, IncidentsDropped, Operations                                                            atomic.Int64
+	HostsDropped, BaselinesDropped                                                                         atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -85,7 +91,10 @@ type Engine struct {
 	details  *ring.Details
 	decoder  *decode.Decoder
 	wake     chan struct{}
-	buffers  sync.Pool
+	batches  sync.Pool
+	visited  intake
+	gauges   *gauge.Tracker
+	miner    *template.Miner
 	jobs     chan job
 	ended    chan struct{}
 	clock    atomic.Int64 // event time, where that is the clock
@@ -108,6 +117,13 @@ type Engine struct {
 	newest      int64           // the newest event time
 	drained     int64           // the engine's time at the last read of the ring
 	answered    *detect.Answers // who took requests when: not the dead
+	visits      *visit.Analyzer
+	judged      int64                       // when visits were judged last
+	suspects    []visit.Suspect             // what that said
+	gauged      int64                       // when metrics were judged last
+	announced   map[gauge.Key]bool          // anomalies that lasted at the last judgement
+	scored      map[record.EntityID]float64 // services with an abnormal resource
+	predicted   map[gauge.Key]*open         // warnings that are open
 }
 
 // open is an incident and what of it has left.
@@ -128,20 +144,26 @@ func New(o Options) *Engine {
 		batch:    make([]record.Event, readBatch),
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
 		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
+		announced: map[gauge.Key]bool{}, scored: map[record.EntityID]float64{}, predicted: map[gauge.Key]*open{},
 	}
 	if o.EventTime {
 		e.options.Now = func() time.Time { return time.Unix(0, e.clock.Load()) }
 	}
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
-	e.decoder = decode.New(e.graph, e.details, o.Impact, e.options.Now)
+	e.visits, e.miner = visit.New(o.Visits), template.New(maxTemplates)
+	e.gauges = o.Gauges
+	e.decoder = decode.New(e.graph, e.details, o.Impact, decode.Visits{Wants: e.visits.Wants, Miner: e.miner}, e.options.Now)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
 	e.horizon = horizon(o.Window, o.Patterns)
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
 		e.decoder.Texts(pattern.Log, texts.Find)
 	}
-	e.buffers.New = func() any { b := make([]record.Event, 0, 1024); return &b }
+	e.batches.New = func() any { return &decode.Batch{} }
 	return e
 }
+
+// maxTemplates bounds the statements of log records that are told apart.
+const maxTemplates = 20_000
 
 // maxBaselines bounds the operations whose past is kept: 5.5 KB each.
 const maxBaselines = 20_000
@@ -152,7 +174,7 @@ const maxOperations = 1000
 // Traces takes in spans. It does not change or keep td.
 func (e *Engine) Traces(td ptrace.Traces) {
 	take := func() {
-		e.take(&e.Counters.Spans, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Traces(td, b) })
+		e.take(&e.Counters.Spans, func(b *decode.Batch) decode.Counts { return e.decoder.Traces(td, b) })
 	}
 	if e.options.EventTime {
 		e.inEventTime(newestSpan(td), take)
@@ -164,7 +186,7 @@ func (e *Engine) Traces(td ptrace.Traces) {
 // Logs takes in log records. It does not change or keep ld.
 func (e *Engine) Logs(ld plog.Logs) {
 	take := func() {
-		e.take(&e.Counters.Logs, func(b []record.Event) ([]record.Event, decode.Counts) { return e.decoder.Logs(ld, b) })
+		e.take(&e.Counters.Logs, func(b *decode.Batch) decode.Counts { return e.decoder.Logs(ld, b) })
 	}
 	if e.options.EventTime {
 		e.inEventTime(newestLog(ld), take)
@@ -173,15 +195,16 @@ func (e *Engine) Logs(ld plog.Logs) {
 	take()
 }
 
-func (e *Engine) take(in *atomic.Int64, decode func([]record.Event) ([]record.Event, decode.Counts)) {
-	buffer := e.buffers.Get().(*[]record.Event)
-	events, counts := decode((*buffer)[:0])
+func (e *Engine) take(in *atomic.Int64, read func(*decode.Batch) decode.Counts) {
+	b := e.batches.Get().(*decode.Batch)
+	b.Reset()
+	counts := read(b)
 	in.Add(int64(counts.Decoded))
 	e.Counters.Skipped.Add(int64(counts.Skipped))
 	e.Counters.Invalid.Add(int64(counts.Invalid))
-	e.ring.Append(events)
-	*buffer = events[:0]
-	e.buffers.Put(buffer)
+	e.visited.put(b)
+	e.ring.Append(b.Events)
+	e.batches.Put(b)
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -258,6 +281,7 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 
 // Drain handles all records that have arrived.
 func (e *Engine) Drain() {
+	e.visited.take(e.visits)
 	// Not what arrives meanwhile: time has its own work to do.
 	for head := e.ring.Head(); e.cursor < head; {
 		n, next, lost := e.ring.Read(e.cursor, e.batch)
@@ -356,10 +380,12 @@ func (e *Engine) hurt(r *record.Event) {
 func (e *Engine) Advance() {
 	now := e.now()
 	e.settle(now)
+	e.judgeGauges(now)
+	e.judgeVisits(now)
 	e.judgeGroups(now)
 	for _, o := range e.incidents {
 		last := max(o.Hypothesis.LastEffect, o.Hypothesis.Cause.Time)
-		if !o.Resolved() && now-last > int64(e.options.Quiet) {
+		if !o.Resolved() && !o.Predicted() && now-last > int64(e.options.Quiet) {
 			o.Resolve(last)
 		}
 	}
@@ -439,6 +465,7 @@ func (e *Engine) sweep(now int64) {
 	e.forgetResolved(now - int64(e.options.Retention))
 	e.requests.Sweep(window)
 	e.occurrences.Sweep(now - e.horizon)
+	e.gauges.Sweep(now - int64(e.options.Retention))
 	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.answered.Sweep(now - int64(e.options.Retention))

@@ -15,6 +15,7 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
@@ -41,13 +42,15 @@ func newScenario(t *testing.T, change ...func(*Options)) *scenario {
 	t.Helper()
 	patterns, err := pattern.Library()
 	require.NoError(t, err)
+	gauges, err := gauge.New(gauge.Options{MaxSeries: 1000, Horizon: gauge.DefaultHorizon})
+	require.NoError(t, err)
 	s := &scenario{t: t, clock: epoch}
 	o := Options{
 		Window: 5 * time.Minute, Retention: 30 * time.Minute, Quiet: 5 * time.Minute, MinScore: 0.7,
 		Weights:      explain.Weights{Completeness: 0.4, Reliability: 0.4, Timing: 0.2},
 		Impact:       decode.Options{UserAttributes: []string{"user.id"}, ValueAttribute: "order.amount"},
 		RingCapacity: 1 << 14, MaxDetails: 1 << 14, MaxEntities: 10_000, MaxRequests: 10_000, MaxIncidents: 100,
-		MaxTraces: 1000, MaxCauseSpans: 3, Patterns: patterns,
+		MaxTraces: 1000, MaxCauseSpans: 3, Patterns: patterns, Gauges: gauges,
 		Now: func() time.Time { return s.clock }, Logger: zap.NewNop(),
 	}
 	for _, f := range change {

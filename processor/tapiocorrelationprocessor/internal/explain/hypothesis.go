@@ -41,6 +41,8 @@ type Cause struct {
 	Attributes []record.Attr
 	// Occurrence is the event itself, nil when spans tell of the cause.
 	Occurrence *detect.Occurrence
+	// Certainty is, where statistics name the cause, how probable they make it; else 0.
+	Certainty float64
 }
 
 // Target is where a hurt request began to go wrong, as far as is known.
@@ -388,6 +390,10 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 		c.Reliability *= reliable / seen
 		c.Timing = timely / seen
 	}
+	if h.Cause.Certainty > 0 {
+		c.Score, c.Reliability = h.Cause.Certainty, h.Cause.Certainty
+		return c
+	}
 	c.Score = (w.Completeness*c.Completeness + w.Reliability*c.Reliability + w.Timing*c.Timing) /
 		(w.Completeness + w.Reliability + w.Timing)
 	return c
@@ -438,7 +444,8 @@ func Better(a, b *Hypothesis, w Weights) int {
 func (h *Hypothesis) Values() *pattern.Values {
 	v := &pattern.Values{
 		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
-		Since: pattern.Clock(h.Cause.Time), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
+		Predicted: h.Predicted,
+		Since:     pattern.Clock(h.Cause.Time), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
 	}
 	if v.Caller == "" {
 		v.Caller = "a caller"

@@ -161,6 +161,18 @@ func (i *Incident) AddSpan(r *detect.Request, s detect.HurtSpan) {
 	i.Count(r)
 }
 
+// Hurt lists traces that the cause changed, whether or not they failed.
+func (i *Incident) Hurt(traces []record.TraceID) {
+	for _, id := range traces {
+		text := id.String()
+		if len(i.traces) >= i.options.MaxTraces || slices.ContainsFunc(i.traces, func(t finding.HurtTrace) bool { return t.TraceID == text }) {
+			continue
+		}
+		i.traces = append(i.traces, finding.HurtTrace{TraceID: text})
+		i.Dirty = true
+	}
+}
+
 // Count counts what is certain of a request and was not counted before. A
 // request is failed when its root span is, or, once no more spans are waited for,
 // when the server span through which it came in is.
@@ -268,6 +280,9 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		Impact: i.impact(), Chain: h.Chain(), Actions: h.Pattern.ActionsFor(v),
 		Rejected: slices.Clone(i.Rejected), Missing: append(slices.Clone(i.Notes), h.Missing()...),
 		HurtTraces: slices.Clone(i.traces),
+	}
+	if i.predicted {
+		f.State = finding.StatePredicted
 	}
 	if i.resolved != 0 {
 		t := record.UTC(i.resolved)

@@ -39,6 +39,23 @@ const (
 	RequestSlow = "tapio.request.slow"
 	// ServiceFailing: a service's operation fails more than it used to.
 	ServiceFailing = "tapio.service.failing"
+	// StatementVanished: visits of an operation no longer reach a step (a log
+	// statement, a call) that nearly every one of them reached.
+	StatementVanished = "tapio.visit.step_vanished"
+	// StatementAppeared: visits of an operation reach a step that they never did.
+	StatementAppeared = "tapio.visit.step_appeared"
+	// OperationFailing: spans of an operation fail more than they used to.
+	OperationFailing = "tapio.visit.failing"
+	// CallDelayed: calls take longer than the one that is called works.
+	CallDelayed = "tapio.visit.call_delayed"
+	// StepSlow: a step that calls no other service takes longer than it used to.
+	StepSlow = "tapio.visit.step_slow"
+	// OperationSlow: a service's own time in an operation is longer than it was.
+	OperationSlow = "tapio.visit.slow"
+	// CallsMultiplied: visits make many more calls than they used to.
+	CallsMultiplied = "tapio.visit.calls_multiplied"
+	// ResourceAbnormal: a metric of the service changed, and nothing else did.
+	ResourceAbnormal = "tapio.visit.resource_abnormal"
 	// ServiceSlow: a service's operation is slower than it used to be.
 	ServiceSlow = "tapio.service.slow"
 	// Log is a log record without an event name, told apart by its body. A cause or

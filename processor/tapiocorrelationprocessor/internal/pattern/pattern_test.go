@@ -24,7 +24,7 @@ func typical() *Values {
 			"process.pid": int64(42), "host.name": "node1", "tapio.operation": "POST /charge",
 			"tapio.window.requests": int64(100), "tapio.window.failed": int64(50), "tapio.window.slow": int64(40),
 			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
-			"tapio.slow.threshold": "25ms",
+			"tapio.slow.threshold":        "25ms",
 			"tapio.process.signal.origin": "user", "tapio.process.signal.name": "SIGTERM", "tapio.process.signal.sender.name": "kubelet",
 			"k8s.namespace.name": "shop", "k8s.node.name": "node1", "k8s.container.name": "app", "k8s.service.name": "payment",
 			"k8s.container.restart_count": int64(4), "k8s.resourcequota.name": "compute", "k8s.resourcequota.resource_name": "services",

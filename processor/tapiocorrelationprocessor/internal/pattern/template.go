@@ -14,12 +14,15 @@ import (
 // cause's entity in words), {{.Caller}} (the first service whose calls failed),
 // {{.Address}}, {{.Failed}}, {{.Slow}} (hurt requests), {{.Since}} (the cause's
 // time), {{failed}} for "12 requests have failed", and {{attr "key"}} for an attribute of the cause's event, {{bytes
-// "key"}} for one that is a size, {{has "key"}}, and {{raise "key" 1.5}} for a
+// "key"}} for one that is a size, {{has "key"}}, {{amount "key"}} for one in the unit that
+// tapio.metric.unit names, {{soon "key"}} for one in seconds, and {{raise "key" 1.5}} for a
 // size times a factor.
 type Values struct {
 	Service, Version, Entity, Caller, Address string
 	Failed, Slow                              int64
 	Since                                     string
+	// Predicted: the cause has no effect yet.
+	Predicted bool
 	// Attributes are those of the cause's event and entity.
 	Attributes map[string]any
 }
@@ -30,10 +33,12 @@ var funcs = (&Values{}).funcs()
 
 func (v *Values) funcs() template.FuncMap {
 	return template.FuncMap{
-		"has":   func(key string) bool { return v.Attributes[key] != nil },
-		"attr":  func(key string) string { return words(v.Attributes[key]) },
-		"bytes": func(key string) string { return v.size(key, 1) },
-		"raise": v.size,
+		"has":    func(key string) bool { return v.Attributes[key] != nil },
+		"attr":   func(key string) string { return words(v.Attributes[key]) },
+		"bytes":  func(key string) string { return v.size(key, 1) },
+		"raise":  v.size,
+		"amount": v.amount,
+		"soon":   v.soon,
 		"failed": func() string {
 			if v.Failed == 1 {
 				return "1 request has failed"
@@ -41,6 +46,34 @@ func (v *Values) funcs() template.FuncMap {
 			return fmt.Sprintf("%d requests have failed", v.Failed)
 		},
 	}
+}
+
+// amount writes an attribute in the unit that tapio.metric.unit names.
+func (v *Values) amount(key string) string {
+	n, ok := asNumber(v.Attributes[key])
+	if !ok {
+		return "unknown"
+	}
+	switch unit := words(v.Attributes["tapio.metric.unit"]); unit {
+	case "By":
+		return Bytes(n)
+	case "1":
+		return fmt.Sprintf("%.0f %%", 100*n)
+	default:
+		return fmt.Sprintf("%.3g %s", n, strings.Trim(unit, "{}"))
+	}
+}
+
+// soon writes an attribute that is a number of seconds, roughly.
+func (v *Values) soon(key string) string {
+	n, ok := asNumber(v.Attributes[key])
+	switch {
+	case !ok:
+		return "an unknown time"
+	case n < 90:
+		return fmt.Sprintf("about %.0f seconds", n)
+	}
+	return fmt.Sprintf("about %.0f minutes", n/60)
 }
 
 func words(v any) string {

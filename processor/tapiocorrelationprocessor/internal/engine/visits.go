@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
+)
+
+// intake holds what decoding left for the judge of visits until Run takes it.
+type intake struct {
+	mu      sync.Mutex
+	spans   []visit.Span
+	logs    []visit.Log
+	heard   []visit.Log
+	dropped atomic.Int64
+}
+
+// maxIntake bounds the items that wait; more come only when Run is held up.
+const maxIntake = 1 << 16
+
+func (in *intake) put(b *decode.Batch) {
+	if len(b.Spans)+len(b.Logs)+len(b.Heard) == 0 {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.spans)+len(in.logs)+len(in.heard) >= maxIntake {
+		in.dropped.Add(int64(len(b.Spans) + len(b.Logs)))
+		return
+	}
+	in.spans = append(in.spans, b.Spans...)
+	in.logs = append(in.logs, b.Logs...)
+	in.heard = append(in.heard, b.Heard...)
+}
+
+func (in *intake) take(to *visit.Analyzer) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, h := range in.heard {
+		to.Arrived(h.Service, h.Instance, h.Time)
+	}
+	for _, s := range in.spans {
+		to.Span(s)
+	}
+	for _, l := range in.logs {
+		to.Log(l)
+	}
+	in.spans, in.logs, in.heard = in.spans[:0], in.logs[:0], in.heard[:0]
+}
+
+const (
+	// judgeEvery is how often the visits of the last minute are compared with the past.
+	judgeEvery = 5 * time.Second
+	// calm is the score at which a service that was suspected is well again.
+	calm = visit.Alarm / 2
+)
+
+// judgeVisits opens an incident for the service whose visits changed most, and
+// keeps the incidents going whose services have not recovered.
+func (e *Engine) judgeVisits(now int64) {
+	if now-e.judged < int64(judgeEvery) && now >= e.judged {
+		return
+	}
+	e.judged = now
+	e.suspects = e.visits.Judge(now)
+	for i := range e.suspects {
+		s := &e.suspects[i]
+		if o := e.suspected(s); o != nil {
+			e.persists(o, s, now)
+		} else if s.Score >= visit.Alarm {
+			e.accuse(s)
+		}
+	}
+}
+
+// suspected returns the open incident that has this service's trouble as its cause
+// or as an effect, nil for none.
+func (e *Engine) suspected(s *visit.Suspect) *open {
+	for _, o := range e.incidents {
+		if h := o.Hypothesis; h.Service == s.Service && !o.Predicted() {
+			return o
+		}
+	}
+	for _, o := range e.incidents {
+		h := o.Hypothesis
+		if o.Predicted() || h.Service == 0 {
+			continue
+		}
+		// A service below that has a cause of its own, or more evidence against it,
+		// explains its callers.
+		if slices.Contains(e.callees1(s.Service), h.Service) && (h.Cause.Occurrence != nil || e.scoreOf(h.Service) >= s.Score/2) {
+			return o
+		}
+	}
+	return nil
+}
+
+func (e *Engine) callees1(service record.EntityID) []record.EntityID {
+	return e.graph.Callees(service, e.latest()-int64(e.options.Window))
+}
+
+func (e *Engine) scoreOf(service record.EntityID) float64 {
+	for i := range e.suspects {
+		if e.suspects[i].Service == service {
+			return e.suspects[i].Score
+		}
+	}
+	return 0
+}
+
+// persists notes that the trouble goes on.
+func (e *Engine) persists(o *open, s *visit.Suspect, now int64) {
+	if s.Score < calm {
+		return
+	}
+	h := o.Hypothesis
+	h.LastEffect = max(h.LastEffect, min(now, e.latest()))
+	o.Hurt(s.Traces)
+	if h.Cause.Certainty > 0 && h.Service == s.Service {
+		if c := certainty(s); c > h.Cause.Certainty {
+			h.Cause.Certainty = c
+			h.Cause.Attributes = e.evidence(s)
+			o.Dirty = true
+		}
+	}
+}
+
+// accuse opens an incident for a suspect: with the event that happened to it as the
+// cause where there is one, else with what its visits show.
+func (e *Engine) accuse(s *visit.Suspect) {
+	first := s.Since
+	if first == 0 {
+		first = e.latest()
+	}
+	h := e.best(explain.Target{Service: s.Service}, first)
+	if h == nil {
+		h = e.statistical(s, first)
+	}
+	if h == nil {
+		return
+	}
+	if o := e.open(h); o != nil {
+		o.Hurt(s.Traces)
+	}
+}
+
+// statistical is the hypothesis that a service itself is the cause, as its visits
+// show.
+func (e *Engine) statistical(s *visit.Suspect, first int64) *explain.Hypothesis {
+	if len(s.Signals) == 0 {
+		return nil
+	}
+	p := e.patternFor(signalEvents[s.Signals[0].Kind])
+	if p == nil {
+		return nil
+	}
+	return explain.New(e.graph, p, explain.Cause{
+		Event: p.Cause.Event, Time: first, Entity: s.Service, Attributes: e.evidence(s), Certainty: certainty(s),
+	})
+}
+
+// signalEvents name what visits show, for patterns.
+var signalEvents = map[visit.Kind]string{
+	visit.Vanished: pattern.StatementVanished, visit.Stopped: pattern.StatementVanished,
+	visit.Appeared: pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
+	visit.Gap: pattern.CallDelayed, visit.Slow: pattern.StepSlow, visit.Self: pattern.OperationSlow,
+	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
+}
+
+// certainty is how probable it is that a suspect is the root.
+func certainty(s *visit.Suspect) float64 {
+	return 1 - 0.3*math.Exp(-(s.Score-visit.Alarm)/2)
+}
+
+// evidence are the numbers of a suspect's strongest signal, and the others in words.
+func (e *Engine) evidence(s *visit.Suspect) []record.Attr {
+	g := &s.Signals[0]
+	attrs := []record.Attr{
+		{Key: "tapio.operation", Value: e.nameOf(g.Operation)},
+		{Key: "tapio.step", Value: e.step(g.Template, g.Other)},
+		{Key: "tapio.step.before", Value: e.step(g.AfterTemplate, g.AfterOther)},
+		{Key: "tapio.peer", Value: e.nameOf(g.Peer)},
+		{Key: "tapio.window.visits", Value: int64(g.Now.N)}, {Key: "tapio.window.with", Value: int64(g.Now.K)},
+		{Key: "tapio.reference.visits", Value: int64(g.Before.N)}, {Key: "tapio.reference.with", Value: int64(g.Before.K)},
+		{Key: "tapio.duration.limit", Value: milliseconds(g.Limit)}, {Key: "tapio.duration.median", Value: milliseconds(g.Median)},
+		{Key: "tapio.duration.mean", Value: milliseconds(g.Mean)},
+		{Key: "tapio.score", Value: math.Round(10*s.Score) / 10}, {Key: "tapio.score.lead", Value: math.Round(10*s.Lead) / 10},
+	}
+	attrs = slices.DeleteFunc(attrs, func(a record.Attr) bool { return a.Value == "" })
+	if len(s.Signals) > 1 {
+		var also []string
+		for i := range s.Signals[1:] {
+			also = append(also, e.signalWords(&s.Signals[i+1]))
+		}
+		attrs = append(attrs, record.Attr{Key: "tapio.also", Value: also})
+	}
+	return attrs
+}
+
+func milliseconds(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+// step names what a visit does at one point: a statement or an operation.
+func (e *Engine) step(statement uint32, operation record.EntityID) string {
+	if statement != 0 {
+		return e.miner.Text(statement)
+	}
+	return e.nameOf(operation)
+}
+
+func (e *Engine) nameOf(id record.EntityID) string {
+	x, _ := e.graph.Entity(id)
+	return x.Name
+}
+
+// signalWords says a signal in a few words.
+func (e *Engine) signalWords(g *visit.Signal) string {
+	what, in := e.step(g.Template, g.Other), ""
+	if g.Operation != 0 {
+		in = " in " + e.nameOf(g.Operation)
+	}
+	return fmt.Sprintf("%s%s: %q %.0f of %.0f, before %.0f of %.0f", g.Kind, in, what, g.Now.K, g.Now.N, g.Before.K, g.Before.N)
+}
+
+// otherSuspects are the services whose visits changed too, but less.
+func (e *Engine) otherSuspects(o *open) []finding.Hypothesis {
+	var out []finding.Hypothesis
+	score := e.scoreOf(o.Hypothesis.Service)
+	for i := range e.suspects {
+		s := &e.suspects[i]
+		if s.Service == o.Hypothesis.Service || len(s.Signals) == 0 {
+			continue
+		}
+		x := finding.Hypothesis{
+			Entity: explain.EntityOf(e.graph, s.Service), Score: min(certainty(s), s.Score/(s.Score+score+visit.Alarm)),
+			Reason: fmt.Sprintf("its visits changed less than those of %s: score %.1f against %.1f (%s)",
+				e.graph.ServiceName(o.Hypothesis.Cause.Entity), s.Score, score, e.signalWords(&s.Signals[0])),
+		}
+		if p := e.patternFor(signalEvents[s.Signals[0].Kind]); p != nil {
+			x.Pattern = p.ID
+		}
+		out = append(out, x)
+	}
+	return out
+}
