@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
+
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/metadata"
 )
 
@@ -47,7 +49,10 @@ func TestConfigAll(t *testing.T) {
 		Ring:              RingConfig{Capacity: 65536},
 		ConfidenceWeights: ConfidenceWeights{Completeness: 0.5, Reliability: 0.3, Timing: 0.1},
 		Impact:            ImpactConfig{UserAttributes: []string{"customer.id"}, ValueAttribute: "order.amount"},
-		Limits:            LimitsConfig{Entities: 2000, Details: 3000, Requests: 4000, Incidents: 50, HurtTraces: 60},
+		Metrics: MetricsConfig{
+			Horizon: 10 * time.Minute, Rules: []gauge.Rule{{Metric: "app.pool.used", Class: gauge.ClassConnections, Role: gauge.RoleUse}},
+		},
+		Limits: LimitsConfig{Series: 4000, TracesPerSecond: 7, Entities: 2000, Details: 3000, Requests: 4000, Incidents: 50, HurtTraces: 60},
 	}, cfg)
 }
 
@@ -66,6 +71,10 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 		"confidence_weights::reliability: 2 is not allowed: want a number from 0 to 1",
 		"confidence_weights::timing: NaN is not allowed: want a number from 0 to 1",
 		`impact::user_attributes[1]: "" is not allowed: want the key of a span attribute`,
+		"metrics::horizon: -1s is not allowed: want 0 to 24h",
+		"metrics::rules[0]: ",
+		"limits::series: 9 is not allowed: want 100 to 10000000",
+		"limits::traces_per_second: 0 is not allowed: want 1 to 10000",
 		"limits::entities: 1 is not allowed: want 100 to 10000000",
 		"limits::details: 2 is not allowed: want 100 to 16777216",
 		"limits::requests: 3 is not allowed: want 10 to 10000000",
@@ -75,7 +84,7 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, want)
 	}
-	assert.Equal(t, 15, strings.Count(err.Error(), "is not allowed"), "each once")
+	assert.Equal(t, 18, strings.Count(err.Error(), "is not allowed"), "each once")
 }
 
 func TestConfigWeightless(t *testing.T) {

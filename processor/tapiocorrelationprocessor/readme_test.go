@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
@@ -28,6 +29,8 @@ func rows(prefix string, v reflect.Value) (out []string) {
 		case []string:
 			out = append(out, fmt.Sprintf("| `%s` | `[%s]` |", key, strings.Join(x, ", ")))
 		case string:
+			out = append(out, fmt.Sprintf("| `%s` | none |", key))
+		case []gauge.Rule:
 			out = append(out, fmt.Sprintf("| `%s` | none |", key))
 		default:
 			out = append(out, rows(key+"::", v.Field(i))...)

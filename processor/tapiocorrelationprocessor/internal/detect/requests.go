@@ -157,6 +157,9 @@ func NewRequests(bound int) *Requests {
 // Len returns how many requests are held.
 func (rs *Requests) Len() int { return len(rs.byTrace) }
 
+// Of returns the hurt request of a trace, nil when there is none.
+func (rs *Requests) Of(trace record.TraceID) *Request { return rs.byTrace[trace] }
+
 // Evicted returns how many requests were forgotten for want of space.
 func (rs *Requests) Evicted() uint64 { return rs.evicted }
 

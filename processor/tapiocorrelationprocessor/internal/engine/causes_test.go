@@ -196,7 +196,7 @@ func TestTwoFaultsAreTwoFindings(t *testing.T) {
 
 func TestFailingCalleeIsBlamedNotItsCallers(t *testing.T) {
 	for name, bad := range map[string]order{
-		"callee-failing": failing(500, 3*time.Millisecond), "callee-slow": failing(200, 300*time.Millisecond),
+		"callee-failing": failing(500, 3*time.Millisecond), "operation-slow": failing(200, 300*time.Millisecond),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScenario(t)

@@ -223,11 +223,28 @@ func (e *Engine) Graph() *topology.Graph { return e.graph }
 // Details returns the store of details.
 func (e *Engine) Details() *ring.Details { return e.details }
 
+// Gauges returns the judge of resource metrics, Visits the sizes and losses of that
+// of visits.
+func (e *Engine) Gauges() *gauge.Tracker { return e.gauges }
+
+// Visits returns the sizes and losses of the judge of visits.
+func (e *Engine) Visits() *visit.Counters { return &e.visits.Counters }
+
+// VisitsDropped returns how many spans and log records the judge of visits lost.
+func (e *Engine) VisitsDropped() int64 {
+	c := &e.visits.Counters
+	return c.Late.Load() + c.Duplicates.Load() + c.Cut.Load() + c.Evicted.Load() + c.Dropped.Load() + e.visited.dropped.Load()
+}
+
+// Statements returns how many statements of log records are told apart.
+func (e *Engine) Statements() int { return e.miner.Len() }
+
 // Capacities are the bounds of what the engine holds.
 func (e *Engine) Capacities() map[string]int {
 	return map[string]int{
 		"events": e.ring.Capacity(), "details": e.options.MaxDetails, "entities": e.options.MaxEntities,
 		"requests": e.options.MaxRequests, "incidents": e.options.MaxIncidents,
+		"statements": maxTemplates, "series": e.gauges.Sizes().Capacity,
 	}
 }
 

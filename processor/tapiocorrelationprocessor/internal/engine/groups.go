@@ -17,9 +17,6 @@ const (
 	maxGroup = 1000
 	// maxGroups bounds the groups.
 	maxGroups = 10_000
-	// minSlowShare is the share of the last minute's requests that must be slow: a
-	// hiccup of a few seconds is no incident.
-	minSlowShare = 0.2
 )
 
 // groupKey tells groups apart: who fails and how.
@@ -43,7 +40,7 @@ func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSp
 	case origin.Failure == record.FailureRefused:
 		key.event = pattern.CallRefused
 	case !r.Failed():
-		key.event = pattern.ServiceSlow
+		key.event = "" // the judge of visits says who is slow
 	}
 	g := e.groups[key]
 	if g == nil {
@@ -107,7 +104,27 @@ func (e *Engine) refused(g *group) {
 	}
 	h := explain.New(e.graph, p, explain.Cause{Event: p.Cause.Event, Time: g.first, Entity: entity}, g.target.Address)
 	e.offerKnown(h)
-	e.open(h)
+	e.openFor(h, g.requests)
+}
+
+// openFor opens an incident of requests that failed in the same way. It takes over
+// the one that statistics opened for the same requests: how they failed says more.
+func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) {
+	o := e.outdone(requests)
+	if o == nil {
+		e.open(h)
+		return
+	}
+	if slices.Contains(e.calleesOf(h.Service), o.Hypothesis.Service) {
+		for _, r := range requests { // it fails because of what is wrong below it
+			if incident.Of(r) == nil {
+				o.Assign(r)
+			}
+		}
+		return
+	}
+	o.Replace(h)
+	e.absorbGroups(o)
 }
 
 // patternFor returns the pattern whose cause is an event that spans tell of.
@@ -120,8 +137,7 @@ func (e *Engine) patternFor(name string) *pattern.Pattern {
 	return nil
 }
 
-// judgeGroups opens incidents for targets that fail or are slow against their own
-// past, when nothing else explains their requests.
+// judgeGroups opens incidents for targets that fail against their own past, when nothing else explains their requests.
 func (e *Engine) judgeGroups(now int64) {
 	for key, g := range e.groups {
 		p := e.patternFor(key.event)
@@ -139,19 +155,12 @@ func (e *Engine) judgeGroups(now int64) {
 		}
 		for _, operation := range slices.Sorted(maps.Keys(g.operations)) {
 			v := e.baselines.Judge(operation, e.latest())
-			if abnormal(key.event, v) {
+			if v.FailedZ >= detect.Alarm {
 				e.openAbnormal(p, g, operation, v)
 				break
 			}
 		}
 	}
-}
-
-func abnormal(event string, v detect.Verdict) bool {
-	if event == pattern.ServiceSlow {
-		return v.SlowZ >= detect.Alarm && v.Window.Slow >= minSlowShare*v.Window.Requests
-	}
-	return v.FailedZ >= detect.Alarm
 }
 
 func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.EntityID, v detect.Verdict) {
@@ -169,19 +178,16 @@ func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.Ent
 			first = min(first, r.First)
 		}
 	}
-	e.open(explain.New(e.graph, p, explain.Cause{
+	e.openFor(explain.New(e.graph, p, explain.Cause{
 		Event: p.Cause.Event, Time: first, Entity: entity,
 		Attributes: []record.Attr{
 			{Key: "tapio.operation", Value: name},
 			{Key: "tapio.window.requests", Value: int64(v.Window.Requests)},
 			{Key: "tapio.window.failed", Value: int64(v.Window.Failed)},
-			{Key: "tapio.window.slow", Value: int64(v.Window.Slow)},
 			{Key: "tapio.reference.requests", Value: int64(v.Reference.Requests)},
 			{Key: "tapio.reference.failed", Value: int64(v.Reference.Failed)},
-			{Key: "tapio.reference.slow", Value: int64(v.Reference.Slow)},
-			{Key: "tapio.slow.threshold", Value: v.SlowOver.Round(time.Millisecond).String()},
 		},
-	}, g.target.Address))
+	}, g.target.Address), g.requests)
 }
 
 // explainsGroup opens an incident when an event explains requests that wait.

@@ -134,13 +134,13 @@ func TestPatterns(t *testing.T) {
 		{"callee-failing, nearly: as often as ever", "", "", func(s *scenario) {
 			s.traffic(4*time.Minute, 50, failing(500, 3*time.Millisecond))
 		}},
-		{"callee-slow", "callee-slow", "ledger", func(s *scenario) {
+		{"operation-slow", "operation-slow", "ledger", func(s *scenario) {
 			s.healthy(2 * time.Minute)
 			s.traffic(30*time.Second, 2, failing(200, 300*time.Millisecond))
 		}},
-		{"callee-slow, nearly: one in ten", "", "", func(s *scenario) {
+		{"operation-slow, nearly: one in fifty", "", "", func(s *scenario) {
 			s.healthy(2 * time.Minute)
-			s.traffic(30*time.Second, 10, failing(200, 300*time.Millisecond))
+			s.traffic(30*time.Second, 50, failing(200, 300*time.Millisecond))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -193,6 +193,6 @@ func TestPatternsAreAllPlayed(t *testing.T) {
 	}
 	assert.Subset(t, ids, []string{
 		"memory-limit-oom-kill", "node-out-of-memory", "process-killed", "process-crashed", "process-stopped",
-		"connection-refused", "callee-failing", "callee-slow",
+		"connection-refused", "callee-failing", "operation-slow",
 	}, "TestPatterns has a case of it; patterns that no span or process tells of have scenario files")
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/decode"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
@@ -86,6 +88,11 @@ func (e *Engine) judgeVisits(now int64) {
 // suspected returns the open incident that has this service's trouble as its cause
 // or as an effect, nil for none.
 func (e *Engine) suspected(s *visit.Suspect) *open {
+	for _, id := range s.Traces {
+		if o := e.incidentOf(id); o != nil {
+			return o
+		}
+	}
 	for _, o := range e.incidents {
 		if h := o.Hypothesis; h.Service == s.Service && !o.Predicted() {
 			return o
@@ -98,14 +105,49 @@ func (e *Engine) suspected(s *visit.Suspect) *open {
 		}
 		// A service below that has a cause of its own, or more evidence against it,
 		// explains its callers.
-		if slices.Contains(e.callees1(s.Service), h.Service) && (h.Cause.Occurrence != nil || e.scoreOf(h.Service) >= s.Score/2) {
+		if slices.Contains(e.calleesOf(s.Service), h.Service) && (h.Cause.Occurrence != nil || e.scoreOf(h.Service) >= s.Score/2) {
 			return o
 		}
 	}
 	return nil
 }
 
-func (e *Engine) callees1(service record.EntityID) []record.EntityID {
+// incidentOf returns the incident that hurt a trace, also one that was resolved a
+// while ago; nil for none.
+func (e *Engine) incidentOf(trace record.TraceID) *open {
+	r := e.requests.Of(trace)
+	if r == nil {
+		return nil
+	}
+	i := incident.Of(r)
+	if i == nil {
+		return nil
+	}
+	for _, list := range [][]*open{e.incidents, e.resolved} {
+		for _, o := range list {
+			if o.Incident == i {
+				return o
+			}
+		}
+	}
+	return nil
+}
+
+// outdone returns the open incident that statistics opened for requests which a
+// hypothesis explains by what happened to them, nil for none.
+func (e *Engine) outdone(requests []*detect.Request) *open {
+	for _, o := range e.incidents {
+		if o.Hypothesis.Cause.Certainty == 0 {
+			continue
+		}
+		if slices.ContainsFunc(requests, func(r *detect.Request) bool { return o.Hurts(r.TraceID) }) {
+			return o
+		}
+	}
+	return nil
+}
+
+func (e *Engine) calleesOf(service record.EntityID) []record.EntityID {
 	return e.graph.Callees(service, e.latest()-int64(e.options.Window))
 }
 
@@ -120,7 +162,7 @@ func (e *Engine) scoreOf(service record.EntityID) float64 {
 
 // persists notes that the trouble goes on.
 func (e *Engine) persists(o *open, s *visit.Suspect, now int64) {
-	if s.Score < calm {
+	if s.Score < calm || o.Resolved() {
 		return
 	}
 	h := o.Hypothesis

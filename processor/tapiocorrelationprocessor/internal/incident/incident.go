@@ -173,6 +173,12 @@ func (i *Incident) Hurt(traces []record.TraceID) {
 	}
 }
 
+// Hurts tells whether a trace is listed as hurt.
+func (i *Incident) Hurts(id record.TraceID) bool {
+	text := id.String()
+	return slices.ContainsFunc(i.traces, func(t finding.HurtTrace) bool { return t.TraceID == text })
+}
+
 // Count counts what is certain of a request and was not counted before. A
 // request is failed when its root span is, or, once no more spans are waited for,
 // when the server span through which it came in is.

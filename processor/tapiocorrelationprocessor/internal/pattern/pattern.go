@@ -56,8 +56,6 @@ const (
 	CallsMultiplied = "tapio.visit.calls_multiplied"
 	// ResourceAbnormal: a metric of the service changed, and nothing else did.
 	ResourceAbnormal = "tapio.visit.resource_abnormal"
-	// ServiceSlow: a service's operation is slower than it used to be.
-	ServiceSlow = "tapio.service.slow"
 	// Log is a log record without an event name, told apart by its body. A cause or
 	// effect that names it must have a condition on the body; all other records of
 	// logs are not looked at.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
@@ -24,7 +25,13 @@ func typical() *Values {
 			"process.pid": int64(42), "host.name": "node1", "tapio.operation": "POST /charge",
 			"tapio.window.requests": int64(100), "tapio.window.failed": int64(50), "tapio.window.slow": int64(40),
 			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
-			"tapio.slow.threshold":        "25ms",
+			"tapio.slow.threshold": "25ms",
+			"tapio.step":           "Order placed", "tapio.step.before": "Order checked", "tapio.peer": "storefront",
+			"tapio.window.visits": int64(40), "tapio.window.with": int64(3), "tapio.reference.visits": int64(900),
+			"tapio.reference.with": int64(899), "tapio.duration.limit": "40ms", "tapio.duration.median": "4ms",
+			"tapio.duration.mean": "310ms", "tapio.score": 7.3,
+			event.KeyMetricClass: "memory", event.KeyMetricInstance: "heap", event.KeyMetricUnit: "By",
+			event.KeyMetricValue: 700e6, event.KeyMetricLimit: 1000e6, event.KeyMetricETA: 480.0,
 			"tapio.process.signal.origin": "user", "tapio.process.signal.name": "SIGTERM", "tapio.process.signal.sender.name": "kubelet",
 			"k8s.namespace.name": "shop", "k8s.node.name": "node1", "k8s.container.name": "app", "k8s.service.name": "payment",
 			"k8s.container.restart_count": int64(4), "k8s.resourcequota.name": "compute", "k8s.resourcequota.resource_name": "services",
@@ -46,6 +53,8 @@ func (p *Pattern) allTexts(v *Values) []string {
 	for i := range p.Effects {
 		if e := &p.Effects[i]; !e.Optional || e.Missing != "" {
 			out = append(out, e.MissingFor(v))
+		if text := p.Effects[i].MissingFor(v); text != "" || !p.Effects[i].Optional {
+			out = append(out, text)
 		}
 	}
 	return out
