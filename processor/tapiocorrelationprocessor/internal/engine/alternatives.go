@@ -20,15 +20,14 @@ const maxRejected = 8
 // alternatives lists what else could have explained an incident and why it does
 // not: other causes at the same place, what the root calls, and who calls it.
 func (e *Engine) alternatives(o *open) []finding.Hypothesis {
-	out := append(e.otherCauses(o), e.unseenCauses(o)...)
-	out = append(out, e.otherSuspects(o)...)
-	out = append(out, e.callees(o)...)
+	out := append(e.otherCauses(o), e.otherSuspects(o)...)
 	if caller := o.Hypothesis.Caller(); caller != "" {
 		out = append(out, finding.Hypothesis{
 			Pattern: "callee-failing", Entity: finding.Entity{Kind: "service", Name: caller},
 			Reason: "its failed requests each hold a failed call to " + e.graph.ServiceName(o.Hypothesis.Cause.Entity) + ": it passes the failure on",
 		})
 	}
+	out = append(append(out, e.callees(o)...), e.unseenCauses(o)...)
 	slices.SortStableFunc(out, func(a, b finding.Hypothesis) int {
 		switch {
 		case a.Score > b.Score:

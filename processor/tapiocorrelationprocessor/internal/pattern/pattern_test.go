@@ -53,8 +53,6 @@ func (p *Pattern) allTexts(v *Values) []string {
 	for i := range p.Effects {
 		if e := &p.Effects[i]; !e.Optional || e.Missing != "" {
 			out = append(out, e.MissingFor(v))
-		if text := p.Effects[i].MissingFor(v); text != "" || !p.Effects[i].Optional {
-			out = append(out, text)
 		}
 	}
 	return out
