@@ -99,6 +99,7 @@ func (a *Analyzer) visits(t *trace) []visit {
 	b.items = b.items[:0]
 	a.spanItems(t, visits)
 	a.logItems(t, visits)
+	a.unusual(t, visits)
 	a.tokens(visits)
 	a.learnExceptions(visits)
 	return visits
@@ -223,6 +224,20 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 	}
 }
 
+// unusual notes spans that the past of their operation hardly knows.
+func (a *Analyzer) unusual(t *trace, visits []visit) {
+	for i := range t.spans {
+		s, v := &t.spans[i], &visits[a.build.visitOf[i]]
+		o := v.operation
+		if s.Name == 0 || o.past.visits < unusualMin || len(v.exceptions) >= maxTokens {
+			continue
+		}
+		if f, ok := o.index[newToken(tokenSpan, uint32(s.Operation))]; s.Operation != o.id && (!ok || o.features[f].past <= unusualUpTo*o.past.visits) {
+			v.exceptions = append(v.exceptions, exception{name: s.Name})
+		}
+	}
+}
+
 // call adds a call: span i of the called service below span p of the caller.
 func (a *Analyzer) call(t *trace, visits []visit, i, p int32) {
 	b := &a.build
@@ -324,6 +339,13 @@ func (b *builder) visitOfLog(l *Log, visits []visit) int32 {
 	}
 	return found
 }
+
+// unusualUpTo is the share of past visits up to which a span is unusual, unusualMin
+// how many visits it takes to say so.
+const (
+	unusualUpTo = 0.1
+	unusualMin  = 10
+)
 
 // logSlack is how far outside its span a record may lie: 1 ms was seen.
 const logSlack = int64(2e6)

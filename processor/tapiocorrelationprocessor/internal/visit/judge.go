@@ -28,17 +28,32 @@ const (
 	// ambientWeight is what a visit counts that carries an exception which arises in
 	// several services: an anomaly that is not this one's.
 	ambientWeight = 0.3
+	// ambientAfter is how long it must have done so: what began just now is news.
+	ambientAfter = int64(5 * time.Minute)
+	// support is what the anomalies that a service explains add to its own: what
+	// callers suffer is no chance.
+	support = 0.5
+	// callers is how many services must lose their calls of another until that one is
+	// to blame.
+	callers = 2
 )
 
 // judge holds what one judgement needs.
 type judge struct {
 	round    uint64
 	forgot   int64
-	features []*feature
 	ops      []*operation
 	measures []*measure
+	lost     []lostCall
 	services map[record.EntityID]*tally
 	order    []record.EntityID
+}
+
+// lostCall is a feature of an operation: a call that called does not answer.
+type lostCall struct {
+	operation *operation
+	feature   *feature
+	called    record.EntityID
 }
 
 // opNow is what the window says of an operation.
@@ -59,6 +74,8 @@ type featureNow struct {
 	z        float64 // 0 when it is not anomalous
 	weighted float64 // anomalous visits, weighted
 	less     float64 // of a pair: what ambient visits count less
+	// unanswered are the visits that lost this call to a service that is to blame.
+	unanswered float64
 }
 
 // visitNow is what the window says of a visit.
@@ -68,6 +85,7 @@ type visitNow struct {
 	z       float64
 	below   float64 // highest z of a visit below in another service
 	by      record.EntityID
+	lost    int32 // feature: the first call that is missing, -1 for none
 	weight  float64
 }
 
@@ -77,13 +95,16 @@ type tally struct {
 	squares float64
 	in, all edges
 	gap     float64
+	support float64 // highest z of a visit that this service explains
+	// unanswered is the highest |z| of the calls to it that are lost.
+	unanswered float64
 }
 
 // edges are calls, pooled.
 type edges struct {
 	n, k, n0, k0 float64
+	far, far0    float64
 	traces       int
-	trace        int
 }
 
 // Judge returns the suspects, most suspicious first. now is as of Advance, which
@@ -93,7 +114,7 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 	a.Advance(now)
 	j := &a.judge
 	j.round++
-	j.features, j.ops, j.measures, j.order = j.features[:0], j.ops[:0], j.measures[:0], j.order[:0]
+	j.ops, j.measures, j.order, j.lost = j.ops[:0], j.measures[:0], j.order[:0], j.lost[:0]
 	j.services = map[record.EntityID]*tally{}
 	a.count()
 	for _, o := range j.ops {
@@ -103,8 +124,9 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 		m.deviation()
 	}
 	a.gaps()
-	a.mark1()
+	a.grade()
 	a.explain()
+	a.unanswered()
 	a.weigh()
 	a.collect()
 	return a.suspects()
@@ -131,7 +153,7 @@ func (a *Analyzer) count() {
 			o.now = opNow{round: j.round, trace: -1, odd: o.now.odd[:0]}
 			j.ops = append(j.ops, o)
 		}
-		v.now = visitNow{logged: a.judgeable(v), ambient: a.ambient(v), weight: 1}
+		v.now = visitNow{logged: a.judgeable(v), ambient: a.ambient(v), lost: -1, weight: 1}
 		o.now.visits++
 		if v.now.ambient {
 			o.now.less += 1 - ambientWeight
@@ -190,9 +212,9 @@ func (a *Analyzer) countTokens(v *visit) {
 func (a *Analyzer) countSample(t int, s sample) {
 	m, j := s.measure, &a.judge
 	if m.round != j.round {
-		m.round, m.n, m.k, m.kw, m.z, m.sum, m.traces, m.trace = j.round, 0, 0, 0, 0, 0, 0, -1
+		m.round, m.n, m.k, m.kw, m.far, m.z, m.sum, m.traces, m.trace = j.round, 0, 0, 0, 0, 0, 0, 0, -1
 		if m.threshold = m.limit(); m.threshold > 0 {
-			m.n0, m.k0 = float64(m.past.total), m.past.above(m.threshold)
+			m.n0, m.k0, m.far0 = float64(m.past.total), m.past.above(m.threshold), m.past.above(far*m.threshold)
 		}
 		j.measures = append(j.measures, m)
 	}
@@ -207,6 +229,9 @@ func (a *Analyzer) countSample(t int, s sample) {
 	if s.value > m.threshold {
 		m.k++
 		m.sum += float64(s.value)
+	}
+	if s.value > far*m.threshold {
+		m.far++
 	}
 }
 
@@ -252,7 +277,7 @@ func (o *operation) deviation(f *feature, k, n float64) float64 {
 	failed := f.token.kind() == tokenFailed
 	z := 0.0
 	switch {
-	case past >= minPast && (f.past <= appearUpTo*past || failed):
+	case past >= minPast && (f.token.logged() && f.past <= appearUpTo*past || failed):
 		z = max(detect.Score(k, n, f.past, past), 0)
 	case clean >= minPast && f.clean >= vanishFrom*clean:
 		z = min(detect.Score(k, n, f.clean, clean), 0)
@@ -307,18 +332,24 @@ func (e *edges) add(m *measure) {
 	e.k += m.k
 	e.n0 += m.n0
 	e.k0 += m.k0
+	e.far += m.far
+	e.far0 += m.far0
 	e.traces += m.traces
 }
 
 func (e *edges) z() float64 {
-	if e.k == 0 {
-		return 0
-	}
-	z := detect.Score(e.k, e.n, e.k0, e.n0) * math.Sqrt(e.k/e.n) * math.Sqrt(min(float64(e.traces)/e.n, 1))
+	z := max(e.score(e.k, e.k0), e.score(e.far, e.far0))
 	if z < report {
 		return 0
 	}
 	return z
+}
+
+func (e *edges) score(k, k0 float64) float64 {
+	if k == 0 {
+		return 0
+	}
+	return detect.Score(k, e.n, k0, e.n0) * math.Sqrt(k/e.n) * math.Sqrt(min(float64(e.traces)/e.n, 1))
 }
 
 func (a *Analyzer) tally(service record.EntityID) *tally {
@@ -332,8 +363,9 @@ func (a *Analyzer) tally(service record.EntityID) *tally {
 	return t
 }
 
-// eachAnomaly calls f for every anomaly that a visit takes part in.
-func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, n *featureNow, m *measure, value int64)) {
+// eachAnomaly calls f for every anomaly that a visit takes part in, with the number
+// of the feature that it lacks, -1 for none.
+func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, lacks int32, n *featureNow, m *measure)) {
 	o := v.operation
 	if len(o.now.odd) > 0 {
 		position := a.build.positions(v)
@@ -341,14 +373,18 @@ func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, n *featureNow, m *mea
 			ft := &o.features[i]
 			has := position[i] > 0
 			if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) {
-				f(ft.now.z, &ft.now, nil, 0)
+				lacks := int32(-1)
+				if !has {
+					lacks = int32(i)
+				}
+				f(ft.now.z, lacks, &ft.now, nil)
 			}
 			if !has {
 				continue
 			}
 			for k := range ft.next {
 				if p := &ft.next[k]; p.now.z != 0 && position[p.to] <= position[i] && (v.now.logged || !p.logged) {
-					f(p.now.z, &p.now, nil, 0)
+					f(p.now.z, int32(p.to), &p.now, nil)
 				}
 			}
 		}
@@ -356,16 +392,23 @@ func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, n *featureNow, m *mea
 	}
 	for _, s := range v.samples {
 		if s.measure.z != 0 && s.value > s.measure.threshold {
-			f(s.measure.z, nil, s.measure, s.value)
+			f(s.measure.z, -1, nil, s.measure)
 		}
 	}
 }
 
-// mark1 finds how abnormal each visit is.
-func (a *Analyzer) mark1() {
+// grade finds how abnormal each visit is, and which call it lost first.
+func (a *Analyzer) grade() {
 	a.eachVisit(func(_ int, _ *completed, v *visit) {
-		a.eachAnomaly(v, func(z float64, _ *featureNow, _ *measure, _ int64) {
+		features := v.operation.features
+		a.eachAnomaly(v, func(z float64, lacks int32, _ *featureNow, _ *measure) {
 			v.now.z = max(v.now.z, math.Abs(z))
+			if lacks < 0 || features[lacks].token.kind() != tokenCall {
+				return
+			}
+			if v.now.lost < 0 || features[lacks].place < features[v.now.lost].place {
+				v.now.lost = lacks
+			}
 		})
 	})
 }
@@ -400,8 +443,64 @@ func (a *Analyzer) explain() {
 	}
 }
 
+// unanswered blames a service that several others do not get to call any more. The
+// visits that nothing below explains and that lost their first call to it count
+// against it.
+func (a *Analyzer) unanswered() {
+	lost := map[record.EntityID][]record.EntityID{} // callers, by called service
+	each := func(f func(v *visit, called record.EntityID)) {
+		a.eachVisit(func(_ int, _ *completed, v *visit) {
+			if v.now.lost < 0 || v.now.weight == 0 {
+				return
+			}
+			_, other := v.operation.features[v.now.lost].token.names()
+			if o := a.operations[other]; o != nil && o.service != v.operation.service {
+				f(v, o.service)
+			}
+		})
+	}
+	each(func(v *visit, called record.EntityID) {
+		if by := v.operation.service; !slices.Contains(lost[called], by) {
+			lost[called] = append(lost[called], by)
+		}
+	})
+	each(func(v *visit, called record.EntityID) {
+		if len(lost[called]) < callers {
+			return
+		}
+		f := &v.operation.features[v.now.lost]
+		if f.now.unanswered == 0 {
+			a.judge.lost = append(a.judge.lost, lostCall{v.operation, f, called})
+		}
+		f.now.unanswered += v.now.weight
+		v.now.weight, v.now.by = 0, called
+	})
+}
+
+// collectUnanswered adds the calls that were lost to those who should have answered.
+func (a *Analyzer) collectUnanswered() {
+	for _, l := range a.judge.lost {
+		n, k := l.operation.now.visits-l.operation.now.less, l.feature.now.unanswered
+		s := Signal{
+			Kind: Unanswered, Operation: l.operation.id, Peer: l.operation.service,
+			Before: Ratio{l.feature.clean, l.operation.clean.visits}, Now: Ratio{n - k, n},
+			Z: detect.Score(n-k, n, l.feature.clean, l.operation.clean.visits) * l.operation.now.cluster,
+		}
+		if s.Z > -report {
+			continue
+		}
+		_, s.Other = l.feature.token.names()
+		t := a.tally(l.called)
+		t.unanswered = max(t.unanswered, -s.Z)
+		t.suspect.Signals = append(t.suspect.Signals, s)
+	}
+}
+
 func (a *Analyzer) ambient(v *visit) bool {
-	return slices.ContainsFunc(v.exceptions, func(e exception) bool { return a.exceptions[e].more })
+	return slices.ContainsFunc(v.exceptions, func(e exception) bool {
+		since := a.exceptions[e].more
+		return since != 0 && a.now-since >= ambientAfter
+	})
 }
 
 // weigh counts the anomalous visits again, by weight, and those that hurt.
@@ -410,7 +509,7 @@ func (a *Analyzer) weigh() {
 		if v.now.z == 0 {
 			return
 		}
-		a.eachAnomaly(v, func(_ float64, n *featureNow, m *measure, _ int64) {
+		a.eachAnomaly(v, func(_ float64, _ int32, n *featureNow, m *measure) {
 			switch {
 			case n != nil:
 				n.weighted += v.now.weight
@@ -423,22 +522,31 @@ func (a *Analyzer) weigh() {
 		t := a.tally(v.operation.service)
 		if v.now.weight == 0 {
 			by := a.tally(v.now.by)
+			by.support = max(by.support, v.now.z)
+			if v.now.lost >= 0 && v.now.below == 0 {
+				by.suspect.hurt(v, c) // it has no visit of its own
+			}
 			if s := v.operation.service; !slices.Contains(by.suspect.Explains, s) {
 				by.suspect.Explains = append(by.suspect.Explains, s)
 			}
 			return
 		}
-		t.suspect.Hurt++
-		if t.suspect.Since == 0 || v.start < t.suspect.Since {
-			t.suspect.Since = v.start
-		}
-		if n := len(t.suspect.Traces); n == 0 || t.suspect.Traces[n-1] != c.id {
-			t.suspect.Traces = append(t.suspect.Traces, c.id)
-			if n == maxExamples {
-				t.suspect.Traces = t.suspect.Traces[1:]
-			}
-		}
+		t.suspect.hurt(v, c)
 	})
+}
+
+// hurt notes an anomalous visit.
+func (s *Suspect) hurt(v *visit, c *completed) {
+	s.Hurt++
+	if s.Since == 0 || v.start < s.Since {
+		s.Since = v.start
+	}
+	if n := len(s.Traces); n == 0 || s.Traces[n-1] != c.id {
+		s.Traces = append(s.Traces, c.id)
+		if n == maxExamples {
+			s.Traces = s.Traces[1:]
+		}
+	}
 }
 
 // collect scores what is left and sums it up by service. What was abnormal at all
@@ -468,6 +576,7 @@ func (a *Analyzer) collect() {
 			a.tally(o.service).squares += o.now.z * o.now.z
 		}
 	}
+	a.collectUnanswered()
 	a.collectGaps()
 	for id, r := range a.resources {
 		if a.now-r.at <= 3*int64(a.options.Window) && r.z >= report {
@@ -505,6 +614,7 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 		}
 		if s.Z = o.deviation(f, k, visits); s.Z != 0 {
 			s.Template, s.Other = f.token.names()
+			s.Peer = a.called(f.token)
 			a.signal(a.tally(o.service), s)
 		}
 	}
@@ -517,6 +627,7 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 		if z := detect.Score(n-p.now.weighted, n, p.k, p.n) * o.now.cluster; z <= -report {
 			s := Signal{Kind: Stopped, Z: z, Operation: o.id, Before: Ratio{p.k, p.n}, Now: Ratio{p.now.k, p.now.n}}
 			s.Template, s.Other = o.features[p.to].token.names()
+			s.Peer = a.called(o.features[p.to].token)
 			s.AfterTemplate, s.AfterOther = f.token.names()
 			a.signal(a.tally(o.service), s)
 		}
@@ -529,6 +640,17 @@ func (t token) names() (uint32, record.EntityID) {
 		return t.number(), 0
 	}
 	return 0, record.EntityID(t.number())
+}
+
+// called returns the service that a call goes to, 0 for no call.
+func (a *Analyzer) called(t token) record.EntityID {
+	if t.kind() != tokenCall {
+		return 0
+	}
+	if o := a.operations[record.EntityID(t.number())]; o != nil {
+		return o.service
+	}
+	return 0
 }
 
 func (m *measure) signal(z float64) Signal {
@@ -594,12 +716,16 @@ func (a *Analyzer) suspects() []Suspect {
 	var out []Suspect
 	for _, id := range a.judge.order {
 		t := a.judge.services[id]
+		t.squares += t.unanswered * t.unanswered
 		if t.squares == 0 {
 			continue
 		}
 		s := t.suspect
-		s.Score = math.Sqrt(t.squares)
-		slices.SortStableFunc(s.Signals, func(x, y Signal) int { return cmp.Compare(math.Abs(y.Z), math.Abs(x.Z)) })
+		own := math.Sqrt(t.squares)
+		s.Score = math.Hypot(own, support*min(t.support, own))
+		slices.SortStableFunc(s.Signals, func(x, y Signal) int { // a call says more than the span around it
+			return cmp.Or(cmp.Compare(math.Abs(y.Z), math.Abs(x.Z)), cmp.Compare(min(y.Peer, 1), min(x.Peer, 1)))
+		})
 		s.Signals = s.Signals[:min(len(s.Signals), maxSignals)]
 		slices.Reverse(s.Traces)
 		slices.Sort(s.Explains)

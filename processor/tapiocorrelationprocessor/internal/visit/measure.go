@@ -18,6 +18,9 @@ const (
 	minMeasured = 5
 	// measureDecay halves a measure's past when it holds so many values.
 	measureDecay = 20_000
+	// far is by what factor a value is above its limit by far: a past that knows slow
+	// calls may not know such calls.
+	far = 4
 	// wait is from which median on a duration without anything below it is an
 	// intentional wait: a long poll, a stream, a consumer.
 	wait = int64(5 * time.Second)
@@ -52,6 +55,7 @@ type measure struct {
 	threshold int64 // 0 without one
 	n0, k0    float64
 	n, k, kw  float64 // window: all, anomalous, anomalous and not explained
+	far0, far float64 // past and window: above the threshold by far
 	traces    int
 	trace     int
 	z         float64

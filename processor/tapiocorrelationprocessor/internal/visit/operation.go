@@ -23,6 +23,8 @@ const (
 	// operationDecay halves an operation's past when it holds so many visits: some
 	// hours of a quiet operation, the last minutes of a busy one.
 	operationDecay = 2_000
+	// placeMemory is over how many visits the place of a feature is averaged.
+	placeMemory = 50
 	// maxExceptions bounds the exceptions whose origins are known.
 	maxExceptions = 4_096
 )
@@ -84,6 +86,7 @@ func (c *visitCount) add(logged bool) {
 type feature struct {
 	token       token
 	past, clean float64
+	place       float64 // where in a visit it usually is
 	seen        int64
 	next        []pair
 
@@ -198,9 +201,10 @@ func (a *Analyzer) learn(v *visit) {
 		o.clean.add(logged)
 	}
 	o.past.add(logged)
-	for _, i := range v.tokens {
+	for at, i := range v.tokens {
 		if f := &o.features[i]; logged || !f.token.logged() {
 			f.past++
+			f.place += (float64(at) - f.place) / min(f.past, placeMemory)
 			if clean {
 				f.clean++
 			}
@@ -279,8 +283,8 @@ func (a *Analyzer) learnExceptions(visits []visit) {
 				continue
 			case !ok:
 				s.first = v.operation.service
-			case s.first != v.operation.service:
-				s.more = true
+			case s.more == 0 && s.first != v.operation.service:
+				s.more = a.now
 			}
 			s.seen = a.now
 			a.exceptions[e] = s

@@ -32,13 +32,16 @@ const (
 	Self
 	// Burst: Other is called more than Limit times in a visit (Limit is a count).
 	Burst
+	// Unanswered: Peer and at least one other service do not get to call Other any
+	// more, for no reason of their own; Operation is the caller's.
+	Unanswered
 	// Resource: a metric is abnormal.
 	Resource
 )
 
 // String returns the name of the kind.
 func (k Kind) String() string {
-	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "resource"}
+	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "unanswered", "resource"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -57,7 +60,7 @@ type Signal struct {
 	Operation record.EntityID
 	// Template or Other is what vanished, appeared, failed or is slow: a statement or
 	// exception type, or an operation. Of a Gap, Other is the worst called operation
-	// and Peer the calling service.
+	// and Peer the calling service; where Other is a call, Peer is the called service.
 	Template, AfterTemplate uint32
 	Other, AfterOther       record.EntityID
 	Peer                    record.EntityID

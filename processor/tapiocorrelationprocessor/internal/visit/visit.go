@@ -16,7 +16,11 @@ type Span struct {
 	Service, Instance record.EntityID
 	// Operation is the interned pair of service, kind and name of the span.
 	Operation record.EntityID
-	Kind      record.SpanKind
+	// Name is the number of the span's name, the same in all services (see
+	// template.Miner.Name), 0 when unknown: an unusual span that arises in several
+	// services, such as a framework's error handler, is none of theirs.
+	Name uint32
+	Kind record.SpanKind
 	// Start and End are in ns since 1970 UTC.
 	Start, End int64
 	Failed     bool
@@ -118,14 +122,15 @@ type Analyzer struct {
 	judge      judge
 }
 
-// exception is a statement with the exception type that it named.
+// exception is a statement with the exception type that it named, or the name of
+// an unusual span, with no statement.
 type exception struct{ statement, name uint32 }
 
 // origins are the services in which an exception arose: in which it was logged, with
 // none in a visit below.
 type origins struct {
 	first record.EntityID
-	more  bool // there are others
+	more  int64 // since when it arises in others as well, 0 when it does not
 	seen  int64
 }
 
