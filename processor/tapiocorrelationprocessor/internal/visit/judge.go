@@ -28,6 +28,8 @@ const (
 	// ambientWeight is what a visit counts that carries an exception which arises in
 	// several services: an anomaly that is not this one's.
 	ambientWeight = 0.3
+	// minRun is from how many visits on the newest are looked at alone.
+	minRun = 3
 	// ambientAfter is how long it must have done so: what began just now is news.
 	ambientAfter = int64(5 * time.Minute)
 	// support is what the anomalies that a service explains add to its own: what
@@ -71,6 +73,12 @@ type opNow struct {
 type featureNow struct {
 	round    uint64
 	n, k     float64
+	last     float64 // number of the last visit with it, from 1
+	begun    float64 // number of the first visit of those in a row up to last
+	logged   bool    // it is of a log record
+	run      float64 // the newest visits, without exception anomalous; 0 when too few
+	runN     float64 // these, ambient ones by weight
+	runK     float64 // and weighted
 	z        float64 // 0 when it is not anomalous
 	weighted float64 // anomalous visits, weighted
 	less     float64 // of a pair: what ambient visits count less
@@ -78,15 +86,35 @@ type featureNow struct {
 	unanswered float64
 }
 
+// see counts a visit with the feature; number is that of the visit among those that
+// can have it.
+func (n *featureNow) see(number float64) {
+	n.k++
+	if n.last != number-1 {
+		n.begun = number
+	}
+	n.last = number
+}
+
 // visitNow is what the window says of a visit.
 type visitNow struct {
 	logged  bool
 	ambient bool
-	z       float64
-	below   float64 // highest z of a visit below in another service
-	by      record.EntityID
-	lost    int32 // feature: the first call that is missing, -1 for none
-	weight  float64
+	// number is which visit of its operation it is, numberLog which of those whose log
+	// records can be judged, both from 1.
+	number, numberLog float64
+	z                 float64
+	below             float64 // highest z of a visit below in another service
+	by                record.EntityID
+	lost              int32 // feature: the first call that is missing, -1 for none
+	weight            float64
+}
+
+func (n *visitNow) of(t token) float64 {
+	if t.logged() {
+		return n.numberLog
+	}
+	return n.number
 }
 
 // tally collects what counts against a service.
@@ -94,6 +122,7 @@ type tally struct {
 	suspect Suspect
 	squares float64
 	in, all edges
+	run     float64 // the newest calls to it, all slow
 	gap     float64
 	support float64 // highest z of a visit that this service explains
 	// unanswered is the highest |z| of the calls to it that are lost.
@@ -168,6 +197,7 @@ func (a *Analyzer) count() {
 			o.now.trace = t
 			o.now.traces++
 		}
+		v.now.number, v.now.numberLog = o.now.visits, o.now.logged
 		a.countTokens(v)
 		for _, s := range v.samples {
 			a.countSample(t, s)
@@ -190,7 +220,7 @@ func (a *Analyzer) countTokens(v *visit) {
 			continue
 		}
 		f.now.begin(round)
-		f.now.k++
+		f.now.see(v.now.of(f.token))
 		for k := range f.next {
 			p := &f.next[k]
 			if p.logged && !v.now.logged {
@@ -233,6 +263,12 @@ func (a *Analyzer) countSample(t int, s sample) {
 	if s.value > far*m.threshold {
 		m.far++
 	}
+	if m.key.kind == measureGap {
+		t := a.tally(m.service)
+		if t.run++; s.value <= m.threshold {
+			t.run = 0
+		}
+	}
 }
 
 // deviations scores the features and pairs of an operation.
@@ -246,9 +282,10 @@ func (a *Analyzer) deviations(o *operation) {
 		}
 		f.now.begin(a.judge.round)
 		if f.now.n = n.visits; f.token.logged() {
-			f.now.n = n.logged
+			f.now.n, f.now.logged = n.logged, true
 		}
 		f.now.z = o.deviation(f, f.now.k, f.now.n)
+		o.complete(f)
 		odd := f.now.z != 0
 		// What nearly every visit has is followed by what nearly every visit has: there
 		// vanishFrom decides, on all visits.
@@ -270,15 +307,44 @@ func (a *Analyzer) deviations(o *operation) {
 	}
 }
 
+// complete looks at the newest visits alone when all of them are anomalous: those
+// from before a fault say nothing against it.
+func (o *operation) complete(f *feature) {
+	n := &f.now
+	run, k := n.n-n.last, 0.0 // without the feature
+	if n.last == n.n && n.n > 0 {
+		run = n.n - n.begun + 1
+		k = run
+	}
+	if run < minRun || run == n.n {
+		return
+	}
+	if z := o.deviation(f, k, run); math.Abs(z) > math.Abs(n.z) {
+		n.z, n.run = z, run
+	}
+}
+
 // deviation scores how much k of n visits with a feature deviate from the past, 0
 // when they do not, and when it says nothing.
 func (o *operation) deviation(f *feature, k, n float64) float64 {
 	past, clean := o.past.of(f.token), o.clean.of(f.token)
-	failed := f.token.kind() == tokenFailed
 	z := 0.0
+	switch f.token.kind() {
+	case tokenFailed:
+		if past >= minPast {
+			z = max(detect.Score(k, n, f.past, past), 0)
+		}
+	case tokenException:
+		if past >= minPast && f.past <= appearUpTo*past {
+			z = max(detect.Score(k, n, f.past, past), 0)
+		}
+	case tokenStatement, tokenVariant: // what an exception cut short may be new without one
+		if clean >= minPast && f.past <= appearUpTo*past && f.clean <= appearUpTo*clean {
+			z = max(detect.Score(k, n, f.clean, clean), 0)
+		}
+	}
 	switch {
-	case past >= minPast && (f.token.logged() && f.past <= appearUpTo*past || failed):
-		z = max(detect.Score(k, n, f.past, past), 0)
+	case z != 0 || f.token.kind() == tokenFailed:
 	case clean >= minPast && f.clean >= vanishFrom*clean:
 		z = min(detect.Score(k, n, f.clean, clean), 0)
 	}
@@ -318,7 +384,7 @@ func (a *Analyzer) gaps() {
 	}
 	for _, id := range a.judge.order {
 		t := a.judge.services[id]
-		t.gap = max(t.in.z(), t.all.z())
+		t.gap = max(t.in.z(), t.all.z(), t.in.complete(t.run))
 	}
 	for _, m := range a.judge.measures {
 		if m.key.kind == measureGap && m.k > 0 {
@@ -339,6 +405,18 @@ func (e *edges) add(m *measure) {
 
 func (e *edges) z() float64 {
 	z := max(e.score(e.k, e.k0), e.score(e.far, e.far0))
+	if z < report {
+		return 0
+	}
+	return z
+}
+
+// complete scores the newest calls alone when all of them are slow.
+func (e *edges) complete(run float64) float64 {
+	if run < minRun {
+		return 0
+	}
+	z := detect.Score(run, run, e.k0, e.n0) * math.Sqrt(min(float64(e.traces)/e.n, 1))
 	if z < report {
 		return 0
 	}
@@ -513,6 +591,7 @@ func (a *Analyzer) weigh() {
 			switch {
 			case n != nil:
 				n.weighted += v.now.weight
+				n.weighRun(v)
 			case m.key.kind == measureGap:
 				m.kw++
 			default:
@@ -533,6 +612,22 @@ func (a *Analyzer) weigh() {
 		}
 		t.suspect.hurt(v, c)
 	})
+}
+
+// weighRun weighs a visit that is one of the newest that are all anomalous.
+func (n *featureNow) weighRun(v *visit) {
+	number := v.now.number
+	if n.logged {
+		number = v.now.numberLog
+	}
+	if n.run == 0 || number <= n.n-n.run {
+		return
+	}
+	n.runK += v.now.weight
+	n.runN++
+	if v.now.ambient {
+		n.runN -= 1 - ambientWeight
+	}
 }
 
 // hurt notes an anomalous visit.
@@ -561,7 +656,9 @@ func (a *Analyzer) collect() {
 		o.frozen = a.freeze(o.frozen, len(o.now.odd) > 0)
 	}
 	for _, m := range j.measures {
-		m.frozen = a.freeze(m.frozen, m.z != 0)
+		if m.frozen = a.freeze(m.frozen, m.z != 0); m.frozen != 0 {
+			m.odd = a.now
+		}
 		if m.z == 0 || m.key.kind == measureGap {
 			continue
 		}
@@ -612,7 +709,17 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 		if f.token.kind() == tokenFailed {
 			s.Kind = Failed
 		}
-		if s.Z = o.deviation(f, k, visits); s.Z != 0 {
+		s.Z = o.deviation(f, k, visits)
+		if n.run > 0 {
+			k = n.runK
+			if n.z < 0 {
+				k = n.runN - n.runK
+			}
+			if z := o.deviation(f, k, n.runN); math.Abs(z) > math.Abs(s.Z) {
+				s.Z = z
+			}
+		}
+		if s.Z*n.z > 0 {
 			s.Template, s.Other = f.token.names()
 			s.Peer = a.called(f.token)
 			a.signal(a.tally(o.service), s)

@@ -49,6 +49,7 @@ type measure struct {
 	past    histogram
 	seen    int64
 	frozen  int64 // since when it is abnormal, 0 when it is not
+	odd     int64 // when it was last
 
 	// What follows is of the judgement under way.
 	round     uint64

@@ -187,11 +187,14 @@ func (a *Analyzer) measure(key measureKey, service record.EntityID) *measure {
 }
 
 // learn adds a visit to the past. Values of what is abnormal are left out.
-func (a *Analyzer) learn(v *visit) {
+func (a *Analyzer) learn(v *visit, at int64) {
 	for _, s := range v.samples {
-		if !a.frozen(s.measure.frozen) {
-			s.measure.learn(s.value)
+		// What is over by now was not normal: its values are out, those beside it not.
+		m := s.measure
+		if a.frozen(m.frozen) || m.odd > at && m.threshold > 0 && s.value > m.threshold && a.now-m.odd < int64(a.options.Accept) {
+			continue
 		}
+		m.learn(s.value)
 	}
 	o := v.operation
 	logged := a.judgeable(v)

@@ -223,7 +223,7 @@ func (a *Analyzer) retire() {
 			v := &c.visits[i]
 			frozen := a.frozen(v.operation.frozen)
 			if !v.learned && (!frozen || v.now.z == 0) {
-				a.learn(v)
+				a.learn(v, c.at)
 				v.learned = true
 			}
 			v.left = v.left || over || !frozen
