@@ -62,6 +62,31 @@ const (
 	CNIOperation = "tapio.cni.operation"
 	// CNIRecovered: what the event named in KeyCNIRecovered said holds no longer.
 	CNIRecovered = "tapio.cni.recovered"
+	// What systemd says of a unit, over D-Bus or in its journal.
+	SystemdUnitFailed           = "tapio.systemd.unit.failed"
+	SystemdUnitOOMKilled        = "tapio.systemd.unit.oom_killed"
+	SystemdUnitStartLimitHit    = "tapio.systemd.unit.start_limit_hit"
+	SystemdUnitWatchdog         = "tapio.systemd.unit.watchdog"
+	SystemdUnitRestarting       = "tapio.systemd.unit.restarting"
+	SystemdUnitDependencyFailed = "tapio.systemd.unit.dependency_failed"
+	SystemdJobTimedOut          = "tapio.systemd.job.timed_out"
+	// SystemdProcessOOMKilled: one process of a unit was killed for want of
+	// memory; whether the unit fails for that depends on its OOMPolicy.
+	SystemdProcessOOMKilled = "tapio.systemd.unit.process_oom_killed"
+	// SystemdExecFailed: an executable that a unit names could not be run.
+	SystemdExecFailed = "tapio.systemd.unit.exec_failed"
+	// ProcessCoreDumped: systemd-coredump took down a process that crashed.
+	ProcessCoreDumped = "tapio.process.core_dumped"
+	// Of the machine as a whole.
+	SystemTimeChanged = "tapio.system.time_changed"
+	SystemBooted      = "tapio.system.boot_completed"
+	SystemShutdown    = "tapio.system.shutdown"
+	SystemSuspended   = "tapio.system.suspended"
+	SystemResumed     = "tapio.system.resumed"
+	// JournalSuppressed: journald left out messages of a unit that wrote too many.
+	JournalSuppressed = "tapio.journal.messages_suppressed"
+	// JournalMissed: journald did not get messages of the kernel.
+	JournalMissed = "tapio.journal.messages_missed"
 	// Finding is one revision of a finding of the correlation processor.
 	Finding = "tapio.finding"
 )

@@ -16,24 +16,28 @@ type Config struct {
 	HostName string `mapstructure:"host_name"`
 	// StorageID names the extension that remembers across restarts of the
 	// collector what has been reported. Without one, units that have failed are
-	// reported again at every start.
+	// reported again at every start, and the journal is read as at the first.
 	StorageID *component.ID `mapstructure:"storage"`
 	// Units are read over D-Bus.
 	Units UnitsConfig `mapstructure:"units"`
+	// Journal is read from its files.
+	Journal JournalConfig `mapstructure:"journal"`
 }
 
 func createDefaultConfig() component.Config {
 	return &Config{
 		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
 		Units:             defaultUnitsConfig(),
+		Journal:           defaultJournalConfig(),
 	}
 }
 
 // Validate names every key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {
 	var errs []error
-	if !c.Units.Enabled {
-		errs = append(errs, errors.New("units::enabled: false leaves nothing to watch; enable it or remove the receiver"))
+	if !c.Units.Enabled && !c.Journal.Enabled {
+		errs = append(errs, errors.New("units::enabled and journal::enabled: false leaves nothing to watch; enable one or remove the receiver"))
 	}
-	return errors.Join(append(errs, c.Units.validate()...)...)
+	errs = append(errs, c.Units.validate()...)
+	return errors.Join(append(errs, c.Journal.validate()...)...)
 }

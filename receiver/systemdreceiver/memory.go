@@ -54,17 +54,9 @@ func openMemory(ctx context.Context, host component.Host, id *component.ID, of c
 	if id == nil {
 		return m, nil
 	}
-	extension, ok := host.GetExtensions()[*id]
-	if !ok {
-		return nil, fmt.Errorf("storage: extension %s is not in service::extensions", id)
-	}
-	provider, ok := extension.(storage.Extension)
-	if !ok {
-		return nil, fmt.Errorf("storage: extension %s stores nothing; use file_storage, for example", id)
-	}
-	client, err := provider.GetClient(ctx, component.KindReceiver, of, "units")
+	client, err := openStorage(ctx, host, id, of, "units")
 	if err != nil {
-		return nil, fmt.Errorf("storage: %w", err)
+		return nil, err
 	}
 	m.client = client
 	if err := m.load(ctx); err != nil {

@@ -81,6 +81,9 @@ func (s *State) EncodeDone() []byte {
 	return b
 }
 
+// DoneNotSaved says that what EncodeDone returned last was not saved.
+func (s *State) DoneNotSaved() { s.doneChanged = true }
+
 // DecodeState reads what Encode and EncodeDone returned; done may be empty.
 func DecodeState(state, done []byte) (*State, error) {
 	var j stateJSON

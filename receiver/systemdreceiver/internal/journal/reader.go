@@ -174,6 +174,9 @@ func (r *Reader) Stats() Stats {
 // A directory that does not exist is none.
 func (r *Reader) Problems() []error { return r.problems }
 
+// Empty says that no directory has a journal file.
+func (r *Reader) Empty() bool { return len(r.open) == 0 && len(r.closed) == 0 && r.stats.Waiting == 0 }
+
 // Next returns the next entry, or nil when there is none before the next
 // Refresh. The entry is valid until the next call of Next or Refresh.
 func (r *Reader) Next() *Entry {

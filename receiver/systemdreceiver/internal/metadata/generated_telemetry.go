@@ -25,16 +25,23 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                              metric.Meter
-	mu                                 sync.Mutex
-	registrations                      []metric.Registration
-	ReceiverTapioSystemdBusConnected   metric.Int64ObservableGauge
-	ReceiverTapioSystemdJobs           metric.Int64ObservableGauge
-	ReceiverTapioSystemdJobsUntracked  metric.Int64ObservableCounter
-	ReceiverTapioSystemdReadErrors     metric.Int64Counter
-	ReceiverTapioSystemdSignalsDropped metric.Int64Counter
-	ReceiverTapioSystemdUnits          metric.Int64ObservableGauge
-	ReceiverTapioSystemdUnitsUntracked metric.Int64ObservableCounter
+	meter                                    metric.Meter
+	mu                                       sync.Mutex
+	registrations                            []metric.Registration
+	ReceiverTapioSystemdBusConnected         metric.Int64ObservableGauge
+	ReceiverTapioSystemdJobs                 metric.Int64ObservableGauge
+	ReceiverTapioSystemdJobsUntracked        metric.Int64ObservableCounter
+	ReceiverTapioSystemdJournalBacklog       metric.Int64Gauge
+	ReceiverTapioSystemdJournalCopies        metric.Int64Counter
+	ReceiverTapioSystemdJournalFieldsDamaged metric.Int64Counter
+	ReceiverTapioSystemdJournalFiles         metric.Int64Gauge
+	ReceiverTapioSystemdJournalFiltered      metric.Int64Counter
+	ReceiverTapioSystemdJournalLost          metric.Int64Counter
+	ReceiverTapioSystemdJournalRead          metric.Int64Counter
+	ReceiverTapioSystemdReadErrors           metric.Int64Counter
+	ReceiverTapioSystemdSignalsDropped       metric.Int64Counter
+	ReceiverTapioSystemdUnits                metric.Int64ObservableGauge
+	ReceiverTapioSystemdUnitsUntracked       metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -167,6 +174,48 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_systemd_jobs_untracked",
 		metric.WithDescription("Jobs that were passed over because too many are followed. [Alpha]"),
 		metric.WithUnit("{job}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalBacklog, err = builder.meter.Int64Gauge(
+		"otelcol_receiver_tapio_systemd_journal_backlog",
+		metric.WithDescription("Entries of the open files that were not handed on yet, as of the last look. [Alpha]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalCopies, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_journal_copies",
+		metric.WithDescription("Entries left out because they were read before, in another directory; journald copies what it wrote to /run into /var. [Alpha]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalFieldsDamaged, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_journal_fields_damaged",
+		metric.WithDescription("Fields left out because they cannot be read, or cut at max_field_size. [Alpha]"),
+		metric.WithUnit("{field}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalFiles, err = builder.meter.Int64Gauge(
+		"otelcol_receiver_tapio_systemd_journal_files",
+		metric.WithDescription("Journal files that are open, and those that wait until fewer are. [Alpha]"),
+		metric.WithUnit("{file}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalFiltered, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_journal_filtered",
+		metric.WithDescription("Entries left out by the filters. [Alpha]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalLost, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_journal_lost",
+		metric.WithDescription("Entries that cannot be read. [Alpha]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioSystemdJournalRead, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_systemd_journal_read",
+		metric.WithDescription("Entries read, filtered ones too. [Alpha]"),
+		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioSystemdReadErrors, err = builder.meter.Int64Counter(

@@ -40,6 +40,13 @@ func TestSetupTelemetry(t *testing.T) {
 		observer.Observe(1)
 		return nil
 	}))
+	tb.ReceiverTapioSystemdJournalBacklog.Record(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalCopies.Add(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalFieldsDamaged.Add(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalFiles.Record(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalFiltered.Add(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalLost.Add(context.Background(), 1)
+	tb.ReceiverTapioSystemdJournalRead.Add(context.Background(), 1)
 	tb.ReceiverTapioSystemdReadErrors.Add(context.Background(), 1)
 	tb.ReceiverTapioSystemdSignalsDropped.Add(context.Background(), 1)
 	AssertEqualReceiverTapioSystemdBusConnected(t, testTel,
@@ -49,6 +56,27 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverTapioSystemdJobsUntracked(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalBacklog(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalCopies(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalFieldsDamaged(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalFiles(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalFiltered(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalLost(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverTapioSystemdJournalRead(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverTapioSystemdReadErrors(t, testTel,

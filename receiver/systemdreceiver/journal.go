@@ -1,0 +1,306 @@
+package systemdreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
+)
+
+// Keys in the storage.
+const (
+	positionKey = "position"
+	doneKey     = "done"
+)
+
+// busPatience is for how long the bus may be gone before what the journal says
+// of units counts as an event.
+const busPatience = 10 * time.Second
+
+// journalPart reads the journal. It has one goroutine, which owns the reader.
+type journalPart struct {
+	r       *systemdReceiver
+	cfg     *JournalConfig
+	host    hostInfo
+	log     *zap.Logger
+	status  component.Host
+	storage storage.Client
+
+	reader  *journal.Reader
+	encoder *journalEncoder
+	// busSeen is when the bus told of units last; busConnected asks it.
+	busSeen      time.Time
+	busConnected func() bool
+	counted      journal.Stats
+	problem      string
+	none         bool
+	refreshed    time.Time
+
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func newJournalPart(r *systemdReceiver, host hostInfo, busConnected func() bool) *journalPart {
+	return &journalPart{r: r, cfg: &r.cfg.Journal, host: host, log: r.set.Logger, busConnected: busConnected}
+}
+
+// start begins to read where the last run ended.
+func (j *journalPart) start(ctx context.Context, host component.Host) error {
+	rules, err := j.cfg.rules()
+	if err != nil {
+		return fmt.Errorf("journal::kernel_rules: %w", err)
+	}
+	if j.storage, err = openStorage(ctx, host, j.r.cfg.StorageID, j.r.set.ID, "journal"); err != nil {
+		return err
+	}
+	state, err := j.load(ctx)
+	if err != nil {
+		return errors.Join(err, j.storage.Close(ctx))
+	}
+	now := time.Now()
+	j.status, j.busSeen = host, now
+	j.encoder = newJournalEncoder(j.r.cfg, j.r.set.BuildInfo.Version, j.host, rules, j.seesUnits)
+	j.reader = journal.NewReader(journal.Options{
+		Directories: j.cfg.Directories, MaxFieldSize: j.cfg.MaxFieldSize, MaxOpenFiles: j.cfg.MaxOpenFiles, Now: time.Now,
+	}, state)
+	// From here on: the position of the first start must survive a crash.
+	if err := j.save(ctx); err != nil {
+		return errors.Join(err, j.storage.Close(ctx))
+	}
+	run, cancel := context.WithCancel(context.Background())
+	j.cancel, j.done = cancel, make(chan struct{})
+	go j.run(run)
+	return nil
+}
+
+// load reads the saved position. One that cannot be understood is told and
+// begun anew: not to start at all would lose more.
+func (j *journalPart) load(ctx context.Context) (*journal.State, error) {
+	position, err := j.storage.Get(ctx, positionKey)
+	if err != nil {
+		return nil, fmt.Errorf("storage: read %s: %w", positionKey, err)
+	}
+	done, err := j.storage.Get(ctx, doneKey)
+	if err != nil {
+		return nil, fmt.Errorf("storage: read %s: %w", doneKey, err)
+	}
+	if position != nil {
+		state, err := journal.DecodeState(position, done)
+		if err == nil {
+			return state, nil
+		}
+		j.log.Error("the journal is read as at the first start", zap.Error(err), zap.String("start_at", j.cfg.StartAt))
+	}
+	if j.cfg.StartAt == startAtBeginning {
+		return journal.NewState(0), nil
+	}
+	return journal.NewState(uint64(time.Now().UnixMicro())), nil
+}
+
+// save remembers what was handed on.
+func (j *journalPart) save(ctx context.Context) error {
+	state := j.reader.State()
+	position, err := state.Encode()
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	operations := []*storage.Operation{storage.SetOperation(positionKey, position)}
+	done := state.EncodeDone()
+	if done != nil {
+		operations = append(operations, storage.SetOperation(doneKey, done))
+	}
+	if err := j.storage.Batch(ctx, operations...); err != nil {
+		if done != nil {
+			state.DoneNotSaved()
+		}
+		return fmt.Errorf("storage: write %s: %w", positionKey, err)
+	}
+	return nil
+}
+
+// shutdown ends after the batch that is on its way, or without it when ctx ends:
+// it was not counted as handed on then.
+func (j *journalPart) shutdown(ctx context.Context) error {
+	j.cancel()
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		return fmt.Errorf("journal: %w", ctx.Err())
+	}
+	return errors.Join(j.reader.Close(), j.storage.Close(ctx))
+}
+
+// run reads until ctx ends.
+func (j *journalPart) run(ctx context.Context) {
+	defer close(j.done)
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	for {
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return
+		}
+		j.refresh()
+		for ctx.Err() == nil && j.batch(ctx) {
+			if time.Since(j.refreshed) >= j.cfg.PollInterval {
+				j.refresh()
+			}
+		}
+		wait.Reset(j.cfg.PollInterval)
+	}
+}
+
+// refresh looks for new entries and tells what cannot be read.
+func (j *journalPart) refresh() {
+	j.reader.Refresh()
+	j.refreshed = time.Now()
+	j.count()
+	j.report()
+}
+
+// batch hands on the next entries and says whether there were any.
+func (j *journalPart) batch(ctx context.Context) bool {
+	now := time.Now()
+	read, filtered := 0, 0
+	for j.encoder.count < j.cfg.MaxBatchSize && filtered < maxJournalBatch {
+		e := j.reader.Next()
+		if e == nil {
+			break
+		}
+		read++
+		if !j.encoder.add(e, now) {
+			filtered++
+		}
+	}
+	if read == 0 {
+		return false
+	}
+	if !j.send(ctx) {
+		return false
+	}
+	t := j.r.telemetry
+	t.ReceiverTapioSystemdJournalRead.Add(ctx, int64(read))
+	t.ReceiverTapioSystemdJournalFiltered.Add(ctx, int64(filtered))
+	// Not with ctx: what was handed on must be remembered, also at shutdown.
+	if err := j.save(context.WithoutCancel(ctx)); err != nil {
+		j.r.telemetry.ReceiverTapioSystemdReadErrors.Add(ctx, 1)
+		j.log.Warn("the position in the journal is not saved; a restart hands entries on twice", zap.Error(err))
+	}
+	return true
+}
+
+// send hands on the batch. What the pipeline cannot take now waits, as the
+// journal keeps what follows; what it refuses for good is counted by the
+// collector and passed over. It returns false when ctx ended first.
+func (j *journalPart) send(ctx context.Context) bool {
+	logs := j.encoder.take()
+	for {
+		err := j.r.out.sendLogs(ctx, logs)
+		if err == nil {
+			return true
+		}
+		if consumererror.IsPermanent(err) {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// seesUnits says that the bus tells of units, or did a moment ago.
+func (j *journalPart) seesUnits() bool {
+	if j.busConnected == nil {
+		return false
+	}
+	now := time.Now()
+	if j.busConnected() {
+		j.busSeen = now
+	}
+	return now.Sub(j.busSeen) < busPatience
+}
+
+// count adds to the metrics what the reader counted since the last call.
+func (j *journalPart) count() {
+	ctx, t := context.Background(), j.r.telemetry
+	now, before := j.reader.Stats(), j.counted
+	j.counted = now
+	for _, c := range []struct {
+		to     metric.Int64Counter
+		reason string
+		n      uint64
+	}{
+		{t.ReceiverTapioSystemdJournalLost, "corrupt", now.LostCorrupt - before.LostCorrupt},
+		{t.ReceiverTapioSystemdJournalLost, "deleted", now.LostDeleted - before.LostDeleted},
+		{t.ReceiverTapioSystemdJournalFieldsDamaged, "unreadable", now.BadFields - before.BadFields},
+		{t.ReceiverTapioSystemdJournalFieldsDamaged, "cut", now.CutFields - before.CutFields},
+	} {
+		if c.n > 0 {
+			c.to.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("reason", c.reason)))
+		}
+	}
+	t.ReceiverTapioSystemdJournalCopies.Add(ctx, int64(now.Copies-before.Copies))
+	t.ReceiverTapioSystemdJournalBacklog.Record(ctx, int64(now.Backlog))
+	t.ReceiverTapioSystemdJournalFiles.Record(ctx, int64(now.Open), metric.WithAttributes(attribute.String("state", "open")))
+	t.ReceiverTapioSystemdJournalFiles.Record(ctx, int64(now.Waiting), metric.WithAttributes(attribute.String("state", "waiting")))
+}
+
+// report tells people once what cannot be read, and when it can be again.
+func (j *journalPart) report() {
+	if none := j.reader.Empty(); none != j.none {
+		j.none = none
+		if none {
+			j.log.Warn("there is no journal yet; it is read as soon as there is one", zap.Strings("directories", j.cfg.Directories))
+		}
+	}
+	problem := ""
+	if err := errors.Join(j.reader.Problems()...); err != nil {
+		problem = err.Error()
+	}
+	if problem == j.problem {
+		return
+	}
+	was := j.problem
+	j.problem = problem
+	switch {
+	case problem != "":
+		err := fmt.Errorf("journal: %s", problem)
+		j.log.Warn("some of the journal cannot be read; everything else works on", zap.Error(err))
+		componentstatus.ReportStatus(j.status, componentstatus.NewRecoverableErrorEvent(err))
+	case was != "":
+		j.log.Info("all of the journal can be read again")
+		componentstatus.ReportStatus(j.status, componentstatus.NewEvent(componentstatus.StatusOK))
+	}
+}
+
+// openStorage opens the client of a part in the storage extension; id nil is one
+// that forgets.
+func openStorage(ctx context.Context, host component.Host, id *component.ID, of component.ID, name string) (storage.Client, error) {
+	if id == nil {
+		return storage.NewNopClient(), nil
+	}
+	extension, ok := host.GetExtensions()[*id]
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %s is not in service::extensions", id)
+	}
+	provider, ok := extension.(storage.Extension)
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %s stores nothing; use file_storage, for example", id)
+	}
+	client, err := provider.GetClient(ctx, component.KindReceiver, of, name)
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	return client, nil
+}

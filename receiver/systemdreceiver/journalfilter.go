@@ -1,0 +1,100 @@
+package systemdreceiver
+
+import (
+	"slices"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
+)
+
+// journalFilter decides which entries to hand on.
+type journalFilter struct {
+	cfg *JournalConfig
+	// priority is the number of the least important one.
+	priority int
+}
+
+func newJournalFilter(cfg *JournalConfig) *journalFilter {
+	return &journalFilter{cfg: cfg, priority: slices.Index(priorities, cfg.Priority)}
+}
+
+// entry is what is read of an entry once, for all who decide by it.
+type entry struct {
+	*journal.Entry
+	// unit is the one it is about: for what systemd says of a unit that one, else
+	// the unit of the process that wrote it.
+	unit string
+	// identifier is the name under which it was logged.
+	identifier, message, messageID, transport string
+	// priority is 0 (emerg) to 7 (debug); 6 when it has none, as journald shows it.
+	priority int
+	// kernel says that the kernel itself wrote it.
+	kernel bool
+}
+
+// readEntry goes through the fields once.
+func readEntry(e *journal.Entry) entry {
+	r := entry{Entry: e, priority: 6}
+	var objectUnit, coredumpUnit, facility string
+	for i := range e.Fields {
+		value := e.Fields[i].Value
+		switch e.Fields[i].Name {
+		case "MESSAGE":
+			r.message = value
+		case "MESSAGE_ID":
+			r.messageID = value
+		case "PRIORITY":
+			if len(value) == 1 && value[0] >= '0' && value[0] <= '7' {
+				r.priority = int(value[0] - '0')
+			}
+		case "SYSLOG_IDENTIFIER":
+			r.identifier = value
+		case "SYSLOG_FACILITY":
+			facility = value
+		case "_SYSTEMD_UNIT":
+			r.unit = value
+		case "_TRANSPORT":
+			r.transport = value
+		case "UNIT":
+			objectUnit = value
+		case "COREDUMP_UNIT":
+			coredumpUnit = value
+		}
+	}
+	// Only journald writes fields that begin with "_". Others may be claimed by
+	// anyone, and count where systemd itself wrote the entry.
+	switch {
+	case objectUnit != "" && r.unit == "init.scope":
+		r.unit = objectUnit
+	case coredumpUnit != "" && r.messageID == messageCoredump:
+		r.unit = coredumpUnit
+	}
+	// A program that writes to /dev/kmsg cannot choose the kernel's facility.
+	r.kernel = r.transport == "kernel" && (facility == "0" || facility == "")
+	return r
+}
+
+// excluded says that an entry must not be handed on, not even as an event.
+func (f *journalFilter) excluded(e *entry) bool {
+	return len(f.cfg.ExcludeUnits) > 0 && matches(f.cfg.ExcludeUnits, e.unit)
+}
+
+// wants says that an entry that is no event is to be handed on.
+func (f *journalFilter) wants(e *entry) bool {
+	switch {
+	case f.cfg.EventsOnly, e.priority > f.priority,
+		len(f.cfg.Units) > 0 && !matches(f.cfg.Units, e.unit),
+		len(f.cfg.Identifiers) > 0 && !matches(f.cfg.Identifiers, e.identifier):
+		return false
+	}
+	return len(f.cfg.Matches) == 0 || slices.ContainsFunc(f.cfg.Matches, func(m map[string]string) bool { return hasFields(e.Entry, m) })
+}
+
+// hasFields says that the entry has all these fields with these values.
+func hasFields(e *journal.Entry, want map[string]string) bool {
+	for name, value := range want {
+		if !slices.ContainsFunc(e.Fields, func(f journal.Field) bool { return f.Name == name && f.Value == value }) {
+			return false
+		}
+	}
+	return true
+}
