@@ -73,7 +73,9 @@ func record(t *testing.T, args ...string) (dir string) {
 	collector := start(t, cmd)
 	collector.waitHealthy(t, a[1])
 	for _, m := range replaytest.Shop() {
-		path, body, err := "", []byte(nil), error(nil)
+		path := "/v1/metrics"
+		var body []byte
+		var err error
 		switch {
 		case m.Traces != nil:
 			path = "/v1/traces"
@@ -82,7 +84,6 @@ func record(t *testing.T, args ...string) (dir string) {
 			path = "/v1/logs"
 			body, err = new(plog.ProtoMarshaler).MarshalLogs(*m.Logs)
 		default:
-			path = "/v1/metrics"
 			body, err = new(pmetric.ProtoMarshaler).MarshalMetrics(*m.Metrics)
 		}
 		require.NoError(t, err)
