@@ -44,10 +44,10 @@ type Decider struct {
 	hadConfig bool
 	// facts are the attachments that were told, by key.
 	facts map[string]fact
-	// routed are attachments that the host could reach, uplinks interfaces of
-	// the host that worked.
+	// routed are attachments that the host could reach, uplinks the names of
+	// interfaces of the host that worked, by index.
 	routed  map[string]bool
-	uplinks map[string]bool
+	uplinks map[int]string
 	// pools counts the address pools of the last picture.
 	pools int
 	// dropped counts what found no place, by kind.
@@ -59,7 +59,7 @@ func NewDecider(s Settings) *Decider {
 	return &Decider{
 		settings: s, tracker: newTracker(maxConditions),
 		configs: make(map[string]ConfigFile), plugins: make(map[string]PluginFile), facts: make(map[string]fact),
-		routed: make(map[string]bool), uplinks: make(map[string]bool), dropped: make(map[string]int64),
+		routed: make(map[string]bool), uplinks: make(map[int]string), dropped: make(map[string]int64),
 	}
 }
 

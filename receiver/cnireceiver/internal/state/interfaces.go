@@ -74,11 +74,11 @@ func (a attachment) linkConditions(v *view) []condition {
 	case a.host != nil && !a.host.Up:
 		return down(a.host.Name, stateDown)
 	case a.bridge != nil && !a.bridge.Up:
-		return down(a.bridge.Name, stateDown)
+		return []condition{a.bridgeDown(v, a.bridge.Name, stateDown)}
 	}
 	for _, name := range a.HostInterfaces {
-		if v.host.named(name) == nil {
-			return down(name, stateMissing)
+		if v.host.named(name) == nil { // the pod's own end would be missing with its veth
+			return []condition{a.bridgeDown(v, name, stateMissing)}
 		}
 	}
 	if !a.link.Carrier {
@@ -91,6 +91,21 @@ func (a attachment) linkConditions(v *view) []condition {
 	return nil
 }
 
+// bridgeDown is about all pods of a network, and told once.
+func (a attachment) bridgeDown(v *view, name, state string) condition {
+	return condition{
+		key: event.CNIInterfaceDown + "/bridge/" + name, sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold,
+		event: Event{
+			Name: event.CNIInterfaceDown, Severity: plog.SeverityNumberError,
+			Body: fmt.Sprintf("No pod of network %s can be reached: %s", a.Network, wrong(name, state)),
+			Attributes: map[string]any{
+				event.KeyInterfaceName: name, event.KeyCNIInterfaceState: state, event.KeyCNINetwork: a.Network,
+				event.KeyNetworkNamespace: int64(v.host.Inode),
+			},
+		},
+	}
+}
+
 func wrong(name, state string) string {
 	if state == stateMissing {
 		return name + " is not there"
@@ -99,23 +114,35 @@ func wrong(name, state string) string {
 }
 
 // mtuConditions compares the pod's interface with its other end and with the
-// bridge. A smaller interface in the pod is allowed: it sends less than it may.
+// bridge. A smaller interface in the pod than the bridge's is allowed: it sends
+// less than it may.
 func (a attachment) mtuConditions(v *view) []condition {
-	other := a.host
-	if other == nil || a.link.MTU == other.MTU {
-		other = a.bridge
-		if other == nil || a.link.MTU <= other.MTU {
-			return nil
-		}
+	if a.host != nil && a.link.MTU != a.host.MTU {
+		return []condition{a.condition(v, a.host.Name, Event{
+			Name: event.CNIInterfaceMTUMismatch, Severity: plog.SeverityNumberWarn,
+			Body: fmt.Sprintf("%s has MTU %d at %s and %s on the host has %d: larger packets may be lost",
+				title(a.who()), a.link.MTU, a.IfName, a.host.Name, a.host.MTU),
+			Attributes: a.attributes(map[string]any{
+				event.KeyCNIMTU: int64(a.link.MTU), event.KeyCNIMTUExpected: int64(a.host.MTU), event.KeyCNIOther: a.host.Name,
+			}),
+		})}
 	}
-	return []condition{a.condition(v, other.Name, Event{
-		Name: event.CNIInterfaceMTUMismatch, Severity: plog.SeverityNumberWarn,
-		Body: fmt.Sprintf("%s has MTU %d at %s and %s on the host has %d: larger packets may be lost",
-			title(a.who()), a.link.MTU, a.IfName, other.Name, other.MTU),
-		Attributes: a.attributes(map[string]any{
-			event.KeyCNIMTU: int64(a.link.MTU), event.KeyCNIMTUExpected: int64(other.MTU), event.KeyCNIOther: other.Name,
-		}),
-	})}
+	if a.bridge == nil || a.link.MTU <= a.bridge.MTU {
+		return nil
+	}
+	return []condition{{ // about all such pods of the network, and told once
+		key:     fmt.Sprintf("%s/%s/%s/%d", event.CNIInterfaceMTUMismatch, a.Network, a.bridge.Name, a.link.MTU),
+		sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold,
+		event: Event{
+			Name: event.CNIInterfaceMTUMismatch, Severity: plog.SeverityNumberWarn,
+			Body: fmt.Sprintf("Pods of network %s have MTU %d and bridge %s has %d: larger packets between them are lost",
+				a.Network, a.link.MTU, a.bridge.Name, a.bridge.MTU),
+			Attributes: map[string]any{
+				event.KeyInterfaceName: a.bridge.Name, event.KeyCNIMTU: int64(a.link.MTU), event.KeyCNIMTUExpected: int64(a.bridge.MTU),
+				event.KeyCNIOther: a.bridge.Name, event.KeyCNINetwork: a.Network, event.KeyNetworkNamespace: int64(v.host.Inode),
+			},
+		},
+	}}
 }
 
 // addressConditions tells which addresses of the result the interface has not.
@@ -186,14 +213,16 @@ func (d *Decider) uplinkConditions(v *view) []condition {
 		return nil
 	}
 	for i := range v.host.Links {
-		if l := &v.host.Links[i]; l.isUplink() && l.Up && l.Carrier && len(d.uplinks) < maxUplinks {
-			d.uplinks[l.Name] = true
+		if l := &v.host.Links[i]; l.isUplink() && l.Up && l.Carrier && (len(d.uplinks) < maxUplinks || d.uplinks[l.Index] != "") {
+			d.uplinks[l.Index] = l.Name // which may be another than before
 		}
 	}
 	var out []condition
-	for name := range d.uplinks {
-		l := v.host.named(name)
+	for index, name := range d.uplinks {
+		l := v.host.link(index)
 		switch {
+		case l == nil && v.host.named(name) != nil: // made anew
+			delete(d.uplinks, index)
 		case l == nil:
 			out = append(out, uplinkCondition(v, name, event.CNIInterfaceDown, stateMissing, "is not there any more"))
 		case !l.Up:
@@ -201,7 +230,7 @@ func (d *Decider) uplinkConditions(v *view) []condition {
 		case !l.Carrier:
 			out = append(out, uplinkCondition(v, name, event.CNIInterfaceCarrierLost, stateNoCarrier, "has no carrier"))
 		case !l.isUplink(): // it works and has lost its address: somebody reconfigured it
-			delete(d.uplinks, name)
+			delete(d.uplinks, index)
 		}
 	}
 	slices.SortFunc(out, func(a, b condition) int { return cmp.Compare(a.key, b.key) })

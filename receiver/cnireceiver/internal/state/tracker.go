@@ -31,8 +31,10 @@ type condition struct {
 // held is a condition that lasts.
 type held struct {
 	condition
-	since  time.Time
+	since time.Time
+	// raised says that it was told as it is, told what was told last, nil for nothing.
 	raised bool
+	told   *Event
 }
 
 // tracker remembers which conditions last, and tells when they begin and end.
@@ -57,7 +59,7 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 			continue
 		}
 		present[c.key] = true
-		if ev, ok := t.see(p.At, c); ok {
+		if ev, ok := t.see(p, c); ok {
 			events = append(events, ev)
 		}
 	}
@@ -67,8 +69,8 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 			continue
 		}
 		delete(t.held, key)
-		if h.raised {
-			events = append(events, recovered(h.event, p.At))
+		if h.told != nil {
+			events = append(events, recovered(*h.told, p.At))
 		}
 	}
 	return events
@@ -76,10 +78,11 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 
 // see returns the event of a condition that has lasted long enough for the
 // first time.
-func (t *tracker) see(at time.Time, c condition) (Event, bool) {
+func (t *tracker) see(p *Picture, c condition) (Event, bool) {
+	at := p.At
 	h, ok := t.held[c.key]
 	if !ok {
-		if c.weak {
+		if c.weak || !p.Sees(c.sources...) {
 			return Event{}, false
 		}
 		if len(t.held) >= t.limit {
@@ -98,7 +101,9 @@ func (t *tracker) see(at time.Time, c condition) (Event, bool) {
 	}
 	h.raised = true
 	h.event.Time = h.since
-	return h.event, true
+	told := h.event
+	h.told = &told
+	return told, true
 }
 
 // due is when the next condition will have lasted long enough; zero when none

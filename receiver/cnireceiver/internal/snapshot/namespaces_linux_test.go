@@ -1,0 +1,193 @@
+package snapshot
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/result"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
+)
+
+// needRoot skips, or fails in CI, where namespaces cannot be made.
+func needRoot(t *testing.T) {
+	t.Helper()
+	_, err := exec.LookPath("ip")
+	switch {
+	case os.Geteuid() == 0 && err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatal("network namespaces need root and the program ip")
+	default:
+		t.Skip("network namespaces need root and the program ip")
+	}
+}
+
+// pin makes a network namespace at path.
+func pin(t *testing.T, path string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		}
+		failed <- err
+	}()
+	require.NoError(t, <-failed)
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
+}
+
+func inside(t *testing.T, path string, args ...string) {
+	t.Helper()
+	out, err := exec.Command("nsenter", append([]string{"--net=" + path}, args...)...).CombinedOutput()
+	require.NoError(t, err, "%v: %s", args, out)
+}
+
+// twoNamespaces are a host's and a pod's, joined by a veth on a bridge.
+func twoNamespaces(t *testing.T) (Options, string, string) {
+	needRoot(t)
+	dir := t.TempDir()
+	host, pod := filepath.Join(dir, "host"), filepath.Join(dir, "cni-pod")
+	pin(t, host)
+	pin(t, pod)
+	inside(t, host, "ip", "link", "add", "cni0", "type", "bridge")
+	inside(t, host, "ip", "addr", "add", "10.97.0.1/24", "dev", "cni0")
+	inside(t, host, "ip", "link", "set", "cni0", "up")
+	inside(t, host, "ip", "link", "add", "veth0", "mtu", "1400", "type", "veth", "peer", "name", "eth0", "mtu", "1400", "netns", pod)
+	inside(t, host, "ip", "link", "set", "veth0", "master", "cni0", "up")
+	inside(t, pod, "ip", "addr", "add", "10.97.0.2/24", "dev", "eth0")
+	inside(t, pod, "ip", "link", "set", "eth0", "up")
+	inside(t, pod, "ip", "route", "add", "default", "via", "10.97.0.1")
+	return Options{HostNamespace: host, NamespaceDirs: []string{dir}, Interfaces: true, Conntrack: true, Processes: true}, host, pod
+}
+
+func TestPictureOfNamespaces(t *testing.T) {
+	t.Parallel()
+	opts, hostPath, podPath := twoNamespaces(t)
+	r := NewReader(opts)
+	p := r.Read(time.Now())
+	require.Empty(t, p.Unseen)
+	require.Len(t, p.Namespaces, 2)
+	host, pod := p.Namespaces[0], p.Namespaces[1]
+	assert.True(t, host.IsHost && host.Entered && pod.Entered)
+	assert.Equal(t, []string{hostPath}, host.Paths)
+	assert.Equal(t, []string{podPath}, pod.Paths)
+	assert.False(t, pod.HasProcess)
+
+	veth, bridge := linkNamed(t, host, "veth0"), linkNamed(t, host, "cni0")
+	eth := linkNamed(t, pod, "eth0")
+	assert.Equal(t, "veth", veth.Kind)
+	assert.Equal(t, "bridge", bridge.Kind)
+	assert.Equal(t, bridge.Index, veth.Master)
+	assert.Equal(t, 1400, veth.MTU)
+	assert.True(t, veth.Up && veth.Carrier && eth.Up && eth.Carrier)
+	assert.Equal(t, eth.Index, veth.Peer)
+	assert.Equal(t, pod.Inode, veth.PeerNamespace)
+	assert.Contains(t, addressesOf(eth), netip.MustParsePrefix("10.97.0.2/24"))
+	assert.Contains(t, pod.Routes, state.Route{Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: eth.Index})
+
+	inside(t, podPath, "ip", "link", "set", "eth0", "down")
+	p = r.Read(time.Now())
+	eth, veth = linkNamed(t, p.Namespaces[1], "eth0"), linkNamed(t, p.Namespaces[0], "veth0")
+	assert.False(t, eth.Up)
+	assert.True(t, veth.Up)
+	assert.False(t, veth.Carrier)
+}
+
+func linkNamed(t *testing.T, ns *state.Namespace, name string) state.Link {
+	t.Helper()
+	for _, l := range ns.Links {
+		if l.Name == name {
+			return l
+		}
+	}
+	t.Fatalf("no interface %s in %+v", name, ns.Links)
+	return state.Link{}
+}
+
+func addressesOf(l state.Link) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range l.Addresses {
+		out = append(out, a.Prefix)
+	}
+	return out
+}
+
+func TestHostRoutesAndProcesses(t *testing.T) {
+	t.Parallel()
+	opts, hostPath, podPath := twoNamespaces(t)
+	sleep := exec.Command("nsenter", "--net="+podPath, "sleep", "60")
+	require.NoError(t, sleep.Start())
+	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
+	p := &state.Picture{Unseen: map[state.Source]string{}, Results: []*result.Attachment{
+		{Netns: podPath, Addresses: []netip.Prefix{netip.MustParsePrefix("10.97.0.2/24"), netip.MustParsePrefix("192.0.2.1/32")}},
+		{Netns: "/etc/passwd"}, {Netns: "/proc/self/ns/mnt"}, {Netns: filepath.Join(podPath, "nowhere")}, // no network namespaces
+	}}
+	r := NewReader(opts)
+	assert.Eventually(t, func() bool { // nsenter has entered
+		p.Namespaces = nil
+		r.readNamespaces(p)
+		return len(p.Namespaces) == 2 && p.Namespaces[1].HasProcess
+	}, 5*time.Second, 10*time.Millisecond)
+	require.Empty(t, p.Unseen)
+	assert.Equal(t, map[netip.Addr]int{
+		netip.MustParseAddr("10.97.0.2"): linkNamed(t, p.Namespaces[0], "cni0").Index,
+		netip.MustParseAddr("192.0.2.1"): 0,
+	}, p.HostRoutes)
+	_ = hostPath
+}
+
+func TestNotifierHearsHostAndPods(t *testing.T) {
+	t.Parallel()
+	opts, hostPath, podPath := twoNamespaces(t)
+	n, err := Notify(opts)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, n.Close()) }()
+	require.NoError(t, n.OnlyHost)
+	heard := func() bool {
+		select {
+		case <-n.Changes:
+			return true
+		case <-time.After(3 * time.Second):
+			return false
+		}
+	}
+	quiet := func() {
+		for {
+			select {
+			case <-n.Changes:
+			case <-time.After(300 * time.Millisecond):
+				return
+			}
+		}
+	}
+	quiet()
+	inside(t, hostPath, "ip", "addr", "add", "10.97.1.1/24", "dev", "cni0")
+	assert.True(t, heard(), "an address of the host")
+	quiet()
+	inside(t, podPath, "ip", "addr", "add", "10.97.1.2/24", "dev", "eth0")
+	assert.True(t, heard(), "an address of a pod")
+}
+
+// The reader must not keep namespaces alive: a pod that is gone is gone.
+func TestNamespacesAreNotHeld(t *testing.T) {
+	t.Parallel()
+	opts, hostPath, podPath := twoNamespaces(t)
+	r := NewReader(opts)
+	require.Len(t, r.Read(time.Now()).Namespaces, 2)
+	require.NoError(t, unix.Unmount(podPath, unix.MNT_DETACH))
+	assert.Eventually(t, func() bool { // the veth goes with the namespace
+		return exec.Command("nsenter", "--net="+hostPath, "ip", "link", "show", "veth0").Run() != nil
+	}, 5*time.Second, 20*time.Millisecond)
+	require.NoError(t, unix.Mount("/proc/self/ns/net", podPath, "", unix.MS_BIND, "")) // for the cleanup
+}

@@ -1,0 +1,141 @@
+package snapshot
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
+)
+
+// nodeOptions are of a tree that was recorded on a node with the bridge plugin,
+// with configurations of other kinds beside.
+func nodeOptions(root string) Options {
+	return Options{
+		Root: root, ConfigDirs: []string{"/etc/cni/net.d"}, PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
+		ResultDirs: []string{"/var/lib/cni/results"}, DataDirs: []string{"/var/lib/cni/networks"}, Pools: true,
+	}
+}
+
+func recorded(t *testing.T) string {
+	root, err := filepath.Abs(filepath.Join("testdata", "node"))
+	require.NoError(t, err)
+	return root
+}
+
+func TestPictureOfFiles(t *testing.T) {
+	t.Parallel()
+	p := NewReader(nodeOptions(recorded(t))).Read(time.Unix(1000, 0))
+	assert.Empty(t, p.Unseen)
+
+	require.Len(t, p.Configs, 4)
+	assert.Equal(t, "/etc/cni/net.d/10-pods.conflist", p.Configs[0].Path)
+	assert.Equal(t, []string{"bridge", "host-local"}, p.Configs[0].Network.Types())
+	assert.Equal(t, []string{"flannel", "portmap"}, p.Configs[1].Network.Types())
+	assert.Equal(t, []string{"tuning"}, p.Configs[2].Network.Types(), "from the directory with the network's name")
+	assert.Equal(t, netconf.ErrorSyntax, p.Configs[3].Err.Type)
+	assert.Equal(t, 3, p.Configs[3].Err.Line)
+
+	assert.Equal(t, "/opt/cni/bin/bridge", p.Plugins["bridge"].Path)
+	assert.Empty(t, p.Plugins["bridge"].Problem)
+	assert.Contains(t, p.Plugins["portmap"].Problem, "not executable")
+	assert.Nil(t, p.Plugins["flannel"])
+	assert.Contains(t, p.Plugins, "tuning")
+
+	require.Len(t, p.Results, 2)
+	assert.Equal(t, "payment-0a1b2", p.Results[0].PodName)
+	assert.Equal(t, map[string]netip.Prefix{"/run/flannel/subnet.env": netip.MustParsePrefix("10.244.1.0/24")}, p.Subnets)
+
+	require.Len(t, p.Reservations, 2, "neither lock nor last_reserved_ip.0")
+	r := p.Reservations[0]
+	assert.Equal(t, "pods", r.Network)
+	assert.Equal(t, netip.MustParseAddr("10.22.0.2"), r.Address)
+	assert.Equal(t, p.Results[0].ContainerID, r.ContainerID)
+	assert.Equal(t, "eth0", r.IfName)
+}
+
+func TestFilesAreReadAgainWhenTheyChangeAndForgottenWhenTheyGo(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS(recorded(t))))
+	r := NewReader(nodeOptions(root))
+	first := r.Read(time.Now())
+	held := r.Files()
+	require.Equal(t, len(first.Configs)+len(first.Results)+len(first.Reservations), held)
+
+	config := filepath.Join(root, "etc/cni/net.d/10-pods.conflist")
+	require.NoError(t, os.WriteFile(config, []byte("{"), 0o600))
+	require.NoError(t, os.Remove(filepath.Join(root, "var/lib/cni/networks/pods/10.22.0.2")))
+	second := r.Read(time.Now())
+	assert.NotNil(t, second.Configs[0].Err)
+	assert.NotEqual(t, first.Configs[0].Digest, second.Configs[0].Digest)
+	assert.Len(t, second.Reservations, 1)
+	assert.Equal(t, held-1, r.Files())
+
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "etc")))
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "var")))
+	third := r.Read(time.Now())
+	assert.Empty(t, third.Unseen, "what is not there is not unseen")
+	assert.Empty(t, third.Configs)
+	assert.Zero(t, r.Files())
+}
+
+func TestUnreadableIsUnseenAndOddFilesAreHarmless(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS(recorded(t))))
+	configs := filepath.Join(root, "etc/cni/net.d")
+	require.NoError(t, os.WriteFile(filepath.Join(configs, "40-large.conf"), make([]byte, netconf.MaxSize+1), 0o600))
+	require.NoError(t, os.Symlink("/nowhere", filepath.Join(configs, "50-link.conf")))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "var/lib/cni/results/half"), []byte(`{"kind": "cniCa`), 0o600))
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "var/lib/cni/networks")))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "var/lib/cni/networks"), nil, 0o600))
+	p := NewReader(nodeOptions(root)).Read(time.Now())
+	require.Len(t, p.Configs, 5)
+	assert.Equal(t, netconf.ErrorUnreadable, p.Configs[3].Err.Type)
+	assert.Contains(t, p.Configs[3].Err.Reason, "larger than")
+	assert.Len(t, p.Results, 2)
+	assert.Contains(t, p.Unseen[state.SourcePools], "not a directory")
+	assert.False(t, p.Sees(state.SourceConfig, state.SourcePools))
+	assert.True(t, p.Sees(state.SourceConfig, state.SourceResults))
+}
+
+func TestSymbolicLinksStayBelowTheRoot(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "run/netns"), 0o750))
+	require.NoError(t, os.Mkdir(filepath.Join(root, "var"), 0o750))
+	require.NoError(t, os.Symlink("/run", filepath.Join(root, "var/run")))
+	require.NoError(t, os.Symlink("../run/netns", filepath.Join(root, "var/netns")))
+	require.NoError(t, os.Symlink("loop", filepath.Join(root, "loop")))
+	for path, want := range map[string]string{
+		"/var/run/netns/a":       "run/netns/a",
+		"/var/netns/a":           "run/netns/a",
+		"/var/run/../../../etc/": "etc",
+		"/not/there":             "not/there",
+		"/loop/a":                "loop/a",
+	} {
+		assert.Equal(t, filepath.Join(root, want), resolve(root, path), path)
+	}
+	assert.Equal(t, "/var/run", resolve("", "/var/run"))
+}
+
+func TestFlannelSubnet(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]string{
+		"FLANNEL_NETWORK=10.0.0.0/8\nFLANNEL_SUBNET=10.5.34.1/24\n": "10.5.34.0/24",
+		"FLANNEL_SUBNET=none": "", "": "",
+	} {
+		got, ok := flannelSubnet(content)
+		assert.Equal(t, want != "", ok, content)
+		if ok {
+			assert.Equal(t, want, got.String())
+		}
+	}
+}

@@ -1,0 +1,510 @@
+package state
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/result"
+)
+
+// world makes pictures of a node with pods on a bridge. Tests change it between
+// two pictures.
+type world struct {
+	Picture
+	decider *Decider
+	saved   []ConfigFile
+	uplink  Link
+}
+
+var begin = time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+
+const grace = time.Minute
+
+func newWorld(pods ...int) *world {
+	config, wrong := netconf.Parse("10-pods.conflist", []byte(
+		`{"name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.0.0.0/27"}}]}`))
+	if wrong != nil {
+		panic(wrong)
+	}
+	w := &world{
+		Picture: Picture{
+			At: begin, Unseen: map[Source]string{}, HostRoutes: map[netip.Addr]int{}, Containers: map[string]bool{},
+			Configs: []ConfigFile{{Path: "/etc/cni/net.d/10-pods.conflist", Digest: "a", Network: config}},
+			Plugins: map[string]*PluginFile{
+				"bridge":     {Path: "/opt/cni/bin/bridge", Identity: "1"},
+				"host-local": {Path: "/opt/cni/bin/host-local", Identity: "1"},
+			},
+			Namespaces: []*Namespace{{Inode: 1, IsHost: true, Entered: true, HasProcess: true, Links: []Link{
+				{Index: 1, Name: "eth0", MTU: 1500, Up: true, Carrier: true, PeerID: -1, Addresses: addresses("192.0.2.10/24")},
+				{Index: 2, Name: "cni0", Kind: Bridge, MTU: 1500, Up: true, Carrier: true, PeerID: -1, Addresses: addresses("10.0.0.1/27")},
+			}}},
+		},
+		decider: NewDecider(Settings{
+			PoolHighWater: 0.85, ConntrackHighWater: 0.85, Hold: time.Second, Grace: grace, NamespacePatterns: []string{"cni-*"},
+			Pools: true, Interfaces: true, Leaks: true, ConfigDir: "/etc/cni/net.d",
+		}),
+	}
+	for _, n := range pods {
+		w.addPod(n)
+	}
+	return w
+}
+
+func addresses(list ...string) (out []Address) {
+	for _, s := range list {
+		p := netip.MustParsePrefix(s)
+		out = append(out, Address{Prefix: p, IsLinkLocal: p.Addr().IsLinkLocalUnicast()})
+	}
+	return out
+}
+
+// addPod does what ADD does for pod n, whose address is 10.0.0.(n+1).
+func (w *world) addPod(n int) {
+	id, netns := fmt.Sprintf("c%d", n), fmt.Sprintf("/run/netns/cni-%d", n)
+	address := netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/27", n+1))
+	host := Link{
+		Index: 100 + n, Name: fmt.Sprintf("veth%d", n), Kind: "veth", MTU: 1500, Up: true, Carrier: true, Master: 2,
+		Peer: 2, PeerNamespace: uint64(1000 + n), PeerID: n,
+	}
+	w.Namespaces[0].Links = append(w.Namespaces[0].Links, host)
+	w.Namespaces = append(w.Namespaces, &Namespace{
+		Inode: uint64(1000 + n), Paths: []string{netns}, HasProcess: true, Entered: true,
+		Links: []Link{{
+			Index: 2, Name: "eth0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Peer: host.Index, PeerID: 0,
+			Addresses: append(addresses(address.String()), addresses("fe80::1/64")...),
+		}},
+		Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: 2}},
+	})
+	w.Results = append(w.Results, &result.Attachment{
+		Network: "pods", ContainerID: id, IfName: "eth0", Netns: netns, PodName: "payment-" + id, PodNamespace: "shop", PodUID: "u" + id,
+		HostInterfaces: []string{"cni0", host.Name}, Addresses: []netip.Prefix{address},
+		Routes: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Plugins: []string{"bridge", "host-local"},
+	})
+	w.Reservations = append(w.Reservations, Reservation{
+		Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: address.Addr(), ContainerID: id, IfName: "eth0", Since: begin,
+	})
+	w.HostRoutes[address.Addr()] = 2
+	w.Containers[id] = true
+}
+
+// after lets time pass and takes a picture.
+func (w *world) after(d time.Duration) []Event {
+	w.At = w.At.Add(d)
+	p := w.Picture
+	return w.decider.Decide(&p)
+}
+
+func (w *world) host(name string) *Link            { return w.Namespaces[0].named(name) }
+func (w *world) pod(n int) *Namespace              { return w.Namespaces[n] }
+func (w *world) eth0(n int) *Link                  { return w.pod(n).named("eth0") }
+func (w *world) attached(n int) *result.Attachment { return w.Results[n-1] }
+
+func names(events []Event) []string {
+	out := []string{}
+	for _, e := range events {
+		out = append(out, e.Name)
+	}
+	return out
+}
+
+func TestHealthyNodeSaysFactsOnceAndNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1, 2)
+	first := w.after(0)
+	assert.Equal(t, []string{event.CNIInterface, event.CNIInterface}, names(first))
+	assert.Equal(t, Pod{ContainerID: "c1", Name: "payment-c1", Namespace: "shop", UID: "uc1", IP: "10.0.0.2"}, first[0].Pod)
+	assert.Equal(t, "Pod shop/payment-c1 has eth0 in network pods with 10.0.0.2/27", first[0].Body)
+	assert.Equal(t, map[string]any{
+		event.KeyCNINetwork: "pods", event.KeyInterfaceName: "eth0", event.KeyCNIAddress: "10.0.0.2", event.KeyCNIAddresses: []any{"10.0.0.2/27"},
+		event.KeyCNIHostInterface: "veth1", event.KeyCNIMAC: "02:00:00:00:00:01", event.KeyCNIMTU: int64(1500),
+		event.KeyCNINetns: "/run/netns/cni-1", event.KeyNetworkNamespace: int64(1001),
+	}, first[0].Attributes)
+	for range 10 {
+		assert.Empty(t, w.after(time.Hour))
+	}
+	assert.True(t, w.decider.Due().IsZero())
+}
+
+func TestChangedAndRemovedInterface(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.after(0)
+	w.eth0(1).MAC = "02:00:00:00:00:02"
+	assert.Equal(t, []string{event.CNIInterface}, names(w.after(time.Second)))
+	w.Results, w.Reservations = nil, nil
+	w.Namespaces, w.Namespaces[0].Links = w.Namespaces[:1], w.Namespaces[0].Links[:2]
+	got := w.after(time.Second)
+	assert.Equal(t, []string{event.CNIInterfaceRemoved}, names(got))
+	assert.Equal(t, "10.0.0.2", got[0].Pod.IP)
+	assert.Zero(t, w.decider.Held()["conditions"])
+	assert.Equal(t, int64(1), w.decider.Held()["interfaces"], "the host's eth0")
+}
+
+// breakage is one thing that is wrong, and how it is mended.
+type breakage struct {
+	do, undo  func(*world)
+	hold      time.Duration
+	want      string
+	severity  plog.SeverityNumber
+	attribute string
+	value     any
+}
+
+func breakages() map[string]breakage {
+	const warn, bad = plog.SeverityNumberWarn, plog.SeverityNumberError
+	link := func(get func(*world) *Link, change func(*Link)) func(*world) {
+		return func(w *world) { change(get(w)) }
+	}
+	veth := func(w *world) *Link { return w.host("veth1") }
+	eth := func(w *world) *Link { return w.eth0(1) }
+	bridge := func(w *world) *Link { return w.host("cni0") }
+	uplink := func(w *world) *Link { return w.host("eth0") }
+	up, down := func(l *Link) { l.Up = true }, func(l *Link) { l.Up = false }
+	carrier, noCarrier := func(l *Link) { l.Carrier = true }, func(l *Link) { l.Carrier = false }
+	mtu := func(n int) func(*Link) { return func(l *Link) { l.MTU = n } }
+	rename := func(name string) func(*Link) { return func(l *Link) { l.Name = name } }
+	return map[string]breakage{
+		"veth down":      {link(veth, down), link(veth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "veth1"},
+		"pod's down":     {link(eth, down), link(eth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "down"},
+		"pod's missing":  {link(eth, rename("x")), func(w *world) { w.pod(1).named("x").Name = "eth0" }, time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing"},
+		"bridge down":    {link(bridge, down), link(bridge, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "cni0"},
+		"pod's carrier":  {link(eth, noCarrier), link(eth, carrier), time.Second, event.CNIInterfaceCarrierLost, bad, event.KeyInterfaceName, "eth0"},
+		"MTU of veth":    {link(veth, mtu(1400)), link(veth, mtu(1500)), time.Second, event.CNIInterfaceMTUMismatch, warn, event.KeyCNIMTUExpected, int64(1400)},
+		"MTU of bridge":  {link(bridge, mtu(1400)), link(bridge, mtu(1500)), time.Second, event.CNIInterfaceMTUMismatch, warn, event.KeyCNIOther, "cni0"},
+		"uplink down":    {link(uplink, down), link(uplink, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "eth0"},
+		"uplink carrier": {link(uplink, noCarrier), link(uplink, carrier), time.Second, event.CNIInterfaceCarrierLost, bad, event.KeyInterfaceName, "eth0"},
+		"uplink gone": {
+			func(w *world) { w.uplink, w.Namespaces[0].Links = w.Namespaces[0].Links[0], w.Namespaces[0].Links[1:] },
+			func(w *world) { w.uplink.Index = 77; w.Namespaces[0].Links = append(w.Namespaces[0].Links, w.uplink) },
+			time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing"},
+		"address missing": {func(w *world) {
+			w.attached(1).Addresses[0] = netip.MustParsePrefix("10.0.0.9/27")
+			w.Reservations = nil
+		}, func(w *world) { w.attached(1).Addresses[0] = netip.MustParsePrefix("10.0.0.2/27") }, time.Second, event.CNIAddressMissing, bad, event.KeyCNIAddress, "10.0.0.9"},
+		"duplicate by kernel": {
+			func(w *world) { w.eth0(1).Addresses[0].IsDuplicate = true }, func(w *world) { w.eth0(1).Addresses[0].IsDuplicate = false },
+			time.Second, event.CNIAddressDuplicate, bad, event.KeyCNIAddress, "10.0.0.2",
+		},
+		"duplicate of host": {
+			func(w *world) { w.host("eth0").Addresses = addresses("192.0.2.10/24", "10.0.0.2/24") }, func(w *world) { w.host("eth0").Addresses = addresses("192.0.2.10/24") },
+			time.Second, event.CNIAddressDuplicate, bad, event.KeyCNIOther, "eth0 of the host",
+		},
+		"route of pod": {
+			func(w *world) { w.pod(1).Routes = nil }, func(w *world) { w.pod(1).Routes = []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0")}} },
+			time.Second, event.CNIRouteMissing, bad, event.KeyCNIRoute, "0.0.0.0/0",
+		},
+		"route of host": {
+			func(w *world) { w.HostRoutes[netip.MustParseAddr("10.0.0.2")] = 1 }, func(w *world) { w.HostRoutes[netip.MustParseAddr("10.0.0.2")] = 2 },
+			time.Second, event.CNIRouteMissing, bad, event.KeyCNIRoute, "10.0.0.2/32",
+		},
+		"config invalid": {
+			func(w *world) {
+				w.Configs = append([]ConfigFile{{Path: "/etc/cni/net.d/00.conf", Digest: "x", Err: &netconf.Error{Type: netconf.ErrorSyntax, Line: 3, Reason: "r"}}}, w.Configs...)
+			},
+			func(w *world) { w.Configs = w.Configs[1:] },
+			settle, event.CNIConfigInvalid, bad, event.KeyCNIConfigLine, int64(3),
+		},
+		"later config invalid": {
+			func(w *world) {
+				w.Configs = append(w.Configs, ConfigFile{Path: "/etc/cni/net.d/99.conf", Digest: "x", Err: &netconf.Error{Type: netconf.ErrorSchema, Reason: "r"}})
+			},
+			func(w *world) { w.Configs = w.Configs[:1] },
+			settle, event.CNIConfigInvalid, warn, event.KeyErrorType, "schema",
+		},
+		"config missing": {func(w *world) { w.Configs, w.saved = nil, w.Configs }, func(w *world) { w.Configs = w.saved }, settle, event.CNIConfigMissing, bad, event.KeyFilePath, "/etc/cni/net.d"},
+		"plugin missing": {func(w *world) { w.Plugins["bridge"] = nil }, func(w *world) { w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1"} }, settle, event.CNIPluginMissing, bad, event.KeyCNIPlugin, "bridge"},
+		"plugin not executable": {
+			func(w *world) {
+				w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1", Problem: "mode"}
+			},
+			func(w *world) { w.Plugins["bridge"].Problem = "" },
+			settle, event.CNIPluginMissing, bad, event.KeyCNIReason, "/opt/cni/bin/bridge: mode",
+		},
+		"namespace leaked": {func(w *world) { w.pod(1).HasProcess = false }, func(w *world) { w.pod(1).HasProcess = true }, grace, event.CNINamespaceLeaked, warn, event.KeyCNINetns, "/run/netns/cni-1"},
+		"address leaked": {
+			func(w *world) {
+				w.Reservations = append(w.Reservations, Reservation{Network: "pods", Dir: "/d", Address: netip.MustParseAddr("10.0.0.20"), ContainerID: "dead", Since: begin})
+			},
+			func(w *world) { w.Containers["dead"] = true },
+			grace, event.CNIAddressLeaked, warn, event.KeyCNIAddress, "10.0.0.20",
+		},
+		"veth leaked": {
+			func(w *world) {
+				w.Namespaces[0].Links = append(w.Namespaces[0].Links, Link{Index: 500, Name: "veth500", Kind: "veth", Up: true, Carrier: true, Master: 2, Peer: 9, PeerNamespace: 1001, PeerID: 5})
+				w.pod(1).Links = append(w.pod(1).Links, Link{Index: 9, Name: "eth9", Kind: "veth", Up: true, Carrier: true, Addresses: addresses("fe80::9/64")})
+			},
+			func(w *world) { w.pod(1).Links[1].Addresses = addresses("10.9.0.1/24") },
+			grace, event.CNIInterfaceLeaked, warn, event.KeyInterfaceName, "veth500",
+		},
+		"conntrack high": {func(w *world) { w.pod(1).ConntrackCount, w.pod(1).ConntrackMax = 90, 100 }, func(w *world) { w.pod(1).ConntrackCount = 50 }, 0, event.CNIConntrackHigh, warn, event.KeyCNIConntrackCount, int64(90)},
+		"conntrack full": {func(w *world) { w.pod(1).ConntrackCount, w.pod(1).ConntrackMax = 100, 100 }, func(w *world) { w.pod(1).ConntrackCount = 50 }, 0, event.CNIConntrackFull, bad, event.KeyCNIConntrackMax, int64(100)},
+	}
+}
+
+func TestEachBreakageIsToldOnceWhenItLastsAndWhenItIsOver(t *testing.T) {
+	t.Parallel()
+	for name, b := range breakages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(1, 2)
+			w.after(0)
+			b.do(w)
+			at := w.At.Add(time.Millisecond)
+			var got []Event
+			got = append(got, only(w.after(time.Millisecond), b.want)...)
+			if b.hold > 0 {
+				require.Empty(t, got, "not at once")
+				assert.Equal(t, at.Add(b.hold), w.decider.Due())
+			}
+			got = append(got, only(w.after(b.hold), b.want)...)
+			for range 3 {
+				got = append(got, only(w.after(time.Minute), b.want)...)
+			}
+			got = about(got, b)
+			require.Len(t, got, 1, "told once")
+			assert.Equal(t, at, got[0].Time, "it began when it was first seen")
+			assert.Equal(t, b.severity, got[0].Severity)
+			assert.NotEmpty(t, got[0].Body)
+
+			b.undo(w)
+			over := only(w.after(time.Second), event.CNIRecovered)
+			require.NotEmpty(t, over)
+			found := false
+			for _, e := range over {
+				found = found || e.Attributes[event.KeyCNIRecovered] == b.want
+			}
+			assert.True(t, found, "%v", over)
+			assert.Empty(t, w.decider.tracker.held)
+		})
+	}
+}
+
+func TestWhatIsOverSoonIsNotTold(t *testing.T) {
+	t.Parallel()
+	for name, b := range breakages() {
+		if b.hold == 0 {
+			continue
+		}
+		w := newWorld(1, 2)
+		w.after(0)
+		b.do(w)
+		w.after(time.Millisecond)
+		b.undo(w)
+		assert.Empty(t, append(only(w.after(b.hold), b.want), only(w.after(b.hold), event.CNIRecovered)...), name)
+	}
+}
+
+// A part that cannot be read ends nothing and begins nothing.
+func TestUnseenPartsKeepWhatWasKnown(t *testing.T) {
+	t.Parallel()
+	for name, b := range breakages() {
+		w := newWorld(1, 2)
+		w.after(0)
+		b.do(w)
+		w.after(time.Millisecond)
+		w.after(b.hold)
+		held := len(w.decider.tracker.held)
+		require.NotZero(t, held, name)
+		for _, s := range Sources {
+			w.Unseen[s] = "permission denied"
+		}
+		w.Picture = Picture{At: w.At, Unseen: w.Unseen}
+		assert.Empty(t, w.after(grace), name)
+		assert.Len(t, w.decider.tracker.held, held, name)
+	}
+}
+
+func TestNoOwnerIsMissedByOneWhoCannotSee(t *testing.T) {
+	t.Parallel()
+	for _, s := range leakSources {
+		w := newWorld()
+		w.Reservations = []Reservation{{Network: "pods", Address: netip.MustParseAddr("10.0.0.20"), ContainerID: "dead", Since: begin}}
+		w.Unseen[s] = "permission denied"
+		w.after(0)
+		assert.Empty(t, only(w.after(2*grace), event.CNIAddressLeaked), string(s))
+	}
+}
+
+func only(events []Event, name string) (out []Event) {
+	for _, e := range events {
+		if e.Name == name {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func about(events []Event, b breakage) (out []Event) {
+	for _, e := range events {
+		if e.Attributes[b.attribute] == b.value {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func TestPoolMarks(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.after(0)
+	fill := func(n int) []string {
+		w.Reservations = nil
+		for i := range n { // .2 to .30 are 29; others are not of the pool
+			w.Reservations = append(w.Reservations, Reservation{Network: "pods", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
+			w.Reservations = append(w.Reservations, Reservation{Network: "other", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
+		}
+		w.Reservations = append(w.Reservations, Reservation{Network: "pods", Address: netip.MustParseAddr("10.1.0.2")})
+		return names(w.after(time.Second))
+	}
+	assert.Empty(t, fill(24))
+	assert.Equal(t, []string{event.CNIPoolHigh}, fill(25))
+	assert.Empty(t, fill(28))
+	assert.Equal(t, []string{event.CNIPoolExhausted}, fill(29))
+	assert.Equal(t, []string{event.CNIRecovered}, fill(28), "not exhausted any more")
+	assert.Empty(t, fill(24), "a little below the mark is not over")
+	assert.Equal(t, []string{event.CNIRecovered}, fill(23))
+	assert.Equal(t, []string{event.CNIPoolExhausted}, fill(29), "at once, without a warning")
+	assert.Equal(t, []string{event.CNIPoolHigh, event.CNIRecovered}, fill(27))
+}
+
+func TestFlannelPool(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	config, wrong := netconf.Parse("a.conflist", []byte(`{"name": "cbr0", "plugins": [{"type": "flannel"}]}`))
+	require.Nil(t, wrong)
+	w.Configs[0].Network = config
+	w.Subnets = map[string]netip.Prefix{"/run/flannel/subnet.env": netip.MustParsePrefix("10.244.1.0/30")}
+	w.Reservations = []Reservation{{Network: "cbr0", Address: netip.MustParseAddr("10.244.1.2")}}
+	got := only(w.after(0), event.CNIPoolExhausted)
+	require.Len(t, got, 1)
+	assert.Equal(t, int64(1), got[0].Attributes[event.KeyCNIPoolSize])
+}
+
+func TestChangesOfFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	assert.Empty(t, w.after(0), "what is there at the start is no change")
+	w.Configs[0].Digest = "b"
+	w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "2"}
+	assert.Equal(t, []string{event.CNIConfigChanged, event.CNIPluginReplaced}, names(w.after(time.Second)))
+	w.Configs = append(w.Configs, ConfigFile{Path: "/etc/cni/net.d/20.conf", Digest: "c", Network: w.Configs[0].Network})
+	got := w.after(time.Second)
+	require.Equal(t, []string{event.CNIConfigChanged}, names(got))
+	assert.Equal(t, "Network configuration /etc/cni/net.d/20.conf was added", got[0].Body)
+	assert.Equal(t, false, got[0].Attributes[event.KeyCNIConfigInUse], "the first is")
+	w.Configs = w.Configs[:1]
+	got = w.after(time.Second)
+	require.Equal(t, []string{event.CNIConfigChanged}, names(got))
+	assert.Equal(t, "was removed", got[0].Attributes[event.KeyCNIReason])
+}
+
+// A plugin that was missing and comes back as it was is no other file.
+func TestPluginThatComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.after(0)
+	was := w.Plugins["bridge"]
+	w.Plugins["bridge"] = nil
+	w.after(time.Second)
+	assert.Equal(t, []string{event.CNIPluginMissing}, names(w.after(time.Second)))
+	w.Plugins["bridge"] = was
+	assert.Equal(t, []string{event.CNIRecovered}, names(w.after(time.Second)))
+}
+
+func TestWrongPluginDirsAreNotMissingPlugins(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.Plugins = map[string]*PluginFile{"bridge": nil, "host-local": nil}
+	w.after(0)
+	assert.Empty(t, w.after(time.Hour))
+}
+
+func TestNodeWithoutCNI(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.Configs, w.Plugins = nil, nil
+	assert.Empty(t, w.after(0))
+	assert.Empty(t, w.after(time.Hour), "what never was is not missed")
+}
+
+func TestDuplicateNeedsAWayToMeet(t *testing.T) {
+	t.Parallel()
+	same := func(change func(*world)) []Event {
+		w := newWorld(1, 2)
+		w.after(0)
+		w.eth0(2).Addresses = addresses("10.0.0.2/27", "10.0.0.3/27")
+		change(w)
+		w.after(time.Second)
+		return only(w.after(time.Second), event.CNIAddressDuplicate)
+	}
+	got := same(func(*world) {})
+	require.Len(t, got, 2, "both are told")
+	assert.Equal(t, "pod shop/payment-c2", got[0].Attributes[event.KeyCNIOther])
+	apart := func(w *world) {
+		w.attached(2).Network = "other"
+		w.host("veth2").Master = 0
+	}
+	assert.Empty(t, same(apart), "another network on another bridge may use the same addresses")
+	assert.Len(t, same(func(w *world) { w.attached(2).Network = "other" }), 2, "another network on the same bridge may not")
+}
+
+func TestBridgeWithoutGatewayHasNoRouteToMiss(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.HostRoutes[netip.MustParseAddr("10.0.0.2")] = 1 // by the default route, from the start
+	w.after(0)
+	assert.Empty(t, w.after(time.Hour))
+}
+
+func TestPeoplesOwnNamespacesAreNotLeaked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.pod(1).Paths, w.Results[0].Netns = []string{"/run/netns/mine"}, "/run/netns/mine"
+	w.pod(1).HasProcess = false
+	w.after(0)
+	assert.Empty(t, w.after(time.Hour))
+}
+
+func TestConditionsAreBounded(t *testing.T) {
+	t.Parallel()
+	tr := newTracker(2)
+	p := &Picture{At: begin}
+	var all []condition
+	for i := range 5 {
+		all = append(all, condition{key: fmt.Sprint(i), event: Event{Name: "e"}})
+	}
+	assert.Len(t, tr.update(p, all), 2)
+	assert.Equal(t, int64(3), tr.dropped)
+	assert.Len(t, tr.update(p, nil), 2, "both are over")
+	assert.Empty(t, tr.held)
+}
+
+func TestAnotherMistakeIsToldAgain(t *testing.T) {
+	t.Parallel()
+	tr := newTracker(10)
+	at := func(s int, version string) []Event {
+		p := &Picture{At: begin.Add(time.Duration(s) * time.Second)}
+		if version == "" {
+			return tr.update(p, nil)
+		}
+		return tr.update(p, []condition{{key: "k", version: version, hold: time.Second, event: Event{Name: "e", Body: version}}})
+	}
+	assert.Empty(t, at(0, "a"))
+	assert.Len(t, at(1, "a"), 1)
+	assert.Empty(t, at(2, "b"))
+	got := at(3, "b")
+	require.Len(t, got, 1)
+	assert.Equal(t, "b", got[0].Body)
+	assert.Empty(t, at(4, "c"))
+	over := at(5, "")
+	require.Len(t, over, 1)
+	assert.Equal(t, "Over: b", over[0].Body, "what was told last, not what never was")
+}
