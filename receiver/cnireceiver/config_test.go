@@ -1,0 +1,71 @@
+package cnireceiver
+
+import (
+	"math"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+)
+
+func TestLoadConfig(t *testing.T) {
+	t.Parallel()
+	all := createDefaultConfig().(*Config)
+	all.HostName, all.RootPath, all.HostNamespace = "node-7", "/hostfs", "/run/netns/node"
+	all.ConfigDirs = []string{"/etc/cni/net.d", "/etc/cni/multus/net.d"}
+	all.PluginDirs = []string{"/opt/cni/bin"}
+	all.ResultDirs = []string{"/var/lib/cni/results", "/var/lib/cni/other"}
+	all.NamespaceDirs = []string{"/run/netns", "/run/docker/netns"}
+	all.IPAM = IPAMConfig{Enabled: true, DataDirs: []string{"/var/lib/cni/networks", "/run/my-ipam"}, HighWater: 0.7}
+	all.Interfaces = InterfacesConfig{Hold: 10 * time.Second}
+	all.Leaks = LeaksConfig{GracePeriod: 10 * time.Minute, NamespacePatterns: []string{"cni-*", "pod-*"}}
+	all.Conntrack = ConntrackConfig{HighWater: 0.9}
+	all.Interval, all.Debounce = time.Minute, time.Second
+	all.Events.TapioCniInterface.Enabled = false
+	for name, want := range map[string]component.Config{"": createDefaultConfig(), "all": all} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+			require.NoError(t, err)
+			sub, err := conf.Sub(component.NewIDWithName(metadata.Type, name).String())
+			require.NoError(t, err)
+			got := createDefaultConfig()
+			require.NoError(t, sub.Unmarshal(got))
+			require.NoError(t, got.(*Config).Validate())
+			// What the user wrote is remembered by the generated event settings.
+			got.(*Config).Events.TapioCniInterface = metadata.EventConfig{Enabled: got.(*Config).Events.TapioCniInterface.Enabled}
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestValidateNamesKeyValueAndRange(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*Config){
+		`root_path: "hostfs" is not an absolute path`:                   func(c *Config) { c.RootPath = "hostfs" },
+		`host_namespace: "x" is not an absolute path`:                   func(c *Config) { c.HostNamespace = "x" },
+		`config_dirs[1]: "net.d" is not an absolute path`:               func(c *Config) { c.ConfigDirs = []string{"/a", "net.d"} },
+		`plugin_dirs[0]: "" is not an absolute path`:                    func(c *Config) { c.PluginDirs = []string{""} },
+		`result_dirs[0]: "a" is not an absolute path`:                   func(c *Config) { c.ResultDirs = []string{"a"} },
+		`namespace_dirs[0]: "a" is not an absolute path`:                func(c *Config) { c.NamespaceDirs = []string{"a"} },
+		`ipam::data_dirs[0]: "a" is not an absolute path`:               func(c *Config) { c.IPAM.DataDirs = []string{"a"} },
+		"ipam::high_water: 0 is not above 0 and at most 1":              func(c *Config) { c.IPAM.HighWater = 0 },
+		"ipam::high_water: NaN is not above 0 and at most 1":            func(c *Config) { c.IPAM.HighWater = math.NaN() },
+		"conntrack::high_water: 85 is not above 0 and at most 1":        func(c *Config) { c.Conntrack.HighWater = 85 },
+		"interfaces::hold: -1s is not in 0s to 10m0s":                   func(c *Config) { c.Interfaces.Hold = -time.Second },
+		"leaks::grace_period: 48h0m0s is not in 0s to 24h0m0s":          func(c *Config) { c.Leaks.GracePeriod = 48 * time.Hour },
+		`leaks::namespace_patterns[0]: "[" is not a glob such as cni-*`: func(c *Config) { c.Leaks.NamespacePatterns = []string{"["} },
+		"interval: 1ms is not in 1s to 1h0m0s":                          func(c *Config) { c.Interval = time.Millisecond },
+		"debounce: 1m0s is not in 0s to 10s":                            func(c *Config) { c.Debounce = time.Minute },
+	} {
+		cfg := createDefaultConfig().(*Config)
+		change(cfg)
+		assert.ErrorContains(t, cfg.Validate(), want)
+	}
+}

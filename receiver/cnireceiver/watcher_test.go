@@ -1,0 +1,162 @@
+package cnireceiver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
+)
+
+// nodeWithoutCNI is a configuration in which no directory is there yet.
+func nodeWithoutCNI(t *testing.T) (*Config, string) {
+	dir := t.TempDir()
+	cfg := createDefaultConfig().(*Config)
+	cfg.ConfigDirs, cfg.PluginDirs = []string{filepath.Join(dir, "etc/net.d")}, []string{filepath.Join(dir, "bin")}
+	cfg.ResultDirs, cfg.NamespaceDirs = []string{filepath.Join(dir, "results")}, []string{filepath.Join(dir, "netns")}
+	cfg.IPAM.DataDirs = []string{filepath.Join(dir, "networks")}
+	cfg.Debounce = time.Millisecond
+	cfg.Operations.Enabled = false
+	return cfg, dir
+}
+
+// scriptedConsumer answers with errors first, then takes everything.
+type scriptedConsumer struct {
+	consumertest.LogsSink
+	mu      sync.Mutex
+	answers []error
+}
+
+func (c *scriptedConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.answers) > 0 {
+		err := c.answers[0]
+		c.answers = c.answers[1:]
+		return err
+	}
+	return c.LogsSink.ConsumeLogs(ctx, logs)
+}
+
+func startOn(t *testing.T, cfg *Config, next *scriptedConsumer) (*componenttest.Telemetry, *observer.ObservedLogs) {
+	tel := componenttest.NewTelemetry()
+	set := metadatatest.NewSettings(tel)
+	core, logs := observer.New(zap.InfoLevel)
+	set.Logger = zap.New(core)
+	r, err := NewFactory().CreateLogs(context.Background(), set, cfg, next)
+	require.NoError(t, err)
+	require.NoError(t, r.Start(context.Background(), componenttest.NewNopHost()))
+	t.Cleanup(func() {
+		assert.NoError(t, r.Shutdown(context.Background()))
+		assert.NoError(t, tel.Shutdown(context.Background()))
+	})
+	return tel, logs
+}
+
+func namesIn(next *scriptedConsumer) []string {
+	var names []string
+	for _, logs := range next.AllLogs() {
+		for _, rl := range logs.ResourceLogs().All() {
+			for _, lr := range rl.ScopeLogs().At(0).LogRecords().All() {
+				names = append(names, lr.EventName())
+			}
+		}
+	}
+	return names
+}
+
+func TestNodeWithoutCNIStartsQuietlyAndSeesItCome(t *testing.T) {
+	t.Parallel()
+	cfg, dir := nodeWithoutCNI(t)
+	next := &scriptedConsumer{}
+	_, logs := startOn(t, cfg, next)
+	require.Eventually(t, func() bool { return len(namesIn(next)) == 1 }, 5*time.Second, time.Millisecond)
+	assert.Equal(t, []string{event.CNIStarted}, namesIn(next))
+	require.Equal(t, 1, logs.Len(), "%v", logs.All())
+	assert.Contains(t, logs.All()[0].Message, "there is no network configuration")
+
+	// The installer of a network makes the directory, then the file.
+	require.NoError(t, os.MkdirAll(cfg.ConfigDirs[0], 0o750))
+	time.Sleep(50 * time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/net.d/10.conf"), []byte(`{"name": "n", "type": "bridge"}`), 0o600))
+	assert.Eventually(t, func() bool { return len(namesIn(next)) == 2 }, 5*time.Second, time.Millisecond)
+	assert.Equal(t, []string{event.CNIStarted, event.CNIConfigChanged}, namesIn(next))
+}
+
+func TestRefusedEventsAreSentAgain(t *testing.T) {
+	t.Parallel()
+	cfg, _ := nodeWithoutCNI(t)
+	next := &scriptedConsumer{answers: []error{errors.New("memory is short"), errors.New("memory is short")}}
+	startOn(t, cfg, next)
+	assert.Eventually(t, func() bool { return len(namesIn(next)) == 1 }, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestPermanentlyRefusedEventsAreNot(t *testing.T) {
+	t.Parallel()
+	cfg, _ := nodeWithoutCNI(t)
+	cfg.Interval = time.Second
+	next := &scriptedConsumer{answers: []error{consumererror.NewPermanent(errors.New("never"))}}
+	startOn(t, cfg, next)
+	time.Sleep(2500 * time.Millisecond)
+	assert.Empty(t, namesIn(next))
+}
+
+func TestEncoderPutsPodsApartAndLeavesOutWhatIsDisabled(t *testing.T) {
+	t.Parallel()
+	cfg := createDefaultConfig().(*Config)
+	cfg.Events.TapioCniPoolHigh.Enabled = false
+	enc := newEncoder(cfg, receiver.Settings{}, hostInfo{name: "node-7"})
+	at := time.Unix(5, 0)
+	pod := state.Pod{ContainerID: "c", Name: "p", Namespace: "n", UID: "u", IP: "10.0.0.2"}
+	logs := enc.encode([]state.Event{
+		{Name: event.CNIInterface, Time: at, Severity: plog.SeverityNumberInfo, Pod: pod, Attributes: map[string]any{event.KeyCNIMTU: int64(1500)}},
+		{Name: event.CNIPoolHigh, Time: at},
+		{Name: event.CNIPoolExhausted, Time: at, Severity: plog.SeverityNumberError, Body: "full"},
+		{Name: event.CNIInterfaceRemoved, Time: at, Pod: pod},
+	}, time.Unix(6, 0))
+	require.Equal(t, 2, logs.ResourceLogs().Len())
+	assert.Equal(t, map[string]any{
+		"host.name": "node-7", "container.id": "c", "k8s.pod.name": "p", "k8s.namespace.name": "n", "k8s.pod.uid": "u", "k8s.pod.ip": "10.0.0.2",
+	}, logs.ResourceLogs().At(0).Resource().Attributes().AsRaw())
+	assert.Equal(t, 2, logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().Len())
+	record := logs.ResourceLogs().At(1).ScopeLogs().At(0).LogRecords().At(0)
+	assert.Equal(t, "full", record.Body().Str())
+	assert.Equal(t, at.UTC(), record.Timestamp().AsTime())
+	assert.Equal(t, "Error", record.SeverityText())
+}
+
+// Every event of the state half is declared, and can be disabled.
+func TestEventsAreThoseOfTheMetadata(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("metadata.yaml")
+	require.NoError(t, err)
+	var declared struct {
+		Events map[string]any `yaml:"events"`
+	}
+	require.NoError(t, yaml.Unmarshal(content, &declared))
+	delete(declared.Events, event.CNIOperation) // of the other half
+	enabled := enabledEvents(createDefaultConfig().(*Config))
+	for name := range declared.Events {
+		assert.True(t, enabled[name], name)
+	}
+	assert.Len(t, enabled, len(declared.Events))
+	assert.Equal(t, "tapio_cni", metadata.Type.String())
+}
