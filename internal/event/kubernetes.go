@@ -86,7 +86,10 @@ const (
 	KeyServicePods      = "tapio.k8s.service.pods"
 	KeyServiceWorkloads = "tapio.k8s.service.workloads"
 	KeyServiceReplicas  = "tapio.k8s.service.replicas"
-	KeyServiceSelector  = "tapio.k8s.service.selector"
+	// KeyStateAge is how long, in seconds, a state has lasted as far as the objects
+	// show: since the object was made or what it depends on changed last.
+	KeyStateAge        = "tapio.k8s.state.age"
+	KeyServiceSelector = "tapio.k8s.service.selector"
 	// KeyPort is the port that is meant, as number or name; KeyPortsDeclared those
 	// that are declared.
 	KeyPort          = "tapio.k8s.port"
@@ -106,6 +109,7 @@ const (
 	// Keys of the nodes that a scheduler's message counts, by what each refused for.
 	KeyNodesTotal       = "tapio.k8s.scheduling.nodes"
 	KeyNodesCordoned    = "tapio.k8s.scheduling.unschedulable"
+	KeyNodesNotReady    = "tapio.k8s.scheduling.not_ready"
 	KeyNodesTainted     = "tapio.k8s.scheduling.tainted"
 	KeyNodesAffinity    = "tapio.k8s.scheduling.affinity_mismatch"
 	KeyNodesAntiAff     = "tapio.k8s.scheduling.anti_affinity"

@@ -53,5 +53,6 @@ var causes = map[string]cause{
 	"k8s-service-selects-nothing":        {routing, []string{"service_selector_mismatch"}},
 	"k8s-service-wrong-target-port":      {routing, []string{"service_port_mapping_mismatch"}},
 	"k8s-address-wrong":                  {routing, []string{"service_env_var_address_mismatch"}},
+	"k8s-address-wrong-port":             {routing, []string{"service_env_var_address_mismatch"}},
 	"gateway-misroute":                   {routing, []string{"gateway_misroute"}},
 }

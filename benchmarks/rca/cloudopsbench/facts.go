@@ -210,6 +210,7 @@ func (c *cluster) serviceFacts(r *records, at time.Time, s *service) {
 	if len(s.endpoints) == 0 {
 		r.add(event.K8sServiceNoEndpoints, at, fault, "service "+s.name+" has no ready endpoint", resource, attrs{
 			event.KeyServiceSelector: join(s.selector), event.KeyServicePods: pods, event.KeyServiceWorkloads: len(behind), event.KeyServiceReplicas: wanted,
+			event.KeyStateAge: c.stateAge(s, at).Seconds(),
 		})
 	}
 	for _, p := range s.ports {
@@ -219,6 +220,15 @@ func (c *cluster) serviceFacts(r *records, at time.Time, s *service) {
 				resource, attrs{event.KeyPort: p.target, event.KeyPortsDeclared: declared})
 		}
 	}
+}
+
+// stateAge is how long a service's endpoints have been as they are.
+func (c *cluster) stateAge(s *service, at time.Time) time.Duration {
+	age, known := c.ages["services/"+s.name]
+	if changed, ok := c.changed[s.name]; ok && !changed.After(at) && (!known || at.Sub(changed) < age) {
+		age = at.Sub(changed)
+	}
+	return age
 }
 
 // mismatch tells whether a target port is none that the pods behind a service

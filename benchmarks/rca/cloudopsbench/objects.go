@@ -19,6 +19,10 @@ type cluster struct {
 	// exists are the names of the objects of a kind in a namespace, nil when the
 	// recording does not list that kind.
 	exists map[string]map[string]bool
+	// ages are how old objects are, by kind and name; changed is when the endpoints of
+	// a service changed last.
+	ages    map[string]time.Duration
+	changed map[string]time.Time
 	// owners of replica sets, by namespace/name.
 	replicaSets map[string]owner
 }
@@ -295,7 +299,9 @@ func readQuota(f *field) *quota {
 
 // readCluster reads the objects from what kubectl printed, by command.
 func readCluster(printed map[string]string) *cluster {
-	c := &cluster{exists: map[string]map[string]bool{}, replicaSets: map[string]owner{}}
+	c := &cluster{
+		exists: map[string]map[string]bool{}, ages: map[string]time.Duration{}, changed: map[string]time.Time{}, replicaSets: map[string]owner{},
+	}
 	for command, text := range printed {
 		w := strings.Fields(command)
 		if len(w) < 4 || w[0] != "kubectl" {
@@ -317,9 +323,24 @@ func (c *cluster) list(kind, table string) {
 	for i, line := range strings.Split(table, "\n") {
 		if w := strings.Fields(line); i > 0 && len(w) > 0 {
 			names[w[0]] = true
+			if age, ok := age(w[len(w)-1]); ok {
+				c.ages[kind+"/"+w[0]] = age
+			}
 		}
 	}
 	c.exists[kind] = names
+}
+
+var agePart = regexp.MustCompile(`(\d+)([ydhms])`)
+
+// age reads an age as kubectl prints it: 109s, 6m49s, 3d23h.
+func age(s string) (d time.Duration, ok bool) {
+	units := map[string]time.Duration{"y": 8760 * time.Hour, "d": 24 * time.Hour, "h": time.Hour, "m": time.Minute, "s": time.Second}
+	for _, m := range agePart.FindAllStringSubmatch(s, -1) {
+		d += time.Duration(integer(m[1])) * units[m[2]]
+		ok = true
+	}
+	return d, ok
 }
 
 func (c *cluster) add(kind string, f *field) {
@@ -334,6 +355,10 @@ func (c *cluster) add(kind string, f *field) {
 		}
 	case "services":
 		c.services = append(c.services, readService(f))
+	case "endpoints":
+		if t, err := time.Parse(time.RFC3339, annotations(f.get("Annotations"))["endpoints.kubernetes.io/last-change-trigger-time"]); err == nil {
+			c.changed[f.get("Name").text()] = t
+		}
 	case "nodes":
 		c.nodes = append(c.nodes, readNode(f))
 	case "persistentvolumeclaims":

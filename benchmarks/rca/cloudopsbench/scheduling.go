@@ -44,10 +44,15 @@ func (c *cluster) scheduling(p *pod, message string) attrs {
 	count(event.KeyNodesNoOther, tooManyPods)
 	for _, m := range nodesTainted.FindAllStringSubmatch(message, -1) {
 		// Taints of Kubernetes' own only repeat the state of the node.
-		if !strings.HasPrefix(m[2], "node.kubernetes.io/") && !strings.HasPrefix(m[2], "node-role.kubernetes.io/") {
-			n, _ := a[event.KeyNodesTainted].(int64)
-			a[event.KeyNodesTainted] = n + integer(m[1])
+		key := event.KeyNodesTainted
+		switch {
+		case strings.HasPrefix(m[2], "node.kubernetes.io/unreachable"), strings.HasPrefix(m[2], "node.kubernetes.io/not-ready"):
+			key = event.KeyNodesNotReady
+		case strings.HasPrefix(m[2], "node.kubernetes.io/"), strings.HasPrefix(m[2], "node-role.kubernetes.io/"):
+			continue
 		}
+		n, _ := a[key].(int64)
+		a[key] = n + integer(m[1])
 	}
 	for _, m := range nodesLack.FindAllStringSubmatch(message, -1) {
 		key := event.KeyNodesNoOther

@@ -1,7 +1,6 @@
 package cloudopsbench
 
 import (
-
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"

@@ -48,7 +48,7 @@ func (t *texts) holds(r plog.LogRecord, by record.EntityID, at int64) bool {
 		return false
 	}
 	var buffer [record.MaxText]byte
-	n := t.find(buffer[:copy(buffer[:], r.Body().Str())])
+	n := t.find(buffer[:copy(buffer[:], ends(r.Body().Str()))])
 	if n == 0 {
 		return false
 	}
@@ -71,5 +71,18 @@ func body(r plog.LogRecord) string {
 	if r.Body().Type() != pcommon.ValueTypeStr {
 		return ""
 	}
-	return record.Text(r.Body().Str())
+	return record.Text(ends(r.Body().Str()))
+}
+
+// cut stands for what was left out of a text.
+const cut = " ... "
+
+// ends shortens a text to what is kept of one by leaving out its middle: errors that
+// wrap others say what it was about at the beginning and what went wrong at the end.
+func ends(s string) string {
+	if len(s) <= record.MaxText {
+		return s
+	}
+	half := (record.MaxText - len(cut)) / 2
+	return s[:half] + cut + s[len(s)-half:]
 }

@@ -110,7 +110,8 @@ func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
 func (e *Engine) known(name string) bool {
 	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
 		return p.Cause.Is(name) ||
-			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name })
+			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name }) ||
+			slices.ContainsFunc(p.Until, func(u pattern.Until) bool { return u.Event == name })
 	})
 }
 
@@ -214,7 +215,7 @@ func (e *Engine) main(o *detect.Occurrence, h *explain.Hypothesis, p *pattern.Pa
 
 // explained tells whether the event is an effect in an open incident.
 func (e *Engine) explained(o *detect.Occurrence) bool {
-	return slices.ContainsFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Explains(o) })
+	return slices.ContainsFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Explains(o) && !i.Hypothesis.Over() })
 }
 
 // replaces gives an incident whose cause was only inferred from spans, or is

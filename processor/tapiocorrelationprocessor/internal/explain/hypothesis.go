@@ -109,6 +109,8 @@ type Hypothesis struct {
 	slow     int64
 	// Predicted: the cause has no effect yet.
 	Predicted bool
+	// over is when the cause ended, 0 while nothing says that it did.
+	over int64
 }
 
 // New returns a hypothesis that has no effects yet. addresses are those that the
@@ -149,6 +151,9 @@ func (h *Hypothesis) Last() int64 { return max(h.Cause.Time, h.root.Last.UnixNan
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
+	if h.Over() && first > h.over {
+		return false
+	}
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.LastEffect+int64(h.Pattern.Cause.Within) {
 		return false
 	}
@@ -225,7 +230,7 @@ func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 // Offer takes an occurrence as an effect if the pattern expects it and it shares
 // an identity with the cause. It returns whether it did.
 func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
-	if o == h.Cause.Occurrence || h.explains[o] {
+	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) {
 		return false
 	}
 	for i := range h.Pattern.Effects {
@@ -249,6 +254,28 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 	return false
 }
 
+// ends notes an event that says that the cause is over.
+func (h *Hypothesis) ends(o *detect.Occurrence) bool {
+	for i := range h.Pattern.Until {
+		u := &h.Pattern.Until[i]
+		if u.Event != o.Name || o.Time < h.Last() {
+			continue
+		}
+		where, ok := pattern.Bound(u.Where, h.says)
+		if !ok || !pattern.Holds(where, o.Detail) {
+			continue
+		}
+		if _, _, ok := h.relate(u.Relation, o); ok {
+			h.over = max(h.over, o.Time)
+			return true
+		}
+	}
+	return false
+}
+
+// Over tells whether something said that the cause has ended since it was seen last.
+func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }
+
 // says returns an attribute of the cause's event, nil when it has none.
 func (h *Hypothesis) says(key string) any {
 	if h.Cause.Occurrence == nil {
@@ -265,6 +292,9 @@ func remember[K comparable](set map[K]bool, k K) {
 }
 
 func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
+	if h.Over() && t > h.over {
+		return false
+	}
 	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.LastEffect+int64(within)
 }
 
@@ -406,6 +436,9 @@ const unconfirmed = 0.5
 // Supported tells whether all effects were seen without which the pattern makes no
 // finding.
 func (h *Hypothesis) Supported() bool {
+	if h.Over() {
+		return false
+	}
 	for i := range h.effects {
 		if h.Pattern.Effects[i].Required && h.effects[i].count == 0 {
 			return false

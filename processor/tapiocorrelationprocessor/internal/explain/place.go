@@ -75,8 +75,8 @@ func (h *Hypothesis) Around() []record.EntityID {
 		for _, id := range []record.EntityID{id, p.Container, p.Pod} {
 			ids[id] = true
 		}
-		for i := range h.Pattern.Effects {
-			switch h.Pattern.Effects[i].Relation {
+		for _, r := range h.Pattern.Relations() {
+			switch r {
 			case pattern.RelationOwner:
 				ids[p.Workload], ids[p.Service] = true, true
 			case pattern.RelationNode:

@@ -104,6 +104,9 @@ type Pattern struct {
 	MinTraces int `yaml:"min_traces"`
 	// Effects are what one expects to see of it.
 	Effects []Effect `yaml:"effects"`
+	// Until are events that say that the cause is over: what is seen after one of them
+	// is no effect of it.
+	Until []Until `yaml:"until"`
 	// NotObserved says, as templates, what no receiver can see of this.
 	NotObserved []string `yaml:"not_observed"`
 	Actions     Actions  `yaml:"actions"`
@@ -194,6 +197,25 @@ type Effect struct {
 	Missing string `yaml:"missing"`
 
 	missing *template.Template
+}
+
+// Relations are those through which the pattern looks for events.
+func (p *Pattern) Relations() []Relation {
+	out := make([]Relation, 0, len(p.Effects)+len(p.Until))
+	for i := range p.Effects {
+		out = append(out, p.Effects[i].Relation)
+	}
+	for i := range p.Until {
+		out = append(out, p.Until[i].Relation)
+	}
+	return out
+}
+
+// Until is an event that ends a cause.
+type Until struct {
+	Event    string      `yaml:"event"`
+	Where    []Condition `yaml:"where"`
+	Relation Relation    `yaml:"relation"`
 }
 
 // Actions are templates of what to do.
@@ -495,6 +517,13 @@ func (p *Pattern) validate() error {
 			bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches", Log, KeyBody)
 		}
 		errs = append(errs, conditions(key, e.Where))
+	}
+	for i, u := range p.Until {
+		key := fmt.Sprintf("until[%d]", i)
+		if u.Event == "" || !slices.Contains(relations, u.Relation) {
+			bad(key, "event %q, relation %q: want an event and one of %v", u.Event, u.Relation, relations)
+		}
+		errs = append(errs, conditions(key, u.Where))
 	}
 	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause != "" }) {
 		bad("cause.where", "holds_cause: only effects can be compared with their cause")
