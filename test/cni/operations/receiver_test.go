@@ -151,3 +151,15 @@ func (w *watch) held() map[string]int64 {
 	}
 	return all
 }
+
+// sum is a counter of the receiver over all its attributes.
+func (w *watch) sum(name string) int64 {
+	w.t.Helper()
+	m, err := w.telemetry.GetMetric(name)
+	require.NoError(w.t, err)
+	var total int64
+	for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+		total += p.Value
+	}
+	return total
+}
