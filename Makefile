@@ -8,6 +8,8 @@ FAULT   ?= leak
 
 # Debian and Ubuntu packages that `make generate` needs: the compiler of the kernel programs, and their headers.
 PACKAGES = clang-19 llvm-19 libbpf-dev
+# What `make e2e-cni` needs: plugins and a container runtime.
+PACKAGES += containernetworking-plugins containerd runc iproute2
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
@@ -23,12 +25,12 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni generate lint vet tidy-check fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Install what generate needs (with apt, as root) and download the modules
+deps: ## Install what generate and e2e-cni need (with apt, as root) and download the modules
 	@.ci/packages $(PACKAGES)
 	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
 
@@ -68,7 +70,10 @@ bench-peers: build ## Compare a whole collector with and without the processor, 
 	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio
 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
-	cd test && $(GO) test -count=1 -v -timeout 20m ./...
+	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
+
+e2e-cni: ## Watch real CNI plugins, called by cnitool and containerd (two minutes; needs root)
+	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./cni/...
 
 generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md
 	$(GO) generate ./...
