@@ -45,10 +45,8 @@ func printTotals(out io.Writer, s *summary) {
 	}
 	fmt.Fprintf(out, ", %d silent; finding after the labelled onset: p50 %s s, p90 %s s; CPU %.1f s\n",
 		s.Silent, number(s.AfterOnsetP50, 1), number(s.AfterOnsetP90, 1), s.CPUSeconds)
-	for _, d := range append(slices.Clone(s.Details), s.FaultFree...) {
-		if len(d.Dropped) > 0 {
-			fmt.Fprintf(out, "%s: the engine dropped %s\n", d.Case, dropped(d.Dropped))
-		}
+	if len(s.Dropped) > 0 {
+		fmt.Fprintf(out, "dropped by the engines, by reason: %s\n", dropped(s.Dropped))
 	}
 }
 

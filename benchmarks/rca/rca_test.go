@@ -166,3 +166,18 @@ func TestOverlap(t *testing.T) {
 	assert.InDelta(t, 0.5, overlap([]string{"a", "b"}, []string{"b", "c", "d"}), 1e-9)
 	assert.Zero(t, overlap(nil, []string{"a"}))
 }
+
+func TestOrderOfWarming(t *testing.T) {
+	recordingOf := func(id string, signals int, away time.Duration, services ...string) *dataset.Recording {
+		return &dataset.Recording{ID: id, Signals: signals, Start: nezhatest.Start.Add(away), Services: services}
+	}
+	order := nearestFirst(recordingOf("case", 3, 0, "a", "b"), []*dataset.Recording{
+		recordingOf("far", 2, 24*time.Hour, "a", "b"), recordingOf("spans only", 1, -time.Minute, "a", "b"),
+		recordingOf("other", 3, 0, "c"), recordingOf("near", 2, -time.Hour, "a"),
+	})
+	var ids []string
+	for _, r := range order {
+		ids = append(ids, r.ID)
+	}
+	assert.Equal(t, []string{"near", "far", "spans only"}, ids)
+}

@@ -129,10 +129,7 @@ func (r *runner) replay(ctx context.Context, rec *dataset.Recording, warmers []*
 // rec begins. It returns how long they are.
 func (r *runner) warm(buffer *replay.Buffer, rec *dataset.Recording, warmers []*dataset.Recording) (total time.Duration, err error) {
 	end := rec.Start
-	for _, w := range slices.Backward(warmers) {
-		if overlap(rec.Services, w.Services) < sameServices {
-			continue
-		}
+	for _, w := range nearestFirst(rec, warmers) {
 		end = end.Add(-gap)
 		if err := r.put(buffer, w, end.Sub(w.End)); err != nil {
 			return 0, fmt.Errorf("%s: %w", w.ID, err)
@@ -141,6 +138,21 @@ func (r *runner) warm(buffer *replay.Buffer, rec *dataset.Recording, warmers []*
 		end, total = end.Add(-length), total+length
 	}
 	return total, nil
+}
+
+// nearestFirst returns the recordings that rec can be warmed with, backwards in the
+// order in which they are put before it: what an engine saw last should be like
+// what it sees next. So those with most signals are nearest, and of these the
+// ones that were recorded at nearly the same time.
+func nearestFirst(rec *dataset.Recording, warmers []*dataset.Recording) []*dataset.Recording {
+	warmers = slices.DeleteFunc(slices.Clone(warmers), func(w *dataset.Recording) bool {
+		return overlap(rec.Services, w.Services) < sameServices
+	})
+	away := func(w *dataset.Recording) time.Duration { return rec.Start.Sub(w.Start).Abs() }
+	slices.SortStableFunc(warmers, func(a, b *dataset.Recording) int {
+		return cmp.Or(cmp.Compare(b.Signals, a.Signals), cmp.Compare(away(a), away(b)))
+	})
+	return warmers
 }
 
 // overlap is the share of a's elements that b has too; both are sorted.

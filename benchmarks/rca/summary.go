@@ -34,9 +34,11 @@ type summary struct {
 	AfterOnsetP50 *float64 `json:"after_onset_p50_s,omitempty"`
 	AfterOnsetP90 *float64 `json:"after_onset_p90_s,omitempty"`
 	CPUSeconds    float64  `json:"cpu_s"`
-	Groups        []group  `json:"groups"`
-	Details       []detail `json:"details"`
-	FaultFree     []detail `json:"fault_free"`
+	// Dropped adds up what the engines dropped, by reason.
+	Dropped   map[string]int64 `json:"dropped,omitempty"`
+	Groups    []group          `json:"groups"`
+	Details   []detail         `json:"details"`
+	FaultFree []detail         `json:"fault_free"`
 }
 
 // group sums up the cases of one kind.
@@ -62,7 +64,7 @@ type detail struct {
 	Rank       int      `json:"rank"`
 	Exact      bool     `json:"exact"`
 	Confidence *float64 `json:"confidence,omitempty"`
-	// Seconds to the first finding that names the right object, or to the first of
+	// Seconds to the first finding that names the right object, or to the best of
 	// all where there is none: after the labelled injection, which may be up to a
 	// minute after the true one, and after the recording's beginning.
 	AfterOnset *float64 `json:"after_onset_s,omitempty"`
@@ -89,12 +91,15 @@ type bin struct {
 }
 
 func summarize(name string, outcomes []*outcome) *summary {
-	s := &summary{Dataset: name, Calibration: make([]bin, bins), Details: []detail{}, FaultFree: []detail{}}
+	s := &summary{Dataset: name, Calibration: make([]bin, bins), Details: []detail{}, FaultFree: []detail{}, Dropped: map[string]int64{}}
 	groups := map[string]*group{}
 	var after []float64
 	for _, o := range outcomes {
 		d := describe(o)
 		s.CPUSeconds += d.CPUSeconds
+		for reason, n := range o.dropped {
+			s.Dropped[reason] += n
+		}
 		if o.of == nil {
 			s.FaultFree = append(s.FaultFree, d)
 			s.FalseFindings += len(o.findings)
@@ -174,20 +179,16 @@ func describe(o *outcome) detail {
 	return d
 }
 
-// firstDetection is when the first right finding was made, or the first of all
+// firstDetection is when the first right finding was made, or the best of all
 // when none is right.
-func firstDetection(findings []*finding.Finding, right func(*finding.Finding) bool) time.Time {
-	var first, earliest time.Time
+func firstDetection(findings []*finding.Finding, right func(*finding.Finding) bool) (first time.Time) {
 	for _, f := range findings {
-		if earliest.IsZero() || f.DetectedAt.Before(earliest) {
-			earliest = f.DetectedAt
-		}
 		if right != nil && right(f) && (first.IsZero() || f.DetectedAt.Before(first)) {
 			first = f.DetectedAt
 		}
 	}
 	if first.IsZero() {
-		return earliest
+		return findings[0].DetectedAt
 	}
 	return first
 }

@@ -16,8 +16,7 @@ type Set struct {
 	Name string
 	// Cases are recordings of failures, in the order of their ids.
 	Cases []*Case
-	// Baselines are recordings of fault-free time. An engine is warmed with them in
-	// this order.
+	// Baselines are recordings of fault-free time.
 	Baselines []*Recording
 }
 
@@ -28,6 +27,9 @@ type Recording struct {
 	// Start is when what is judged begins: telemetry from before is its past, and a
 	// finding that was over by then does not count. End is the last telemetry.
 	Start, End time.Time
+	// Signals is how many signals it has: spans, logs, metrics. An engine is warmed
+	// last with the recordings that have most.
+	Signals int
 	// Services are the service.name values in it. An engine is warmed only with
 	// recordings of the same services.
 	Services []string

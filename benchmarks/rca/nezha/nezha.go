@@ -63,8 +63,7 @@ func Open(dir string) (*dataset.Set, error) {
 }
 
 // openBaselines reads the fault-free folders. A trace that is in two of them is
-// left out of the second. Those without logs come first, so that what an engine
-// saw last before a case is all that the case itself has.
+// left out of the one without logs, or else of the second.
 func openBaselines(folders []string) ([]*dataset.Recording, error) {
 	all := map[string]*rows{}
 	for _, folder := range folders {
@@ -88,7 +87,6 @@ func openBaselines(folders []string) ([]*dataset.Recording, error) {
 			out = append(out, &rec)
 		}
 	}
-	slices.Reverse(out)
 	return out, nil
 }
 
@@ -100,6 +98,7 @@ func (r *rows) drop(traces map[pcommon.TraceID]bool) {
 
 func recording(folder string, r *rows) dataset.Recording {
 	services := map[string]bool{}
+	signals := min(len(r.spans), 1) + min(len(r.logs), 1) + min(len(r.metrics), 1)
 	start, end := int64(0), int64(0)
 	see := func(from, to int64) {
 		if start == 0 || from < start {
@@ -116,8 +115,8 @@ func recording(folder string, r *rows) dataset.Recording {
 	}
 	return dataset.Recording{
 		ID: filepath.Base(folder), Start: time.Unix(0, start).UTC(), End: time.Unix(0, end).UTC(),
-		Services: slices.Sorted(maps.Keys(services)),
-		Load:     func(shift time.Duration) (dataset.Telemetry, error) { return r.telemetry(shift), nil },
+		Signals: signals, Services: slices.Sorted(maps.Keys(services)),
+		Load: func(shift time.Duration) (dataset.Telemetry, error) { return r.telemetry(shift), nil },
 	}
 }
 

@@ -66,7 +66,8 @@ func TestBaselinesShareNoTrace(t *testing.T) {
 	}
 	assert.Equal(t, 1, spans["x"], "the trace of y is left out")
 	assert.Equal(t, 1, spans["y"], "the one with logs keeps it")
-	assert.Equal(t, "y", set.Baselines[len(set.Baselines)-1].ID, "what has logs is last")
+	assert.Equal(t, "y", set.Baselines[0].ID)
+	assert.Equal(t, 2, set.Baselines[0].Signals)
 }
 
 func TestTelemetryIsMovedAndMadeAnew(t *testing.T) {
