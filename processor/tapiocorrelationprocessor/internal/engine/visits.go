@@ -77,12 +77,30 @@ func (e *Engine) judgeVisits(now int64) {
 	e.suspects = e.visits.Judge(now)
 	for i := range e.suspects {
 		s := &e.suspects[i]
-		if o := e.suspected(s); o != nil {
+		o := e.suspected(s)
+		switch {
+		case o != nil && (o.Emitted() || s.Score < visit.Alarm):
 			e.persists(o, s, now)
-		} else if s.Score >= visit.Alarm {
-			e.accuse(s)
+		case s.Score >= visit.Alarm && !e.calleesDelay(s):
+			e.accuse(s, o)
 		}
 	}
+}
+
+// calleesDelay tells whether a suspect is only one end of slow calls whose other
+// end, the one that is called, is as suspicious.
+func (e *Engine) calleesDelay(s *visit.Suspect) bool {
+	callee, ok := e.delayed(s)
+	return ok && callee != s.Service && e.scoreOf(callee) >= s.Score
+}
+
+// delayed returns who is called, when what makes a suspect suspicious most are
+// calls that lose time on the way.
+func (e *Engine) delayed(s *visit.Suspect) (callee record.EntityID, ok bool) {
+	if len(s.Signals) == 0 || s.Signals[0].Kind != visit.Gap {
+		return 0, false
+	}
+	return e.graph.ServiceOf(s.Signals[0].Other), true
 }
 
 // suspected returns the open incident that has this service's trouble as its cause
@@ -93,8 +111,12 @@ func (e *Engine) suspected(s *visit.Suspect) *open {
 			return o
 		}
 	}
+	callee, delayed := e.delayed(s)
 	for _, o := range e.incidents {
-		if h := o.Hypothesis; h.Service == s.Service && !o.Predicted() {
+		h := o.Hypothesis
+		// The two ends of slow calls are one incident.
+		ends := delayed && h.Cause.Event == pattern.CallDelayed && (h.Service == callee || h.Service == s.Signals[0].Peer)
+		if (h.Service == s.Service || ends) && !o.Predicted() {
 			return o
 		}
 	}
@@ -178,8 +200,9 @@ func (e *Engine) persists(o *open, s *visit.Suspect, now int64) {
 }
 
 // accuse opens an incident for a suspect: with the event that happened to it as the
-// cause where there is one, else with what its visits show.
-func (e *Engine) accuse(s *visit.Suspect) {
+// cause where there is one, else with what its visits show. An incident that did not
+// get far enough to be a finding goes on with that cause.
+func (e *Engine) accuse(s *visit.Suspect, o *open) {
 	first := s.Since
 	if first == 0 {
 		first = e.latest()
@@ -191,7 +214,12 @@ func (e *Engine) accuse(s *visit.Suspect) {
 	if h == nil {
 		return
 	}
-	if o := e.open(h); o != nil {
+	if o != nil {
+		o.Replace(h)
+	} else {
+		o = e.open(h)
+	}
+	if o != nil {
 		o.Hurt(s.Traces)
 	}
 }
