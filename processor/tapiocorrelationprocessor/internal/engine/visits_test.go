@@ -228,7 +228,6 @@ func TestEarlyWarning(t *testing.T) {
 	s.exit(payment, killed)
 	s.refusals(10, "u")
 	s.wait(5 * time.Second)
-	for _, x := range titles(s.latest()) { t.Log(x) }
 	g := s.one()
 	assert.Equal(t, f.ID, g.ID, "the same finding")
 	assert.Equal(t, finding.StateOpen, g.State)

@@ -217,6 +217,12 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 	return ok
 }
 
+// Happened notes when what was on its way came about.
+func (h *Hypothesis) Happened(at int64) {
+	h.root.Last = record.UTC(max(h.root.Last.UnixNano(), at))
+	h.LastEffect = max(h.LastEffect, at)
+}
+
 // Repeat notes that the same cause happened again, as in a crash loop.
 func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 	h.repeats++

@@ -111,7 +111,7 @@ func (i *Incident) Predict() {
 func (i *Incident) Confirm(at int64) {
 	i.predicted = false
 	i.Hypothesis.Predicted = false
-	i.Hypothesis.LastEffect = max(i.Hypothesis.LastEffect, at)
+	i.Hypothesis.Happened(at)
 	i.Dirty = true
 }
 
