@@ -36,6 +36,7 @@ import (
 	filelogreceiver "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver"
 	hostmetricsreceiver "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/hostmetricsreceiver"
 	kubeletstatsreceiver "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/kubeletstatsreceiver"
+	cnireceiver "github.com/yairfalse/tapio/receiver/cnireceiver"
 	ebpfreceiver "github.com/yairfalse/tapio/receiver/ebpfreceiver"
 	systemdreceiver "github.com/yairfalse/tapio/receiver/systemdreceiver"
 )
@@ -83,6 +84,7 @@ func components() (otelcol.Factories, error) {
 		filelogreceiver.NewFactory(),
 		hostmetricsreceiver.NewFactory(),
 		kubeletstatsreceiver.NewFactory(),
+		cnireceiver.NewFactory(),
 		ebpfreceiver.NewFactory(),
 		systemdreceiver.NewFactory(),
 	)
@@ -94,6 +96,7 @@ func components() (otelcol.Factories, error) {
 		filelogreceiver.NewFactory().Type(): "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver v0.159.0",
 		hostmetricsreceiver.NewFactory().Type(): "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/hostmetricsreceiver v0.159.0",
 		kubeletstatsreceiver.NewFactory().Type(): "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/kubeletstatsreceiver v0.159.0",
+		cnireceiver.NewFactory().Type(): "github.com/yairfalse/tapio v0.0.0",
 		ebpfreceiver.NewFactory().Type(): "github.com/yairfalse/tapio v0.0.0",
 		systemdreceiver.NewFactory().Type(): "github.com/yairfalse/tapio v0.0.0",
 	})

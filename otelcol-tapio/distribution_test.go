@@ -21,7 +21,7 @@ func TestComponents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "receiver", factories.Receivers, "otlp", "file_log", "host_metrics", "kubelet_stats", "tapio_ebpf")
+	check(t, "receiver", factories.Receivers, "otlp", "file_log", "host_metrics", "kubelet_stats", "tapio_cni", "tapio_ebpf")
 	check(t, "processor", factories.Processors, "batch", "filter", "k8s_attributes", "memory_limiter", "tail_sampling", "transform",
 		"tapiocorrelation")
 	check(t, "exporter", factories.Exporters, "debug", "file", "load_balancing", "nop", "otlp_grpc", "otlp_http",
