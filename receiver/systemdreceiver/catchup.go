@@ -117,7 +117,7 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 	}
 	var events []unit.Event
 	var names []string
-	u.units.Snapshot()
+	u.units.Snapshot(time.Now())
 	for _, row := range list {
 		if !u.isWatched(row.Name) {
 			continue

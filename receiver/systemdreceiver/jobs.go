@@ -36,7 +36,9 @@ func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
 		ids[i] = j.ID
 		u.jobs.Found(j.ID, j.Unit, j.Type, j.State == "running", u.inBoot, now)
 	}
-	u.jobs.Missing(ids, now)
+	for _, j := range u.jobs.Missing(ids, now) {
+		j.Moved = u.moves(j.Unit)
+	}
 	u.settleJobs(ctx, conn, now)
 	return nil
 }
@@ -47,6 +49,7 @@ func (u *units) jobRemoved(ctx context.Context, conn *bus.Conn, s bus.JobRemoved
 	if j == nil || !u.isWatched(j.Unit) {
 		return
 	}
+	j.Reason = failureText(j, u.units.Get(j.Unit))
 	var dependencies []string
 	if j.Result == "dependency" {
 		dependencies = u.failedDependencies(ctx, conn, j, at)
@@ -139,7 +142,7 @@ func (u *units) tellJobs(ctx context.Context, done []*job.Job) {
 		if !u.isWatched(j.Unit) {
 			continue
 		}
-		u.spans.job(traces, j, u.units.Get(j.Unit))
+		u.spans.job(traces, j)
 		if j.InBoot && j.Type == "start" {
 			if u.memory.jobs.BootJobs == nil {
 				u.memory.jobs.BootJobs = map[string]uint32{}

@@ -75,9 +75,8 @@ func (s *spanEncoder) trace(all ptrace.Traces, service string) ptrace.SpanSlice 
 	return scope.Spans()
 }
 
-// job makes the span of a job that has ended. u is its unit as it is then, nil
-// when it is not watched.
-func (s *spanEncoder) job(all ptrace.Traces, j *job.Job, u *unit.Unit) {
+// job makes the span of a job that has ended.
+func (s *spanEncoder) job(all ptrace.Traces, j *job.Job) {
 	span := s.trace(all, j.Unit).AppendEmpty()
 	span.SetName(spanName(j.Type, j.Unit))
 	span.SetKind(ptrace.SpanKindInternal)
@@ -92,7 +91,7 @@ func (s *spanEncoder) job(all ptrace.Traces, j *job.Job, u *unit.Unit) {
 	if j.InBoot {
 		span.SetTraceID(s.traceID(idBoot, 0))
 	}
-	start, running, end := times(j, u)
+	start, running, end := times(j)
 	span.SetStartTimestamp(pcommon.NewTimestampFromTime(start))
 	span.SetEndTimestamp(pcommon.NewTimestampFromTime(end))
 	for _, id := range j.After {
@@ -117,7 +116,7 @@ func (s *spanEncoder) job(all ptrace.Traces, j *job.Job, u *unit.Unit) {
 	if j.IsFailed() {
 		attrs.PutStr(event.KeyErrorType, j.Result)
 		span.Status().SetCode(ptrace.StatusCodeError)
-		span.Status().SetMessage(failureText(j, u))
+		span.Status().SetMessage(j.Reason)
 	}
 }
 
@@ -138,21 +137,17 @@ const slack = time.Second
 // times are when a job was queued, when it began to run (zero when it never
 // did), and when it ended. The unit's own timestamps are exact; those of the
 // job are when its signals came.
-func times(j *job.Job, u *unit.Unit) (queued, running, ended time.Time) {
+func times(j *job.Job) (queued, running, ended time.Time) {
 	queued, running, ended = j.Queued, j.Running, j.Ended
-	if u != nil {
-		begin, end := u.InactiveExit, u.ActiveEnter
-		if j.Type == "stop" {
-			begin, end = u.ActiveExit, u.InactiveEnter
-		}
-		if j.Result == "done" || j.Result == "failed" || j.Result == "" {
-			if within(begin, queued.Add(-slack), ended) && j.Type != "reload" && j.Type != "restart" {
-				running = begin
-			}
-			if within(end, begin, ended) && within(end, queued, ended) && j.Result == "" {
-				ended = end
-			}
-		}
+	begin, end := j.Moved.InactiveExit, j.Moved.ActiveEnter
+	if j.Type == "stop" {
+		begin, end = j.Moved.ActiveExit, j.Moved.InactiveEnter
+	}
+	if (j.Type == "start" || j.Type == "stop") && within(begin, queued.Add(-slack), ended) {
+		running = begin
+	}
+	if j.Result == "" && within(end, queued, ended) {
+		ended = end
 	}
 	if running.Before(queued) && !running.IsZero() {
 		running = queued // it was queued before, and the signal came late

@@ -176,7 +176,7 @@ func (u *units) unavailable(err error, first bool) {
 // lose tells that a session has ended.
 func (u *units) lose(ctx context.Context, err error) {
 	kind := "disconnected"
-	if errors.Is(err, bus.ErrAbsent) {
+	if errors.Is(err, bus.ErrAbsent) || errors.Is(err, errLeft) {
 		kind = "absent"
 	}
 	if !u.started {
@@ -192,8 +192,11 @@ func (u *units) lose(ctx context.Context, err error) {
 	u.sendError(u.r.out.sendLogs(ctx, u.encoder.busLost(kind, u.lost)))
 }
 
-// errDisconnected: the bus closed the connection.
-var errDisconnected = errors.New("the bus closed the connection")
+// Why a session ends: the bus closed the connection, or systemd is not on it.
+var (
+	errDisconnected = errors.New("the bus closed the connection")
+	errLeft         = errors.New("systemd has not been on the bus")
+)
 
 // session watches over one connection until it breaks, and returns why.
 func (u *units) session(ctx context.Context, conn *bus.Conn) error {
@@ -201,41 +204,51 @@ func (u *units) session(ctx context.Context, conn *bus.Conn) error {
 	if err := u.catchUp(ctx, conn); err != nil {
 		return err
 	}
+	// When systemd leaves the bus, all is read again as soon as it is back.
 	var absent <-chan time.Time
 	for {
-		var ticks <-chan time.Time
-		if u.units.IsWaiting() || u.jobs.IsWaiting() {
-			ticks = time.After(tick)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case item := <-conn.Signals():
-			if owner, ok := item.Signal.(bus.OwnerChanged); ok {
-				absent = nil
-				if !owner.Present {
-					absent = time.After(absentAfter)
-				}
-			}
-			if err := u.signal(ctx, conn, item); err != nil {
-				return err
-			}
-		case <-absent:
-			return bus.ErrAbsent
-		case <-ticks:
-		case <-conn.Done():
-			return u.drain(ctx, conn)
-		}
-		// While signals wait, what is held back may already be overtaken.
-		if len(conn.Signals()) == 0 {
-			u.settle(ctx, conn)
-		}
-		if u.countDropped(conn) && len(conn.Signals()) == 0 {
-			if err := u.catchUp(ctx, conn); err != nil {
-				return err
-			}
+		if err := u.next(ctx, conn, &absent); errors.Is(err, bus.ErrAbsent) && absent == nil {
+			absent = time.After(absentAfter)
+		} else if err != nil {
+			return err
 		}
 	}
+}
+
+// next takes the next signal, or tells what has come true meanwhile.
+func (u *units) next(ctx context.Context, conn *bus.Conn, absent *<-chan time.Time) error {
+	var ticks <-chan time.Time
+	if u.units.IsWaiting() || u.jobs.IsWaiting() {
+		ticks = time.After(tick)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case item := <-conn.Signals():
+		if owner, ok := item.Signal.(bus.OwnerChanged); ok {
+			*absent = nil
+			if !owner.Present {
+				*absent = time.After(absentAfter)
+			}
+		}
+		if err := u.signal(ctx, conn, item); err != nil {
+			return err
+		}
+	case <-*absent:
+		return fmt.Errorf("%w for %s", errLeft, absentAfter)
+	case <-ticks:
+	case <-conn.Done():
+		return u.drain(ctx, conn)
+	}
+	// While signals wait, what is held back may already be overtaken.
+	if len(conn.Signals()) > 0 {
+		return nil
+	}
+	u.settle(ctx, conn)
+	if u.countDropped(conn) {
+		return u.catchUp(ctx, conn)
+	}
+	return nil
 }
 
 // drain takes the signals that came before the bus closed the connection.
@@ -266,9 +279,6 @@ func (u *units) countDropped(conn *bus.Conn) bool {
 	u.droppedMalformed = malformed
 	if full == u.droppedFull {
 		return false
-	}
-	if len(conn.Signals()) > 0 {
-		return true // read all again once, when the queue is empty
 	}
 	count(full-u.droppedFull, "queue_full")
 	u.droppedFull = full

@@ -18,7 +18,8 @@ import (
 // unless it is busy, as during daemon-reload.
 const callTimeout = 10 * time.Second
 
-// ErrAbsent says that the bus is there and systemd is not on it.
+// ErrAbsent says that the bus is there and systemd is not on it, or left it
+// before it answered. All methods of Conn return it.
 var ErrAbsent = errors.New("systemd is not on the bus")
 
 // Item is a signal and when it came.
@@ -139,13 +140,14 @@ func (c *Conn) Subscribe(ctx context.Context) error {
 	if errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.AlreadySubscribed" {
 		return nil
 	}
-	if errors.As(err, &e) && slices.Contains([]string{
-		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.NoReply",
-		"org.freedesktop.DBus.Error.Disconnected",
-	}, e.Name) {
-		return fmt.Errorf("%w: %w", ErrAbsent, err)
-	}
 	return err
+}
+
+// absent are the D-Bus errors that say that the one who was asked is not there
+// or left without an answer.
+var absent = []string{
+	"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
+	"org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
 }
 
 // call asks without starting anything: to ask for systemd must not make the bus
@@ -153,7 +155,12 @@ func (c *Conn) Subscribe(ctx context.Context) error {
 func (c *Conn) call(ctx context.Context, object dbus.BusObject, method string, args ...any) *dbus.Call {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return object.CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+	call := object.CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+	var e dbus.Error
+	if errors.As(call.Err, &e) && slices.Contains(absent, e.Name) {
+		call.Err = fmt.Errorf("%w: %w", ErrAbsent, call.Err)
+	}
+	return call
 }
 
 // Close ends the connection.

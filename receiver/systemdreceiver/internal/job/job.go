@@ -34,6 +34,10 @@ type Job struct {
 	// After are the jobs that this one had to wait for, at most maxAfter.
 	After []uint32 `json:"after,omitempty"`
 
+	// Moved is how its unit had moved when it ended, Reason why it failed.
+	Moved  Moves  `json:"-"`
+	Reason string `json:"-"`
+
 	isSettled bool
 	// before is when the unit last moved before the job ran.
 	before Moves
@@ -171,9 +175,10 @@ func (t *Tracker) Removed(id uint32, result string, after Moves, now time.Time) 
 	if !ok {
 		return nil
 	}
-	j.Ended, j.Result = now, result
-	if j.Type == "" && !j.Snapshot {
-		j.Type = infer(j.before, after)
+	j.Ended, j.Result, j.Moved = now, result, after
+	// A restart that has come to its second half is a start by then.
+	if moved := infer(j.before, after); !j.Snapshot && (j.Type == "" || j.Type == "start" && moved == "restart") {
+		j.Type = moved
 	}
 	if j.IsFailed() {
 		t.failed = append(t.failed, failure{j.Unit, now})

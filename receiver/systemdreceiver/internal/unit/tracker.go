@@ -58,6 +58,8 @@ type Tracker struct {
 	// since is the latest state of any unit that was known before the snapshot
 	// that is being read, zero when none was.
 	since time.Time
+	// listed is when the last snapshot was read; what was sent before is in it.
+	listed time.Time
 	// untracked counts what was not looked at because max was reached.
 	untracked atomic.Int64
 }
@@ -68,9 +70,11 @@ type tracked struct {
 	// found is when the unit was last read as a whole; what was sent before is
 	// known already.
 	found time.Time
-	// told is the Memory without what pending holds back: after a restart it is
-	// found and told again.
+	// told is the Memory without what pending holds back: after a restart that is
+	// found again.
 	told Memory
+	// held is the Memory before what is pending.
+	held Memory
 	// pending waits until due, and is forgotten when the unit moves on.
 	pending *Event
 	due     time.Time
@@ -124,6 +128,9 @@ func (t *Tracker) Get(name string) *Unit {
 // Changed takes over properties that have changed at now, and returns what has
 // happened, oldest first.
 func (t *Tracker) Changed(name string, properties map[string]any, now time.Time) []Event {
+	if now.Before(t.listed) {
+		return nil
+	}
 	k := t.get(name)
 	if k == nil || now.Before(k.found) {
 		return nil
@@ -139,9 +146,10 @@ func (t *Tracker) Changed(name string, properties map[string]any, now time.Time)
 	return t.observe(k, now, false)
 }
 
-// Snapshot says that all units are to be read: Listed follows for each that
-// there is.
-func (t *Tracker) Snapshot() {
+// Snapshot says that a list of all units was read at now: Listed follows for
+// each in it, Gone for each other.
+func (t *Tracker) Snapshot(now time.Time) {
+	t.listed = now
 	for _, k := range t.units {
 		t.since = latest(t.since, k.StateChange)
 	}
@@ -228,7 +236,7 @@ func (k *tracked) adopt(u *Unit, now time.Time) {
 // it was left inactive when that was not told yet.
 func (t *Tracker) Gone(name string, now time.Time, snapshot bool) []Event {
 	k, ok := t.units[name]
-	if !ok {
+	if !ok || now.Before(k.found) {
 		return nil
 	}
 	delete(t.units, name)
@@ -287,6 +295,7 @@ func (t *Tracker) drop(k *tracked) {
 func (t *Tracker) observe(k *tracked, now time.Time, snapshot bool) []Event {
 	u := k.unit
 	var events []Event
+	before, pending := k.Memory, k.pending
 	tell := func(kind Kind, at time.Time) *Event {
 		if at.IsZero() {
 			at = now
@@ -311,16 +320,23 @@ func (t *Tracker) observe(k *tracked, now time.Time, snapshot bool) []Event {
 	k.ActiveState, k.SubState, k.StateChange, k.NRestarts = u.ActiveState, u.SubState, u.StateChange, u.NRestarts
 	if k.pending == nil {
 		k.told = k.Memory
+		return events
 	}
+	if k.pending != pending { // held back just now
+		k.held = before
+	}
+	k.told = k.Memory
+	k.told.ActiveState, k.told.SubState, k.told.FailedRun = k.held.ActiveState, k.held.SubState, k.held.FailedRun
+	k.told.StateChange = time.Time{}
 	return events
 }
 
 // passes tells whether a state that was held back was only passed through.
 func passes(pending *Event, now *Unit) bool {
-	if pending.Kind == Activated { // and a loop goes on
-		return !isActive(now) && now.ActiveState != "reloading"
+	if pending.Kind == Activated { // a loop goes on, unless it is the same run still
+		return !now.ActiveEnter.Equal(pending.Unit.ActiveEnter) || !isActive(now) && now.ActiveState != "reloading"
 	}
-	return isAutoRestart(now)
+	return isAutoRestart(now) || now.NRestarts > pending.Unit.NRestarts
 }
 
 // failure tells that a run has failed, once for each run.
@@ -435,7 +451,7 @@ func (t *Tracker) moved(k *tracked, u *Unit, now time.Time, snapshot bool, tell 
 	case isActive(u) && k.ActiveState == "reloading":
 		tell(Reloaded, u.StateChange)
 	case isActive(u) && (!k.Active || snapshot && u.ActiveEnter.After(k.StateChange)):
-		if t.inLoop(k, now) && !snapshot {
+		if t.inLoop(k, now) {
 			t.hold(k, Event{Kind: Activated, At: u.ActiveEnter, Unit: *u}, now.Add(stable))
 			return
 		}

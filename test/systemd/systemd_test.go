@@ -1,0 +1,276 @@
+package systemd
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// nobody is the user that owns nothing, by convention.
+const nobody = 65534
+
+// TestUnits: units fail in every way, and each way is told once, by its name,
+// with what explains it.
+func TestUnits(t *testing.T) {
+	m := boot(t)
+	c := newCollector(t, m, 0)
+	c.start(t)
+	m.systemctl("start", "fails", "good")
+	m.systemctl("start", "--no-block", "loops", "timeout", "watchdog", "jobtimeout", "hungry")
+	m.systemctl("start", "needs")
+	m.systemctl("start", "condition")
+	m.systemctl("start", "assertion")
+	m.systemctl("reload", "good")
+	m.systemctl("restart", "good")
+	c.await(t, "hungry.service", "activated")
+	m.oomKill(t, "hungry.service")
+
+	c.await(t, "fails.service", "activated", "failed")
+	c.await(t, "broken.service", "failed")
+	c.await(t, "needs.service", "dependency_failed")
+	c.await(t, "condition.service", "skipped")
+	c.await(t, "assertion.service", "skipped")
+	c.await(t, "timeout.service", "failed")
+	c.await(t, "watchdog.service", "activated", "watchdog")
+	c.await(t, "jobtimeout.service", "job.timed_out")
+	c.await(t, "hungry.service", "activated", "oom_killed")
+	c.await(t, "good.service", "activated", "reloaded", "deactivated", "activated")
+	c.await(t, "loops.service", "activated", "failed", "restarting 1", "restarting 2", "restarting 4", "start_limit_hit")
+	c.await(t, "slow.service", "deactivated")
+	t.Run("facts", func(t *testing.T) { checkFacts(t, c) })
+	t.Run("jobs", func(t *testing.T) { checkJobs(t, c) })
+	t.Run("boot", func(t *testing.T) { checkBoot(t, c) })
+
+	// Reading all unit files again, and systemd executing itself again, change
+	// nothing; what is running is not told anew.
+	before := len(c.all(t))
+	m.systemctl("daemon-reload")
+	m.systemctl("daemon-reexec")
+	require.Eventually(t, func() bool { return len(c.events(t, "", "tapio.systemd.manager.reexecuted")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	m.systemctl("stop", "good")
+	c.await(t, "good.service", "activated", "reloaded", "deactivated", "activated", "deactivated")
+	assert.Len(t, c.events(t, "", "tapio.systemd.manager.reloaded"), 1)
+	assert.Len(t, c.all(t), before+3, "reloaded, reexecuted, deactivated")
+	checkOrder(t, c)
+}
+
+// only returns the one event of this name.
+func only(t *testing.T, c *collector, unit, name string) record {
+	t.Helper()
+	found := c.events(t, unit, "tapio.systemd."+name)
+	require.Len(t, found, 1, "%s of %s", name, unit)
+	return found[0]
+}
+
+func checkFacts(t *testing.T, c *collector) {
+	r := only(t, c, "fails.service", "unit.failed")
+	assert.Equal(t, "Error", r.severity)
+	assert.Equal(t, "exit-code", r.attributes["error.type"])
+	assert.Equal(t, int64(3), r.attributes["process.exit.code"])
+	assert.NotContains(t, r.attributes, "tapio.systemd.snapshot")
+	assert.Contains(t, r.attributes, "process.pid")
+	assert.Contains(t, r.attributes, "tapio.systemd.invocation_id")
+	started, err := time.Parse(time.RFC3339Nano, r.attributes["process.creation.time"].(string))
+	require.NoError(t, err)
+	assert.WithinDuration(t, r.at, started, 5*time.Second)
+
+	r = only(t, c, "hungry.service", "unit.oom_killed")
+	assert.Equal(t, "Fatal", r.severity, "it is critical")
+	assert.Equal(t, "oom-kill", r.attributes["error.type"])
+	assert.Equal(t, "SIGKILL", r.attributes["tapio.process.exit.signal_name"])
+	assert.Equal(t, int64(64<<20), r.attributes["tapio.memory.limit"])
+	assert.Equal(t, int64(20), r.attributes["tapio.systemd.tasks.max"])
+	r = only(t, c, "hungry.service", "unit.activated")
+	assert.Contains(t, r.attributes["process.linux.cgroup"], "/hungry.service")
+
+	assert.Equal(t, "timeout", only(t, c, "timeout.service", "unit.failed").attributes["error.type"])
+	assert.Equal(t, "watchdog", only(t, c, "watchdog.service", "unit.watchdog").attributes["error.type"])
+	assert.Equal(t, []any{"broken.service"}, only(t, c, "needs.service", "unit.dependency_failed").attributes["tapio.systemd.dependencies"])
+	r = only(t, c, "condition.service", "unit.skipped")
+	assert.Equal(t, "ConditionPathExists=/nowhere", r.attributes["tapio.systemd.condition"])
+	assert.Equal(t, "Info", r.severity)
+	r = only(t, c, "assertion.service", "unit.skipped")
+	assert.Equal(t, "AssertPathExists=/nowhere", r.attributes["tapio.systemd.condition"])
+	assert.Equal(t, "Error", r.severity)
+
+	r = only(t, c, "loops.service", "unit.start_limit_hit")
+	assert.Equal(t, "start-limit-hit", r.attributes["error.type"])
+	assert.Equal(t, int64(5), r.attributes["tapio.systemd.unit.restarts"])
+	assert.Equal(t, int64(5), r.attributes["tapio.systemd.start_limit.burst"])
+	assert.InDelta(t, 60.0, r.attributes["tapio.systemd.start_limit.interval"], 0)
+}
+
+// job returns the one span of this name.
+func job(t *testing.T, c *collector, service, name string) span {
+	t.Helper()
+	var found []span
+	require.Eventually(t, func() bool {
+		found = nil
+		for _, s := range c.spans(t, service) {
+			if s.Name() == name+" "+service {
+				found = append(found, s)
+			}
+		}
+		return len(found) > 0
+	}, 10*time.Second, 50*time.Millisecond, "no span %s of %s", name, service)
+	require.Len(t, found, 1, "%s %s", name, service)
+	return found[0]
+}
+
+func checkJobs(t *testing.T, c *collector) {
+	// One request, one trace; who pulled in is the parent of who was pulled in,
+	// and links to whom it waited for.
+	good, first := job(t, c, "good.service", "start"), job(t, c, "first.service", "start")
+	assert.Equal(t, good.TraceID(), first.TraceID())
+	assert.True(t, good.ParentSpanID().IsEmpty())
+	assert.Equal(t, good.SpanID(), first.ParentSpanID())
+	require.Equal(t, 1, good.Links().Len())
+	assert.Equal(t, first.SpanID(), good.Links().At(0).SpanID())
+	assert.InDelta(t, 0.5, first.EndTimestamp().AsTime().Sub(first.StartTimestamp().AsTime()).Seconds(), 0.4)
+	queued, _ := good.Attributes().Get("tapio.systemd.job.queued_duration")
+	assert.InDelta(t, 0.5, queued.Double(), 0.4, "it waited for the first")
+	require.Equal(t, 1, good.Events().Len())
+	assert.Equal(t, "running", good.Events().At(0).Name())
+	assert.NotEqual(t, good.TraceID(), job(t, c, "fails.service", "start").TraceID(), "another request")
+
+	needs, broken := job(t, c, "needs.service", "start"), job(t, c, "broken.service", "start")
+	assert.Equal(t, needs.SpanID(), broken.ParentSpanID())
+	for _, want := range []struct {
+		job    span
+		result string
+		status ptrace.StatusCode
+	}{
+		{good, "done", ptrace.StatusCodeUnset},
+		{broken, "failed", ptrace.StatusCodeError},
+		{needs, "dependency", ptrace.StatusCodeError},
+		{job(t, c, "timeout.service", "start"), "failed", ptrace.StatusCodeError},
+		{job(t, c, "jobtimeout.service", "start"), "timeout", ptrace.StatusCodeError},
+		{job(t, c, "assertion.service", "start"), "assert", ptrace.StatusCodeError},
+		{job(t, c, "condition.service", "start"), "done", ptrace.StatusCodeUnset},
+		{job(t, c, "good.service", "restart"), "done", ptrace.StatusCodeUnset},
+		{job(t, c, "good.service", "reload"), "done", ptrace.StatusCodeUnset},
+	} {
+		assert.Equal(t, want.result, text(want.job.Attributes(), "tapio.systemd.job.result"), want.job.Name())
+		assert.Equal(t, want.status, want.job.Status().Code(), want.job.Name())
+	}
+	checkUnique(t, c)
+}
+
+// checkUnique: no span was told twice, and all times make sense.
+func checkUnique(t *testing.T, c *collector) {
+	t.Helper()
+	seen := map[string]string{}
+	for _, s := range c.spans(t, "") {
+		id := s.SpanID().String()
+		assert.NotContains(t, seen, id, "%s has the id of %s", s.Name(), seen[id])
+		seen[id] = s.Name()
+		assert.LessOrEqual(t, s.StartTimestamp(), s.EndTimestamp(), s.Name())
+	}
+}
+
+func checkBoot(t *testing.T, c *collector) {
+	spans := map[string]span{}
+	for _, s := range c.spans(t, "") {
+		spans[s.Name()] = s
+	}
+	root, ok := spans["boot"]
+	require.True(t, ok)
+	userspace, ok := spans["userspace"]
+	require.True(t, ok)
+	assert.Equal(t, root.SpanID(), userspace.ParentSpanID())
+	bus, ok := spans["start dbus.service"]
+	require.True(t, ok)
+	assert.Equal(t, root.TraceID(), bus.TraceID())
+	assert.Equal(t, userspace.SpanID(), bus.ParentSpanID())
+	require.Equal(t, 1, bus.Links().Len())
+	assert.Equal(t, spans["start basic.target"].SpanID(), bus.Links().At(0).SpanID(), "what it waited for")
+}
+
+// checkOrder: the events of each unit left in the order in which they happened.
+func checkOrder(t *testing.T, c *collector) {
+	t.Helper()
+	last := map[string]record{}
+	for _, r := range c.all(t) {
+		assert.False(t, r.at.Before(last[r.unit].at), "%s of %s came after %s", r.name, r.unit, last[r.unit].name)
+		last[r.unit] = r
+	}
+}
+
+// TestRestarts: whatever restarts in the middle, nothing is told twice and
+// nothing is missed.
+func TestRestarts(t *testing.T) {
+	m := boot(t)
+	c := newCollector(t, m, 0)
+	c.start(t)
+	m.systemctl("start", "before", "endless", "good")
+	m.systemctl("start", "--no-block", "long")
+	c.await(t, "before.service", "activated", "failed")
+	require.Eventually(t, func() bool { return len(c.events(t, "endless.service", "tapio.systemd.unit.restarting")) >= 2 },
+		20*time.Second, 50*time.Millisecond)
+	c.await(t, "good.service", "activated")
+	c.kill()
+	m.systemctl("start", "meanwhile")
+	m.systemctl("stop", "good")
+	c.start(t)
+	c.await(t, "meanwhile.service", "failed")
+	assert.Equal(t, true, only(t, c, "meanwhile.service", "unit.failed").attributes["tapio.systemd.snapshot"])
+	c.await(t, "good.service", "activated", "deactivated")
+
+	// The bus goes away; systemd goes on.
+	m.systemctl("stop", "dbus.socket", "dbus.service")
+	require.Eventually(t, func() bool { return len(c.events(t, "", "tapio.systemd.bus.lost")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	m.systemctl("start", "without-bus")
+	m.systemctl("start", "dbus.socket", "dbus.service")
+	c.await(t, "without-bus.service", "failed")
+	assert.Equal(t, true, only(t, c, "without-bus.service", "unit.failed").attributes["tapio.systemd.snapshot"])
+	assert.Len(t, c.events(t, "", "tapio.systemd.bus.recovered"), 1)
+
+	// The job that was queued before all that is one span.
+	long := job(t, c, "long.service", "start")
+	assert.Equal(t, "done", text(long.Attributes(), "tapio.systemd.job.result"))
+	assert.InDelta(t, 8, long.EndTimestamp().AsTime().Sub(long.StartTimestamp().AsTime()).Seconds(), 2)
+
+	c.stop(t)
+	c.start(t)
+	m.systemctl("start", "fails")
+	c.await(t, "fails.service", "activated", "failed")
+	m.systemctl("stop", "endless")
+	assert.Len(t, c.events(t, "", "tapio.systemd.started"), 3, "once for each start of the collector")
+	c.await(t, "before.service", "activated", "failed")
+	c.await(t, "meanwhile.service", "failed")
+	c.await(t, "without-bus.service", "failed")
+	checkUnique(t, c)
+
+	var told int64
+	for _, r := range c.events(t, "endless.service", "tapio.systemd.unit.restarting") {
+		count := r.attributes["tapio.systemd.restart.count"].(int64)
+		assert.Greater(t, count, told, "one loop, with a count that grows")
+		told = count
+	}
+	assert.Greater(t, told, int64(8))
+	assert.Less(t, len(c.events(t, "endless.service", "tapio.systemd.unit.restarting")), 12, "1, 2, 4, ..., and once after each gap")
+	assert.Len(t, c.events(t, "endless.service", "tapio.systemd.unit.failed"), 1, "further failures are counted by the loop")
+}
+
+// TestUnprivileged: a user without rights sees the same.
+func TestUnprivileged(t *testing.T) {
+	m := boot(t)
+	c := newCollector(t, m, nobody)
+	c.start(t)
+	m.systemctl("start", "good")
+	m.systemctl("start", "needs")
+	m.systemctl("start", "fails")
+	c.await(t, "good.service", "activated")
+	c.await(t, "needs.service", "dependency_failed")
+	c.await(t, "fails.service", "activated", "failed")
+	assert.Equal(t, "exit-code", only(t, c, "fails.service", "unit.failed").attributes["error.type"])
+	assert.Equal(t, "start", text(job(t, c, "good.service", "start").Attributes(), "tapio.systemd.job.type"))
+	info, err := os.Stat(filepath.Join(c.dir, "logs.json"))
+	require.NoError(t, err)
+	assert.NotZero(t, info.Size())
+}
