@@ -452,7 +452,7 @@ func (t *Tracker) moved(k *tracked, u *Unit, now time.Time, snapshot bool, tell 
 		tell(Reloaded, u.StateChange)
 	case isActive(u) && (!k.Active || snapshot && u.ActiveEnter.After(k.StateChange)):
 		if t.inLoop(k, now) {
-			t.hold(k, Event{Kind: Activated, At: u.ActiveEnter, Unit: *u}, now.Add(stable))
+			t.hold(k, Event{Kind: Activated, At: u.ActiveEnter, Unit: *u, Snapshot: snapshot}, now.Add(stable))
 			return
 		}
 		k.Active = true
