@@ -10,6 +10,8 @@ FAULT   ?= leak
 PACKAGES = clang-19 llvm-19 libbpf-dev
 # What `make e2e-cni` needs: plugins and a container runtime.
 PACKAGES += containernetworking-plugins containerd runc iproute2
+# What `make e2e-systemd` needs: a systemd that boots in a container, and its bus.
+PACKAGES += systemd-container dbus
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
@@ -25,12 +27,12 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni e2e-systemd generate lint vet tidy-check fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Install what generate and e2e-cni need (with apt, as root) and download the modules
+deps: ## Install what generate, e2e-cni and e2e-systemd need (with apt, as root) and download the modules
 	@.ci/packages $(PACKAGES)
 	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
 
@@ -71,6 +73,9 @@ bench-peers: build ## Compare a whole collector with and without the processor, 
 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
+
+e2e-systemd: build ## Break units of a real systemd in a container (one minute; needs root)
+	cd test && $(GO) test -count=1 -v -timeout 5m ./systemd
 
 e2e-cni: ## Watch real CNI plugins, called by cnitool and containerd (two minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./cni/...

@@ -360,7 +360,8 @@ func (u *units) moves(name string) job.Moves {
 	}
 	return job.Moves{
 		InactiveExit: known.InactiveExit, ActiveEnter: known.ActiveEnter,
-		ActiveExit: known.ActiveExit, InactiveEnter: known.InactiveEnter, Tested: tested,
+		ActiveExit: known.ActiveExit, InactiveEnter: known.InactiveEnter,
+		StateChange: known.StateChange, Tested: tested,
 	}
 }
 

@@ -45,7 +45,9 @@ type Job struct {
 
 // Moves is when a unit last left and reached a state, zero for never.
 type Moves struct {
-	InactiveExit, ActiveEnter, ActiveExit, InactiveEnter, Tested time.Time
+	InactiveExit, ActiveEnter, ActiveExit, InactiveEnter, StateChange time.Time
+	// Tested is when its conditions or assertions were.
+	Tested time.Time
 }
 
 // IsFailed tells whether the job did not do what it was queued for. A job that
@@ -177,7 +179,7 @@ func (t *Tracker) Removed(id uint32, result string, after Moves, now time.Time) 
 	}
 	j.Ended, j.Result, j.Moved = now, result, after
 	// A restart that has come to its second half is a start by then.
-	if moved := infer(j.before, after); !j.Snapshot && (j.Type == "" || j.Type == "start" && moved == "restart") {
+	if moved := infer(j.before, after, result); !j.Snapshot && (j.Type == "" || j.Type == "start" && moved == "restart") {
 		j.Type = moved
 	}
 	if j.IsFailed() {
@@ -189,9 +191,9 @@ func (t *Tracker) Removed(id uint32, result string, after Moves, now time.Time) 
 	return j
 }
 
-// infer tells from how a unit has moved during a job what the job did; "" when
-// the unit did not move.
-func infer(before, after Moves) string {
+// infer tells from how a unit has moved during a job, and how that ended, what
+// the job did; "" when neither tells.
+func infer(before, after Moves, result string) string {
 	started := !after.InactiveExit.Equal(before.InactiveExit)
 	stopped := !after.ActiveExit.Equal(before.ActiveExit) || !after.InactiveEnter.Equal(before.InactiveEnter)
 	switch {
@@ -201,8 +203,12 @@ func infer(before, after Moves) string {
 		return "restart"
 	case started, !after.Tested.Equal(before.Tested): // conditions are tested before a start
 		return "start"
+	case result == "failed" || result == "dependency" || result == "assert": // it was not let
+		return "start"
 	case stopped:
 		return "stop"
+	case !after.StateChange.Equal(before.StateChange):
+		return "reload"
 	}
 	return ""
 }
