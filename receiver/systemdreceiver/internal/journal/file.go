@@ -126,7 +126,7 @@ func (f *file) bytes(offset, n uint64) ([]byte, error) {
 			return nil, err
 		}
 		if at+n > uint64(len(w.data)) {
-			return nil, fmt.Errorf("%w: %d bytes at %d are beyond the end", errCorrupt, n, offset)
+			return nil, f.beyond(offset, n)
 		}
 		return w.data[at : at+n : at+n], nil
 	}
@@ -136,11 +136,21 @@ func (f *file) bytes(offset, n uint64) ([]byte, error) {
 	b := f.scratch[:n]
 	if _, err := f.in.ReadAt(b, int64(offset)); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: %d bytes at %d are beyond the end", errCorrupt, n, offset)
+			err = f.beyond(offset, n)
 		}
 		return nil, err
 	}
 	return b, nil
+}
+
+// beyond is the error of n bytes at offset, where the file is shorter: corrupt
+// when they lie outside of what its header says it has.
+func (f *file) beyond(offset, n uint64) error {
+	err := errTruncated
+	if offset+n > f.header.headerSize+f.header.arenaSize {
+		err = errCorrupt
+	}
+	return fmt.Errorf("%w: %d bytes at %d are beyond the end", err, n, offset)
 }
 
 // object reads the header of an object and checks its type and its size.
@@ -180,12 +190,12 @@ func (f *file) nextArray() error {
 	if f.array == 0 {
 		return f.openArray(f.header.entryArray)
 	}
-	b, err := f.bytes(f.array+objectHeaderSize, 8)
-	if err != nil {
+	// Not through a window: it is written when the next array is there.
+	var b [8]byte
+	if _, err := f.in.ReadAt(b[:], int64(f.array+objectHeaderSize)); err != nil {
 		return err
 	}
-	next := binary.LittleEndian.Uint64(b)
-	return f.openArray(next)
+	return f.openArray(binary.LittleEndian.Uint64(b[:]))
 }
 
 // skip moves over n entries without reading them.
@@ -225,7 +235,7 @@ func (f *file) nextOffset() (uint64, error) {
 			return 0, err
 		}
 		if b = b[:uint64(read)/size*size]; len(b) == 0 {
-			return 0, fmt.Errorf("%w: entry array at %d is beyond the end", errCorrupt, f.array)
+			return 0, f.beyond(f.array, entryArrayHeaderSize)
 		}
 		f.chunk = b
 	}
@@ -247,8 +257,12 @@ func (f *file) next(e *Entry) error {
 	if err != nil {
 		return err
 	}
+	err = f.entry(offset, e)
+	if errors.Is(err, errTruncated) {
+		return err
+	}
 	f.advance()
-	if err := f.entry(offset, e); err != nil {
+	if err != nil {
 		return entryError{err}
 	}
 	return nil
@@ -290,6 +304,9 @@ func (f *file) entry(offset uint64, e *Entry) error {
 			return err
 		}
 		field, err := f.field(f.header.offsetAt(b))
+		if errors.Is(err, errTruncated) {
+			return err
+		}
 		if err != nil {
 			f.badFields++
 			continue

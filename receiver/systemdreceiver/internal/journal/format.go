@@ -61,6 +61,9 @@ var (
 	ErrUnsupported = errors.New("journal file with an unknown feature")
 	// errCorrupt is the error of an object that is not what it should be.
 	errCorrupt = errors.New("corrupt journal object")
+	// errTruncated is the error of an object that should be there and is beyond
+	// the end of the file: it was cut off, or is still being copied.
+	errTruncated = errors.New("journal file ends too early")
 )
 
 // ID is a 128-bit identifier: of a machine, a boot, a file.
@@ -94,13 +97,13 @@ func ParseID(s string) (ID, error) {
 
 // header is what is used of a file's header. Times are µs since 1970.
 type header struct {
-	state                      uint8
-	compact                    bool
-	file, machine, sequence    ID
-	headerSize, tailObject     uint64
-	entries, entryArray        uint64
-	tailSeqnum, headSeqnum     uint64
-	headRealtime, tailRealtime uint64
+	state                             uint8
+	compact                           bool
+	file, machine, sequence           ID
+	headerSize, arenaSize, tailObject uint64
+	entries, entryArray               uint64
+	tailSeqnum, headSeqnum            uint64
+	headRealtime, tailRealtime        uint64
 }
 
 // parseHeader reads the first bytes of a file.
@@ -116,6 +119,7 @@ func parseHeader(b []byte) (header, error) {
 		state:        b[16],
 		compact:      le.Uint32(b[12:])&flagCompact != 0,
 		headerSize:   le.Uint64(b[88:]),
+		arenaSize:    le.Uint64(b[96:]),
 		tailObject:   le.Uint64(b[136:]),
 		entries:      le.Uint64(b[152:]),
 		tailSeqnum:   le.Uint64(b[160:]),

@@ -5,6 +5,7 @@ package journal
 import (
 	"hash/fnv"
 	"io/fs"
+	"os"
 )
 
 // inodeOf returns what identifies the file of info, read from path: the path,
@@ -14,4 +15,10 @@ func inodeOf(path string, _ fs.FileInfo) inode {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(path))
 	return inode{0, h.Sum64()}
+}
+
+// deleted says that an open file has no name any more.
+func deleted(f *os.File) bool {
+	_, err := os.Stat(f.Name())
+	return os.IsNotExist(err)
 }

@@ -4,6 +4,7 @@ package journal
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -14,4 +15,14 @@ func inodeOf(_ string, info fs.FileInfo) inode {
 		return inode{}
 	}
 	return inode{uint64(st.Dev), st.Ino} //nolint:unconvert // Dev is an int32 on some systems
+}
+
+// deleted says that an open file has no name any more.
+func deleted(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }

@@ -110,9 +110,11 @@ func (f found) archive() bool {
 type closedFile struct {
 	inode inode
 	// id is zero for a file that is none of a journal.
-	id       ID
+	id ID
+	// size, modified and err are of a file that is none.
 	size     int64
 	modified time.Time
+	err      error
 }
 
 // same says that f, with that inode and info, still needs no reading. The number
@@ -312,13 +314,14 @@ func (r *Reader) Refresh() {
 		r.current, r.limit = nil, nil
 	}
 	now := r.options.Now()
-	rotated := false
-	for _, s := range r.open {
-		rotated = r.refresh(s, now) || rotated
-	}
-	if rotated || now.Sub(r.lastScan) >= scanInterval || now.Before(r.lastScan) {
-		r.lastScan = now
+	// New files are found first: when one is there, the one before it is complete,
+	// and reading its header after that finds all of it.
+	if now.Sub(r.lastScan) >= scanInterval || now.Before(r.lastScan) {
 		r.scan(now)
+	}
+	if r.refreshAll(now) {
+		r.scan(now)
+		r.refreshAll(now)
 	}
 	for _, s := range r.open {
 		if !s.loaded {
@@ -328,6 +331,14 @@ func (r *Reader) Refresh() {
 			r.finish(s)
 		}
 	}
+}
+
+// refreshAll reads the headers again and says whether journald closed a file.
+func (r *Reader) refreshAll(now time.Time) (rotated bool) {
+	for _, s := range r.open {
+		rotated = r.refresh(s, now) || rotated
+	}
+	return rotated
 }
 
 // refresh reads the header of a source again and says whether journald closed
@@ -364,6 +375,7 @@ type candidate struct {
 
 // scan lists the directories, opens new files and notes which are gone.
 func (r *Reader) scan(now time.Time) {
+	r.lastScan = now
 	r.problems = r.problems[:0]
 	files, fresh := r.list()
 	seen := make(map[inode]bool, len(files))
@@ -386,16 +398,18 @@ func (r *Reader) scan(now time.Time) {
 		}
 		if c, ok := r.closed[f.path]; ok && c.same(f, id, info) {
 			closed[f.path] = c
+			r.problem(c.err)
 			continue
 		}
 		h, err := peek(f.path)
 		switch {
 		case err != nil:
-			// journald creates a file before it writes the header.
-			if info.Size() > 0 {
-				r.problem(fmt.Errorf("%s: %w", f.path, err))
+			c := closedFile{inode: id, size: info.Size(), modified: info.ModTime()}
+			if c.size > 0 { // journald creates a file before it writes the header
+				c.err = fmt.Errorf("%s: %w", f.path, err)
 			}
-			closed[f.path] = closedFile{inode: id, size: info.Size(), modified: info.ModTime()}
+			r.problem(c.err)
+			closed[f.path] = c
 		case r.state.done[h.file]:
 			closed[f.path] = closedFile{inode: id, id: h.file}
 		default:
@@ -404,7 +418,8 @@ func (r *Reader) scan(now time.Time) {
 	}
 	r.closed = closed
 	for id, s := range r.open {
-		s.gone = !seen[id]
+		// One that was renamed while the directory was read may not have been seen.
+		s.gone = !seen[id] && deleted(s.os)
 	}
 	r.admit(candidates, fresh, now)
 	for d := range fresh {
@@ -546,10 +561,8 @@ func peek(path string) (header, error) {
 
 // problem keeps what could not be read, unless too much could not.
 func (r *Reader) problem(err error) {
-	if errors.Is(err, fs.ErrNotExist) { // deleted while the directory was read
-		return
-	}
-	if len(r.problems) < maxProblems {
+	gone := errors.Is(err, fs.ErrNotExist) // deleted while the directory was read
+	if err != nil && !gone && len(r.problems) < maxProblems {
 		r.problems = append(r.problems, err)
 	}
 }

@@ -1,0 +1,92 @@
+package journal
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// fixture returns a small file that systemd-journal-remote 252 wrote, with the
+// unused space at its end cut off.
+func fixture(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name + ".journal.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	b, err = d.DecodeAll(b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Whatever bytes a file has, reading ends, in bounded memory, without a panic.
+// The input is a list of changes to a real file: most random bytes are none.
+func FuzzFile(f *testing.F) {
+	files := [][]byte{fixture(f, "regular"), fixture(f, "compact")}
+	f.Add(uint8(0), []byte{})
+	f.Add(uint8(1), []byte{0, 1, 0, 99, 0, 16, 0, 0xff, 7, 8, 9, 10})
+	f.Fuzz(func(t *testing.T, which uint8, changes []byte) {
+		b := bytes.Clone(files[int(which)%len(files)])
+		// Objects are in the last part, after the tables: three bytes say where
+		// from the end, one what.
+		for ; len(changes) >= 4; changes = changes[4:] {
+			at := (int(changes[0])<<16 | int(changes[1])<<8 | int(changes[2])) % len(b)
+			b[len(b)-1-at] = changes[3]
+		}
+		file, err := newFile(bytes.NewReader(b), newPool(), &decompressor{}, 4096)
+		if err != nil {
+			return
+		}
+		var e Entry
+		for range 10_000 {
+			err := file.next(&e)
+			if _, bad := err.(entryError); err != nil && !bad {
+				return
+			}
+			for _, f := range e.Fields {
+				if len(f.Value) > 4096 || f.Name == "" {
+					t.Fatalf("%q with %d bytes", f.Name, len(f.Value))
+				}
+			}
+		}
+	})
+}
+
+// Payloads alone reach the decoders more often.
+func FuzzDecompress(f *testing.F) {
+	text := bytes.Repeat([]byte("MESSAGE=some text that repeats "), 40)
+	f.Add(uint8(compressedZSTD), compressZSTD(text))
+	f.Add(uint8(compressedLZ4), compressLZ4(text))
+	f.Add(uint8(compressedXZ), compressXZ(text))
+	d := &decompressor{}
+	f.Fuzz(func(t *testing.T, flags uint8, payload []byte) {
+		out, cut, err := d.read(flags&7, payload, 1000)
+		if err == nil && (len(out) > 1000 || cut && len(out) != 1000) {
+			t.Fatalf("%d bytes, cut %t", len(out), cut)
+		}
+	})
+}
+
+func FuzzDecodeState(f *testing.F) {
+	s := NewState(1)
+	s.files[ID{1}] = 2
+	b, err := s.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b, []byte{1})
+	f.Fuzz(func(_ *testing.T, state, done []byte) {
+		if s, err := DecodeState(state, done); err == nil {
+			_, _ = s.Encode()
+		}
+	})
+}
