@@ -22,6 +22,7 @@ type visit struct {
 	logs       int
 	learned    bool // part of the past already
 	left       bool // the window
+	odd        bool // raised an alarm
 
 	now visitNow
 }

@@ -30,6 +30,10 @@ const (
 	ambientWeight = 0.3
 	// minRun is from how many visits on the newest are looked at alone.
 	minRun = 3
+	// minEffect is by what share of the visits a feature must become more or less
+	// frequent, minFailed by what share the failures: under load any drift of a
+	// workload is significant.
+	minEffect, minFailed = 0.1, 0.02
 	// ambientAfter is how long it must have done so: what began just now is news.
 	ambientAfter = int64(5 * time.Minute)
 	// support is what the anomalies that a service explains add to its own: what
@@ -104,8 +108,9 @@ type visitNow struct {
 	// records can be judged, both from 1.
 	number, numberLog float64
 	z                 float64
-	below             float64 // highest z of a visit below in another service
-	by                record.EntityID
+	below             float64         // highest z of a visit below in another service
+	by                record.EntityID // who explains it, with byZ
+	byZ               float64
 	lost              int32 // feature: the first call that is missing, -1 for none
 	weight            float64
 }
@@ -158,7 +163,23 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 	a.unanswered()
 	a.weigh()
 	a.collect()
-	return a.suspects()
+	out := a.suspects()
+	a.remember(out)
+	return out
+}
+
+// remember marks the visits that raise an alarm, or are explained by one: whenever
+// they leave, they do not become part of the past.
+func (a *Analyzer) remember(suspects []Suspect) {
+	alarm := map[record.EntityID]bool{}
+	for i := range suspects {
+		alarm[suspects[i].Service] = suspects[i].Score >= Alarm
+	}
+	a.eachVisit(func(_ int, _ *completed, v *visit) {
+		if v.now.z > 0 && (alarm[v.operation.service] || v.now.weight == 0 && alarm[v.now.by]) {
+			v.odd = true
+		}
+	})
 }
 
 // eachVisit calls f for every visit of the window with the number of its trace.
@@ -294,7 +315,7 @@ func (a *Analyzer) deviations(o *operation) {
 		for k := range f.next {
 			p := &f.next[k]
 			p.now.begin(a.judge.round)
-			if p.now.n > 0 && branch && p.n >= pairMin && p.k >= pairFrom*p.n {
+			if p.now.n > 0 && branch && p.n >= pairMin && p.k >= pairFrom*p.n && p.now.k/p.now.n <= p.k/p.n-minEffect {
 				if z := detect.Score(p.now.k, p.now.n, p.k, p.n) * n.cluster; z <= -report {
 					p.now.z = z
 					odd = true
@@ -328,24 +349,24 @@ func (o *operation) complete(f *feature) {
 // when they do not, and when it says nothing.
 func (o *operation) deviation(f *feature, k, n float64) float64 {
 	past, clean := o.past.of(f.token), o.clean.of(f.token)
-	z := 0.0
+	z, p := 0.0, share(k, n)
 	switch f.token.kind() {
 	case tokenFailed:
-		if past >= minPast {
+		if past >= minPast && p >= f.past/past+minFailed {
 			z = max(detect.Score(k, n, f.past, past), 0)
 		}
 	case tokenException:
-		if past >= minPast && f.past <= appearUpTo*past {
+		if past >= minPast && f.past <= appearUpTo*past && p >= minEffect {
 			z = max(detect.Score(k, n, f.past, past), 0)
 		}
 	case tokenStatement, tokenVariant: // what an exception cut short may be new without one
-		if clean >= minPast && f.past <= appearUpTo*past && f.clean <= appearUpTo*clean {
+		if clean >= minPast && f.past <= appearUpTo*past && f.clean <= appearUpTo*clean && p >= minEffect {
 			z = max(detect.Score(k, n, f.clean, clean), 0)
 		}
 	}
 	switch {
 	case z != 0 || f.token.kind() == tokenFailed:
-	case clean >= minPast && f.clean >= vanishFrom*clean:
+	case clean >= minPast && f.clean >= vanishFrom*clean && p <= f.clean/clean-minEffect:
 		z = min(detect.Score(k, n, f.clean, clean), 0)
 	}
 	if z *= o.now.cluster; math.Abs(z) < report {
@@ -502,8 +523,8 @@ func (a *Analyzer) explain() {
 			}
 			for n, p := 0, v.parent; p >= 0 && n < len(visits); n++ {
 				up := &visits[p]
-				if up.operation.service != v.operation.service && v.now.z > up.now.below {
-					up.now.below, up.now.by = v.now.z, v.operation.service
+				if up.operation.service != v.operation.service {
+					up.now.below = max(up.now.below, v.now.z)
 				}
 				p = up.parent
 			}
@@ -517,6 +538,25 @@ func (a *Analyzer) explain() {
 			case v.now.ambient:
 				v.now.weight = ambientWeight
 			}
+		}
+		blame(visits)
+	}
+}
+
+// blame names for each explained visit the most abnormal service below that nothing
+// explains in turn.
+func blame(visits []visit) {
+	for i := range visits {
+		v := &visits[i]
+		if v.now.z == 0 || v.left || v.now.weight == 0 {
+			continue
+		}
+		for n, p := 0, v.parent; p >= 0 && n < len(visits); n++ {
+			up := &visits[p]
+			if up.now.weight == 0 && up.operation.service != v.operation.service && v.now.z > up.now.byZ {
+				up.now.by, up.now.byZ = v.operation.service, v.now.z
+			}
+			p = up.parent
 		}
 	}
 }
@@ -600,6 +640,9 @@ func (a *Analyzer) weigh() {
 		})
 		t := a.tally(v.operation.service)
 		if v.now.weight == 0 {
+			if v.now.by == 0 {
+				return
+			}
 			by := a.tally(v.now.by)
 			by.support = max(by.support, v.now.z)
 			if v.now.lost >= 0 && v.now.below == 0 {
@@ -716,7 +759,7 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 				k = n.runN - n.runK
 			}
 			if z := o.deviation(f, k, n.runN); math.Abs(z) > math.Abs(s.Z) {
-				s.Z = z
+				s.Z, s.Now = z, Ratio{k, n.runN}
 			}
 		}
 		if s.Z*n.z > 0 {

@@ -220,8 +220,10 @@ func (a *Analyzer) learn(v *visit, at int64) {
 
 // frozen tells whether what is abnormal since a time must not become the norm. What
 // stays abnormal for long is the norm.
-func (a *Analyzer) frozen(since int64) bool {
-	return since != 0 && a.now-since < int64(a.options.Accept)
+func (a *Analyzer) frozen(since int64) bool { return since != 0 && !a.accepted(since) }
+
+func (a *Analyzer) accepted(since int64) bool {
+	return since != 0 && a.now-since >= int64(a.options.Accept)
 }
 
 // learnPairs counts which steps followed which in a visit without an exception. It comes before the counts of the

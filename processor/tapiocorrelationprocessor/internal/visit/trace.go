@@ -222,7 +222,7 @@ func (a *Analyzer) retire() {
 		for i := range c.visits {
 			v := &c.visits[i]
 			frozen := a.frozen(v.operation.frozen)
-			if !v.learned && (!frozen || v.now.z == 0) {
+			if !v.learned && (!frozen || v.now.z == 0) && (!v.odd || a.accepted(v.operation.frozen)) {
 				a.learn(v, c.at)
 				v.learned = true
 			}
