@@ -60,19 +60,21 @@ func (l *line) read(body string) {
 		}
 		l.put(word, valued)
 		if valued = (ended == ':' || ended == '=' || ended == '"' && rest != "" && rest[0] == ':') && isKey(word, l.n); valued {
-			rest = l.list(rest)
+			var skipped bool
+			rest, skipped = l.list(rest)
+			valued = !skipped
 		}
 	}
 }
 
 // list skips the value of a key when that is a list or a map in brackets.
-func (l *line) list(s string) string {
+func (l *line) list(s string) (rest string, skipped bool) {
 	i := 0
 	for i < len(s) && (s[i] == ' ' || s[i] == ':') {
 		i++
 	}
 	if i == len(s) || s[i] != '[' && s[i] != '{' || l.n == maxWords {
-		return s
+		return s, false
 	}
 	if l.words[l.n-1] != masked {
 		l.words[l.n] = masked
@@ -85,11 +87,11 @@ func (l *line) list(s string) string {
 			depth++
 		case ']', '}':
 			if depth--; depth == 0 {
-				return s[i+1:]
+				return s[i+1:], true
 			}
 		}
 	}
-	return ""
+	return "", true
 }
 
 // isKey tells whether a word before a colon or equals sign is the key of a value
@@ -216,19 +218,30 @@ func levelOf(w string) uint8 {
 	if len(w) < 3 || len(w) > 8 {
 		return 0
 	}
-	switch strings.ToUpper(w) {
-	case "TRACE":
-		return uint8(plog.SeverityNumberTrace)
-	case "DEBUG":
-		return uint8(plog.SeverityNumberDebug)
-	case "INFO", "NOTICE":
-		return uint8(plog.SeverityNumberInfo)
-	case "WARN", "WARNING":
-		return uint8(plog.SeverityNumberWarn)
-	case "ERR", "ERROR", "SEVERE":
-		return uint8(plog.SeverityNumberError)
-	case "FATAL", "CRITICAL", "PANIC", "EMERG", "ALERT":
-		return uint8(plog.SeverityNumberFatal)
+	for _, l := range levels {
+		if len(w) == len(l.name) && strings.EqualFold(w, l.name) {
+			return l.number
+		}
 	}
 	return 0
+}
+
+var levels = []struct {
+	name   string
+	number uint8
+}{
+	{"INFO", uint8(plog.SeverityNumberInfo)},
+	{"DEBUG", uint8(plog.SeverityNumberDebug)},
+	{"WARN", uint8(plog.SeverityNumberWarn)},
+	{"ERROR", uint8(plog.SeverityNumberError)},
+	{"TRACE", uint8(plog.SeverityNumberTrace)},
+	{"WARNING", uint8(plog.SeverityNumberWarn)},
+	{"NOTICE", uint8(plog.SeverityNumberInfo)},
+	{"FATAL", uint8(plog.SeverityNumberFatal)},
+	{"ERR", uint8(plog.SeverityNumberError)},
+	{"SEVERE", uint8(plog.SeverityNumberError)},
+	{"CRITICAL", uint8(plog.SeverityNumberFatal)},
+	{"PANIC", uint8(plog.SeverityNumberFatal)},
+	{"EMERG", uint8(plog.SeverityNumberFatal)},
+	{"ALERT", uint8(plog.SeverityNumberFatal)},
 }

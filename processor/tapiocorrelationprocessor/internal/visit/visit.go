@@ -1,6 +1,7 @@
 package visit
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -218,6 +219,9 @@ func (a *Analyzer) arrived(l *Log) {
 // Resource reports how abnormal a metric of a service is: z is 0 when it is as
 // ever. It counts until the next report, for at most three windows.
 func (a *Analyzer) Resource(service record.EntityID, z float64, at int64) {
+	if service == 0 || math.IsNaN(z) {
+		return
+	}
 	if _, ok := a.resources[service]; !ok && len(a.resources) >= a.options.MaxOperations {
 		a.Counters.Dropped.Add(1)
 		return
