@@ -63,6 +63,16 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	e.cause(o)
 }
 
+// deeper tells whether a hypothesis explains the cause of another one. Where each
+// explains the other, as a crash and the back-off after it do, it is the one whose
+// cause is the more often the root.
+func deeper(h, than *explain.Hypothesis) bool {
+	if !h.Explains(than.Cause.Occurrence) {
+		return false
+	}
+	return !than.Explains(h.Cause.Occurrence) || h.Pattern.Cause.Reliability > than.Pattern.Cause.Reliability
+}
+
 // maxCompared bounds how many of an entity's last events a new one is compared with.
 const maxCompared = 64
 
@@ -159,8 +169,7 @@ func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
 // this one: one root for many symptoms.
 func (e *Engine) supersede(root *open) {
 	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
-		if i == root || !root.Hypothesis.Explains(i.Hypothesis.Cause.Occurrence) ||
-			i.Hypothesis.Explains(root.Hypothesis.Cause.Occurrence) {
+		if i == root || !deeper(root.Hypothesis, i.Hypothesis) {
 			return false
 		}
 		e.requests.Each(func(r *detect.Request) {
@@ -227,7 +236,7 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 			continue
 		}
 		h := e.hypothesis(p, o, old.Addresses()...)
-		if old.Cause.Occurrence != nil && !h.Explains(old.Cause.Occurrence) {
+		if old.Cause.Occurrence != nil && !deeper(h, old) {
 			continue
 		}
 		i.Replace(h)
