@@ -64,9 +64,9 @@ test-race: ## The tests of our own packages with the race detector
 bench: ## Run the benchmarks of the processor
 	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
 
-rca: ## Measure root-cause accuracy on a labelled data set: DATA=dir [JSON=file] [ARGS='--no-logs -v ...'] (docs/accuracy.md)
-	@test -n "$(DATA)" || { echo "make rca DATA=dir: DATA is missing: name the directory of a data set, see docs/accuracy.md"; exit 2; }
-	@cd benchmarks && $(GO) run ./rca --data $(abspath $(DATA)) $(if $(JSON),--json $(abspath $(JSON))) $(ARGS)
+rca: ## Measure root-cause accuracy on a labelled data set: DATA=dir, or SCENARIO=options [JSON=file] [ARGS='--no-logs -v ...'] (docs/accuracy.md)
+	@test -n "$(DATA)$(SCENARIO)" || { echo "make rca DATA=dir: DATA is missing: name the directory of a data set, or SCENARIO=default, see docs/accuracy.md"; exit 2; }
+	@cd benchmarks && $(GO) run ./rca $(if $(SCENARIO),--scenario '$(SCENARIO)',--data $(abspath $(DATA))) $(if $(JSON),--json $(abspath $(JSON))) $(ARGS)
 
 bench-peers: build ## Compare a whole collector with and without the processor, and with others (minutes)
 	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio

@@ -17,6 +17,7 @@ import (
 	"github.com/yairfalse/tapio/benchmarks/rca/cloudopsbench"
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
 	"github.com/yairfalse/tapio/benchmarks/rca/nezha"
+	"github.com/yairfalse/tapio/benchmarks/scenario"
 	"github.com/yairfalse/tapio/internal/replay"
 )
 
@@ -35,6 +36,7 @@ var formats = []format{
 
 type options struct {
 	data, json, config, cases   string
+	scenario                    string
 	noTraces, noLogs, noMetrics bool
 	noBaseline, verbose         bool
 	parallel                    int
@@ -43,6 +45,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.data, "data", "", "directory of a data set (required)")
+	flag.StringVar(&o.scenario, "scenario", "", "instead of --data: generated failures, such as services=50,noise=1,missing=logs+kernel,skew=500ms,loss=0.1,seed=1,cases=1; \"default\" for all defaults")
 	flag.StringVar(&o.json, "json", "", "file to write the results to")
 	flag.StringVar(&o.config, "config", "", "YAML file with the processor's section of a collector's configuration")
 	flag.StringVar(&o.cases, "cases", "", "only cases whose id this regular expression matches; no fault-free recordings then")
@@ -63,8 +66,8 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, o options) error {
-	if o.data == "" {
-		return errors.New("--data is missing: name the directory of a data set")
+	if (o.data == "") == (o.scenario == "") {
+		return errors.New("want --data, the directory of a data set, or --scenario, what to generate")
 	}
 	if o.parallel < 1 || o.parallel > 64 {
 		return fmt.Errorf("--parallel %d: want 1 to 64", o.parallel)
@@ -76,7 +79,7 @@ func run(ctx context.Context, out io.Writer, o options) error {
 	if _, err := replay.LoadConfig(o.config); err != nil {
 		return err
 	}
-	set, err := open(o.data)
+	set, err := o.set()
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func run(ctx context.Context, out io.Writer, o options) error {
 		o.noBaseline = true
 	}
 	if len(cases) == 0 && o.noBaseline {
-		return fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, o.data)
+		return fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, set.Name)
 	}
 	r := &runner{options: o, logger: zap.New(zapcore.NewCore(
 		zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zapcore.WarnLevel))}
@@ -104,6 +107,21 @@ func run(ctx context.Context, out io.Writer, o options) error {
 		return err
 	}
 	return writeJSON(o.json, sum)
+}
+
+// set reads or generates the data set.
+func (o *options) set() (*dataset.Set, error) {
+	if o.scenario == "" {
+		return open(o.data)
+	}
+	if o.scenario == "default" {
+		return scenario.New(scenario.DefaultOptions())
+	}
+	generated, err := scenario.Parse(o.scenario)
+	if err != nil {
+		return nil, fmt.Errorf("--scenario: %w", err)
+	}
+	return scenario.New(generated)
 }
 
 // open reads the data set in dir.

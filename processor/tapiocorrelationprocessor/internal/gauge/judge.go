@@ -19,9 +19,8 @@ const (
 	// supportScore is the most that a change counts which does not come near the limit:
 	// below the alarm threshold, it supports other signs and is none by itself.
 	supportScore = 4.0
-	// sustain is how long a condition must hold where samples are frequent; one
-	// sample is enough where they are not.
-	sustain = int64(20 * time.Second)
+	// rare samples end an alarm at once; of others it takes two, which may vary.
+	rare = int64(20 * time.Second)
 	// announceEvery is how often a lasting anomaly is an occurrence again.
 	announceEvery = int64(time.Minute)
 	// adoptAfter is how long an anomaly lasts until it is the new normal.
@@ -180,11 +179,7 @@ func (s *series) hit(v *verdict, at int64) {
 	if a.open && a.event != v.event {
 		a.announced = 0 // it became another one, of the same beginning
 	}
-	if a.open || at-a.since >= sustain || s.interval >= sustain {
-		a.open = true
-		a.event = v.event
-		s.open.abnormal = true
-	}
+	a.open, a.event, s.open.abnormal = true, v.event, true
 }
 
 // miss notes that it does not; two in a row end the alarm, one where samples are
@@ -206,7 +201,7 @@ func (s *series) miss(v *verdict) {
 		a.misses = 0 // not yet far enough from the limit
 		return
 	}
-	if a.misses >= 2 || s.interval >= sustain {
+	if a.misses >= 2 || s.interval >= rare {
 		*a = alarm{soft: v.soft, since: s.lastSeen()}
 	}
 }

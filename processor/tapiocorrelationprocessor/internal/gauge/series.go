@@ -261,7 +261,8 @@ func (s *series) keep(x sample) {
 	s.stats.stale = true
 }
 
-// now is the median of the samples of the last moments, and the time of the newest.
+// now is the median of the samples of the last moments, and the time of the newest:
+// where samples are frequent, a peak of one of them is not there.
 func (s *series) now() (float64, int64) {
 	if s.nRecent == 0 {
 		return 0, 0
@@ -270,7 +271,7 @@ func (s *series) now() (float64, int64) {
 	var values [maxRecent]float64
 	n := 0
 	for _, x := range s.recent[:s.nRecent] {
-		if newest-x.at < nowSpan {
+		if newest-x.at <= nowSpan {
 			values[n] = x.value
 			n++
 		}

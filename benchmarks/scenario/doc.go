@@ -1,0 +1,12 @@
+// Package scenario makes failures with a known cause: the telemetry of an invented
+// microservice system on Kubernetes, of 10 to 1000 services, in which something
+// breaks. It is simulated request by request: a fault changes what pods and nodes do,
+// and everything else (errors of callers, refused connections, metrics, events of
+// the kernel and of Kubernetes) follows from that.
+//
+// Noise, missing layers, skewed clocks and lost data are options. The same options
+// make the same telemetry.
+//
+// The faults are those of kinds; what they do to the telemetry was written after
+// what such failures look like, not after what the engine looks for.
+package scenario

@@ -1,0 +1,175 @@
+package scenario
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// fault is one failure.
+type fault struct {
+	kind
+	service   *service
+	operation *operation
+	pod       *pod
+	node      *node
+	// from and to bound it, in ns since 1970.
+	from, to int64
+}
+
+// kind is what breaks.
+type kind struct {
+	name string
+	// ofNode is set where a node is at fault, not a service.
+	ofNode bool
+	// lead is how long before its first effect on users it shows in metrics.
+	lead time.Duration
+	// effects change what happens; nil for nothing.
+	effects
+}
+
+// effects of a fault while it lasts. Each may be nil.
+type effects struct {
+	// down tells whether a pod takes no connections, dead whether nothing answers at
+	// all.
+	down, dead func(f *fault, p *pod, at int64) bool
+	// slower is added to an operation's own time, delay to each way of a call to it.
+	slower, delay func(f *fault, op *operation, p *pod, r *rand.Rand) time.Duration
+	// fails tells with which exception a visit fails, skips from which step on it does
+	// nothing.
+	fails func(f *fault, op *operation, p *pod, r *rand.Rand) string
+	skips func(f *fault, op *operation) int
+	// cpu, memory, throttled and pool are shares of the limit, disk that of the
+	// node's file system; below 0 as ever.
+	cpu, memory, throttled func(f *fault, p *pod, at int64) float64
+	pool                   func(f *fault, s *service) float64
+	disk                   func(f *fault, n *node, at int64) float64
+	// events writes what the kernel, systemd and Kubernetes say.
+	events func(f *fault, w *writer)
+}
+
+const second = int64(time.Second)
+
+// kinds are all failures that can be made.
+var kinds = []kind{
+	{name: "out of memory", lead: 3 * time.Minute, effects: effects{down: restarting(40, 12), memory: leaking, events: oomKills}},
+	{name: "crash loop", effects: effects{down: restarting(30, 20), events: crashes}},
+	{name: "killed", effects: effects{down: restarting(3600, 30), events: killed}},
+	{name: "stopped", effects: effects{down: always, events: stopped}},
+	{name: "cpu starvation", effects: effects{slower: starved, cpu: ofPod(0.97), throttled: ofPod(0.6)}},
+	{name: "slow code", effects: effects{slower: slowCode}},
+	{name: "network delay", effects: effects{delay: delayed}},
+	{name: "exception", effects: effects{fails: exception}},
+	{name: "wrong result", effects: effects{skips: func(f *fault, op *operation) int {
+		if op == f.operation {
+			return 1
+		}
+		return -1
+	}}},
+	{name: "pool exhausted", effects: effects{slower: waits, fails: noConnection, pool: func(f *fault, s *service) float64 {
+		if s == f.service {
+			return 1
+		}
+		return -1
+	}}},
+	{name: "disk full", ofNode: true, lead: time.Minute, effects: effects{fails: noSpace, disk: filling, events: diskPressure}},
+	{name: "node down", ofNode: true, effects: effects{dead: onNode, events: nodeDown}},
+	{name: "image missing", effects: effects{down: always, events: imageMissing}},
+	{name: "config missing", effects: effects{down: always, events: configMissing}},
+}
+
+// restarting is down for some seconds of every period.
+func restarting(period, down int64) func(*fault, *pod, int64) bool {
+	return func(f *fault, p *pod, at int64) bool {
+		return p == f.pod && (at-f.from)%(period*second) < down*second
+	}
+}
+
+func always(f *fault, p *pod, _ int64) bool { return p.service == f.service }
+
+func onNode(f *fault, p *pod, _ int64) bool { return p.node == f.node }
+
+func ofPod(share float64) func(*fault, *pod, int64) float64 {
+	return func(f *fault, p *pod, _ int64) float64 {
+		if p == f.pod {
+			return share
+		}
+		return -1
+	}
+}
+
+// leaking grows from its usual size to the limit until the first kill, and again
+// after each.
+func leaking(f *fault, p *pod, at int64) float64 {
+	if p != f.pod {
+		return -1
+	}
+	usual := p.memory / p.memMax
+	lead := int64(f.lead)
+	if at < f.from {
+		return usual + (1-usual)*float64(at-f.from+lead)/float64(lead)
+	}
+	return usual + (1-usual)*float64((at-f.from)%(40*second))/float64(40*second)
+}
+
+func starved(f *fault, op *operation, p *pod, r *rand.Rand) time.Duration {
+	if p != f.pod {
+		return 0
+	}
+	return time.Duration(float64(op.work)*(8+8*r.Float64())) + time.Duration(100*r.Float64())*time.Millisecond
+}
+
+func slowCode(f *fault, op *operation, _ *pod, r *rand.Rand) time.Duration {
+	if op != f.operation {
+		return 0
+	}
+	return time.Duration(300+300*r.Float64()) * time.Millisecond
+}
+
+func delayed(f *fault, _ *operation, p *pod, r *rand.Rand) time.Duration {
+	if p.service != f.service {
+		return 0
+	}
+	return time.Duration(100+50*r.Float64()) * time.Millisecond
+}
+
+func exception(f *fault, op *operation, _ *pod, _ *rand.Rand) string {
+	if op != f.operation {
+		return ""
+	}
+	return "java.lang.NullPointerException: value is null"
+}
+
+func waits(f *fault, op *operation, _ *pod, r *rand.Rand) time.Duration {
+	if op.service != f.service {
+		return 0
+	}
+	return time.Duration(500+1500*r.Float64()) * time.Millisecond
+}
+
+func noConnection(f *fault, op *operation, _ *pod, r *rand.Rand) string {
+	if op.service != f.service || r.Float64() < 0.6 {
+		return ""
+	}
+	return "java.sql.SQLTransientConnectionException: Connection is not available, request timed out after 2000ms"
+}
+
+func noSpace(f *fault, _ *operation, p *pod, r *rand.Rand) string {
+	if p.node != f.node || r.Float64() < 0.3 {
+		return ""
+	}
+	return "java.io.IOException: No space left on device"
+}
+
+// filling goes from the usual to all of the disk in the lead.
+func filling(f *fault, n *node, at int64) float64 {
+	if n != f.node {
+		return -1
+	}
+	return min(n.disk+(1-n.disk)*float64(at-f.from+int64(f.lead))/float64(f.lead), 1)
+}
+
+// active tells whether a fault has begun to show at a time.
+func (f *fault) active(at int64) bool { return f != nil && at >= f.from && at < f.to }
+
+// visible tells whether it shows in metrics.
+func (f *fault) visible(at int64) bool { return f != nil && at >= f.from-int64(f.lead) && at < f.to }

@@ -1,0 +1,176 @@
+package scenario
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// simulation lets time pass.
+type simulation struct {
+	world  *world
+	fault  *fault
+	out    *writer
+	random *rand.Rand
+	serial uint64
+}
+
+// patience is how long a caller waits for an answer.
+const patience = 2 * second
+
+// endpoints is how long Kubernetes sends requests to a pod that is down, and
+// heartbeats to one on a node that is gone, in ns.
+const (
+	endpoints  = 5 * second
+	heartbeats = 40 * second
+)
+
+// hiccups is the share of visits that fail for no reason, at a noise of 1: about one
+// request of users in a hundred, which makes some twenty visits.
+const hiccups = 0.0005
+
+func newSimulation(w *world, f *fault, shift time.Duration, seed uint64) *simulation {
+	return &simulation{
+		world: w, fault: f, out: newWriter(w, shift, seed), random: rand.New(rand.NewPCG(w.options.Seed, seed+1<<32)), serial: seed << 32,
+	}
+}
+
+// run simulates the system between two times.
+func (s *simulation) run(from, to int64) {
+	for at := from; ; {
+		at += int64(s.random.ExpFloat64() / s.world.rate * float64(time.Second))
+		if at >= to {
+			break
+		}
+		s.serial++
+		entry := s.world.entries[s.random.IntN(len(s.world.entries))]
+		s.visit(entry, s.pick(entry.service, at), s.serial, 0, at)
+	}
+	if s.world.options.has(LayerMetrics) {
+		s.measure(from, to)
+	}
+	s.background(from, to)
+	if s.fault != nil && s.fault.events != nil {
+		s.fault.events(s.fault, s.out)
+	}
+}
+
+func (s *simulation) active(at int64) *fault {
+	if s.fault.active(at) {
+		return s.fault
+	}
+	return nil
+}
+
+// down tells whether a pod takes no connections.
+func (s *simulation) down(p *pod, at int64) bool {
+	f := s.active(at)
+	return f != nil && f.down != nil && f.down(f, p, at)
+}
+
+// dead tells whether nothing answers at a pod's address.
+func (s *simulation) dead(p *pod, at int64) bool {
+	f := s.active(at)
+	return f != nil && f.dead != nil && f.dead(f, p, at)
+}
+
+// pick chooses a pod as Kubernetes does: one that was up some seconds ago, if there is
+// one.
+func (s *simulation) pick(of *service, at int64) *pod {
+	var up []*pod
+	for _, p := range of.pods {
+		gone := s.down(p, at) && s.down(p, at-endpoints) || s.dead(p, at) && s.dead(p, at-heartbeats)
+		if !gone {
+			up = append(up, p)
+		}
+	}
+	if len(up) == 0 {
+		up = of.pods
+	}
+	return up[s.random.IntN(len(up))]
+}
+
+// spread is a factor around 1.
+func (s *simulation) spread() float64 {
+	return math.Exp((0.15 + 0.2*s.world.options.Noise) * s.random.NormFloat64())
+}
+
+// visit is a request at a pod that is up: it returns when it ends and whether it
+// failed.
+func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64) (end int64, failed bool) {
+	s.serial++
+	server := span{trace: trace, id: s.serial, parent: parent, pod: p, name: op.name, kind: ptrace.SpanKindServer, start: at}
+	left := op.steps
+	work := float64(op.work) * s.spread()
+	exception := ""
+	if f := s.active(at); f != nil {
+		if f.slower != nil {
+			work += float64(f.slower(f, op, p, s.random))
+		}
+		if f.fails != nil {
+			exception = f.fails(f, op, p, s.random)
+		}
+		if f.skips != nil {
+			if n := f.skips(f, op); n >= 0 {
+				left = left[:min(n, len(left))]
+			}
+		}
+	}
+	if exception == "" && s.random.Float64() < hiccups*s.world.options.Noise {
+		exception = "java.util.concurrent.TimeoutException: upstream hiccup" // it happens all the time
+	}
+	now := at
+	for i, step := range left {
+		now += int64(work / float64(len(left)+1))
+		if exception != "" && i == len(left)/2 {
+			break
+		}
+		s.out.log(p, now, trace, server.id, plog.SeverityNumberInfo, text(step.statement, s.random.IntN(1e6)))
+		if step.call == nil || s.random.Float64() >= step.chance {
+			continue
+		}
+		var broken bool
+		if now, broken = s.call(step.call, p, trace, server.id, now); broken {
+			exception = "java.io.IOException: the call of " + step.call.name + " failed"
+			break
+		}
+	}
+	now += int64(work / float64(len(left)+1))
+	if exception != "" {
+		s.out.log(p, now, trace, server.id, plog.SeverityNumberError, exception)
+		server.failed = "500"
+	}
+	server.end = now
+	s.out.span(&server)
+	return now, exception != ""
+}
+
+// call is a request from a pod: it returns when it is over and whether it failed.
+func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int64) (end int64, failed bool) {
+	s.serial++
+	to := s.pick(op.service, at)
+	client := span{trace: trace, id: s.serial, parent: parent, pod: from, name: op.name, kind: ptrace.SpanKindClient, start: at, peer: to}
+	way := int64(400e3 * s.spread())
+	if f := s.active(at); f != nil && f.delay != nil {
+		way += int64(f.delay(f, op, to, s.random))
+	}
+	switch {
+	case s.dead(to, at) || s.dead(from, at):
+		client.end, client.failed = at+patience, "timeout"
+		s.connectFailed(from, to, client.end, "connection_timed_out")
+	case s.down(to, at+way):
+		client.end, client.failed = at+2*way, "connection_refused"
+		s.connectFailed(from, to, client.end, "connection_refused")
+	default:
+		ended, broken := s.visit(op, to, trace, client.id, at+way)
+		client.end = ended + way
+		if broken {
+			client.failed = "500"
+		}
+	}
+	s.out.span(&client)
+	return client.end, client.failed != ""
+}

@@ -1,0 +1,226 @@
+package scenario
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+func TestParse(t *testing.T) {
+	o, err := Parse("services=100,cases=3,seed=7,noise=0.5,missing=logs+kernel,skew=500ms,loss=0.1,minutes=20")
+	require.NoError(t, err)
+	assert.Equal(t, Options{
+		Services: 100, Cases: 3, Seed: 7, Noise: 0.5, Missing: []string{LayerLogs, LayerKernel}, Skew: 500 * time.Millisecond, Loss: 0.1, Minutes: 20,
+	}, o)
+	o, err = Parse("")
+	require.NoError(t, err)
+	assert.Equal(t, DefaultOptions(), o)
+	for text, want := range map[string]string{
+		"service=5":     `service: "5": unknown: want services, cases`,
+		"services=many": `services: "many"`,
+		"services=5":    "services: 5: want 10 to 1000",
+		"cases=0":       "cases: 0: want 1 to 100",
+		"minutes=1":     "minutes: 1: want 5 to 120",
+		"noise=-1":      "noise: -1: want 0 to 4",
+		"noise=NaN":     "noise: NaN: want 0 to 4",
+		"loss=1":        "loss: 1: want 0 to below 1",
+		"skew=2m":       "skew: 2m0s: want 0 to 1m",
+		"missing=disks": `missing: "disks": want some of traces, logs, metrics, kernel, kubernetes`,
+	} {
+		_, err := Parse(text)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestWorlds(t *testing.T) {
+	for _, n := range []int{10, 50, 1000} {
+		o := DefaultOptions()
+		o.Services = n
+		w := newWorld(o)
+		assert.Len(t, w.services, n)
+		assert.NotEmpty(t, w.entries)
+		names := map[string]bool{}
+		reached := 0
+		for _, s := range w.services {
+			assert.False(t, names[s.name])
+			names[s.name] = true
+			if s.visits() > 0 {
+				reached++
+			}
+			for _, op := range s.operations {
+				for _, step := range op.steps {
+					if step.call != nil {
+						assert.Equal(t, s.tier+1, step.call.service.tier, "calls go down, never in circles")
+					}
+				}
+			}
+		}
+		assert.Greater(t, reached, n*9/10)
+	}
+}
+
+// load returns the telemetry of a case of the kind.
+func load(t *testing.T, o Options, kind string) (dataset.Telemetry, *fault) {
+	t.Helper()
+	set, err := New(o)
+	require.NoError(t, err)
+	i := slices.IndexFunc(set.Cases, func(c *dataset.Case) bool { return c.Group == kind })
+	require.GreaterOrEqual(t, i, 0)
+	tel, err := set.Cases[i].Load(0)
+	require.NoError(t, err)
+	return tel, set.Cases[i].Truth.(truth).fault
+}
+
+// events counts the records with a name.
+func events(tel dataset.Telemetry) map[string]int {
+	out := map[string]int{}
+	for _, ld := range tel.Logs {
+		for _, rl := range ld.ResourceLogs().All() {
+			for _, l := range rl.ScopeLogs().At(0).LogRecords().All() {
+				out[l.EventName()]++
+			}
+		}
+	}
+	return out
+}
+
+// failed counts the spans that failed, before a fault and in it.
+func failed(tel dataset.Telemetry, f *fault) (before, during int) {
+	for _, rs := range tel.Traces[0].ResourceSpans().All() {
+		for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+			switch {
+			case span.Status().Code() != ptrace.StatusCodeError:
+			case int64(span.EndTimestamp()) < f.from:
+				before++
+			default:
+				during++
+			}
+		}
+	}
+	return before, during
+}
+
+// Every kind of failure is there, and does something that telemetry shows.
+func TestKinds(t *testing.T) {
+	o := DefaultOptions()
+	o.Noise = 0
+	slow := []string{"cpu starvation", "slow code", "network delay", "wrong result"}
+	for _, k := range kinds {
+		tel, f := load(t, o, k.name)
+		before, during := failed(tel, f)
+		assert.Zero(t, before, k.name)
+		assert.Equal(t, !slices.Contains(slow, k.name), during > 0, k.name)
+		assert.Greater(t, f.service.visits(), minVisits/2, k.name)
+	}
+	tel, f := load(t, o, "out of memory")
+	assert.Equal(t, 5, events(tel)[event.OOMKill])
+	assert.Positive(t, events(tel)[event.TCPConnectFailed])
+	assert.Equal(t, f.service.name, truth{fault: f}.String())
+	tel, f = load(t, o, "node down")
+	assert.Equal(t, 1, events(tel)[event.K8sNodeCondition])
+	assert.Equal(t, "node "+f.node.name, truth{fault: f}.String())
+}
+
+func TestMissingLayers(t *testing.T) {
+	kernel := []string{event.OOMKill, event.ProcessExit, event.TCPConnectFailed}
+	for _, layer := range Layers {
+		o := DefaultOptions()
+		o.Missing = []string{layer}
+		tel, _ := load(t, o, "out of memory")
+		seen := events(tel)
+		assert.Equal(t, layer != LayerTraces, tel.Traces[0].SpanCount() > 0, layer)
+		assert.Equal(t, layer != LayerLogs, seen[""] > 0, layer)
+		assert.Equal(t, layer != LayerMetrics, tel.Metrics[0].DataPointCount() > 0, layer)
+		assert.Equal(t, layer != LayerKubernetes, seen[event.K8sContainerTerminated] > 0, layer)
+		for _, name := range kernel {
+			assert.Equal(t, layer != LayerKernel, seen[name] > 0, layer)
+		}
+	}
+}
+
+func TestLossAndSkew(t *testing.T) {
+	o := DefaultOptions()
+	whole, _ := load(t, o, "exception")
+	o.Loss = 0.5
+	half, _ := load(t, o, "exception")
+	assert.InEpsilon(t, whole.Traces[0].SpanCount()/2, half.Traces[0].SpanCount(), 0.1)
+	assert.InEpsilon(t, whole.Logs[0].LogRecordCount()/2, half.Logs[0].LogRecordCount(), 0.1)
+	assert.InEpsilon(t, whole.Metrics[0].DataPointCount()/2, half.Metrics[0].DataPointCount(), 0.1)
+
+	o = DefaultOptions()
+	o.Skew = time.Second
+	most := int64(0)
+	for _, n := range newWorld(o).nodes {
+		most = max(most, n.skew, -n.skew)
+	}
+	assert.Greater(t, most, int64(time.Second)/4)
+	assert.LessOrEqual(t, most, int64(time.Second))
+}
+
+// The same options make the same telemetry, however often it is loaded, and a shift
+// moves it.
+func TestReproducible(t *testing.T) {
+	marshal := func(tel dataset.Telemetry) string {
+		a, err := (&ptrace.JSONMarshaler{}).MarshalTraces(tel.Traces[0])
+		require.NoError(t, err)
+		b, err := (&plog.JSONMarshaler{}).MarshalLogs(tel.Logs[0])
+		require.NoError(t, err)
+		c, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(tel.Metrics[0])
+		require.NoError(t, err)
+		return string(a) + string(b) + string(c)
+	}
+	o := DefaultOptions()
+	o.Services, o.Loss = 10, 0.1
+	one, _ := load(t, o, "killed")
+	two, _ := load(t, o, "killed")
+	assert.Equal(t, marshal(one), marshal(two))
+	o.Seed = 2
+	other, _ := load(t, o, "killed")
+	assert.NotEqual(t, marshal(one), marshal(other))
+
+	set, err := New(o)
+	require.NoError(t, err)
+	a, err := set.Cases[0].Load(0)
+	require.NoError(t, err)
+	b, err := set.Cases[0].Load(time.Hour)
+	require.NoError(t, err)
+	first := func(tel dataset.Telemetry) time.Time {
+		return tel.Traces[0].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).StartTimestamp().AsTime()
+	}
+	assert.Equal(t, time.Hour, first(b).Sub(first(a)))
+}
+
+func TestTruth(t *testing.T) {
+	o := DefaultOptions()
+	w := newWorld(o)
+	s := w.services[7]
+	p := s.pods[0]
+	of := truth{w, &fault{service: s, node: w.nodes[0]}}
+	for _, e := range []finding.Entity{
+		{Kind: "service", Name: s.name},
+		{Kind: "workload", Name: s.name},
+		{Kind: "pod", Name: p.name, Attributes: map[string]any{event.KeyPodName: p.name}},
+		{Kind: "process", Name: "app", Attributes: map[string]any{event.KeyPodUID: p.uid}},
+		{Kind: "container", Name: "app", Attributes: map[string]any{event.KeyServiceName: s.name}},
+		{Kind: "address", Name: p.ip},
+	} {
+		f := &finding.Finding{RootCause: finding.RootCause{Entity: e}}
+		assert.True(t, of.Right(f), e.Kind)
+		assert.Equal(t, dataset.Verdict{Rank: 1, Exact: true}, of.Judge([]*finding.Finding{f}), e.Kind)
+	}
+	wrong := &finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "host", Name: p.node.name}}}
+	assert.False(t, of.Right(wrong))
+	assert.Equal(t, dataset.Verdict{}, of.Judge([]*finding.Finding{wrong}))
+	ofNode := truth{w, &fault{kind: kind{ofNode: true}, service: s, node: p.node}}
+	assert.True(t, ofNode.Right(wrong))
+}

@@ -1,0 +1,144 @@
+package scenario
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+)
+
+const (
+	// baselines is how many fault-free recordings there are.
+	baselines = 3
+	// before and during are how long a case is without and with its fault.
+	before, during = 4 * time.Minute, 3 * time.Minute
+)
+
+// New returns the cases and fault-free recordings of the options.
+func New(o Options) (*dataset.Set, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	w := newWorld(o)
+	set := &dataset.Set{Name: "generated scenarios"}
+	start := epoch.Add(time.Hour)
+	for i := range baselines {
+		length := time.Duration(o.Minutes) * time.Minute
+		set.Baselines = append(set.Baselines, w.recording(fmt.Sprintf("fault-free-%d", i+1), start, length, nil, uint64(i)+1))
+		start = start.Add(length + time.Minute)
+	}
+	r := rand.New(rand.NewPCG(o.Seed, 2))
+	for _, k := range kinds {
+		for i := range o.Cases {
+			f := w.newFault(k, r, start.Add(before))
+			c := &dataset.Case{
+				Recording: *w.recording(fmt.Sprintf("%s %d", k.name, i+1), start, before+during, f, uint64(len(set.Cases))+100),
+				Onset:     time.Unix(0, f.from).UTC(), Group: k.name, Truth: truth{w, f},
+			}
+			set.Cases = append(set.Cases, c)
+			start = start.Add(before + during + time.Minute)
+		}
+	}
+	return set, nil
+}
+
+func (w *world) recording(id string, start time.Time, length time.Duration, f *fault, seed uint64) *dataset.Recording {
+	r := &dataset.Recording{ID: id, Start: start, End: start.Add(length)}
+	for _, s := range w.services {
+		r.Services = append(r.Services, s.name)
+	}
+	slices.Sort(r.Services)
+	r.Load = func(shift time.Duration) (dataset.Telemetry, error) {
+		s := newSimulation(w, f, shift, seed)
+		s.run(start.UnixNano(), start.Add(length).UnixNano())
+		return s.out.telemetry(), nil
+	}
+	return r
+}
+
+// minVisits per second of what breaks: nobody notices what nobody uses.
+const minVisits = 0.2
+
+// newFault chooses what breaks.
+func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
+	f := &fault{kind: k, from: from.UnixNano(), to: from.Add(during).UnixNano()}
+	var busy []*service
+	for _, s := range w.services {
+		// An entry has no caller who sees it fail.
+		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) {
+			busy = append(busy, s)
+		}
+	}
+	if len(busy) == 0 {
+		busy = w.services[len(w.services)/2:]
+	}
+	f.service = busy[r.IntN(len(busy))]
+	f.operation = slices.MaxFunc(f.service.operations, func(a, b *operation) int {
+		switch {
+		case a.visits < b.visits:
+			return -1
+		case a.visits > b.visits:
+			return 1
+		}
+		return 0
+	})
+	f.pod = f.service.pods[r.IntN(len(f.service.pods))]
+	f.node = f.pod.node
+	return f
+}
+
+// truth is what broke.
+type truth struct {
+	world *world
+	fault *fault
+}
+
+var _ dataset.Truth = truth{}
+
+// String implements dataset.Truth.
+func (t truth) String() string {
+	if t.fault.ofNode {
+		return "node " + t.fault.node.name
+	}
+	return t.fault.service.name
+}
+
+// Judge implements dataset.Truth.
+func (t truth) Judge(findings []*finding.Finding) dataset.Verdict {
+	rank := slices.Index(dataset.Ranking(findings, t.name), t.String()) + 1
+	return dataset.Verdict{Rank: rank, Exact: rank == 1}
+}
+
+// Right implements dataset.Truth.
+func (t truth) Right(f *finding.Finding) bool { return t.name(&f.RootCause.Entity) == t.String() }
+
+// name says an entity in the words of the truth.
+func (t truth) name(e *finding.Entity) string {
+	value := func(key string) string {
+		s, _ := e.Attributes[key].(string)
+		return s
+	}
+	switch e.Kind {
+	case "host", "node":
+		return "node " + e.Name
+	case "service", "workload":
+		return e.Name
+	}
+	for _, key := range []string{event.KeyServiceName, event.KeyDeploymentName} {
+		if s := value(key); s != "" {
+			return s
+		}
+	}
+	for _, s := range t.world.services {
+		for _, p := range s.pods {
+			if uid := value(event.KeyPodUID); uid == p.uid || uid == "" && value(event.KeyPodName) == p.name || e.Name == p.ip {
+				return s.name
+			}
+		}
+	}
+	return ""
+}
