@@ -102,9 +102,11 @@ __noinline int next_variable(struct search *s)
 	}
 	at = rec->env + s->used;
 	n = bpf_probe_read_user_str(at, TAPIO_CNI_VAR, (void *)s->p);
-	if (n <= 0)
+	if (n < 0)
 		return 1;
-	if (!s->inside && is_cni(at)) {
+	if (n == 0) /* so 6.1 counts an empty string, 6.18 its NUL too */
+		n = 1;
+	if (n > 1 && !s->inside && is_cni(at)) {
 		s->found |= is_command(at);
 		s->cut |= n == TAPIO_CNI_VAR;
 		s->used += n;

@@ -177,14 +177,15 @@ func TestLongEnvironments(t *testing.T) {
 			cmd := r.command("fail")
 			cmd.Env = slices.Concat(tc.before, cmd.Env[1:])
 			require.Error(t, cmd.Run())
-			unscanned := r.source.Stats().Skipped["unscanned"]
+			stats := r.source.Stats()
+			unscanned := stats.Skipped["unscanned"]
 			records := r.records()
 			if !tc.seen {
 				assert.Empty(t, records)
 				assert.EqualValues(t, 1, unscanned)
 				return
 			}
-			require.Len(t, records, 2)
+			require.Len(t, records, 2, "%+v", stats)
 			env := string(records[0].(operation.Exec).Env)
 			assert.True(t, strings.HasPrefix(env, "CNI_COMMAND=ADD\x00"), "%q", env)
 			assert.Equal(t, 1, strings.Count(env, "CNI_COMMAND="))
