@@ -257,19 +257,22 @@ static __noinline int send_data(struct plugin *plugin, __u32 stream, __u64 from,
 	return 0;
 }
 
-/* Numbers of system calls (asm/unistd.h), and their first three arguments. */
+/* Numbers of system calls (asm/unistd.h), and their first three arguments, read
+ * without a helper: every system call of the machine comes by here. */
 #if defined(__TARGET_ARCH_x86)
 #define NR_READ 0
 #define NR_WRITE 1
-#define ARGUMENT_1(regs) BPF_CORE_READ(regs, di)
-#define ARGUMENT_2(regs) BPF_CORE_READ(regs, si)
-#define ARGUMENT_3(regs) BPF_CORE_READ(regs, dx)
+#define NUMBER(regs) ((regs)->orig_ax)
+#define ARGUMENT_1(regs) ((regs)->di)
+#define ARGUMENT_2(regs) ((regs)->si)
+#define ARGUMENT_3(regs) ((regs)->dx)
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_READ 63
 #define NR_WRITE 64
-#define ARGUMENT_1(regs) BPF_CORE_READ(regs, regs[0])
-#define ARGUMENT_2(regs) BPF_CORE_READ(regs, regs[1])
-#define ARGUMENT_3(regs) BPF_CORE_READ(regs, regs[2])
+#define NUMBER(regs) ((regs)->syscallno)
+#define ARGUMENT_1(regs) ((regs)->regs[0])
+#define ARGUMENT_2(regs) ((regs)->regs[1])
+#define ARGUMENT_3(regs) ((regs)->regs[2])
 #endif
 
 SEC("tp_btf/sys_enter")
@@ -297,11 +300,15 @@ int BPF_PROG(cni_write, struct pt_regs *regs, long nr)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(cni_read, struct pt_regs *regs, long ret)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	__u32 tgid = thread >> 32;
-	struct plugin *plugin = bpf_map_lookup_elem(&plugins, &tgid);
-	__u64 *buffer;
+	struct plugin *plugin;
+	__u64 thread, *buffer;
+	__u32 tgid;
 
+	if (NUMBER(regs) != NR_READ)
+		return 0;
+	thread = bpf_get_current_pid_tgid();
+	tgid = thread >> 32;
+	plugin = bpf_map_lookup_elem(&plugins, &tgid);
 	if (!plugin)
 		return 0;
 	buffer = bpf_map_lookup_elem(&reads, &thread);
