@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,11 +52,13 @@ func gzipped(t *testing.T, b []byte) []byte {
 	return out.Bytes()
 }
 
+// encoder is made once: it is large.
+var encoder = sync.OnceValues(func() (*zstd.Encoder, error) { return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)) })
+
 func zstandard(t *testing.T, b []byte) []byte {
 	t.Helper()
-	w, err := zstd.NewWriter(nil)
+	w, err := encoder()
 	require.NoError(t, err)
-	defer func() { require.NoError(t, w.Close()) }()
 	return w.EncodeAll(b, nil)
 }
 
