@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -97,4 +98,51 @@ func record(t *testing.T, args ...string) (dir string) {
 	}
 	collector.stop(30 * time.Second)
 	return dir
+}
+
+// TestReplayOfWhatWasLivedThrough: an incident explained from files is what it was
+// while it happened.
+func TestReplayOfWhatWasLivedThrough(t *testing.T) {
+	requireKernel(t)
+	config, err := filepath.Abs(filepath.Join("testdata", "record.yaml"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s := startShop(t, []string{"RECORD_DIR=" + dir}, "--fault", "sigkill", "--after", "5s", "--config", config)
+	require.Zero(t, s.wait(t, runLimit))
+	lived := s.onlyFinding(t)
+
+	section := filepath.Join(dir, "tapiocorrelation.yaml") // as the shop configures its collector
+	require.NoError(t, os.WriteFile(section, []byte("impact: {value_attribute: order.amount}\n"), 0o600))
+	out, code := run(t, environ(), bin(t, tapioName), "replay", "-o", "json", "--config", section, filepath.Join(dir, "traces.json"), filepath.Join(dir, "logs.pb"))
+	require.Zero(t, code, out)
+	var page struct {
+		Findings []*finding.Finding `json:"findings"`
+	}
+	begin := bytes.IndexByte([]byte(out), '{') // after the lines on stderr
+	require.GreaterOrEqual(t, begin, 0, out)
+	require.NoError(t, json.NewDecoder(bytes.NewReader([]byte(out)[begin:])).Decode(&page), out)
+	all := ofShop(t, page.Findings, s.state(t))
+	require.Len(t, all, 1, out)
+	replayed := all[0]
+	assert.Equal(t, lived.ID, replayed.ID)
+	assert.Equal(t, lived.Pattern, replayed.Pattern)
+	assert.Equal(t, lived.StartedAt, replayed.StartedAt)
+	assert.Equal(t, lived.RootCause, replayed.RootCause)
+	require.NotNil(t, lived.Impact.Value)
+	require.NotNil(t, replayed.Impact.Value)
+	assert.InDelta(t, *lived.Impact.Value, *replayed.Impact.Value, 0.001) // added up in another order
+	// Living, a request whose caller's spans come later than it is waited for is
+	// counted under the operation that was seen first too.
+	assert.Subset(t, lived.Impact.Operations, replayed.Impact.Operations)
+	replayed.Impact.Value, replayed.Impact.Operations = lived.Impact.Value, lived.Impact.Operations
+	assert.Equal(t, lived.Impact, replayed.Impact)
+	assert.Equal(t, links(lived), links(replayed))
+}
+
+// links are what a chain says of each link.
+func links(f *finding.Finding) (out []string) {
+	for _, l := range f.Chain {
+		out = append(out, l.Key+" of "+l.Parent+" by "+string(l.LinkedBy)+": "+l.Title)
+	}
+	return out
 }
