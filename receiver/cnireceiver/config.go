@@ -48,6 +48,9 @@ type Config struct {
 	// Operations is about what plugins are asked and answer.
 	Operations OperationsConfig `mapstructure:"operations"`
 
+	// Logs is about what runtimes log, for where operations cannot be seen.
+	Logs LogsConfig `mapstructure:"logs"`
+
 	// Interval is how often everything is read when nothing seems to change.
 	Interval time.Duration `mapstructure:"interval"`
 	// Debounce is how long changes are gathered before everything is read.
@@ -104,6 +107,16 @@ type OperationsConfig struct {
 	Output plugins.Output `mapstructure:"output"`
 }
 
+// LogsConfig is about what container runtimes log.
+type LogsConfig struct {
+	// Enabled emits tapio.cni.operation of failures that are logged, where the
+	// kernel programs of operations cannot run.
+	Enabled bool `mapstructure:"enabled"`
+	// Files are logs of the runtime, the kubelet and plugins. One that is not
+	// there is waited for.
+	Files []string `mapstructure:"files"`
+}
+
 // Bounds of the configuration.
 const (
 	minInterval, maxInterval = time.Second, time.Hour
@@ -123,8 +136,11 @@ func createDefaultConfig() component.Config {
 		Leaks:             LeaksConfig{Enabled: true, GracePeriod: 5 * time.Minute, NamespacePatterns: []string{"cni-*"}},
 		Conntrack:         ConntrackConfig{Enabled: true, HighWater: 0.85},
 		Operations:        OperationsConfig{Enabled: true, Output: plugins.OutputOnDemand},
-		Interval:          30 * time.Second,
-		Debounce:          200 * time.Millisecond,
+		Logs: LogsConfig{Enabled: true, Files: []string{
+			"/var/log/syslog", "/var/log/messages", "/var/log/containerd.log", "/var/log/calico/cni/cni.log",
+		}},
+		Interval: 30 * time.Second,
+		Debounce: 200 * time.Millisecond,
 	}
 }
 
@@ -139,7 +155,7 @@ func (c *Config) Validate() error {
 	}
 	errs = append(errs,
 		absolute("config_dirs", c.ConfigDirs), absolute("plugin_dirs", c.PluginDirs), absolute("result_dirs", c.ResultDirs),
-		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs),
+		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs), absolute("logs::files", c.Logs.Files),
 		part("ipam::high_water", c.IPAM.HighWater), part("conntrack::high_water", c.Conntrack.HighWater),
 		between("interfaces::hold", c.Interfaces.Hold, 0, maxHold),
 		between("leaks::grace_period", c.Leaks.GracePeriod, 0, maxGracePeriod),

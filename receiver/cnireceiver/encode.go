@@ -30,6 +30,7 @@ func enabledEvents(cfg *Config) map[string]bool {
 	e := cfg.Events
 	return map[string]bool{
 		event.CNIStarted:              e.TapioCniStarted.Enabled,
+		event.CNIOperation:            e.TapioCniOperation.Enabled, // those read from logs
 		event.CNIConfigChanged:        e.TapioCniConfigChanged.Enabled,
 		event.CNIConfigInvalid:        e.TapioCniConfigInvalid.Enabled,
 		event.CNIConfigMissing:        e.TapioCniConfigMissing.Enabled,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
@@ -12,8 +13,11 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
 // cniReceiver is one receiver for both signals. The collector starts and stops
@@ -30,9 +34,12 @@ type cniReceiver struct {
 	// forget tells the factory that this receiver is no more.
 	forget func()
 
+	// open opens what operations are read from: the kernel, or a test.
+	open        func(plugins.Output, *zap.Logger) (pluginSource, error)
 	start, stop sync.Once
 	watcher     *watcher
 	operations  *operations
+	logWatcher  *logWatcher
 }
 
 func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
@@ -46,7 +53,7 @@ func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cniReceiver{cfg: cfg, set: set, obs: obs, telemetry: telemetry, forget: func() {}}, nil
+	return &cniReceiver{cfg: cfg, set: set, obs: obs, telemetry: telemetry, forget: func() {}, open: openPlugins}, nil
 }
 
 // Start begins to watch. A host without CNI, or without the rights to see all
@@ -62,10 +69,18 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}
-	r.operations = startOperations(r, info, host, openPlugins)
-	if r.logs != nil {
-		r.watcher, err = startWatcher(r.cfg, r.set, newEncoder(r.cfg, r.set, info), r.telemetry, r.consumeLogs)
+	r.operations = startOperations(r, info, host, r.open)
+	if r.logs == nil {
+		return nil
 	}
+	enc := newEncoder(r.cfg, r.set, info)
+	if r.operations == nil && r.cfg.Operations.Enabled && r.cfg.Logs.Enabled {
+		r.logWatcher = startLogWatcher(r.cfg, r.set.Logger, func(ctx context.Context, events []state.Event) {
+			// What is refused is counted by obsreport; the log has it still.
+			_ = r.consumeLogs(ctx, enc.encode(events, time.Now()))
+		})
+	}
+	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs)
 	return err
 }
 
@@ -80,7 +95,7 @@ func (r *cniReceiver) shutdownOnce(ctx context.Context) error {
 	defer r.telemetry.Shutdown()
 	r.forget()
 	var errs []error
-	errs = append(errs, r.operations.shutdown(ctx))
+	errs = append(errs, r.operations.shutdown(ctx), r.logWatcher.shutdown(ctx))
 	if r.watcher != nil {
 		errs = append(errs, r.watcher.shutdown(ctx))
 	}

@@ -94,7 +94,7 @@ func (w *watcher) run(ctx context.Context) {
 				continue
 			}
 			w.gather(ctx, took*restFactor-time.Since(looked))
-		case <-w.fileErrors(): // events were lost
+		case _ = <-w.fileErrors(): // events were lost
 			w.gather(ctx, took*restFactor-time.Since(looked))
 		case <-w.linkChanges():
 			w.gather(ctx, took*restFactor-time.Since(looked))

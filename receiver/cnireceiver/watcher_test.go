@@ -152,7 +152,6 @@ func TestEventsAreThoseOfTheMetadata(t *testing.T) {
 		Events map[string]any `yaml:"events"`
 	}
 	require.NoError(t, yaml.Unmarshal(content, &declared))
-	delete(declared.Events, event.CNIOperation) // of the other half
 	enabled := enabledEvents(createDefaultConfig().(*Config))
 	for name := range declared.Events {
 		assert.True(t, enabled[name], name)

@@ -34,7 +34,7 @@ func (r *Reader) readNamespaces(p *state.Picture) {
 	open, err := r.openNamespaces(p)
 	defer func() {
 		for _, ns := range open {
-			ns.file.Close()
+			_ = ns.file.Close()
 		}
 	}()
 	if err != nil {
@@ -79,7 +79,7 @@ func (r *Reader) openNamespaces(p *state.Picture) ([]openNamespace, error) {
 		case err != nil: // gone, or no namespace
 		case known[inode] != nil:
 			known[inode].Paths = append(known[inode].Paths, path)
-			f.Close()
+			_ = f.Close()
 		default:
 			ns := &state.Namespace{Inode: inode, Paths: []string{path}}
 			known[inode] = ns
@@ -136,17 +136,17 @@ func openNamespaceFile(path string) (*os.File, uint64, error) {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, fmt.Errorf("%s is no namespace", path)
 	}
 	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, fmt.Errorf("%s is no network namespace", path)
 	}
 	fi, err := f.Stat()
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, err
 	}
 	return f, inode(fi), nil

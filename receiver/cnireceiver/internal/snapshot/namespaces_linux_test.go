@@ -131,7 +131,9 @@ func TestHostRoutesAndProcesses(t *testing.T) {
 	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
 	p := &state.Picture{Unseen: map[state.Source]string{}, Results: []*result.Attachment{
 		{Netns: podPath, Addresses: []netip.Prefix{netip.MustParsePrefix("10.97.0.2/24"), netip.MustParsePrefix("192.0.2.1/32")}},
-		{Netns: "/etc/passwd"}, {Netns: "/proc/self/ns/mnt"}, {Netns: filepath.Join(podPath, "nowhere")}, // no network namespaces
+		{Netns: "/etc/passwd"},
+		{Netns: "/proc/self/ns/mnt"},
+		{Netns: filepath.Join(podPath, "nowhere")}, // no network namespaces
 	}}
 	r := NewReader(opts)
 	assert.Eventually(t, func() bool { // nsenter has entered

@@ -184,7 +184,8 @@ func breakages() map[string]breakage {
 		"uplink gone": {
 			func(w *world) { w.uplink, w.Namespaces[0].Links = w.Namespaces[0].Links[0], w.Namespaces[0].Links[1:] },
 			func(w *world) { w.uplink.Index = 77; w.Namespaces[0].Links = append(w.Namespaces[0].Links, w.uplink) },
-			time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing"},
+			time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing",
+		},
 		"address missing": {func(w *world) {
 			w.attached(1).Addresses[0] = netip.MustParsePrefix("10.0.0.9/27")
 			w.Reservations = nil

@@ -18,9 +18,6 @@ type KnownPlugin struct {
 	// IPAM says where its addresses are kept: "host-local" for files that are
 	// read here, else in words.
 	IPAM string
-	// Log is the file that it writes, empty when it writes none: then its errors
-	// are in the runtime's log only.
-	Log string
 	// RoutesByKernel: the host reaches a pod by a route to its interface, or to
 	// the bridge that this is part of. False where BPF programs or another
 	// routing table carry the packets, so that no such route is missed.
@@ -41,12 +38,12 @@ var known = map[string]KnownPlugin{
 	"ipvlan":          {Title: "ipvlan"},
 	"static":          {Title: "static", IPAM: inConfiguration},
 	"dhcp":            {Title: "dhcp", IPAM: "leases of a DHCP server"},
-	"calico":          {Title: "Calico", Log: "/var/log/calico/cni/cni.log", RoutesByKernel: true},
-	"calico-ipam":     {Title: "Calico IPAM", IPAM: "blocks in the cluster's datastore", Log: "/var/log/calico/cni/cni.log"},
-	"cilium-cni":      {Title: "Cilium", IPAM: "the agent's memory", Log: "/var/run/cilium/cilium-cni.log"},
+	"calico":          {Title: "Calico", RoutesByKernel: true},
+	"calico-ipam":     {Title: "Calico IPAM", IPAM: "blocks in the cluster's datastore"},
+	"cilium-cni":      {Title: "Cilium", IPAM: "the agent's memory"},
 	Flannel:           {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true},
-	"aws-cni":         {Title: "Amazon VPC CNI", IPAM: "ipamd's memory", Log: "/var/log/aws-routed-eni/plugin.log"},
-	"egress-cni":      {Title: "Amazon VPC CNI, egress", Log: "/var/log/aws-routed-eni/egress-v6-plugin.log"},
+	"aws-cni":         {Title: "Amazon VPC CNI", IPAM: "ipamd's memory"},
+	"egress-cni":      {Title: "Amazon VPC CNI, egress"},
 	"whereabouts":     {Title: "Whereabouts", IPAM: "objects in the cluster"},
 	"multus":          {Title: "Multus"},
 }

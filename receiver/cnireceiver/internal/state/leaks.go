@@ -111,7 +111,7 @@ func vethLeaks(v *view) []condition {
 		if l.Kind != "veth" || l.PeerNamespace == 0 || ns == nil || owned[l.Name] {
 			continue
 		}
-		reason := ""
+		var reason string
 		switch {
 		case v.isDead(ns):
 			reason = fmt.Sprintf("no process lives in %s, where it leads", ns.Paths[0])

@@ -1,0 +1,136 @@
+package cnireceiver
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/runtimelog"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
+)
+
+const (
+	// logPoll is how often logs are read.
+	logPoll = time.Second
+	// repeatAfter is how long the same failure is not told again: the runtime, the
+	// kubelet and the plugin each log it.
+	repeatAfter = 10 * time.Second
+	// maxRepeats bounds the failures that are remembered for that.
+	maxRepeats = 1024
+)
+
+// logWatcher emits tapio.cni.operation from what runtimes log, where kernel
+// programs cannot show the operations.
+type logWatcher struct {
+	files   []*runtimelog.File
+	log     *zap.Logger
+	told    map[runtimelog.Failure]time.Time
+	failing map[int]bool
+	emit    func(context.Context, []state.Event)
+
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// startLogWatcher follows the files from now on.
+func startLogWatcher(cfg *Config, log *zap.Logger, emit func(context.Context, []state.Event)) *logWatcher {
+	w := &logWatcher{
+		log: log, emit: emit, told: make(map[runtimelog.Failure]time.Time), failing: make(map[int]bool), done: make(chan struct{}),
+	}
+	for _, path := range cfg.Logs.Files {
+		w.files = append(w.files, runtimelog.Follow(filepath.Join(cfg.RootPath, path)))
+	}
+	w.look(time.Now()) // at their ends, before the first failure
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel = cancel
+	go w.run(ctx)
+	return w
+}
+
+func (w *logWatcher) run(ctx context.Context) {
+	defer close(w.done)
+	ticker := time.NewTicker(logPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if events := w.look(now); len(events) > 0 {
+				w.emit(ctx, events)
+			}
+		}
+	}
+}
+
+// look reads what is new in all files. A file that cannot be read is logged once.
+func (w *logWatcher) look(now time.Time) []state.Event {
+	var events []state.Event
+	for i, file := range w.files {
+		err := file.Read(func(line string) {
+			if f, ok := runtimelog.Parse(line); ok && w.isNew(f, now) {
+				events = append(events, failureEvent(f, now))
+			}
+		})
+		if err != nil && !w.failing[i] {
+			w.log.Info("a log of the container runtime cannot be read", zap.Error(err))
+		}
+		w.failing[i] = err != nil
+	}
+	for f, at := range w.told {
+		if now.Sub(at) >= repeatAfter {
+			delete(w.told, f)
+		}
+	}
+	return events
+}
+
+// isNew says whether the failure was not told a moment ago, by another log.
+func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
+	key := runtimelog.Failure{Command: f.Command, Plugin: f.Plugin, ContainerID: f.ContainerID, Message: f.Message}
+	if _, ok := w.told[key]; ok {
+		return false
+	}
+	if len(w.told) < maxRepeats {
+		w.told[key] = now
+	}
+	return true
+}
+
+func failureEvent(f runtimelog.Failure, at time.Time) state.Event {
+	severity := plog.SeverityNumberError
+	if f.Command != "ADD" { // tried again by the runtime
+		severity = plog.SeverityNumberWarn
+	}
+	attrs := map[string]any{event.KeyCNICommand: f.Command, event.KeyCNIPlugin: f.Plugin, event.KeyCNIErrorMessage: f.Message}
+	if f.Network != "" {
+		attrs[event.KeyCNINetwork] = f.Network
+	}
+	return state.Event{
+		Name: event.CNIOperation, Time: at, Severity: severity, Attributes: attrs,
+		Body: fmt.Sprintf("CNI plugin %s failed at %s: %s", f.Plugin, f.Command, f.Message),
+		Pod:  state.Pod{ContainerID: f.ContainerID, Name: f.PodName, Namespace: f.PodNamespace, UID: f.PodUID},
+	}
+}
+
+// shutdown ends it, for as long as ctx lasts.
+func (w *logWatcher) shutdown(ctx context.Context) error {
+	if w == nil {
+		return nil
+	}
+	w.cancel()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, file := range w.files {
+		file.Close()
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package cnireceiver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
+)
+
+func logged(t *testing.T) []byte {
+	lines, err := os.ReadFile(filepath.Join("internal", "runtimelog", "testdata", "lines.log"))
+	require.NoError(t, err)
+	return lines
+}
+
+func TestLoggedFailuresAreToldOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := createDefaultConfig().(*Config)
+	cfg.RootPath = dir
+	cfg.Logs.Files = []string{"/containerd.log", "/syslog"}
+	var mu sync.Mutex
+	var got []state.Event
+	w := startLogWatcher(cfg, zap.NewNop(), func(_ context.Context, events []state.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, events...)
+	})
+	for _, file := range cfg.Logs.Files { // the same in both
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), logged(t), 0o600))
+	}
+	assert.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(got) == 5
+	}, 5*time.Second, 10*time.Millisecond)
+	require.NoError(t, w.shutdown(context.Background()))
+	require.Len(t, got, 5)
+	assert.Equal(t, event.CNIOperation, got[0].Name)
+	assert.Equal(t, plog.SeverityNumberError, got[0].Severity)
+	assert.Equal(t, state.Pod{ContainerID: "cda935516085f259adfec47370d105820dce944fa8ef3d09c8c434c06a55fa95", Name: "payment-2", Namespace: "shop", UID: "uid-2"}, got[0].Pod)
+	assert.Equal(t, "bridge", got[0].Attributes[event.KeyCNIPlugin])
+	assert.Equal(t, plog.SeverityNumberWarn, got[3].Severity, "a DEL is tried again")
+}
+
+// Logs are read where kernel programs cannot run, and only there.
+func TestLogsStandInForOperations(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(plugins.Output, *zap.Logger) (pluginSource, error){
+		"no kernel programs": func(plugins.Output, *zap.Logger) (pluginSource, error) { return nil, errors.New("not permitted") },
+		"disabled":           nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, dir := nodeWithoutCNI(t)
+			cfg.Operations.Enabled = open != nil
+			cfg.Logs.Files = []string{filepath.Join(dir, "syslog")}
+			next := &scriptedConsumer{}
+			tel := componenttest.NewTelemetry()
+			r, err := newReceiver(cfg, metadatatest.NewSettings(tel))
+			require.NoError(t, err)
+			r.logs, r.open = next, open
+			require.NoError(t, r.Start(context.Background(), componenttest.NewNopHost()))
+			assert.Equal(t, open != nil, r.logWatcher != nil)
+			require.NoError(t, os.WriteFile(cfg.Logs.Files[0], logged(t), 0o600))
+			if open != nil {
+				assert.Eventually(t, func() bool { return len(namesIn(next)) == 6 }, 5*time.Second, 10*time.Millisecond)
+			}
+			require.NoError(t, r.Shutdown(context.Background()))
+			require.NoError(t, tel.Shutdown(context.Background()))
+		})
+	}
+}
