@@ -284,3 +284,7 @@ const (
 // FindingScope is the instrumentation scope of findings, as log records and as
 // spans. The processor passes them by, should they be fed back to it.
 const FindingScope = "github.com/yairfalse/tapio/processor/tapiocorrelationprocessor"
+
+// ReceiverScopes begins the instrumentation scope of all records and spans of
+// Tapio's receivers.
+const ReceiverScopes = "github.com/yairfalse/tapio/receiver/"

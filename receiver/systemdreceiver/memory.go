@@ -26,6 +26,8 @@ type memory struct {
 	// shards hold what was written last, by the name of the unit.
 	shards [shardCount]map[string]unit.Memory
 	jobs   openJobs
+	// forgotten counts values that could not be understood.
+	forgotten int64
 }
 
 const shardCount = 64
@@ -67,31 +69,30 @@ func openMemory(ctx context.Context, host component.Host, id *component.ID, of c
 
 func (m *memory) load(ctx context.Context) error {
 	for i := range m.shards {
-		shard, err := read[map[string]unit.Memory](ctx, m.client, shardKey(i))
-		if err != nil {
+		if err := load(ctx, m, shardKey(i), &m.shards[i]); err != nil {
 			return err
 		}
-		if shard != nil {
-			m.shards[i] = shard
-		}
 	}
-	var err error
-	m.jobs, err = read[openJobs](ctx, m.client, jobsKey)
-	return err
+	return load(ctx, m, jobsKey, &m.jobs)
 }
 
-// read reads one value. One that cannot be understood is as good as none: the
-// next write replaces it.
-func read[T any](ctx context.Context, client storage.Client, key string) (T, error) {
-	var value, none T
-	data, err := client.Get(ctx, key)
+// load reads one value, if there is one. One that cannot be understood is as
+// good as none, is counted, and replaced by the next write.
+func load[T any](ctx context.Context, m *memory, key string, into *T) error {
+	data, err := m.client.Get(ctx, key)
 	if err != nil {
-		return none, fmt.Errorf("storage: read %s: %w", key, err)
+		return fmt.Errorf("storage: read %s: %w", key, err)
 	}
-	if data == nil || json.Unmarshal(data, &value) != nil {
-		return none, nil
+	if data == nil || string(data) == "null" {
+		return nil
 	}
-	return value, nil
+	var value T
+	if json.Unmarshal(data, &value) == nil {
+		*into = value
+	} else {
+		m.forgotten++
+	}
+	return nil
 }
 
 // restore hands to the tracker what was remembered.

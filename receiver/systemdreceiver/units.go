@@ -104,6 +104,10 @@ func (u *units) start(ctx context.Context, host component.Host) error {
 	}
 	u.memory = m
 	m.restore(u.units)
+	if m.forgotten > 0 {
+		u.r.telemetry.ReceiverTapioSystemdReadErrors.Add(ctx, m.forgotten)
+		u.log.Warn("some of what was remembered cannot be read; units that have failed may be told again", zap.Int64("values", m.forgotten))
+	}
 	u.report = func(e *componentstatus.Event) { componentstatus.ReportStatus(host, e) }
 	runCtx, cancel := context.WithCancel(context.Background())
 	u.cancel, u.done = cancel, make(chan struct{})

@@ -36,6 +36,7 @@ receivers:
     units:
       bus_address: %s
       critical: [hungry.service]
+    journal: {enabled: false}
 exporters:
   file/logs: {path: %[2]s/logs.json, append: true, flush_interval: 20ms}
   file/traces: {path: %[2]s/traces.json, append: true, flush_interval: 20ms}

@@ -68,7 +68,7 @@ type Visits struct {
 
 // Counts are what became of the items of one batch.
 type Counts struct {
-	// Decoded became records, Skipped are Tapio's own findings, Invalid had no
+	// Decoded became records, Skipped are Tapio's own findings and spans, Invalid had no
 	// usable time.
 	Decoded, Skipped, Invalid int
 }
@@ -109,7 +109,7 @@ func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 	for _, rs := range td.ResourceSpans().All() {
 		var ref topology.Ref
 		for _, ss := range rs.ScopeSpans().All() {
-			if ss.Scope().Name() == event.FindingScope {
+			if isTapio(ss.Scope().Name()) {
 				counts.Skipped += ss.Spans().Len()
 				continue
 			}
@@ -141,6 +141,12 @@ func visitSpan(span ptrace.Span, ref topology.Ref, e *record.Event) visit.Span {
 		Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Operation: e.Object, Kind: spanKind(span.Kind()),
 		Start: e.Time - e.Value, End: e.Time, Failed: e.Kind == record.KindFailedSpan,
 	}
+}
+
+// isTapio tells the spans of findings, and those of Tapio's own receivers, whose
+// failures are told by events too: a job that failed is no request that failed.
+func isTapio(scope string) bool {
+	return scope == event.FindingScope || strings.HasPrefix(scope, event.ReceiverScopes)
 }
 
 // resolve returns the entity of a resource, from the cache when it was resolved

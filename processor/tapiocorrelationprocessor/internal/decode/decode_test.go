@@ -71,6 +71,19 @@ func logsOf(t *testing.T) plog.Logs {
 	return ld
 }
 
+// A job of systemd that failed is no request that failed.
+func TestSpansOfReceiversAreNoRequests(t *testing.T) {
+	td := tracesOf(t)
+	for _, rs := range td.ResourceSpans().All() {
+		for _, ss := range rs.ScopeSpans().All() {
+			ss.Scope().SetName(event.ReceiverScopes + "systemdreceiver")
+		}
+	}
+	events, counts := newRig().decodeTraces(td)
+	assert.Empty(t, events)
+	assert.Equal(t, Counts{Skipped: td.SpanCount()}, counts)
+}
+
 func TestTraces(t *testing.T) {
 	r := newRig()
 	learn, _ := r.decodeTraces(tracesOf(t))

@@ -416,8 +416,13 @@ func FuzzTracker(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		s := newService(t, newTracker())
 		states := [][2]string{
-			{"active", "running"}, {"failed", "failed"}, {"activating", "auto-restart"}, {"inactive", "dead"},
-			{"activating", "start"}, {"deactivating", "stop"}, {"reloading", "reload"},
+			{"active", "running"},
+			{"failed", "failed"},
+			{"activating", "auto-restart"},
+			{"inactive", "dead"},
+			{"activating", "start"},
+			{"deactivating", "stop"},
+			{"reloading", "reload"},
 		}
 		results := []string{"success", "exit-code", "oom-kill", ""}
 		for _, b := range script {

@@ -1,0 +1,73 @@
+package systemdreceiver
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
+)
+
+func loadConfig(t *testing.T, name string) *Config {
+	t.Helper()
+	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	sub, err := conf.Sub(component.NewIDWithName(metadata.Type, name).String())
+	require.NoError(t, err)
+	cfg := createDefaultConfig().(*Config)
+	require.NoError(t, sub.Unmarshal(cfg))
+	return cfg
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, createDefaultConfig(), loadConfig(t, ""))
+	require.NoError(t, loadConfig(t, "").Validate())
+
+	cfg := loadConfig(t, "all")
+	require.NoError(t, cfg.Validate())
+	id := component.MustNewID("file_storage")
+	assert.Equal(t, "node-7", cfg.HostName)
+	assert.Equal(t, &id, cfg.StorageID)
+	assert.Equal(t, UnitsConfig{
+		Enabled: true, BusAddress: "unix:path=/host/run/dbus/system_bus_socket", Required: true,
+		Include: []string{"*.service"}, Exclude: []string{"apt-*.service"},
+		Critical: []string{"payment.service"}, CriticalSeverity: "error", RestartWindow: 5 * time.Minute,
+	}, cfg.Units)
+	assert.False(t, cfg.Events.TapioSystemdUnitActivated.Enabled)
+}
+
+func TestValidateUnits(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*UnitsConfig){
+		`units::bus_address: "/run/x" is not a D-Bus address such as unix:path=/run/dbus/system_bus_socket`: func(c *UnitsConfig) { c.BusAddress = "/run/x" },
+		`units::include: [] matches no unit; use ["*"] for all`:                                             func(c *UnitsConfig) { c.Include = nil },
+		`units::include::1: "[" is not a pattern of *, ?, [a-z] and plain characters`:                       func(c *UnitsConfig) { c.Include = []string{"*", "["} },
+		`units::exclude::0: "" is not a pattern of *, ?, [a-z] and plain characters`:                        func(c *UnitsConfig) { c.Exclude = []string{""} },
+		`units::critical::0: "[" is not a pattern of *, ?, [a-z] and plain characters`:                      func(c *UnitsConfig) { c.Critical = []string{"["} },
+		`units::critical_severity: "panic" is not error or fatal`:                                           func(c *UnitsConfig) { c.CriticalSeverity = "panic" },
+		`units::restart_window: 0s is not in 1s to 24h0m0s`:                                                 func(c *UnitsConfig) { c.RestartWindow = 0 },
+	} {
+		cfg := createDefaultConfig().(*Config)
+		change(&cfg.Units)
+		assert.EqualError(t, cfg.Validate(), want)
+	}
+}
+
+func TestWatchedUnits(t *testing.T) {
+	t.Parallel()
+	u := newTestUnits(t, nil, nil)
+	for name, want := range map[string]bool{
+		"nginx.service": true, "data.mount": true, "dbus.socket": true, "multi-user.target": true, "getty@tty1.service": true,
+		"var-lib-kubelet-pods-x.mount": false, "run-docker-netns-x.mount": false, "var-lib-docker-overlay2-x.mount": false,
+		"user@1000.service": false, "user-1000.slice": false, "session-1.scope": false, "dev-sda.device": false,
+		"cri-containerd-x.scope": false,
+	} {
+		assert.Equal(t, want, u.isWatched(name), name)
+	}
+}
