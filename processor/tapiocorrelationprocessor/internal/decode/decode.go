@@ -126,7 +126,7 @@ func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 				event := d.span(span, ref, at)
 				out.Events = append(out.Events, event)
 				if d.visits.Wants(event.TraceID) {
-					out.Spans = append(out.Spans, visitSpan(span, ref, &event))
+					out.Spans = append(out.Spans, d.visitSpan(span, ref, &event))
 				}
 			}
 		}
@@ -135,10 +135,11 @@ func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 }
 
 // visitSpan is a span as the judge of visits sees it.
-func visitSpan(span ptrace.Span, ref topology.Ref, e *record.Event) visit.Span {
+func (d *Decoder) visitSpan(span ptrace.Span, ref topology.Ref, e *record.Event) visit.Span {
 	return visit.Span{
 		Trace: e.TraceID, ID: record.SpanID(span.SpanID()), Parent: record.SpanID(span.ParentSpanID()),
 		Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Operation: e.Object, Kind: spanKind(span.Kind()),
+		Name:  d.visits.Miner.Name(span.Name()),
 		Start: e.Time - e.Value, End: e.Time, Failed: e.Kind == record.KindFailedSpan,
 	}
 }
@@ -401,7 +402,7 @@ func (d *Decoder) visitLog(r plog.LogRecord, ref topology.Ref, e *record.Event) 
 		return l
 	}
 	m := d.visits.Miner.Mine(body)
-	l.Template, l.Exception = m.ID, m.Exception
+	l.Template, l.Variant, l.Exception = m.ID, m.Variant, m.Exception
 	if l.Severity == 0 {
 		l.Severity = m.Level
 	}

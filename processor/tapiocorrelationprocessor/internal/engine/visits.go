@@ -242,7 +242,8 @@ func (e *Engine) statistical(s *visit.Suspect, first int64) *explain.Hypothesis 
 // signalEvents name what visits show, for patterns.
 var signalEvents = map[visit.Kind]string{
 	visit.Vanished: pattern.StatementVanished, visit.Stopped: pattern.StatementVanished,
-	visit.Appeared: pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
+	visit.Unanswered: pattern.StatementVanished,
+	visit.Appeared:   pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
 	visit.Gap: pattern.CallDelayed, visit.Slow: pattern.StepSlow, visit.Self: pattern.OperationSlow,
 	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
 }

@@ -52,8 +52,9 @@ type Miner struct {
 	leaves map[[2]uint64]*leaf
 	first  map[uint64]int // how many leaves begin with a word
 	byID   map[uint32]*entry
-	texts  map[uint32]string // of variants
-	order  []*entry          // in no order; where forget has come to is at
+	texts  map[uint32]string // of variants and names
+	names  map[string]uint32
+	order  []*entry // in no order; where forget has come to is at
 	at     int
 	next   uint32
 }
@@ -86,12 +87,12 @@ const (
 	maxVariants = 8
 )
 
-// New returns a miner of at most bound templates.
+// New returns a miner of at most bound templates and as many names.
 func New(bound int) *Miner {
 	return &Miner{
 		seed: maphash.MakeSeed(), bound: max(bound, 1), exact: map[uint64]known{},
 		leaves: map[[2]uint64]*leaf{}, first: map[uint64]int{}, byID: map[uint32]*entry{},
-		texts: map[uint32]string{},
+		texts: map[uint32]string{}, names: map[string]uint32{},
 	}
 }
 
@@ -107,10 +108,31 @@ func (m *Miner) Mine(body string) Match {
 	return match
 }
 
-// Name returns the number of a name that needs no mining, such as the exception
-// type of a record's attributes.
+// Name returns the number of a name that needs no mining, such as a span's or the
+// exception type of a record's attributes; 0 when there are more names than
+// templates may be.
 func (m *Miner) Name(name string) uint32 {
-	return m.find([]string{name[:min(len(name), maxBody)]}).entry.id
+	name = name[:min(len(name), maxBody)]
+	m.mu.RLock()
+	id, ok := m.names[name]
+	m.mu.RUnlock()
+	if ok {
+		return id
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if id, ok = m.names[name]; ok {
+		return id
+	}
+	if len(m.names) >= m.bound {
+		m.evicted.Add(1)
+		return 0
+	}
+	m.next++
+	name = strings.Clone(name)
+	m.names[name] = m.next
+	m.texts[m.next] = strings.ToValidUTF8(name, "\uFFFD")
+	return m.next
 }
 
 // Text returns a template's words, with <*> where values are; "" when it is
@@ -131,7 +153,8 @@ func (m *Miner) Len() int {
 	return len(m.byID)
 }
 
-// Evicted returns how many templates were forgotten because there were too many.
+// Evicted returns how many templates were forgotten, and how many times a name got
+// no number, because there were too many.
 func (m *Miner) Evicted() uint64 { return m.evicted.Load() }
 
 func (m *Miner) find(words []string) known {

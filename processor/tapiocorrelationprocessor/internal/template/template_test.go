@@ -107,6 +107,9 @@ func TestBound(t *testing.T) {
 	assert.LessOrEqual(t, len(m.exact), 50*maxHashes)
 	assert.LessOrEqual(t, len(m.texts), 50*maxVariants)
 	assert.LessOrEqual(t, len(m.first), 50)
+	for i := range 100 {
+		assert.Equal(t, i >= 50, m.Name(letters(i)) == 0)
+	}
 	assert.Empty(t, m.Text(999_999))
 }
 
