@@ -27,6 +27,12 @@ func (p *page) summary(f *finding.Finding) {
 	p.field("Affected users", usersText(f.Impact), "")
 	p.field("Services", listText(f.Impact.Services, "none besides the root cause"), "")
 	p.field("Operations", listText(f.Impact.Operations, unknown), "")
+	if f.Impact.Criticality != "" {
+		p.field("Criticality", clean(f.Impact.Criticality), "")
+	}
+	for _, o := range f.Impact.Objectives {
+		p.field("Objective", objectiveText(o), "")
+	}
 	p.field("Started", f.StartedAt.UTC().Format(dateTime+".000")+" UTC", "")
 	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the first revision of this finding", "")
 	p.field("Confidence", confidenceText(f.Confidence), "")
@@ -158,6 +164,27 @@ func impactText(m finding.Impact) string {
 		text += "; value unknown (no impact.value_attribute is configured)"
 	}
 	return text
+}
+
+// objectiveText says how fast an objective's budget goes.
+func objectiveText(o finding.Objective) string {
+	text := fmt.Sprintf("%s: %s; ", clean(o.Service), clean(o.Promise))
+	if o.Burn < 1 {
+		return text + fmt.Sprintf("the budget lasts, %s of it is left", percentText(o.Left))
+	}
+	return text + fmt.Sprintf("burning %.1f times too fast over %s (%s), %s of the budget is left",
+		o.Burn, windowText(o.BurnSeconds), clean(o.Severity), percentText(o.Left))
+}
+
+// windowText writes a length of time that is whole minutes, hours or days.
+func windowText(seconds float64) string {
+	switch {
+	case seconds >= 172800:
+		return fmt.Sprintf("%.0f days", seconds/86400)
+	case seconds >= 7200:
+		return fmt.Sprintf("%.0f hours", seconds/3600)
+	}
+	return fmt.Sprintf("%.0f minutes", seconds/60)
 }
 
 func usersText(m finding.Impact) string {

@@ -196,6 +196,30 @@ type Impact struct {
 	Services []string `json:"services,omitempty"`
 	// Operations are the entry operations that failed, as "service operation".
 	Operations []string `json:"operations,omitempty"`
+	// Criticality is the highest service.criticality among the root cause's service
+	// and those that were hurt: critical, high, medium or low; "" when none says.
+	Criticality string `json:"criticality,omitempty"`
+	// Objectives are the service level objectives of those services, as they stand.
+	Objectives []Objective `json:"objectives,omitempty"`
+}
+
+// Objective is how a service stands against a service level objective.
+type Objective struct {
+	Service string `json:"service"`
+	// Promise is the objective in words, such as "99.9 % of requests in 30 days".
+	Promise string `json:"promise"`
+	// Severity is none, ticket or page: how much the burn matters.
+	Severity string `json:"severity"`
+	// Burn is the rate at which the failures that the objective allows are used up,
+	// over the last BurnSeconds: at 1 they last exactly to the end of its window.
+	Burn        float64 `json:"burn"`
+	BurnSeconds float64 `json:"burn_seconds"`
+	// Left is the share of them that is left, negative when more were used.
+	Left float64 `json:"left"`
+	// Requests and Bad were counted in the last CoveredSeconds.
+	Requests       float64 `json:"requests"`
+	Bad            float64 `json:"bad"`
+	CoveredSeconds float64 `json:"covered_seconds"`
 }
 
 // Link is one step from the cause to the user. The first link is the cause.

@@ -45,13 +45,16 @@ const (
 	KeyValueAttribute = "tapio.impact.value_attribute"
 	KeyServices       = "tapio.impact.services"
 	KeyOperations     = "tapio.impact.operations"
-	KeyImmediate      = "tapio.actions.immediate"
-	KeyShortTerm      = "tapio.actions.short_term"
-	KeyLongTerm       = "tapio.actions.long_term"
-	KeyMissing        = "tapio.finding.missing"
-	KeyChain          = "tapio.finding.chain"
-	KeyRejected       = "tapio.finding.rejected"
-	KeyHurtTraces     = "tapio.finding.hurt_traces"
+	KeyCriticality    = "tapio.impact.criticality"
+	// KeyObjectives is JSON.
+	KeyObjectives = "tapio.impact.objectives"
+	KeyImmediate  = "tapio.actions.immediate"
+	KeyShortTerm  = "tapio.actions.short_term"
+	KeyLongTerm   = "tapio.actions.long_term"
+	KeyMissing    = "tapio.finding.missing"
+	KeyChain      = "tapio.finding.chain"
+	KeyRejected   = "tapio.finding.rejected"
+	KeyHurtTraces = "tapio.finding.hurt_traces"
 )
 
 // ErrNotFinding is returned by FromLog for a record that is no finding.
@@ -107,6 +110,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	putStrings(a, KeyLongTerm, f.Actions.LongTerm)
 	putStrings(a, KeyMissing, f.Missing)
 	return errors.Join(
+		putJSON(a, KeyObjectives, f.Impact.Objectives, len(f.Impact.Objectives)),
 		putJSON(a, KeyCauseEvidence, f.RootCause.Evidence, len(f.RootCause.Evidence)),
 		putJSON(a, KeyChain, f.Chain, len(f.Chain)),
 		putJSON(a, KeyRejected, f.Rejected, len(f.Rejected)),
@@ -132,6 +136,9 @@ func (f *Finding) impactToLog(a pcommon.Map) {
 	}
 	putStrings(a, KeyServices, f.Impact.Services)
 	putStrings(a, KeyOperations, f.Impact.Operations)
+	if f.Impact.Criticality != "" {
+		a.PutStr(KeyCriticality, f.Impact.Criticality)
+	}
 }
 
 // FromLog reads a finding back from the record that ToLog wrote. It returns
@@ -328,6 +335,8 @@ func (d *decoder) impact() Impact {
 		Services: d.strings(KeyServices), Operations: d.strings(KeyOperations),
 		UserAttribute: d.optional(KeyUserAttribute), ValueAttribute: d.optional(KeyValueAttribute),
 	}
+	m.Criticality = d.optional(KeyCriticality)
+	d.json(KeyObjectives, &m.Objectives)
 	if _, ok := d.a.Get(KeyUsers); ok {
 		n := d.int(KeyUsers)
 		m.Users = &n

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 )
 
 // Config is the configuration of the processor.
@@ -31,6 +32,8 @@ type Config struct {
 	ConfidenceWeights ConfidenceWeights `mapstructure:"confidence_weights"`
 	// Impact says which attributes count users and value.
 	Impact ImpactConfig `mapstructure:"impact"`
+	// Objectives are what services promise: findings say how fast they are broken.
+	Objectives []slo.Objective `mapstructure:"objectives"`
 	// Metrics says what resource metrics mean.
 	Metrics MetricsConfig `mapstructure:"metrics"`
 	// Limits bound everything else that grows.
@@ -153,6 +156,9 @@ func (c *Config) Validate() error {
 		if err := c.Metrics.Rules[i].Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("metrics::rules[%d]: %w", i, err))
 		}
+	}
+	if err := slo.Validate(c.Objectives); err != nil {
+		errs = append(errs, err)
 	}
 	for _, l := range c.Limits.bounds() {
 		if l.value < l.min || l.value > l.max {

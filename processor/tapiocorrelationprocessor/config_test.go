@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/metadata"
 )
@@ -49,6 +50,7 @@ func TestConfigAll(t *testing.T) {
 		Ring:              RingConfig{Capacity: 65536},
 		ConfidenceWeights: ConfidenceWeights{Completeness: 0.5, Reliability: 0.3, Timing: 0.1},
 		Impact:            ImpactConfig{UserAttributes: []string{"customer.id"}, ValueAttribute: "order.amount"},
+		Objectives:        []slo.Objective{{Service: "storefront", Target: 0.999, Latency: 300 * time.Millisecond}},
 		Metrics: MetricsConfig{
 			Horizon: 10 * time.Minute, Rules: []gauge.Rule{{Metric: "app.pool.used", Class: gauge.ClassConnections, Role: gauge.RoleUse}},
 		},
@@ -73,6 +75,7 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 		`impact::user_attributes[1]: "" is not allowed: want the key of a span attribute`,
 		"metrics::horizon: -1s is not allowed: want 0 to 24h",
 		"metrics::rules[0]: ",
+		"objectives",
 		"limits::series: 9 is not allowed: want 100 to 10000000",
 		"limits::traces_per_second: 0 is not allowed: want 1 to 10000",
 		"limits::entities: 1 is not allowed: want 100 to 10000000",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 )
 
 // rows returns, for each key of a configuration, how its row in README.md begins.
@@ -30,7 +31,7 @@ func rows(prefix string, v reflect.Value) (out []string) {
 			out = append(out, fmt.Sprintf("| `%s` | `[%s]` |", key, strings.Join(x, ", ")))
 		case string:
 			out = append(out, fmt.Sprintf("| `%s` | none |", key))
-		case []gauge.Rule:
+		case []gauge.Rule, []slo.Objective:
 			out = append(out, fmt.Sprintf("| `%s` | none |", key))
 		default:
 			out = append(out, rows(key+"::", v.Field(i))...)

@@ -98,7 +98,7 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 		RingCapacity: cfg.Ring.Capacity, MaxDetails: cfg.Limits.Details, MaxEntities: cfg.Limits.Entities,
 		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
 		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,
-		Visits: visit.Options{MaxTracesPerSecond: cfg.Limits.TracesPerSecond}, Gauges: gauges,
+		Visits: visit.Options{MaxTracesPerSecond: cfg.Limits.TracesPerSecond}, Gauges: gauges, Objectives: cfg.Objectives,
 		Patterns: patterns, Now: time.Now, EventTime: cfg.EventTime, Logger: set.Logger,
 	})
 	if err := s.observe(); err != nil {

@@ -42,6 +42,11 @@ func Full() *finding.Finding {
 			FailedRequests: 37, SlowRequests: 4, Users: new(int64(21)), UserAttribute: event.KeyUserID,
 			Value: new(12345.6), ValueAttribute: "order.amount",
 			Services: []string{"storefront"}, Operations: []string{"storefront POST /checkout"},
+			Criticality: "high",
+			Objectives: []finding.Objective{{
+				Service: "storefront", Promise: "99.9 % of requests good in 30d", Severity: "page", Burn: 740.5, BurnSeconds: 3600, Left: 0.43,
+				Requests: 5000, Bad: 41, CoveredSeconds: 7200,
+			}},
 		},
 		Chain:   chain(payment, storefront),
 		Actions: actions(),

@@ -24,6 +24,7 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/template"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
@@ -58,6 +59,8 @@ type Options struct {
 	// Visits configure the judge of visits, Gauges judges resource metrics.
 	Visits visit.Options
 	Gauges *gauge.Tracker
+	// Objectives are valid service level objectives.
+	Objectives []slo.Objective
 	// Now is the clock. EventTime replaces it by the time of the newest item: for
 	// replays, which deliver in order of event time and wait for the outcome.
 	Now       func() time.Time
@@ -94,6 +97,7 @@ type Engine struct {
 	batches  sync.Pool
 	visited  intake
 	gauges   *gauge.Tracker
+	slos     *slo.Tracker
 	miner    *template.Miner
 	jobs     chan job
 	ended    chan struct{}
@@ -152,6 +156,7 @@ func New(o Options) *Engine {
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
 	e.visits, e.miner = visit.New(o.Visits), template.New(maxTemplates)
 	e.gauges = o.Gauges
+	e.slos, _ = slo.New(o.Objectives, e.served) // they are valid
 	e.decoder = decode.New(e.graph, e.details, o.Impact, decode.Visits{Wants: e.visits.Wants, Miner: e.miner}, e.options.Now)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
 	e.horizon = horizon(o.Window, o.Patterns)
@@ -322,6 +327,7 @@ func (e *Engine) handle(r *record.Event) {
 	case record.KindSpan, record.KindAnswer, record.KindSlowSpan, record.KindFailedSpan:
 		// A clock that is ahead must not fill the buckets of the future.
 		e.baselines.Observe(r.Object, min(r.Time, e.drained), r.Value, r.Kind == record.KindFailedSpan)
+		e.slos.Observe(r.Object, min(r.Time, e.drained), r.Value, r.Kind == record.KindFailedSpan)
 		switch r.Kind {
 		case record.KindAnswer:
 			e.answers(r)
@@ -456,6 +462,7 @@ func (e *Engine) flush(all bool) {
 func (e *Engine) revise(o *open, now int64) {
 	o.revised = now
 	o.Rejected, o.Notes = e.alternatives(o), e.missingReceivers(o)
+	e.stakes(o, now)
 	f := o.Finding(now)
 	log, err := emit.Log(f, e.options.Now())
 	if err != nil {
@@ -483,6 +490,7 @@ func (e *Engine) sweep(now int64) {
 	e.requests.Sweep(window)
 	e.occurrences.Sweep(now - e.horizon)
 	e.gauges.Sweep(now - int64(e.options.Retention))
+	e.slos.Sweep(now - int64(slo.MaxWindow))
 	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.answered.Sweep(now - int64(e.options.Retention))

@@ -10,8 +10,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 )
 
 func TestQuietResolves(t *testing.T) {
@@ -222,4 +226,28 @@ func TestRareRefusalsDoNotAddUp(t *testing.T) {
 	for _, f := range s.latest() {
 		t.Errorf("%s since %s: %s", f.Pattern, f.StartedAt, f.Summary)
 	}
+}
+
+// TestStakes: a finding says how critical the services are that it is about, and
+// how fast the budgets of their objectives go.
+func TestStakes(t *testing.T) {
+	s := newScenario(t, func(o *Options) {
+		o.Objectives = []slo.Objective{{Service: "storefront", Target: 0.99}, {Service: "ledger", Target: 0.99}}
+	})
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	storefront.resource(rl.Resource())
+	rl.Resource().Attributes().PutStr(event.KeyServiceCriticality, "high")
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
+	s.deliver(item{logs: ld})
+	dies(exit2)(s)
+	f := s.one()
+	assert.Equal(t, "high", f.Impact.Criticality)
+	require.Len(t, f.Impact.Objectives, 1, "ledger was not hurt")
+	o := f.Impact.Objectives[0]
+	assert.Equal(t, "storefront", o.Service)
+	assert.InDelta(t, 60, o.Requests, 0)
+	assert.InDelta(t, 10, o.Bad, 0)
+	assert.Greater(t, o.Burn, 1.0)
 }

@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -51,6 +52,7 @@ type Incident struct {
 	value        float64
 	hasValue     bool
 	services     map[string]bool
+	hurt         map[record.EntityID]bool // the services of those names
 	operations   map[string]bool
 	business     *finding.Link
 	entryKey     string
@@ -61,6 +63,9 @@ type Incident struct {
 	// hypotheses that lost, and evidence that is missing for want of a receiver.
 	Rejected []finding.Hypothesis
 	Notes    []string
+	// Criticality and Objectives are those of the services that Services returns.
+	Criticality string
+	Objectives  []finding.Objective
 }
 
 // counted says what of a request was counted.
@@ -81,7 +86,7 @@ func Of(r *detect.Request) *Incident {
 func New(g *topology.Graph, h *explain.Hypothesis, o Options) *Incident {
 	return &Incident{
 		Hypothesis: h, options: o, graph: g, id: idOf(g, h),
-		users: hyperloglog.New14(), services: map[string]bool{}, operations: map[string]bool{},
+		users: hyperloglog.New14(), services: map[string]bool{}, hurt: map[record.EntityID]bool{}, operations: map[string]bool{},
 		updated: h.Cause.Time, Dirty: true,
 	}
 }
@@ -173,6 +178,18 @@ func (i *Incident) Hurt(traces []record.TraceID) {
 	}
 }
 
+// Services returns the services that the incident is about: the cause's and those
+// of hurt requests.
+func (i *Incident) Services() []record.EntityID {
+	out := []record.EntityID{i.Hypothesis.Service}
+	for _, id := range slices.Sorted(maps.Keys(i.hurt)) {
+		if id != i.Hypothesis.Service {
+			out = append(out, id)
+		}
+	}
+	return slices.DeleteFunc(out, func(id record.EntityID) bool { return id == 0 })
+}
+
 // Hurts tells whether a trace is listed as hurt.
 func (i *Incident) Hurts(id record.TraceID) bool {
 	text := id.String()
@@ -238,6 +255,7 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 	for _, s := range r.Spans {
 		if len(i.services) < maxNames && i.graph.ServiceOf(s.Subject) != i.Hypothesis.Service {
 			i.services[i.graph.ServiceName(s.Subject)] = true
+			i.hurt[i.graph.ServiceOf(s.Subject)] = true
 		}
 	}
 	if len(i.operations) < maxNames {
@@ -317,6 +335,7 @@ func (i *Incident) impact() finding.Impact {
 		FailedRequests: i.failed, SlowRequests: i.slow,
 		Services: sorted(i.services), Operations: sorted(i.operations),
 		UserAttribute: i.userKey, ValueAttribute: i.options.ValueAttribute,
+		Criticality: i.Criticality, Objectives: slices.Clone(i.Objectives),
 	}
 	if i.userKey != "" {
 		n := int64(i.users.Estimate())

@@ -70,6 +70,8 @@ type Entity struct {
 	Port    int64
 	owners  []owner
 
+	// Serves: an operation of server spans.
+	Serves bool
 	// SlowOver is above which duration (ns) a span of an operation is slow, 0 while
 	// not enough is known.
 	SlowOver atomic.Int64
@@ -183,6 +185,7 @@ type Snapshot struct {
 	PID, VPID, Created, Ended     int64
 	Address                       string
 	Port                          int64
+	Serves                        bool
 	Attributes                    map[string]any
 }
 
@@ -196,7 +199,7 @@ func snapshot(e *Entity) Snapshot {
 		Service: e.Service, Container: e.Container, Pod: e.Pod, Host: e.Host, Workload: e.Workload, Namespace: e.Namespace,
 		Version: e.Version, Executable: e.Executable, Cgroup: e.Cgroup,
 		PID: e.PID, VPID: e.VPID, Created: e.Created, Ended: e.Ended,
-		Address: e.Address, Port: e.Port, Attributes: attributes,
+		Address: e.Address, Port: e.Port, Serves: e.Serves, Attributes: attributes,
 	}
 }
 
@@ -265,6 +268,7 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 		s.set(event.KeyServiceName, r.Service)
 		s.setIf(event.KeyServiceNamespace, r.ServiceNamespace)
 		s.setIf(event.KeyServiceVersion, r.ServiceVersion)
+		s.setIf(event.KeyServiceCriticality, r.Criticality)
 		s.Version = r.ServiceVersion
 		s.Service = s.ID
 		ref.Service = s.ID

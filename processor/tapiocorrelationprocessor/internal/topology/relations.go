@@ -102,7 +102,7 @@ func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
 	}
 	e := g.add(KindOperation, "", record.Text(key.name), at)
 	e.Key = "operation/" + name + "/" + kindWords[key.kind]
-	e.Service = key.service
+	e.Service, e.Serves = key.service, key.kind == record.SpanServer
 	g.operations[key] = e
 	g.perService[key.service]++
 	return e.ID

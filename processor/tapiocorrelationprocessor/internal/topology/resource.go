@@ -13,7 +13,7 @@ import (
 // Resource is what the attributes of an OTLP resource say about identity.
 type Resource struct {
 	Service, ServiceNamespace, ServiceInstance, ServiceVersion string
-	Host                                                       string
+	Host, Criticality                                          string
 	PID, VPID                                                  int64
 	// Created is the start of the process in ns since 1970, 0 when unknown.
 	Created                     int64
@@ -76,6 +76,8 @@ func ReadResource(attrs pcommon.Map) Resource {
 			r.ServiceInstance = record.Text(v.AsString())
 		case event.KeyServiceVersion:
 			r.ServiceVersion = record.Text(v.AsString())
+		case event.KeyServiceCriticality:
+			r.Criticality = record.Text(v.AsString())
 		case event.KeyHostName:
 			r.Host = record.Text(v.AsString())
 		case event.KeyProcessPID:
