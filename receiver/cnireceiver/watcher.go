@@ -94,7 +94,8 @@ func (w *watcher) run(ctx context.Context) {
 				continue
 			}
 			w.gather(ctx, took*restFactor-time.Since(looked))
-		case _ = <-w.fileErrors(): // events were lost
+		case err := <-w.fileErrors():
+			w.log.Debug("changes of files were lost; everything is read again", zap.Error(err))
 			w.gather(ctx, took*restFactor-time.Since(looked))
 		case <-w.linkChanges():
 			w.gather(ctx, took*restFactor-time.Since(looked))

@@ -2,8 +2,12 @@ package cni
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,6 +238,50 @@ func TestHostLosesRouteToPods(t *testing.T) {
 	w.expect("tapio.cni.route.missing", map[string]any{"container.id": "one", "tapio.cni.route": "10.96.10.2/32"})
 	n.hostRun("ip", "addr", "add", "10.96.10.1/24", "dev", "cni0")
 	w.expectOver("tapio.cni.route.missing", map[string]any{"container.id": "one", "tapio.cni.route": "10.96.10.2/32"})
+}
+
+// ptp gives each pod a route of its own on the host.
+func TestHostLosesRouteToOnePod(t *testing.T) {
+	n := newNode(t)
+	n.writeConfig("10-pods.conf", fmt.Sprintf(
+		`{"cniVersion": "0.4.0", "name": "pods", "type": "ptp", "ipam": {"type": "host-local", "dataDir": %q, "subnet": "10.96.12.0/24"}}`,
+		n.path("networks")))
+	for _, id := range []string{"one", "two"} {
+		_, err := n.newPod(id).add()
+		require.NoError(t, err)
+	}
+	w := n.watch(nil)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "two"})
+	n.hostRun("ip", "route", "del", "10.96.12.2/32")
+	w.expect("tapio.cni.route.missing", map[string]any{"container.id": "one", "tapio.cni.route": "10.96.12.2/32"})
+	assert.Len(t, w.records("tapio.cni.route.missing"), 1, "the other pod's is there")
+}
+
+func TestConntrackFills(t *testing.T) {
+	_, err := exec.LookPath("iptables")
+	required(t, err == nil, "connections are tracked for iptables, which is not here")
+	n := newNode(t)
+	n.configure("10.96.13.0/24")
+	n.hostRun("iptables", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT")
+	limit, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
+	require.NoError(t, err)
+	size, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	require.NoError(t, err)
+	// The limit is the whole machine's: the mark is set to 20 connections instead.
+	w := n.watch(map[string]any{"conntrack::high_water": 20 / float64(size), "interval": "1s"})
+	n.in(n.host, func() {
+		for port := range 30 {
+			c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", 20000+port))
+			if err == nil {
+				_, _ = c.Write([]byte("x"))
+				_ = c.Close()
+			}
+		}
+	})
+	got := w.expect("tapio.cni.conntrack.high", map[string]any{"tapio.cni.conntrack.max": size})
+	count, _ := got.Attributes().Get("tapio.cni.conntrack.count")
+	assert.GreaterOrEqual(t, count.Int(), int64(20))
+	assert.Empty(t, w.records("tapio.cni.conntrack.full"))
 }
 
 func TestManySandboxesLeaveNothing(t *testing.T) {
