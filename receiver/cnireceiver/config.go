@@ -227,7 +227,7 @@ func (c *Config) watched() []string {
 	for _, part := range []struct {
 		name    string
 		enabled bool
-	}{{"ipam", c.IPAM.Enabled}, {"interfaces", c.Interfaces.Enabled}, {"leaks", c.Leaks.Enabled}, {"conntrack", c.Conntrack.Enabled}} {
+	}{{"ipam", c.IPAM.Enabled}, {"interfaces", c.Interfaces.Enabled}, {"leaks", c.Leaks.Enabled}, {"conntrack", c.Conntrack.Enabled}, {"operations", c.Operations.Enabled}} {
 		if part.enabled {
 			out = append(out, part.name)
 		}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
 )
 
 func TestLoadConfig(t *testing.T) {
@@ -26,6 +27,7 @@ func TestLoadConfig(t *testing.T) {
 	all.Interfaces = InterfacesConfig{Hold: 10 * time.Second}
 	all.Leaks = LeaksConfig{GracePeriod: 10 * time.Minute, NamespacePatterns: []string{"cni-*", "pod-*"}}
 	all.Conntrack = ConntrackConfig{HighWater: 0.9}
+	all.Operations = OperationsConfig{Output: plugins.OutputNever}
 	all.Logs = LogsConfig{Files: []string{"/var/log/k3s.log"}}
 	all.Interval, all.Debounce = time.Minute, time.Second
 	all.Events.TapioCniInterface.Enabled = false
@@ -63,6 +65,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"interfaces::hold: -1s is not in 0s to 10m0s":                   func(c *Config) { c.Interfaces.Hold = -time.Second },
 		"leaks::grace_period: 48h0m0s is not in 0s to 24h0m0s":          func(c *Config) { c.Leaks.GracePeriod = 48 * time.Hour },
 		`leaks::namespace_patterns[0]: "[" is not a glob such as cni-*`: func(c *Config) { c.Leaks.NamespacePatterns = []string{"["} },
+		`operations::output: "no" is not on_demand, always or never`:   func(c *Config) { c.Operations.Output = "no" },
 		"interval: 1ms is not in 1s to 1h0m0s":                          func(c *Config) { c.Interval = time.Millisecond },
 		"debounce: 1m0s is not in 0s to 10s":                            func(c *Config) { c.Debounce = time.Minute },
 	} {

@@ -61,7 +61,8 @@ type operations struct {
 }
 
 // startOperations returns nil when plugins cannot be watched, or are not to be.
-// What does not work is said, and never keeps the receiver from starting.
+// What does not work is said, also in r.unseen, and never keeps the receiver from
+// starting.
 func startOperations(r *cniReceiver, info hostInfo, host component.Host, open func(plugins.Output, *zap.Logger) (pluginSource, error)) *operations {
 	if !r.cfg.Operations.Enabled {
 		return nil
@@ -71,9 +72,11 @@ func startOperations(r *cniReceiver, info hostInfo, host component.Host, open fu
 		r.set.Logger.Warn("operations of CNI plugins cannot be seen; everything else works on", zap.Error(err))
 		// Permanent: nothing changes until somebody changes permissions or kernel.
 		componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(fmt.Errorf("operations: %w", err)))
+		r.unseen = []string{"operations: " + err.Error()}
 		return nil
 	}
-	for _, limit := range source.Limits() {
+	r.unseen = source.Limits()
+	for _, limit := range r.unseen {
 		r.set.Logger.Warn("operations of CNI plugins are seen in part", zap.String("missing", limit))
 	}
 	clock := linux.NewClock(linux.ReadClockOffset)

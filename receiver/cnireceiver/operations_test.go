@@ -225,6 +225,7 @@ func TestOperationsThatCannotBeSeen(t *testing.T) {
 	assert.Equal(t, componentstatus.StatusPermanentError, host.reported[0].Status())
 	require.ErrorIs(t, host.reported[0].Err(), no)
 	require.NoError(t, o.shutdown(context.Background()))
+	assert.Equal(t, []string{"operations: not permitted: missing CAP_BPF"}, r.unseen)
 
 	r.cfg.Operations.Enabled = false
 	assert.Nil(t, startOperations(r, hostInfo{}, host, nil))

@@ -39,7 +39,9 @@ type cniReceiver struct {
 	start, stop sync.Once
 	watcher     *watcher
 	operations  *operations
-	logWatcher  *logWatcher
+	// unseen are "part: reason", what of operations cannot be seen.
+	unseen     []string
+	logWatcher *logWatcher
 }
 
 func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
@@ -80,7 +82,7 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 			_ = r.consumeLogs(ctx, enc.encode(events, time.Now()))
 		})
 	}
-	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs)
+	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen)
 	return err
 }
 

@@ -11,9 +11,11 @@ import (
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
-// started is the event that says what is watched, and what cannot be seen.
-func started(cfg *Config, p *state.Picture, links *snapshot.Notifier) state.Event {
-	watched, unseen := cfg.watched(), unseenParts(p, links)
+// started is the event that says what is watched, and what cannot be seen: unseen
+// and what the picture tells.
+func started(cfg *Config, p *state.Picture, links *snapshot.Notifier, unseen []string) state.Event {
+	watched := cfg.watched()
+	unseen = append(unseenParts(p, links), unseen...)
 	body := "The container network is watched: " + networks(p)
 	if len(unseen) > 0 {
 		body += "; not seen: " + strings.Join(unseen, "; ")

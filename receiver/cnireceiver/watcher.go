@@ -49,18 +49,21 @@ type watcher struct {
 	// told are the reasons that were logged, by source.
 	told map[state.Source]string
 	held *heldCounts
+	// unseen is what the operations half cannot see, "part: reason".
+	unseen []string
 
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// startWatcher begins to watch; consume hands records to the next component.
-func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *metadata.TelemetryBuilder, consume func(context.Context, plog.Logs) error) (*watcher, error) {
+// startWatcher begins to watch; consume hands records to the next component. unseen
+// is what the other half of the receiver cannot see, to be told with the rest.
+func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *metadata.TelemetryBuilder, consume func(context.Context, plog.Logs) error, unseen []string) (*watcher, error) {
 	opts := cfg.options()
 	w := &watcher{
 		cfg: cfg, log: set.Logger, encoder: enc, telemetry: telemetry, consume: consume,
 		reader: snapshot.NewReader(opts), decider: state.NewDecider(cfg.settings()),
-		told: make(map[state.Source]string), held: newHeldCounts(), done: make(chan struct{}),
+		unseen: unseen, told: make(map[state.Source]string), held: newHeldCounts(), done: make(chan struct{}),
 	}
 	if err := w.held.register(telemetry); err != nil {
 		return nil, err
@@ -149,7 +152,7 @@ func (w *watcher) look(ctx context.Context, isFirst bool) (next, took time.Durat
 	w.telemetry.ReceiverTapioCniSnapshotDuration.Record(ctx, took.Seconds())
 	w.tell(p, isFirst)
 	if isFirst {
-		ev := started(w.cfg, p, w.links)
+		ev := started(w.cfg, p, w.links, w.unseen)
 		events = append([]state.Event{ev}, events...)
 		w.log.Info(ev.Body)
 	}
