@@ -409,19 +409,25 @@ func (u *units) tell(ctx context.Context, conn *bus.Conn, events []unit.Event, n
 
 // explain asks systemd for what its signals leave out: limits, conditions.
 func (u *units) explain(ctx context.Context, conn *bus.Conn, e *unit.Event) {
-	if e.Snapshot || e.Kind == unit.Deactivated || e.Kind == unit.Reloaded {
-		return
+	var err error
+	switch {
+	case e.Snapshot:
+	case e.Kind == unit.Activated:
+		e.Unit.ControlGroup, err = conn.ControlGroup(ctx, e.Unit.Name)
+	case e.Kind == unit.Deactivated, e.Kind == unit.Reloaded, e.Kind == unit.Restarting:
+	default:
+		err = ask(ctx, conn, e)
 	}
-	if _, err := u.ask(ctx, conn, e); err != nil && !bus.IsGone(err) {
+	if err != nil && !bus.IsGone(err) {
 		u.readError("explain "+e.Unit.Name, err)
 	}
 }
 
-// ask adds to an event what does not change with the state of its unit.
-func (*units) ask(ctx context.Context, conn *bus.Conn, e *unit.Event) (bool, error) {
+// ask adds to a failure what does not change with the state of its unit.
+func ask(ctx context.Context, conn *bus.Conn, e *unit.Event) error {
 	p, err := conn.Properties(ctx, e.Unit.Name)
 	if err != nil {
-		return false, err
+		return err
 	}
 	now := unit.New(e.Unit.Name)
 	now.Apply(p)
@@ -438,7 +444,7 @@ func (*units) ask(ctx context.Context, conn *bus.Conn, e *unit.Event) (bool, err
 		}
 		e.Unmet = unit.Unmet(conditions)
 	}
-	return true, nil
+	return nil
 }
 
 func (u *units) sendError(err error) {

@@ -241,13 +241,30 @@ func (c *Conn) Manager(ctx context.Context) (Properties, error) {
 // StateChange returns when the state of a unit last changed, in microseconds
 // since 1970, 0 for never. It costs systemd far less than Properties.
 func (c *Conn) StateChange(ctx context.Context, unit string) (uint64, error) {
-	var v dbus.Variant
-	err := c.call(ctx, c.bus.Object(name, dbus.ObjectPath(unitPrefix+escape(unit))), propsIface+".Get", unitIface, "StateChangeTimestamp").Store(&v)
-	if err != nil {
-		return 0, fmt.Errorf("read the last change of %s: %w", unit, err)
+	v, err := c.property(ctx, unit, unitIface, "StateChangeTimestamp")
+	at, _ := v.(uint64)
+	return at, err
+}
+
+// ControlGroup returns the control group of a unit, "" when it has none. It
+// costs systemd far less than Properties.
+func (c *Conn) ControlGroup(ctx context.Context, unit string) (string, error) {
+	kind := unit[strings.LastIndexByte(unit, '.')+1:]
+	if !slices.Contains([]string{"service", "socket", "mount", "swap", "slice", "scope"}, kind) {
+		return "", nil
 	}
-	at, _ := v.Value().(uint64)
-	return at, nil
+	v, err := c.property(ctx, unit, name+"."+strings.ToUpper(kind[:1])+kind[1:], "ControlGroup")
+	group, _ := v.(string)
+	return group, err
+}
+
+func (c *Conn) property(ctx context.Context, unit, iface, key string) (any, error) {
+	var v dbus.Variant
+	err := c.call(ctx, c.bus.Object(name, dbus.ObjectPath(unitPrefix+escape(unit))), propsIface+".Get", iface, key).Store(&v)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of %s: %w", key, unit, err)
+	}
+	return v.Value(), nil
 }
 
 // Properties returns all properties of a unit, also those of its own type.
