@@ -204,7 +204,9 @@ func TestInterfacesDown(t *testing.T) {
 	w.expectOver("tapio.cni.route.missing", with(mine, "tapio.cni.route", "0.0.0.0/0"))
 
 	n.hostRun("ip", "link", "set", "cni0", "down")
-	w.expect("tapio.cni.interface.down", with(mine, "network.interface.name", "cni0"))
+	bridge := w.expect("tapio.cni.interface.down", map[string]any{"network.interface.name": "cni0", "tapio.cni.network": "pods"})
+	_, ok := bridge.resource.Get("container.id")
+	assert.False(t, ok, "it is about all pods")
 }
 
 func TestMTUMismatch(t *testing.T) {

@@ -277,7 +277,10 @@ func TestEachBreakageIsToldOnceWhenItLastsAndWhenItIsOver(t *testing.T) {
 
 			b.undo(w)
 			over := only(w.after(time.Second), event.CNIRecovered)
+			gone := w.At
+			over = append(over, only(w.after(poolLinger), event.CNIRecovered)...)
 			require.NotEmpty(t, over)
+			assert.Equal(t, gone, over[0].Time, "over since it was gone")
 			found := false
 			for _, e := range over {
 				found = found || e.Attributes[event.KeyCNIRecovered] == b.want
@@ -369,11 +372,17 @@ func TestPoolMarks(t *testing.T) {
 	assert.Equal(t, []string{event.CNIPoolHigh}, fill(25))
 	assert.Empty(t, fill(28))
 	assert.Equal(t, []string{event.CNIPoolExhausted}, fill(29))
-	assert.Equal(t, []string{event.CNIRecovered}, fill(28), "not exhausted any more")
+	assert.Empty(t, fill(28), "not exhausted for a moment")
+	assert.Empty(t, fill(29))
+	assert.Empty(t, fill(28))
+	w.after(poolLinger - 2*time.Second)
+	assert.Equal(t, []string{event.CNIRecovered}, append(fill(28), fill(28)...), "not exhausted any more")
 	assert.Empty(t, fill(24), "a little below the mark is not over")
 	assert.Equal(t, []string{event.CNIRecovered}, fill(23))
 	assert.Equal(t, []string{event.CNIPoolExhausted}, fill(29), "at once, without a warning")
-	assert.Equal(t, []string{event.CNIPoolHigh, event.CNIRecovered}, fill(27))
+	assert.Equal(t, []string{event.CNIPoolHigh}, fill(27))
+	w.At = w.At.Add(poolLinger)
+	assert.Equal(t, []string{event.CNIRecovered}, fill(27))
 }
 
 func TestFlannelPool(t *testing.T) {

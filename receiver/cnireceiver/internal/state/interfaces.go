@@ -52,7 +52,7 @@ func (a attachment) condition(v *view, what string, ev Event) condition {
 	ev.Pod = a.pod()
 	return condition{
 		key: ev.Name + "/" + a.Key() + "/" + what, sources: []Source{SourceResults, SourceNamespaces, SourcePods},
-		hold: v.settings.Hold, event: ev,
+		hold: v.settings.Hold, linger: v.settings.Hold, event: ev,
 	}
 }
 
@@ -94,7 +94,7 @@ func (a attachment) linkConditions(v *view) []condition {
 // bridgeDown is about all pods of a network, and told once.
 func (a attachment) bridgeDown(v *view, name, state string) condition {
 	return condition{
-		key: event.CNIInterfaceDown + "/bridge/" + name, sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold,
+		key: event.CNIInterfaceDown + "/bridge/" + name, sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold, linger: v.settings.Hold,
 		event: Event{
 			Name: event.CNIInterfaceDown, Severity: plog.SeverityNumberError,
 			Body: fmt.Sprintf("No pod of network %s can be reached: %s", a.Network, wrong(name, state)),
@@ -132,7 +132,7 @@ func (a attachment) mtuConditions(v *view) []condition {
 	}
 	return []condition{{ // about all such pods of the network, and told once
 		key:     fmt.Sprintf("%s/%s/%s/%d", event.CNIInterfaceMTUMismatch, a.Network, a.bridge.Name, a.link.MTU),
-		sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold,
+		sources: []Source{SourceResults, SourceNamespaces, SourcePods}, hold: v.settings.Hold, linger: v.settings.Hold,
 		event: Event{
 			Name: event.CNIInterfaceMTUMismatch, Severity: plog.SeverityNumberWarn,
 			Body: fmt.Sprintf("Pods of network %s have MTU %d and bridge %s has %d: larger packets between them are lost",
@@ -248,7 +248,7 @@ func (l *Link) isUplink() bool {
 
 func uplinkCondition(v *view, name, ev, state, what string) condition {
 	return condition{
-		key: ev + "/host/" + name, sources: []Source{SourceNamespaces}, hold: v.settings.Hold,
+		key: ev + "/host/" + name, sources: []Source{SourceNamespaces}, hold: v.settings.Hold, linger: v.settings.Hold,
 		event: Event{
 			Name: ev, Severity: plog.SeverityNumberError, Body: fmt.Sprintf("Interface %s of the host %s", name, what),
 			Attributes: map[string]any{

@@ -2,12 +2,16 @@ package state
 
 import (
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
 )
+
+// poolLinger: in a full pool every deleted pod makes room for the next.
+const poolLinger = 10 * time.Second
 
 // recovery is how far below the high-water mark a fill must fall to be over.
 const recovery = 0.05
@@ -86,7 +90,8 @@ func (p pool) conditions(used, size int64, highWater float64) []condition {
 	}}
 	if used >= size {
 		out = append(out, condition{
-			key: "pool.exhausted/" + key, sources: sources, event: ev(event.CNIPoolExhausted, plog.SeverityNumberError, "exhausted"),
+			key: "pool.exhausted/" + key, sources: sources, linger: poolLinger,
+			event: ev(event.CNIPoolExhausted, plog.SeverityNumberError, "exhausted"),
 		})
 	}
 	return out

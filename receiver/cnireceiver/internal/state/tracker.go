@@ -21,6 +21,9 @@ type condition struct {
 	sources []Source
 	// hold is how long it must last before it is told.
 	hold time.Duration
+	// linger is how long it must be gone before it is told to be over: what comes
+	// and goes is one event.
+	linger time.Duration
 	// weak: it is reason to go on, not to begin. Between the mark at which a
 	// condition begins and the one at which it ends, it is weak.
 	weak bool
@@ -35,6 +38,8 @@ type held struct {
 	// raised says that it was told as it is, told what was told last, nil for nothing.
 	raised bool
 	told   *Event
+	// gone is since when it is not there, zero while it is.
+	gone time.Time
 }
 
 // tracker remembers which conditions last, and tells when they begin and end.
@@ -68,9 +73,15 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 		if present[key] || !p.Sees(h.sources...) {
 			continue
 		}
-		delete(t.held, key)
-		if h.told != nil {
-			events = append(events, recovered(*h.told, p.At))
+		if h.gone.IsZero() {
+			h.gone = p.At
+		}
+		switch {
+		case h.told == nil:
+			delete(t.held, key)
+		case p.At.Sub(h.gone) >= h.linger:
+			delete(t.held, key)
+			events = append(events, recovered(*h.told, h.gone))
 		}
 	}
 	return events
@@ -95,7 +106,7 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	if h.version != c.version {
 		h.since, h.raised = at, false
 	}
-	h.condition = c
+	h.condition, h.gone = c, time.Time{}
 	if h.raised || at.Sub(h.since) < c.hold {
 		return Event{}, false
 	}
@@ -106,13 +117,19 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	return told, true
 }
 
-// due is when the next condition will have lasted long enough; zero when none
-// waits. One that should have been told by now waits for a source that is not
-// seen: it is due at no certain time.
+// due is when the next condition will have lasted, or have been gone, for long
+// enough; zero when none waits. One that should have been told by now waits for a
+// source that is not seen: it is due at no certain time.
 func (t *tracker) due() time.Time {
 	var next time.Time
 	for _, h := range t.held {
-		if at := h.since.Add(h.hold); !h.raised && at.After(t.last) && (next.IsZero() || at.Before(next)) {
+		at := h.since.Add(h.hold)
+		if !h.gone.IsZero() {
+			at = h.gone.Add(h.linger)
+		} else if h.raised {
+			continue
+		}
+		if at.After(t.last) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
