@@ -76,7 +76,7 @@ func TestWrongOptions(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, nezhatest.Write(dir, true))
 	for want, o := range map[string]options{
-		"--data is missing":                     {parallel: 1},
+		"want --data, the directory of a data":  {parallel: 1},
 		"--parallel 0: want 1 to 64":            {data: dir},
 		"no such file":                          {data: filepath.Join(dir, "none"), parallel: 1},
 		"no recording of a data set is there":   {data: filepath.Join(dir, "one"), parallel: 1},
