@@ -2,7 +2,11 @@ package cnireceiver
 
 import (
 	"math"
+	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,12 +69,40 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"interfaces::hold: -1s is not in 0s to 10m0s":                   func(c *Config) { c.Interfaces.Hold = -time.Second },
 		"leaks::grace_period: 48h0m0s is not in 0s to 24h0m0s":          func(c *Config) { c.Leaks.GracePeriod = 48 * time.Hour },
 		`leaks::namespace_patterns[0]: "[" is not a glob such as cni-*`: func(c *Config) { c.Leaks.NamespacePatterns = []string{"["} },
-		`operations::output: "no" is not on_demand, always or never`:   func(c *Config) { c.Operations.Output = "no" },
+		`operations::output: "no" is not on_demand, always or never`:    func(c *Config) { c.Operations.Output = "no" },
 		"interval: 1ms is not in 1s to 1h0m0s":                          func(c *Config) { c.Interval = time.Millisecond },
 		"debounce: 1m0s is not in 0s to 10s":                            func(c *Config) { c.Debounce = time.Minute },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)
 		assert.ErrorContains(t, cfg.Validate(), want)
+	}
+}
+
+// optionKeys are the keys of a configuration, as users write them.
+func optionKeys(prefix string, typ reflect.Type) (out []string) {
+	for field := range typ.Fields() {
+		key := prefix + field.Tag.Get("mapstructure")
+		if field.Type.Kind() == reflect.Struct && field.Tag.Get("mapstructure") != ",squash" {
+			out = append(out, optionKeys(key+"::", field.Type)...)
+		} else if key != ",squash" {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+func TestReadmeSaysEverything(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	keys := optionKeys("", reflect.TypeFor[Config]())
+	assert.Contains(t, keys, "leaks::grace_period")
+	for _, key := range keys {
+		assert.Contains(t, string(content), "\n| `"+key+"` | ", "option")
+	}
+	for name := range enabledEvents(createDefaultConfig().(*Config)) {
+		last := name[strings.LastIndexByte(name, '.'):]
+		assert.Regexp(t, "`"+regexp.QuoteMeta(name)+"`|`"+regexp.QuoteMeta(last)+"`", string(content), "event")
 	}
 }
