@@ -66,6 +66,7 @@ func causeRows(c finding.RootCause) []labelled {
 	}
 	add("Ended by", clean(textOf(c.Evidence[event.KeyExitSignalName])))
 	add("Exit code", clean(textOf(c.Evidence[event.KeyProcessExitCode])))
+	add("In its words", clean(textOf(c.Evidence["body"])))
 	add("Evidence", evidenceText(c))
 	return rows
 }
@@ -73,6 +74,7 @@ func causeRows(c finding.RootCause) []labelled {
 // shown are the attributes that have a row of their own.
 var shown = map[string]bool{
 	event.KeyMemoryCgroup: true, event.KeyExitSignalName: true, event.KeyExitSignal: true, event.KeyProcessExitCode: true,
+	"body": true, // of the record
 }
 
 // sizes are the attributes that count bytes.
@@ -100,7 +102,7 @@ func evidenceText(c finding.RootCause) string {
 // kindLabel names the row of the entity after its kind.
 func kindLabel(kind string) string {
 	switch kind {
-	case "process", "container", "pod", "service", "node", "unit", "address":
+	case "process", "container", "pod", "service", "host", "node", "unit", "address", "workload", "namespace":
 		return strings.ToUpper(kind[:1]) + kind[1:]
 	}
 	return "Entity"
