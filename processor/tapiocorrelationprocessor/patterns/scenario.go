@@ -46,8 +46,10 @@ type Event struct {
 // Scenario is a file of events.
 type Scenario struct {
 	// About says what it plays.
-	About  string  `yaml:"about"`
-	Events []Event `yaml:"events"`
+	About    string     `yaml:"about"`
+	Events   []Event    `yaml:"events"`
+	Metrics  []Metric   `yaml:"metrics"`
+	Requests []Requests `yaml:"requests"`
 	// Entity is whom the finding must name; Entity and Kind are for fires.yaml.
 	Entity string `yaml:"entity"`
 	Kind   string `yaml:"kind"`
@@ -69,8 +71,18 @@ func ReadScenario(b []byte) (*Scenario, error) {
 	if err := dec.Decode(s); err != nil {
 		return nil, err
 	}
-	if len(s.Events) == 0 {
-		return nil, errors.New("events: want at least one")
+	if len(s.Events)+len(s.Metrics)+len(s.Requests) == 0 {
+		return nil, errors.New("events, metrics, requests: want at least one")
+	}
+	for i := range s.Metrics {
+		if err := s.Metrics[i].validate(); err != nil {
+			return nil, fmt.Errorf("metrics[%d]: %w", i, err)
+		}
+	}
+	for i := range s.Requests {
+		if err := s.Requests[i].validate(); err != nil {
+			return nil, fmt.Errorf("requests[%d]: %w", i, err)
+		}
 	}
 	for i, e := range s.Events {
 		switch {
@@ -113,6 +125,9 @@ func Play(ctx context.Context, s *Scenario, cfg *tapiocorrelationprocessor.Confi
 		if err != nil {
 			return nil, fmt.Errorf("events[%d]: %w", i, err)
 		}
+	}
+	if err := s.series(buffer); err != nil {
+		return nil, err
 	}
 	err = buffer.Flush(ctx)
 	found, _, finished := engine.Finish(ctx)

@@ -80,6 +80,9 @@ type spec struct {
 	// scores: changes count in the score of the service (signal M). The others vary
 	// too much by themselves: they support a cause and raise no alarm alone.
 	scores bool
+	// alarms: the score alone can make a service a suspect. The others have events that
+	// are causes of their own.
+	alarms bool
 	change
 	ceiling
 	// trend: how far from its limit a steadily growing value is, is worth a warning.
@@ -97,12 +100,12 @@ type spec struct {
 // which the JVM's own default for throughput (GCTimeRatio 12 of G1: 8 %) is missed.
 var specs = [classEnd]spec{
 	ClassCPU: {
-		name: "cpu", unit: "{cpu}", scores: true,
+		name: "cpu", unit: "{cpu}", scores: true, alarms: true,
 		change:  change{floor: 0.001, least: 0.1, leastShare: 0.2, score: 4.5, event: event.MetricCPUHigh},
 		ceiling: ceiling{at: 0.9, clear: 0.8, usual: 0.8, event: event.MetricCPUSaturated},
 	},
 	ClassThrottling: {
-		name: "throttling", unit: "1", ratio: true, scores: true,
+		name: "throttling", unit: "1", ratio: true, scores: true, alarms: true,
 		change: change{floor: 0.05, least: 0.25, score: 2.5, event: event.MetricCPUThrottled},
 	},
 	ClassMemory: {

@@ -13,11 +13,9 @@ const (
 	// minSpread is the least spread of the past, in natural logarithms: what always
 	// had the same value may still vary by a quarter.
 	minSpread = 0.25
-	// atLimitScore is what an exhausted resource counts where its change has no score of
-	// its own: the alarm threshold of a service.
-	atLimitScore = 4.5
-	// supportScore is the most that a change counts which does not come near the limit:
-	// below the alarm threshold, it supports other signs and is none by itself.
+	// supportScore is the most that a change counts which does not come near the limit,
+	// or which has a pattern of its own: below the alarm threshold, it supports other
+	// signs and is none by itself.
 	supportScore = 4.0
 	// rare samples end an alarm at once; of others it takes two, which may vary.
 	rare = int64(20 * time.Second)
@@ -214,18 +212,24 @@ func (s *series) anomaly(v *verdict, at int64) Anomaly {
 	if s.alarm.open {
 		a.Event = s.alarm.event
 	}
-	if s.class.Scores() {
-		if v.soft {
-			a.Score = v.z
-			if specs[s.class].leastShare > 0 && (v.limit == 0 || v.value < v.limit/2) {
-				a.Score = min(a.Score, supportScore)
-			}
-		}
-		if v.atLimit && s.alarm.open && specs[s.class].score == 0 {
-			a.Score = max(a.Score, atLimitScore)
-		}
-	}
+	a.Score = s.score(v)
 	return a
+}
+
+// score is what an anomaly counts for its service.
+func (s *series) score(v *verdict) float64 {
+	sp := &specs[s.class]
+	switch {
+	case !sp.scores:
+		return 0
+	case v.atLimit && s.alarm.open && sp.score == 0:
+		return supportScore
+	case !v.soft:
+		return 0
+	case !sp.alarms || sp.leastShare > 0 && (v.limit == 0 || v.value < v.limit/2):
+		return min(v.z, supportScore)
+	}
+	return v.z
 }
 
 // name returns the key of the series for others.

@@ -116,6 +116,9 @@ func (s *series) observe(p *point) bool {
 		}
 		c.value, c.at = p.value, p.at
 	} else if late, ok := c.rate(p); !ok {
+		if !late {
+			s.touched = max(s.touched, p.at)
+		}
 		return !late
 	}
 	s.touched = max(s.touched, p.at)

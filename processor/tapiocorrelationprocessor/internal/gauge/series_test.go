@@ -152,6 +152,14 @@ func TestSeriesAreBounded(t *testing.T) {
 	assert.Empty(t, r.workloads)
 }
 
+// The first point of a counter is no rate, but it is heard.
+func TestCountersSurviveASweep(t *testing.T) {
+	r := newRig(t, Options{})
+	r.send(pod("a"), gauge{name: "container.cpu.time", value: 1, sum: true})
+	r.Sweep(r.at.Add(-time.Minute).UnixNano())
+	assert.Equal(t, 1, r.Sizes().Series)
+}
+
 func TestSweptSeriesAreNotJudged(t *testing.T) {
 	r := newRig(t, Options{})
 	r.send(pod("a"), gauge{name: "container.cpu.usage", value: 1})
