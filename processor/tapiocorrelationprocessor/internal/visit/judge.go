@@ -35,7 +35,7 @@ const (
 	// workload is significant.
 	minEffect, minFailed = 0.1, 0.02
 	// ambientAfter is how long it must have done so: what began just now is news.
-	ambientAfter = int64(5 * time.Minute)
+	ambientAfter = int64(2 * time.Minute)
 	// support is what the anomalies that a service explains add to its own: what
 	// callers suffer is no chance.
 	support = 0.5

@@ -45,6 +45,9 @@ type request struct {
 	lost  bool
 	// noLogs leaves the log records out, noFront the root span and its call.
 	noLogs, noFront bool
+	// frontFails makes front write the extra statement with the exception that back
+	// writes in others. frontCalls has front call back itself, unless lostFront.
+	frontFails, frontCalls, lostFront bool
 	// skew is added to back's clock.
 	skew int64
 }
@@ -110,6 +113,14 @@ func (r *rig) send(q *request) {
 		r.Span(Span{Trace: trace, ID: call, Parent: root, Service: front, Operation: opFrontCall, Kind: record.SpanClient, Start: at + 3*ms, End: at + took + 7*ms, Failed: q.failed})
 	}
 	entry := r.id()
+	if q.frontFails {
+		r.log(q, Log{Trace: trace, Span: root, Service: front, Template: logNew, Exception: someException, Time: at + 2*ms})
+	}
+	if q.frontCalls && !q.lostFront {
+		out := r.id()
+		r.Span(Span{Trace: trace, ID: out, Parent: root, Service: front, Operation: opFrontCall + 1, Kind: record.SpanClient, Start: at + ms, End: at + 3*ms})
+		r.Span(Span{Trace: trace, ID: r.id(), Parent: out, Service: back, Operation: opBack, Kind: record.SpanServer, Start: at + ms, End: at + 2*ms})
+	}
 	r.log(q, Log{Trace: trace, Span: root, Service: front, Template: logBegin + 10, Time: at + ms})
 	r.Span(Span{Trace: trace, ID: entry, Parent: call, Service: middle, Operation: opMiddle, Kind: record.SpanServer, Start: at + 5*ms, End: at + 5*ms + took, Failed: q.failed})
 	r.log(q, Log{Trace: trace, Span: entry, Service: middle, Template: logBegin + 20, Time: at + 6*ms})

@@ -316,3 +316,67 @@ func TestKinds(t *testing.T) {
 	assert.Equal(t, "unknown", Kind(0).String())
 	assert.Equal(t, "unknown", Kind(200).String())
 }
+
+func TestAmbientExceptionsCountLess(t *testing.T) {
+	// Two services fail with the same exception all the time, each in some of its
+	// requests; now one of them does in all.
+	ambient := func(every int) func(int, *request) {
+		return func(i int, q *request) {
+			if i%every == 0 {
+				q.extra, q.exception = logNew, someException
+			}
+			q.frontFails = i%12 == 1
+		}
+	}
+	score := func(known bool) float64 {
+		r := newRig(Options{})
+		if known {
+			r.run(5*time.Minute, ambient(12))
+		} else {
+			r.run(5*time.Minute, nil)
+		}
+		assert.Empty(t, r.suspect)
+		r.run(25*time.Second, func(i int, q *request) {
+			ambient(2)(i, q)
+			q.frontFails = false
+			q.mute = map[uint32]bool{logDone + 30: i%2 == 0}
+		})
+		if len(r.suspect) == 0 {
+			return 0
+		}
+		assert.Equal(t, back, r.suspect[0].Service)
+		return r.suspect[0].Score
+	}
+	news := score(false)
+	assert.Greater(t, news, Alarm)
+	assert.Less(t, score(true), 0.8*news)
+}
+
+func TestUnanswered(t *testing.T) {
+	// Two services call back, neither reaches it any more, and nothing else changed.
+	both := func(lostMiddle, lostFront bool) func(int, *request) {
+		return func(i int, q *request) {
+			q.frontCalls, q.lost, q.lostFront = true, lostMiddle && i%2 == 0, lostFront && i%2 == 1
+		}
+	}
+	r := newRig(Options{})
+	r.run(5*time.Minute, both(false, false))
+	assert.Empty(t, r.suspect)
+	r.run(30*time.Second, both(true, true))
+	require.NotEmpty(t, r.suspect)
+	s := r.suspect[0]
+	assert.Equal(t, back, s.Service)
+	assert.GreaterOrEqual(t, s.Score, Alarm)
+	require.NotEmpty(t, s.Signals)
+	assert.Equal(t, Unanswered, s.Signals[0].Kind)
+	assert.Equal(t, opBack, s.Signals[0].Other)
+	assert.Equal(t, []record.EntityID{front, middle}, s.Explains)
+	assert.NotEmpty(t, s.Traces)
+
+	n := newRig(Options{})
+	n.run(5*time.Minute, both(false, false))
+	n.run(30*time.Second, both(true, false))
+	require.NotEmpty(t, n.suspect)
+	assert.Equal(t, middle, n.suspect[0].Service, "one caller alone may have changed its mind")
+	assert.Equal(t, back, n.suspect[0].Signals[0].Peer)
+}
