@@ -167,6 +167,8 @@ func (u *units) tellBoot(ctx context.Context, conn *bus.Conn) {
 	if !over {
 		return
 	}
+	// The jobs of the boot have ended; those that wait to be told come first.
+	u.settleJobs(ctx, conn, time.Now().Add(maxBootAge))
 	if time.Since(b.End()) < maxBootAge {
 		u.sendError(u.r.out.sendTraces(ctx, u.spans.boot(&b, u.activations(ctx, conn, &b), u.memory.jobs.BootJobs)))
 	}

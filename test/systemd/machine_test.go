@@ -58,8 +58,16 @@ func requireMachine(t *testing.T) {
 	}
 }
 
-// boot starts a machine, and ends it with the test.
+// boot starts a machine, waits until it is up, and ends it with the test.
 func boot(t *testing.T) *machine {
+	t.Helper()
+	m := begin(t, "test.target")
+	require.Eventually(t, func() bool { return m.findLeader() && m.isUp() }, time.Minute, 50*time.Millisecond, "the container does not boot")
+	return m
+}
+
+// begin starts a machine that boots into a target, and ends it with the test.
+func begin(t *testing.T, target string) *machine {
 	t.Helper()
 	requireMachine(t)
 	base, err := os.MkdirTemp("", "tapio-systemd-")
@@ -80,11 +88,11 @@ func boot(t *testing.T) *machine {
 	}
 	require.NoError(t, syscall.Mount("overlay", filepath.Join(base, "root"), "overlay", 0,
 		fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", tmpfs, tmpfs)))
-	m.start(t, base, name)
+	m.start(t, base, name, target)
 	return m
 }
 
-func (m *machine) start(t *testing.T, base, name string) {
+func (m *machine) start(t *testing.T, base, name, target string) {
 	t.Helper()
 	script := ""
 	for _, root := range cgroupRoots() {
@@ -98,11 +106,11 @@ func (m *machine) start(t *testing.T, base, name string) {
 		"--directory", filepath.Join(base, "root"), "--machine", name, "--register=no", "--keep-unit", "--private-network",
 		"--console=pipe", "--link-journal=no",
 		"--bind-ro="+filepath.Join(base, "units")+":/run/systemd/system", "--bind="+m.busDir+":/run/dbus",
-		"--boot", "--", "--unit=test.target")
+		"--boot", "--", "--unit="+target)
 	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	m.nspawn.Stdout, m.nspawn.Stderr = &m.out, &m.out
 	require.NoError(t, m.nspawn.Start())
-	require.Eventually(t, func() bool { return m.findLeader() && m.isUp() }, time.Minute, 50*time.Millisecond, "the container does not boot")
+	require.Eventually(t, m.findLeader, 10*time.Second, 10*time.Millisecond, "no systemd in the container")
 }
 
 // findLeader looks for the container's systemd, the child of systemd-nspawn.
@@ -175,7 +183,7 @@ func (m *machine) end(t *testing.T, base string) {
 	if t.Failed() {
 		t.Logf("console of the machine:\n%s", m.out.String())
 	}
-	if m.leader != 0 {
+	if m.findLeader(); m.leader != 0 {
 		assert.NoError(t, syscall.Kill(m.leader, syscall.SIGKILL))
 	} else if m.nspawn != nil && m.nspawn.Process != nil {
 		assert.NoError(t, m.nspawn.Process.Kill())

@@ -112,7 +112,7 @@ func job(t *testing.T, c *collector, service, name string) span {
 	require.Eventually(t, func() bool {
 		found = nil
 		for _, s := range c.spans(t, service) {
-			if s.Name() == name+" "+service {
+			if s.Name() == name+" "+service || s.Name() == name {
 				found = append(found, s)
 			}
 		}
@@ -255,6 +255,34 @@ func TestRestarts(t *testing.T) {
 	assert.Greater(t, told, int64(8))
 	assert.Less(t, len(c.events(t, "endless.service", "tapio.systemd.unit.restarting")), 12, "1, 2, 4, ..., and once after each gap")
 	assert.Len(t, c.events(t, "endless.service", "tapio.systemd.unit.failed"), 1, "further failures are counted by the loop")
+}
+
+// TestBoot: a boot that is watched while it lasts is one trace, in which each
+// start is told once, by its job.
+func TestBoot(t *testing.T) {
+	m := begin(t, "slowboot.target")
+	c := newCollector(t, m, 0)
+	c.start(t)
+	c.await(t, "slowboot.service", "activated")
+	c.await(t, "late.service", "activated")
+	require.Eventually(t, func() bool {
+		for _, s := range c.spans(t, "systemd") {
+			if s.Name() == "boot" {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, 50*time.Millisecond, "no trace of the boot")
+	checkBoot(t, c)
+	checkUnique(t, c)
+	userspace, slow, late := job(t, c, "systemd", "userspace"), job(t, c, "slowboot.service", "start"), job(t, c, "late.service", "start")
+	for _, s := range []span{slow, late} {
+		assert.Equal(t, userspace.TraceID(), s.TraceID(), s.Name())
+		assert.Equal(t, "done", text(s.Attributes(), "tapio.systemd.job.result"), "%s was told by its job", s.Name())
+	}
+	assert.InDelta(t, 4, userspace.EndTimestamp().AsTime().Sub(userspace.StartTimestamp().AsTime()).Seconds(), 3)
+	m.systemctl("start", "fails")
+	assert.NotEqual(t, userspace.TraceID(), job(t, c, "fails.service", "start").TraceID(), "the boot is over")
 }
 
 // TestUnprivileged: a user without rights sees the same.
