@@ -107,7 +107,7 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "time that one request may take")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.versionCommand())
+	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.patternsCommand(), a.versionCommand())
 	return root
 }
 

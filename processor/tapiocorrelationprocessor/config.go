@@ -9,6 +9,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 	Impact ImpactConfig `mapstructure:"impact"`
 	// Objectives are what services promise: findings say how fast they are broken.
 	Objectives []slo.Objective `mapstructure:"objectives"`
+	// Patterns adds patterns to the library.
+	Patterns PatternsConfig `mapstructure:"patterns"`
 	// Metrics says what resource metrics mean.
 	Metrics MetricsConfig `mapstructure:"metrics"`
 	// Limits bound everything else that grows.
@@ -74,6 +77,13 @@ type MetricsConfig struct {
 	Horizon time.Duration `mapstructure:"horizon"`
 	// Rules give metrics a meaning that the built-in table does not know.
 	Rules []gauge.Rule `mapstructure:"rules"`
+}
+
+// PatternsConfig says where patterns of one's own are.
+type PatternsConfig struct {
+	// Directory holds *.yaml files, one pattern each. One with the id of a pattern of
+	// the library takes its place. Empty: the library alone.
+	Directory string `mapstructure:"directory"`
 }
 
 // LimitsConfig bounds what the engine holds. What is beyond a bound is forgotten,
@@ -144,6 +154,9 @@ func (c *Config) Validate() error {
 		bad("ring::capacity", c.Ring.Capacity, fmt.Sprintf("%d to %d events", minRing, maxRing))
 	}
 	errs = append(errs, c.ConfidenceWeights.validate()...)
+	if _, err := pattern.LoadAll(c.Patterns.Directory); err != nil {
+		errs = append(errs, fmt.Errorf("patterns::directory: %w", err))
+	}
 	for i, key := range c.Impact.UserAttributes {
 		if key == "" {
 			bad(fmt.Sprintf("impact::user_attributes[%d]", i), `""`, "the key of a span attribute")

@@ -79,9 +79,13 @@ type instance struct {
 }
 
 func newShared(set processor.Settings, cfg *Config) (*shared, error) {
-	patterns, err := pattern.Library()
+	patterns, err := pattern.LoadAll(cfg.Patterns.Directory)
 	if err != nil {
-		return nil, fmt.Errorf("pattern library: %w", err)
+		return nil, fmt.Errorf("patterns: %w", err)
+	}
+	records, err := pattern.RecordsOf(patterns)
+	if err != nil {
+		return nil, fmt.Errorf("patterns: %w", err)
 	}
 	gauges, err := gauge.New(gauge.Options{MaxSeries: cfg.Limits.Series, Horizon: cfg.Metrics.Horizon, Rules: cfg.Metrics.Rules})
 	if err != nil {
@@ -99,7 +103,7 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
 		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,
 		Visits: visit.Options{MaxTracesPerSecond: cfg.Limits.TracesPerSecond}, Gauges: gauges, Objectives: cfg.Objectives,
-		Patterns: patterns, Now: time.Now, EventTime: cfg.EventTime, Logger: set.Logger,
+		Patterns: patterns, Records: records, Now: time.Now, EventTime: cfg.EventTime, Logger: set.Logger,
 	})
 	if err := s.observe(); err != nil {
 		telemetry.Shutdown()

@@ -22,7 +22,7 @@ func (s *shared) observe() error {
 		t.RegisterProcessorTapiocorrelationDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			topology := e.Graph().Stats()
 			for reason, n := range map[string]int64{
-				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(), "duplicate": c.Duplicates.Load(),
+				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "condition": c.Unevaluated.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(), "duplicate": c.Duplicates.Load(),
 				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load() + c.Ungrouped.Load(), "span": c.SpansCut.Load(),
 				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
 				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "visit": e.VisitsDropped(),

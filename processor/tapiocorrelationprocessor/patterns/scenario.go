@@ -60,6 +60,9 @@ type Scenario struct {
 // epoch is when scenarios begin.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// scenarioEvents is how many events a scenario can hold in the processor at once.
+const scenarioEvents = 1 << 14
+
 // maxScenario bounds the length of a scenario.
 const maxScenario = 24 * time.Hour
 
@@ -112,6 +115,7 @@ func (e *Event) logs() (plog.Logs, error) {
 // Play takes a scenario through the processor and returns the findings that stand at
 // its end.
 func Play(ctx context.Context, s *Scenario, cfg *tapiocorrelationprocessor.Config) ([]*finding.Finding, error) {
+	cfg.Ring.Capacity, cfg.Limits.Details = scenarioEvents, scenarioEvents
 	engine, err := replay.Start(ctx, cfg, zap.NewNop())
 	if err != nil {
 		return nil, err

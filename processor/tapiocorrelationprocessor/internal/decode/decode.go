@@ -71,6 +71,8 @@ type Counts struct {
 	// Decoded became records, Skipped are Tapio's own findings and spans, Invalid had no
 	// usable time.
 	Decoded, Skipped, Invalid int
+	// Unevaluated counts conditions of patterns that could not be tested on a record.
+	Unevaluated int
 }
 
 // Decoder turns pdata into records. It is safe for concurrent use.
@@ -81,7 +83,9 @@ type Decoder struct {
 	visits  Visits
 	now     func() time.Time
 
-	texts *texts
+	texts   *texts
+	records Records
+	logName string // what a log record without a name is called that becomes an event
 
 	seed  maphash.Seed
 	mu    sync.RWMutex
@@ -373,9 +377,11 @@ func (d *Decoder) Logs(ld plog.Logs, out *Batch) Counts {
 					ref = d.resolve(rl.Resource().Attributes(), at)
 				}
 				counts.Decoded++
-				event := d.log(r, ref, at)
+				keys, failed := d.met(rl, sl, r)
+				counts.Unevaluated += failed
+				event := d.log(r, ref, at, keys)
 				out.Events = append(out.Events, event)
-				if event.Kind != record.KindLog {
+				if r.EventName() != "" {
 					continue
 				}
 				heard = max(heard, at)
@@ -412,17 +418,18 @@ func (d *Decoder) visitLog(r plog.LogRecord, ref topology.Ref, e *record.Event) 
 	return l
 }
 
-func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event {
+// log makes a record of a log record; met are the keys of the conditions that it meets.
+func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string) record.Event {
 	e := record.Event{
 		Time: at, TraceID: record.TraceID(r.TraceID()), Subject: ref.Subject,
 		Kind: record.KindLog, Severity: uint8(min(max(r.SeverityNumber(), 0), math.MaxUint8)),
 	}
 	name := r.EventName()
 	if name == "" {
-		if !d.texts.holds(r, ref.Subject, at) {
+		if len(met) == 0 && !d.texts.holds(r, ref.Subject, at) {
 			return e
 		}
-		name = d.texts.name
+		name = d.logName
 	}
 	e.Kind = record.KindEvent
 	detail := &record.Detail{Name: record.Text(name), Body: body(r)}
@@ -438,6 +445,9 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64) record.Event
 		if len(detail.Attrs) < maxAttributes {
 			detail.Attrs = append(detail.Attrs, record.Attr{Key: record.Text(k), Value: scalar(v)})
 		}
+	}
+	for _, key := range met {
+		detail.Attrs = append(detail.Attrs, record.Attr{Key: key, Value: true})
 	}
 	detail.Peer = d.graph.Address(ref.Network, address, port, at)
 	e.Detail = d.details.Put(detail)

@@ -22,7 +22,6 @@ const (
 type texts struct {
 	// find returns which text a body holds, 0 for none; it may change the body.
 	find func(body []byte) int
-	name string
 
 	mu   sync.Mutex
 	said map[said]int64
@@ -37,7 +36,31 @@ type said struct {
 // number: which text of its own the body holds. It must be called before any record
 // is decoded.
 func (d *Decoder) Texts(name string, find func(body []byte) int) {
-	d.texts = &texts{find: find, name: name, said: map[said]int64{}}
+	d.logName = name
+	d.texts = &texts{find: find, said: map[said]int64{}}
+}
+
+// Records tests whole log records.
+type Records interface {
+	// Met returns the keys of the conditions that a record of an event meets, and how
+	// many could not be evaluated.
+	Met(event string, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) (keys []string, failed int)
+}
+
+// Test has records tested while they are whole: an event gets each key that it meets as
+// an attribute, and a log record without a name that meets one becomes an event of that
+// name. It must be called before any record is decoded.
+func (d *Decoder) Test(name string, records Records) { d.logName, d.records = name, records }
+
+func (d *Decoder) met(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) (keys []string, failed int) {
+	if d.records == nil {
+		return nil, 0
+	}
+	name := r.EventName()
+	if name == "" {
+		name = d.logName
+	}
+	return d.records.Met(name, rl, sl, r)
 }
 
 // holds tells whether a record is to become an event. What says of itself that it is no

@@ -56,6 +56,8 @@ type Options struct {
 	// Bounds.
 	RingCapacity, MaxDetails, MaxEntities, MaxRequests, MaxIncidents, MaxTraces, MaxCauseSpans int
 	Patterns                                                                                   []*pattern.Pattern
+	// Records are the conditions of the patterns on whole records, nil for none.
+	Records *pattern.Records
 	// Visits configure the judge of visits, Gauges judges resource metrics.
 	Visits visit.Options
 	Gauges *gauge.Tracker
@@ -78,11 +80,11 @@ type Sink interface {
 
 // Counters are the engine's losses and sizes; safe to read at any time.
 type Counters struct {
-	Spans, Logs, Points, PointsIgnored, SeriesRefused, Skipped, Invalid, Lost, Late, Duplicates, Ungrouped atomic.Int64
-	RequestsHeld, RequestsEvicted, SpansCut                                                                atomic.Int64
-	OccurrencesHeld, OccurrencesEvicted                                                                    atomic.Int64
-	IncidentsOpen, IncidentsDropped, Operations                                                            atomic.Int64
-	HostsDropped, BaselinesDropped                                                                         atomic.Int64
+	Spans, Logs, Points, PointsIgnored, SeriesRefused, Skipped, Invalid, Unevaluated, Lost, Late, Duplicates, Ungrouped atomic.Int64
+	RequestsHeld, RequestsEvicted, SpansCut                                                                             atomic.Int64
+	OccurrencesHeld, OccurrencesEvicted                                                                                 atomic.Int64
+	IncidentsOpen, IncidentsDropped, Operations                                                                         atomic.Int64
+	HostsDropped, BaselinesDropped                                                                                      atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -163,6 +165,9 @@ func New(o Options) *Engine {
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
 		e.decoder.Texts(pattern.Log, texts.Find)
 	}
+	if o.Records != nil {
+		e.decoder.Test(pattern.Log, o.Records)
+	}
 	e.batches.New = func() any { return &decode.Batch{} }
 	return e
 }
@@ -207,6 +212,7 @@ func (e *Engine) take(in *atomic.Int64, read func(*decode.Batch) decode.Counts) 
 	in.Add(int64(counts.Decoded))
 	e.Counters.Skipped.Add(int64(counts.Skipped))
 	e.Counters.Invalid.Add(int64(counts.Invalid))
+	e.Counters.Unevaluated.Add(int64(counts.Unevaluated))
 	e.visited.put(b)
 	e.ring.Append(b.Events)
 	e.batches.Put(b)

@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -245,6 +248,9 @@ type Condition struct {
 
 	// HoldsCause: the text holds what the cause says under this key. For effects only.
 	HoldsCause string `yaml:"holds_cause"`
+	// OTTL is a condition on the whole record in the OpenTelemetry transformation
+	// language, log context; it needs no key.
+	OTTL string `yaml:"ottl"`
 
 	matches *regexp.Regexp
 	lower   []string // Contains in lower case
@@ -413,7 +419,36 @@ func asNumber(v any) (float64, bool) {
 }
 
 // Library returns the patterns that are built in, in the order of their files.
-func Library() ([]*Pattern, error) { return Load(library, "library") }
+// Patterns do not change once they are read: all callers share them.
+func Library() ([]*Pattern, error) {
+	patterns, err := readLibrary()
+	return slices.Clone(patterns), err
+}
+
+var readLibrary = sync.OnceValues(func() ([]*Pattern, error) { return Load(library, "library") })
+
+// LoadAll returns the library with the patterns of a directory added, "" for none. A
+// pattern with the id of one of the library takes its place.
+func LoadAll(dir string) ([]*Pattern, error) {
+	patterns, err := Library()
+	if err != nil || dir == "" {
+		return patterns, err
+	}
+	own, err := Load(os.DirFS(dir), ".")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	for _, p := range own {
+		p.File = filepath.Join(dir, p.File)
+		same := func(x *Pattern) bool { return x.ID == p.ID }
+		if i := slices.IndexFunc(patterns, same); i >= 0 {
+			patterns[i] = p
+		} else {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns, nil
+}
 
 // Load reads every *.yaml file of a folder, one pattern a file. The error names
 // the file and the key.
@@ -514,7 +549,7 @@ func (p *Pattern) validate() error {
 			bad(key+".required", "true: an effect that is optional or a precursor cannot be required")
 		}
 		if e.Event == Log && !testsBody(e.Where) {
-			bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches", Log, KeyBody)
+			bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
 		}
 		errs = append(errs, conditions(key, e.Where))
 	}
@@ -529,7 +564,7 @@ func (p *Pattern) validate() error {
 		bad("cause.where", "holds_cause: only effects can be compared with their cause")
 	}
 	if p.Cause.Is(Log) && !testsBody(p.Cause.Where) {
-		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches", Log, KeyBody)
+		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
 	}
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
 }
@@ -538,14 +573,19 @@ func conditions(key string, where []Condition) error {
 	for i, c := range where {
 		set := 0
 		for _, is := range []bool{
-			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil, c.HoldsCause != "",
+			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil, c.HoldsCause != "", c.OTTL != "",
 		} {
 			if is {
 				set++
 			}
 		}
-		if c.Key == "" || set != 1 {
-			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max, holds_cause", key, i)
+		if (c.Key == "") != (c.OTTL != "") || set != 1 {
+			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max, holds_cause; or ottl alone", key, i)
+		}
+		if c.OTTL != "" {
+			if err := where[i].compileOTTL(); err != nil {
+				return fmt.Errorf("%s.where[%d].ottl: %q: %w", key, i, c.OTTL, err)
+			}
 		}
 		if err := where[i].compile(); err != nil {
 			return fmt.Errorf("%s.where[%d].matches: %w", key, i, err)
@@ -555,5 +595,7 @@ func conditions(key string, where []Condition) error {
 }
 
 func testsBody(where []Condition) bool {
-	return slices.ContainsFunc(where, func(c Condition) bool { return c.Key == KeyBody && (len(c.Contains) > 0 || c.Matches != "") })
+	return slices.ContainsFunc(where, func(c Condition) bool {
+		return c.OTTL != "" || c.Key == KeyBody && (len(c.Contains) > 0 || c.Matches != "")
+	})
 }
