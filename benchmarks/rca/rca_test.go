@@ -154,12 +154,12 @@ func TestSummary(t *testing.T) {
 	assert.InDelta(t, 3, s.FaultFreeMinutes, 1e-9)
 	assert.InDelta(t, 10, *s.AfterOnsetP50, 1e-9, "to the finding that is right, not to the first")
 	assert.InDelta(t, 30, *s.AfterOnsetP90, 1e-9)
-	// 0.8-0.9: 0.85, 0.8, 0.8, one of three right; 0.9-1: 0.95 three times and 1, one of four right.
-	assert.Equal(t, 3, s.Calibration[8].Findings)
-	assert.InDelta(t, 1./3, s.Calibration[8].Right, 1e-9)
-	assert.InDelta(t, 0.9625, s.Calibration[9].Confidence, 1e-9)
+	// The first of each case, and the false one: 0.8-0.9: 0.85, wrong; 0.9-1: 0.95 twice and 1, one of three right.
+	assert.Equal(t, 1, s.Calibration[8].Findings)
+	assert.InDelta(t, 0, s.Calibration[8].Right, 1e-9)
+	assert.InDelta(t, 2.9/3, s.Calibration[9].Confidence, 1e-9)
 	assert.Equal(t, 0, s.Calibration[1].Findings, "without a label there is no right or wrong")
-	assert.InDelta(t, (3*(2.45/3-1./3)+4*(0.9625-0.25))/7, s.ECE, 1e-9)
+	assert.InDelta(t, (0.85+3*(2.9/3-1./3))/4, s.ECE, 1e-9)
 }
 
 func TestOverlap(t *testing.T) {

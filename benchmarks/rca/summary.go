@@ -26,7 +26,9 @@ type summary struct {
 	// FalseFindings are those on fault-free recordings.
 	FalseFindings    int     `json:"false_findings"`
 	FaultFreeMinutes float64 `json:"fault_free_minutes"`
-	// Calibration is over all findings: of cases and of fault-free recordings.
+	// Calibration is over the cause that each case is said to have, and over all
+	// findings of fault-free recordings. A case's other findings have no label: some
+	// are failures that nobody injected.
 	ECE         float64 `json:"ece"`
 	Calibration []bin   `json:"calibration"`
 	// Seconds from the labelled injection to the finding that names the right
@@ -104,7 +106,7 @@ func summarize(name string, outcomes []*outcome) *summary {
 			s.FaultFree = append(s.FaultFree, d)
 			s.FalseFindings += len(o.findings)
 			s.FaultFreeMinutes += d.Minutes
-			s.calibrate(o, nil)
+			s.calibrate(o.findings, nil)
 			continue
 		}
 		s.Details = append(s.Details, d)
@@ -112,7 +114,7 @@ func summarize(name string, outcomes []*outcome) *summary {
 			s.Unlabelled++
 			continue
 		}
-		s.calibrate(o, o.of.Truth.Right)
+		s.calibrate(o.findings[:min(1, len(o.findings))], o.of.Truth.Right)
 		g := groups[d.Group]
 		if g == nil {
 			g = &group{Name: d.Group}
@@ -201,9 +203,9 @@ func seconds(d time.Duration) *float64 {
 // bins of the confidence.
 const bins = 10
 
-// calibrate adds an outcome's findings to the bins; right is nil where none is.
-func (s *summary) calibrate(o *outcome, right func(*finding.Finding) bool) {
-	for _, f := range o.findings {
+// calibrate adds findings to the bins; right is nil where none is.
+func (s *summary) calibrate(findings []*finding.Finding, right func(*finding.Finding) bool) {
+	for _, f := range findings {
 		b := &s.Calibration[min(int(f.Confidence.Score*bins), bins-1)]
 		b.Findings++
 		b.Confidence += f.Confidence.Score
