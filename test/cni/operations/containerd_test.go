@@ -201,6 +201,7 @@ func TestNoResidue(t *testing.T) {
 	h.network("10.197.16.0/20", chain)
 	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"output": "always"}})
 	c := startContainerd(t, h)
+	before := w.held()["interfaces"] // libcni in containerd keeps its results where all do
 	began := time.Now()
 	var group sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
@@ -225,10 +226,12 @@ func TestNoResidue(t *testing.T) {
 	if !assert.Eventually(t, func() bool { return of("cni DEL") >= sandboxes && w.held()["calls"] == 0 }, time.Minute, waitStep) {
 		t.Log(of("cni DEL"), w.held())
 	}
+	assert.Eventually(t, func() bool { return w.held()["interfaces"] == before }, time.Minute, waitStep)
 	assert.Equal(t, sandboxes, of("cni ADD"))
 	assert.Equal(t, sandboxes, of("bridge ADD"))
 	assert.Equal(t, sandboxes, of("host-local ADD"))
 	assert.Equal(t, sandboxes, of("portmap ADD"))
+	assert.NotEmpty(t, w.named(event.CNIInterface), "the state half saw those that lived long enough")
 	// RemovePodSandbox may ask once more for what StopPodSandbox deleted.
 	assert.Equal(t, of("cni DEL"), of("bridge DEL"))
 	assert.Empty(t, w.failures(event.KeyNamespaceName, h.name))

@@ -121,16 +121,33 @@ func (w *watch) eventually(matches func(ptrace.Span) bool, want string) {
 	require.Equal(w.t, want, got)
 }
 
-// failures are the records tapio.cni.operation of a namespace or pod, with their
-// resource.
+// failures are the records tapio.cni.operation with an attribute, on themselves or
+// on their resource.
 func (w *watch) failures(key, value string) []plog.LogRecord {
 	var all []plog.LogRecord
+	for _, r := range w.named(event.CNIOperation) {
+		if text(r.Attributes(), key) == value || text(r.resource, key) == value {
+			all = append(all, r.LogRecord)
+		}
+	}
+	return all
+}
+
+// record is a log record with its resource.
+type record struct {
+	plog.LogRecord
+	resource pcommon.Map
+}
+
+// named are all records of an event.
+func (w *watch) named(name string) []record {
+	var all []record
 	for _, ld := range w.logs.AllLogs() {
 		for _, rl := range ld.ResourceLogs().All() {
 			for _, sl := range rl.ScopeLogs().All() {
 				for _, r := range sl.LogRecords().All() {
-					if r.EventName() == event.CNIOperation && (text(r.Attributes(), key) == value || text(rl.Resource().Attributes(), key) == value) {
-						all = append(all, r)
+					if r.EventName() == name {
+						all = append(all, record{r, rl.Resource().Attributes()})
 					}
 				}
 			}
