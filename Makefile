@@ -12,6 +12,8 @@ PACKAGES = clang-19 llvm-19 libbpf-dev
 PACKAGES += containernetworking-plugins containerd runc iproute2
 # What `make e2e-systemd` needs: a systemd that boots in a container, and its bus.
 PACKAGES += systemd-container dbus
+# What the tests of the journal need: journald, journalctl, and what writes files from text.
+PACKAGES += systemd systemd-journal-remote
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
@@ -74,8 +76,8 @@ bench-peers: build ## Compare a whole collector with and without the processor, 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
 
-e2e-systemd: build ## Break units of a real systemd in a container (one minute; needs root)
-	cd test && $(GO) test -count=1 -v -timeout 5m ./systemd
+e2e-systemd: build ## Break units of a real systemd in a container, rotate a journal and kill its reader (two minutes; needs root)
+	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./systemd ./journal
 
 e2e-cni: ## Watch real CNI plugins, called by cnitool and containerd (two minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./cni/...
