@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
 )
 
 // machineFolder is the folder of one machine, by its id, as journalctl wants it.
@@ -46,7 +48,7 @@ func TestSameAsJournalctl(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "remote-x.journal")
-			remote(t, file, c.compact, c.compress, export(0, 3000, 1))
+			journaltest.Remote(t, file, c.compact, c.compress, journaltest.Export(0, 3000, 1))
 			if c.by != nil {
 				assert.Equal(t, 60, recompress(t, file, c.flag, c.by), "fields that were compressed")
 			}
@@ -68,7 +70,7 @@ func TestSeveralMachines(t *testing.T) {
 	dir := t.TempDir()
 	for m := range 3 {
 		machine := filepath.Join(dir, fmt.Sprintf("0123456789abcdef0123456789abcd%02x", m))
-		remote(t, filepath.Join(machine, "system.journal"), m%2 == 0, true, export(m*500, 1000, byte(m)))
+		journaltest.Remote(t, filepath.Join(machine, "system.journal"), m%2 == 0, true, journaltest.Export(m*500, 1000, byte(m)))
 	}
 	want := askJournalctl(t, "--merge", "-D", dir)
 	require.Len(t, want, 3000)
@@ -92,7 +94,7 @@ func TestSeveralMachines(t *testing.T) {
 // Any number of restarts, also in the middle of a file, loses and doubles nothing.
 func TestGoesOnAfterRestarts(t *testing.T) {
 	dir := t.TempDir()
-	remote(t, filepath.Join(dir, machineFolder, "system.journal"), true, true, export(0, 5000, 1))
+	journaltest.Remote(t, filepath.Join(dir, machineFolder, "system.journal"), true, true, journaltest.Export(0, 5000, 1))
 	want := askJournalctl(t, "-D", dir)
 	state, done := []byte(nil), []byte(nil)
 	var got []string
@@ -128,7 +130,7 @@ func TestGoesOnAfterRestarts(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "system.journal")
-	remote(t, path, true, true, export(0, 3000, 1))
+	journaltest.Remote(t, path, true, true, journaltest.Export(0, 3000, 1))
 	want := askJournalctl(t, "-D", dir)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -162,7 +164,7 @@ func TestTruncated(t *testing.T) {
 func TestCopiedWhileRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "system.journal")
-	remote(t, path, true, true, export(0, 3000, 1))
+	journaltest.Remote(t, path, true, true, journaltest.Export(0, 3000, 1))
 	want := askJournalctl(t, "-D", dir)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -193,7 +195,7 @@ func TestCopiedWhileRead(t *testing.T) {
 func TestCorrupt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "system.journal")
-	remote(t, path, true, true, export(0, 300, 1))
+	journaltest.Remote(t, path, true, true, journaltest.Export(0, 300, 1))
 	clean := map[string]bool{}
 	for _, l := range askJournalctl(t, "-D", dir) {
 		clean[l] = true
@@ -239,7 +241,7 @@ func TestCutsLongFields(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "system.journal")
-			remote(t, path, true, false, export(0, 100, 1))
+			journaltest.Remote(t, path, true, false, journaltest.Export(0, 100, 1))
 			if by != nil {
 				flag := map[string]uint8{"zstd": compressedZSTD, "lz4": compressedLZ4, "xz": compressedXZ}[name]
 				require.Equal(t, 2, recompress(t, path, flag, by))
@@ -270,20 +272,20 @@ func TestCutsLongFields(t *testing.T) {
 func TestStartAtEnd(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "later")
-	since := uint64(firstTime + 1_500_000)
+	since := uint64(journaltest.FirstTime + 1_500_000)
 	r := NewReader(testOptions(dir), NewState(since))
 	defer r.Close()
 	assert.Empty(t, readAll(r))
 	assert.True(t, r.Empty())
 	assert.Empty(t, r.Problems(), "a directory that is not there yet is no problem")
 
-	remote(t, filepath.Join(dir, machineFolder, "system.journal"), true, true, export(0, 2000, 1))
+	journaltest.Remote(t, filepath.Join(dir, machineFolder, "system.journal"), true, true, journaltest.Export(0, 2000, 1))
 	r.lastScan = r.lastScan.Add(-scanInterval)
 	got := readAll(r)
 	equalLines(t, askJournalctl(t, "-D", dir)[1500:], got)
 
 	// A file that comes into a directory that was read is new, whatever its time.
-	remote(t, filepath.Join(dir, machineFolder, "user-1.journal"), true, true, export(0, 10, 1))
+	journaltest.Remote(t, filepath.Join(dir, machineFolder, "user-1.journal"), true, true, journaltest.Export(0, 10, 1))
 	r.lastScan = r.lastScan.Add(-scanInterval)
 	assert.Len(t, readAll(r), 10)
 }
@@ -291,13 +293,13 @@ func TestStartAtEnd(t *testing.T) {
 // What journald wrote to /run and then copied to /var is read once.
 func TestFlushedFromRunToVar(t *testing.T) {
 	run, other := t.TempDir(), t.TempDir()
-	remote(t, filepath.Join(run, machineFolder, "system.journal"), true, true, export(0, 500, 1))
+	journaltest.Remote(t, filepath.Join(run, machineFolder, "system.journal"), true, true, journaltest.Export(0, 500, 1))
 	state := NewState(0)
 	r := NewReader(testOptions(other, run), state)
 	assert.Len(t, readAll(r), 500)
 
 	// journald numbers the copies anew, then goes on in the same file.
-	remote(t, filepath.Join(other, machineFolder, "system.journal"), true, true, export(0, 800, 1))
+	journaltest.Remote(t, filepath.Join(other, machineFolder, "system.journal"), true, true, journaltest.Export(0, 800, 1))
 	require.NoError(t, os.RemoveAll(filepath.Join(run, machineFolder)))
 	b, err := r.State().Encode()
 	require.NoError(t, err)

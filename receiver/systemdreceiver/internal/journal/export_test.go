@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
 	"sort"
 	"strings"
@@ -11,22 +10,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// needs skips a test, or fails it in CI, where a program is missing.
-func needs(t testing.TB, program string) string {
-	t.Helper()
-	for _, path := range []string{program, "/lib/systemd/" + program, "/usr/lib/systemd/" + program} {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must have %s: apt-get install systemd systemd-journal-remote", program)
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+)
 
 // line is an entry in one form, whatever read it: the cursor and all fields,
 // sorted, since journalctl does not keep their order.
@@ -48,7 +34,7 @@ func lineOf(e *Entry) string {
 // askJournalctl returns what journalctl reads, in its order.
 func askJournalctl(t testing.TB, args ...string) []string {
 	t.Helper()
-	cmd := exec.Command(needs(t, "journalctl"), append([]string{"--quiet", "--no-pager", "--all", "--output=export"}, args...)...)
+	cmd := exec.Command(journaltest.Needs(t, "journalctl"), append([]string{"--quiet", "--no-pager", "--all", "--output=export"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

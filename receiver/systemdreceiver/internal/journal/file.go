@@ -12,8 +12,8 @@ import (
 const (
 	// maxCached and maxCachedBytes bound the fields that a file keeps decoded,
 	// those that more than one entry refers to.
-	maxCached      = 2048
-	maxCachedBytes = 512 << 10
+	maxCached      = 1024
+	maxCachedBytes = 128 << 10
 	// maxCachedValue is the largest value worth keeping.
 	maxCachedValue = 1 << 10
 	// maxCompressed bounds how much of a compressed payload is read at once.

@@ -10,6 +10,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
 )
 
 // The files in testdata need no program to be read. TAPIO_UPDATE=1 writes them
@@ -35,7 +37,7 @@ func updateFixture(t *testing.T, name string, compact bool) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.journal")
-	remote(t, path, compact, true, export(0, 8, 1))
+	journaltest.Remote(t, path, compact, true, journaltest.Export(0, 8, 1))
 	lines := askJournalctl(t, "-D", dir)
 	require.NoError(t, os.WriteFile("testdata/"+name+".txt", []byte(strings.Join(lines, "\n\n")+"\n"), 0o600))
 	b, err := os.ReadFile(path)

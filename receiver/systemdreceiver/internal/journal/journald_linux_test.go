@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
 )
 
 // journald is a real systemd-journald of our own, in a mount namespace of its own.
@@ -28,7 +30,7 @@ type journald struct {
 // startJournald starts journald with these lines in its configuration.
 func startJournald(t testing.TB, compact bool, config ...string) *journald {
 	t.Helper()
-	program := needs(t, "systemd-journald")
+	program := journaltest.Needs(t, "systemd-journald")
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("CI must be root for a journald of its own")
