@@ -104,7 +104,8 @@ func TestJournalEvents(t *testing.T) {
 	}{
 		"unit failed": {
 			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code", "INVOCATION_ID=ff"},
-			"tapio.systemd.unit.failed", plog.SeverityNumberError, "db.service", map[string]any{"error.type": "exit-code", "tapio.systemd.invocation_id": "ff"},
+			"tapio.systemd.unit.failed", plog.SeverityNumberError, "db.service",
+			map[string]any{"error.type": "exit-code", "tapio.systemd.invocation_id": "ff"},
 		},
 		"critical unit": {
 			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=kubelet.service", "UNIT_RESULT=watchdog"},
@@ -120,7 +121,8 @@ func TestJournalEvents(t *testing.T) {
 		},
 		"dependency": {
 			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "JOB_RESULT=dependency", "JOB_ID=7", "JOB_TYPE=start"},
-			"tapio.systemd.unit.dependency_failed", plog.SeverityNumberError, "a.service", map[string]any{"tapio.systemd.job.id": int64(7)},
+			"tapio.systemd.unit.dependency_failed", plog.SeverityNumberError, "a.service",
+			map[string]any{"tapio.systemd.job.id": int64(7)},
 		},
 		"start job failed": { // the unit's own entry says why
 			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "JOB_RESULT=failed"},
@@ -128,7 +130,8 @@ func TestJournalEvents(t *testing.T) {
 		},
 		"restart": {
 			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "N_RESTARTS=8"},
-			"tapio.systemd.unit.restarting", plog.SeverityNumberWarn, "a.service", map[string]any{"tapio.systemd.restart.count": int64(8)},
+			"tapio.systemd.unit.restarting", plog.SeverityNumberWarn, "a.service",
+			map[string]any{"tapio.systemd.restart.count": int64(8)},
 		},
 		"restart in between": {
 			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "N_RESTARTS=7"},
@@ -148,11 +151,13 @@ func TestJournalEvents(t *testing.T) {
 		},
 		"exec": {
 			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_SYSTEMD_UNIT=web.service", "_COMM=(web)", "_UID=0", "EXECUTABLE=/bin/none", "ERRNO=2"},
-			"tapio.systemd.unit.exec_failed", plog.SeverityNumberError, "web.service", map[string]any{"process.executable.path": "/bin/none", "error.type": "ENOENT"},
+			"tapio.systemd.unit.exec_failed", plog.SeverityNumberError, "web.service",
+			map[string]any{"process.executable.path": "/bin/none", "error.type": "ENOENT"},
 		},
 		"suppressed": {
 			[]string{"MESSAGE_ID=" + messageJournalDropped, "_TRANSPORT=driver", "N_DROPPED=12"},
-			"tapio.journal.messages_suppressed", plog.SeverityNumberWarn, "", map[string]any{"tapio.journal.messages": int64(12)},
+			"tapio.journal.messages_suppressed", plog.SeverityNumberWarn, "",
+			map[string]any{"tapio.journal.messages": int64(12)},
 		},
 		"boot": {
 			[]string{"MESSAGE_ID=" + messageStartupFinished, init, "_COMM=systemd", "_UID=0", "KERNEL_USEC=1500000", "USERSPACE_USEC=2500000"},
@@ -161,7 +166,8 @@ func TestJournalEvents(t *testing.T) {
 		},
 		"kernel": {
 			[]string{"_TRANSPORT=kernel", "SYSLOG_FACILITY=0", "MESSAGE=I/O error, dev sda, sector 8 op 0x0:(READ) flags 0x0"},
-			"tapio.block_io.error", plog.SeverityNumberError, "", map[string]any{"tapio.block.device": "sda", "tapio.block.sector": int64(8), "tapio.block.operation": "READ"},
+			"tapio.block_io.error", plog.SeverityNumberError, "",
+			map[string]any{"tapio.block.device": "sda", "tapio.block.sector": int64(8), "tapio.block.operation": "READ"},
 		},
 		"not the kernel": {
 			[]string{"_TRANSPORT=kernel", "SYSLOG_FACILITY=1", "MESSAGE=I/O error, dev sda, sector 8"},

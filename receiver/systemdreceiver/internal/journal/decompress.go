@@ -81,8 +81,11 @@ func (d *decompressor) readLZ4(payload []byte, limit int) ([]byte, bool, error) 
 	d.out.Grow(int(size))
 	out := d.out.AvailableBuffer()[:size]
 	n, err := lz4.UncompressBlock(payload[8:], out)
-	if err != nil || uint64(n) != size {
-		return nil, false, fmt.Errorf("%w: lz4 block: %d of %d bytes, %v", errCorrupt, n, size, err)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: lz4: %w", errCorrupt, err)
+	}
+	if uint64(n) != size {
+		return nil, false, fmt.Errorf("%w: lz4 block of %d bytes, not %d", errCorrupt, n, size)
 	}
 	return out[:min(n, limit)], n > limit, nil
 }

@@ -64,7 +64,7 @@ type file struct {
 // newFile reads the header of a journal file.
 func newFile(in io.ReaderAt, p *pool, d *decompressor, maxField int) (*file, error) {
 	f := &file{in: in, pool: p, decode: d, maxField: maxField, cached: map[uint64]Field{}}
-	if err := f.refresh(); err != nil {
+	if err := f.reread(); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -80,8 +80,8 @@ func readHeader(in io.ReaderAt) (header, error) {
 	return parseHeader(b[:n])
 }
 
-// refresh reads the header again, and with it how many entries there are.
-func (f *file) refresh() error {
+// reread reads the header again, and with it how many entries there are.
+func (f *file) reread() error {
 	h, err := readHeader(f.in)
 	if err != nil {
 		return err

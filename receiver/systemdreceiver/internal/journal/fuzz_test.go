@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -66,7 +67,8 @@ func FuzzFile(f *testing.F) {
 		var e Entry
 		for range 10_000 {
 			err := file.next(&e)
-			if _, bad := err.(entryError); err != nil && !bad {
+			var bad entryError
+			if err != nil && !errors.As(err, &bad) {
 				return
 			}
 			for _, f := range e.Fields {

@@ -348,7 +348,7 @@ func (r *Reader) refresh(s *source, now time.Time) bool {
 		return false
 	}
 	entries := s.header.entries
-	if err := s.file.refresh(); err != nil {
+	if err := s.reread(); err != nil {
 		r.broken(s)
 		return false
 	}
