@@ -1,0 +1,231 @@
+package systemdreceiver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
+)
+
+// mapStorage is a storage extension that keeps everything in a map.
+type mapStorage struct {
+	noLife
+	mu     sync.Mutex
+	values map[string][]byte
+}
+
+type noLife struct {
+	component.StartFunc
+	component.ShutdownFunc
+}
+
+func (s *mapStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
+	return s, nil
+}
+
+func (s *mapStorage) Get(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values[key], nil
+}
+
+func (s *mapStorage) Set(ctx context.Context, key string, value []byte) error {
+	return s.Batch(ctx, storage.SetOperation(key, value))
+}
+
+func (s *mapStorage) Delete(ctx context.Context, key string) error {
+	return s.Batch(ctx, storage.DeleteOperation(key))
+}
+
+func (s *mapStorage) Batch(_ context.Context, operations ...*storage.Operation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	values := map[string][]byte{} // a copy, as nothing of a batch that fails may be kept
+	maps.Copy(values, s.values)
+	for _, o := range operations {
+		switch o.Type {
+		case storage.Set:
+			values[o.Key] = o.Value
+		case storage.Delete:
+			delete(values, o.Key)
+		case storage.Get:
+			o.Value = values[o.Key]
+		}
+	}
+	s.values = values
+	return nil
+}
+
+func (s *mapStorage) Close(context.Context) error { return nil }
+
+type storageHost struct {
+	component.Host
+	id      component.ID
+	storage component.Component
+}
+
+func (h storageHost) GetExtensions() map[component.ID]component.Component {
+	return map[component.ID]component.Component{h.id: h.storage}
+}
+
+// journalRun is one run of a receiver over a directory.
+type journalRun struct {
+	receiver *systemdReceiver
+	mu       sync.Mutex
+	uids     []string
+	// refuse is the error of the pipeline, nil for none.
+	refuse atomic.Pointer[error]
+}
+
+func startJournal(t *testing.T, dir string, s *mapStorage, change func(*JournalConfig), refuse error) *journalRun {
+	t.Helper()
+	id := component.MustNewID("map_storage")
+	cfg := createDefaultConfig().(*Config)
+	cfg.Units.Enabled, cfg.HostName, cfg.StorageID = false, "node-7", &id
+	cfg.Journal.Directories, cfg.Journal.StartAt, cfg.Journal.Priority = []string{dir}, startAtBeginning, "debug"
+	cfg.Journal.PollInterval, cfg.Journal.MaxBatchSize = minPollInterval, 100
+	if change != nil {
+		change(&cfg.Journal)
+	}
+	require.NoError(t, cfg.Validate())
+	run := &journalRun{}
+	if refuse != nil {
+		run.refuse.Store(&refuse)
+	}
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), func() {})
+	require.NoError(t, err)
+	r.out.logs, err = consumer.NewLogs(run.consume)
+	require.NoError(t, err)
+	run.receiver = r
+	require.NoError(t, r.Start(t.Context(), storageHost{componenttest.NewNopHost(), id, s}))
+	return run
+}
+
+func (r *journalRun) consume(_ context.Context, logs plog.Logs) error {
+	if err := r.refuse.Load(); err != nil {
+		return *err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rl := range logs.ResourceLogs().All() {
+		for _, record := range rl.ScopeLogs().At(0).LogRecords().All() {
+			uid, _ := record.Attributes().Get(keyRecordUID)
+			r.uids = append(r.uids, uid.Str())
+		}
+	}
+	return nil
+}
+
+func (r *journalRun) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.uids)
+}
+
+func (r *journalRun) stop(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, r.receiver.Shutdown(ctx))
+}
+
+// Stopped at any moment and started again, it hands every entry on once.
+func TestJournalGoesOn(t *testing.T) {
+	dir, s := t.TempDir(), &mapStorage{}
+	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 5000, 1))
+	seen := map[string]int{}
+	runs := 0
+	for len(seen) < 5000 {
+		run := startJournal(t, dir, s, nil, nil)
+		require.Eventually(t, func() bool { return run.count() > 0 }, 20*time.Second, time.Millisecond)
+		run.stop(t)
+		for _, uid := range run.uids {
+			seen[uid]++
+		}
+		runs++
+	}
+	for uid, n := range seen {
+		require.Equal(t, 1, n, uid)
+	}
+	t.Logf("%d runs", runs)
+	run := startJournal(t, dir, s, nil, nil)
+	time.Sleep(10 * minPollInterval)
+	run.stop(t)
+	assert.Zero(t, run.count(), "all was handed on")
+}
+
+// A pipeline that refuses for a while gets everything later; one that refuses
+// for good is not asked twice, and nobody waits for it.
+func TestJournalRefused(t *testing.T) {
+	dir := t.TempDir()
+	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 1000, 1))
+
+	run := startJournal(t, dir, &mapStorage{}, nil, errors.New("later"))
+	time.Sleep(20 * minPollInterval)
+	assert.Zero(t, run.count())
+	run.refuse.Store(nil)
+	require.Eventually(t, func() bool { return run.count() == 1000 }, 20*time.Second, time.Millisecond)
+	run.stop(t)
+
+	s := &mapStorage{}
+	run = startJournal(t, dir, s, nil, errors.New("later"))
+	time.Sleep(10 * minPollInterval)
+	run.stop(t)
+	run = startJournal(t, dir, s, nil, nil)
+	require.Eventually(t, func() bool { return run.count() == 1000 }, 20*time.Second, time.Millisecond, "nothing was handed on before")
+	run.stop(t)
+
+	s = &mapStorage{}
+	run = startJournal(t, dir, s, nil, consumererror.NewPermanent(errors.New("never")))
+	time.Sleep(50 * minPollInterval)
+	run.stop(t)
+	run = startJournal(t, dir, s, nil, nil)
+	time.Sleep(10 * minPollInterval)
+	run.stop(t)
+	assert.Zero(t, run.count())
+}
+
+// A position that cannot be understood is begun anew; a directory that comes
+// late and a file that is none are no reason not to start.
+func TestJournalStarts(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "later")
+	run := startJournal(t, dir, &mapStorage{values: map[string][]byte{positionKey: []byte("{")}}, nil, nil)
+	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 100, 1))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "none.journal"), []byte("none"), 0o600))
+	require.Eventually(t, func() bool { return run.count() == 100 }, 20*time.Second, time.Millisecond)
+	run.stop(t)
+
+	cfg := createDefaultConfig().(*Config)
+	id := component.MustNewID("none")
+	cfg.StorageID, cfg.Units.Enabled, cfg.HostName = &id, false, "x"
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), func() {})
+	require.NoError(t, err)
+	r.out.logs = consumerNop(t)
+	assert.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "extension none is not in service::extensions")
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func consumerNop(t *testing.T) consumer.Logs {
+	t.Helper()
+	c, err := consumer.NewLogs(func(context.Context, plog.Logs) error { return nil })
+	require.NoError(t, err)
+	return c
+}
