@@ -286,7 +286,7 @@ func (e *entry) common(words []string) (in [maxWords]bool, n int) {
 			n++
 			i++
 			j++
-		case length[i+1][j] >= length[i][j+1]:
+		case length[i+1][j] >= length[i][j+1]: //nolint:gosec // both are below maxWords
 			i++
 		default:
 			j++

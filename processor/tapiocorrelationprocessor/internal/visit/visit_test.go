@@ -164,7 +164,7 @@ func TestStopped(t *testing.T) {
 
 	n := newRig(Options{})
 	n.run(5*time.Minute, branch(true))
-	n.run(time.Minute, func(i int, q *request) { q.mute = map[uint32]bool{logDone + 30: true} }) // the branch is not taken
+	n.run(time.Minute, func(_ int, q *request) { q.mute = map[uint32]bool{logDone + 30: true} }) // the branch is not taken
 	assert.Empty(t, n.suspect, "a mix of branches swings")
 }
 
