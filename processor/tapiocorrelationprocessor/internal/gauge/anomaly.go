@@ -2,6 +2,7 @@ package gauge
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -54,8 +55,17 @@ type Anomaly struct {
 // Detail returns what patterns and findings read of the anomaly. Its name is Event.
 func (a *Anomaly) Detail() *record.Detail {
 	d := &record.Detail{Name: a.Event, Attrs: attributesOf(a.Key, a.Value, a.Limit)}
-	d.Attrs = append(d.Attrs, record.Attr{Key: event.KeyMetricBefore, Value: a.Before}, record.Attr{Key: event.KeyMetricZ, Value: a.Z})
+	d.Attrs = append(d.Attrs, record.Attr{Key: event.KeyMetricBefore, Value: tidy(a.Before)}, record.Attr{Key: event.KeyMetricZ, Value: tidy(a.Z)})
 	return d
+}
+
+// tidy rounds to six digits: the past is kept with about seven.
+func tidy(x float64) float64 {
+	if x == 0 {
+		return 0
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-5)
+	return math.Round(x/unit) * unit
 }
 
 func attributesOf(k Key, value, limit float64) []record.Attr {

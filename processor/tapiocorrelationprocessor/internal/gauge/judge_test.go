@@ -328,6 +328,12 @@ func TestScoreBelowHalfTheLimit(t *testing.T) {
 	}
 }
 
+func TestTidy(t *testing.T) {
+	for in, want := range map[float64]float64{0: 0, 0.10000000149011612: 0.1, 123456789: 123457000, 1.5: 1.5, -2.0000001: -2} {
+		assert.InEpsilon(t, want+1, tidy(in)+1, 1e-12)
+	}
+}
+
 // The details carry what patterns read.
 func TestDetail(t *testing.T) {
 	a := Anomaly{
