@@ -24,11 +24,11 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	finished, _ := manager["FinishTimestamp"].(uint64)
 	u.inBoot = finished == 0
 	events, names, err := u.readUnits(ctx, conn)
+	u.announce(ctx, manager)
+	u.tell(ctx, conn, events, names...) // what was found before systemd left, too
 	if err != nil {
 		return err
 	}
-	u.announce(ctx, manager)
-	u.tell(ctx, conn, events, names...)
 	if err := u.readJobs(ctx, conn); err != nil {
 		return err
 	}
@@ -105,7 +105,8 @@ func (u *units) unseen() []string {
 }
 
 // readUnits reads all units that are watched. It returns what has happened to
-// them, oldest first, and the names of all that are or were known.
+// them, oldest first, and the names of all that are or were known; with an error
+// those that were read before.
 func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []string, error) {
 	list, err := conn.Units(ctx)
 	if err != nil {
@@ -118,6 +119,7 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 	var events []unit.Event
 	var names []string
 	u.units.Snapshot(time.Now())
+	defer func() { u.unitCount.Store(int64(u.units.Len())) }()
 	for _, row := range list {
 		if !u.isWatched(row.Name) {
 			continue
@@ -126,7 +128,7 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 		delete(gone, row.Name)
 		happened, err := u.readUnit(ctx, conn, row)
 		if err != nil {
-			return nil, nil, err
+			return oldestFirst(events), names, err
 		}
 		events = append(events, happened...)
 	}
@@ -134,7 +136,10 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 		names = append(names, name)
 		events = append(events, u.units.Gone(name, time.Now(), true)...)
 	}
+	return oldestFirst(events), names, nil
+}
+
+func oldestFirst(events []unit.Event) []unit.Event {
 	slices.SortStableFunc(events, func(a, b unit.Event) int { return a.At.Compare(b.At) })
-	u.unitCount.Store(int64(u.units.Len()))
-	return events, names, nil
+	return events
 }

@@ -85,10 +85,12 @@ func newUnits(r *systemdReceiver, host hostInfo) *units {
 // start opens what was remembered and begins to look for systemd. That systemd
 // is not there is an error only when the configuration requires it.
 func (u *units) start(ctx context.Context, host component.Host) error {
+	runCtx, cancel := context.WithCancel(context.Background())
 	var conn *bus.Conn
 	if u.r.cfg.Units.Required {
 		var err error
-		if conn, err = bus.Dial(ctx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
+		if conn, err = bus.Dial(runCtx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
+			cancel()
 			return fmt.Errorf("units::required is true and systemd cannot be seen at %s: %w", u.r.cfg.Units.BusAddress, err)
 		}
 	}
@@ -97,6 +99,7 @@ func (u *units) start(ctx context.Context, host component.Host) error {
 		err = u.registerMetrics()
 	}
 	if err != nil {
+		cancel()
 		if conn != nil {
 			err = errors.Join(err, conn.Close())
 		}
@@ -109,7 +112,6 @@ func (u *units) start(ctx context.Context, host component.Host) error {
 		u.log.Warn("some of what was remembered cannot be read; units that have failed may be told again", zap.Int64("values", m.forgotten))
 	}
 	u.report = func(e *componentstatus.Event) { componentstatus.ReportStatus(host, e) }
-	runCtx, cancel := context.WithCancel(context.Background())
 	u.cancel, u.done = cancel, make(chan struct{})
 	go u.run(runCtx, conn)
 	return nil

@@ -10,7 +10,7 @@ import (
 func TestComponents(t *testing.T) {
 	out, code := run(t, environ(), bin(t, collectorName), "components")
 	assert.Zero(t, code, out)
-	for _, name := range []string{"tapio_ebpf", "tapiocorrelation", "tapio_findings", "tapio", "otlp", "memory_limiter", "otlp_grpc", "health_check", "zpages"} {
+	for _, name := range []string{"tapio_ebpf", "tapio_systemd", "tapiocorrelation", "tapio_findings", "tapio", "otlp", "memory_limiter", "otlp_grpc", "health_check", "zpages"} {
 		assert.Regexp(t, `(?m)^\s+- name: `+name+`$`, out)
 	}
 }

@@ -34,7 +34,8 @@ type Conn struct {
 	manager dbus.BusObject
 	queue   *queue
 	// asked is closed when typeJobs has ended.
-	asked chan struct{}
+	asked  chan struct{}
+	cancel context.CancelFunc
 }
 
 // queue takes signals from the connection's reader, which must not wait.
@@ -76,15 +77,25 @@ func (q *queue) push(s Signal) {
 
 // Dial connects to the bus at a D-Bus address and subscribes to systemd. size
 // is how many signals may wait. It returns ErrAbsent when systemd is not there.
+// The end of ctx closes the connection.
 func Dial(ctx context.Context, address string, size int) (*Conn, error) {
+	// A bus that accepts and never answers must not hold up anything.
+	ctx, cancel := context.WithCancel(ctx)
+	hung := time.AfterFunc(callTimeout, cancel)
 	q := &queue{items: make(chan Item, size), newJob: make(chan struct{}, 1)}
-	b, err := dbus.Connect(address, dbus.WithSignalHandler(q))
+	b, err := dbus.Connect(address, dbus.WithSignalHandler(q), dbus.WithContext(ctx))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	c := &Conn{bus: b, manager: b.Object(name, managerPath), queue: q}
+	c := &Conn{bus: b, manager: b.Object(name, managerPath), queue: q, cancel: cancel}
 	if err := c.listen(ctx); err != nil {
+		cancel()
 		return nil, errors.Join(err, c.bus.Close())
+	}
+	if !hung.Stop() {
+		cancel()
+		return nil, errors.Join(context.DeadlineExceeded, c.bus.Close())
 	}
 	c.asked = make(chan struct{})
 	go c.typeJobs()
@@ -166,6 +177,7 @@ func (c *Conn) call(ctx context.Context, object dbus.BusObject, method string, a
 // Close ends the connection.
 func (c *Conn) Close() error {
 	err := c.bus.Close()
+	c.cancel()
 	<-c.asked
 	return err
 }

@@ -41,13 +41,31 @@ func TestDialFails(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, listener.Close()) }()
+	accepted := make(chan net.Conn, 2)
 	go func() {
-		if c, err := listener.Accept(); err == nil {
-			_ = c.Close()
+		for range 2 {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
 		}
 	}()
+	go func() { _ = (<-accepted).Close() }()
 	_, err = Dial(context.Background(), "unix:path="+path, 1)
 	require.Error(t, err)
+
+	// Somebody who never answers, until the collector shuts down.
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Dial(ctx, "unix:path="+path, 1)
+		ended <- err
+	}()
+	silent := <-accepted
+	cancel()
+	require.Error(t, <-ended)
+	require.NoError(t, silent.Close())
 }
 
 func TestIsGone(t *testing.T) {
