@@ -77,7 +77,6 @@ const (
 	ProcessRecordKindTAPIO_CONNECT ProcessRecordKind = 4
 	ProcessRecordKindTAPIO_SIGNAL  ProcessRecordKind = 5
 	ProcessRecordKindTAPIO_SYSCALL ProcessRecordKind = 6
-	ProcessRecordKindTAPIO_KINDS   ProcessRecordKind = 7
 )
 
 type ProcessSignalRecord struct {

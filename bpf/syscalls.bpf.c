@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* System calls that fail: counted by cgroup, call and error; those that say that
  * something ran out or broke are also sent, each by itself. */
+#include "bucket.h"
 #include "process.h"
 
 /* include/uapi/asm-generic/errno-base.h and errno.h: the same on amd64 and arm64. */
@@ -57,42 +58,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cgroup_path);
 } failure_scratch SEC(".maps");
-
-/* A token bucket for each CPU: bursts of that many records, refilled in a second
- * or so (a jiffy is 1 to 10 ms). */
-#define BURST 32
-#define JIFFIES_PER_TOKEN 10
-
-struct bucket {
-	__u64 at;
-	__u64 tokens;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct bucket);
-} buckets SEC(".maps");
-
-static __always_inline bool take_token(void)
-{
-	__u64 now = bpf_jiffies64(), refill;
-	__u32 zero = 0;
-	struct bucket *b = bpf_map_lookup_elem(&buckets, &zero);
-
-	if (!b)
-		return false;
-	refill = (now - b->at) / JIFFIES_PER_TOKEN;
-	if (refill) {
-		b->tokens = refill > BURST || b->tokens + refill > BURST ? BURST : b->tokens + refill;
-		b->at = now;
-	}
-	if (!b->tokens)
-		return false;
-	b->tokens -= 1;
-	return true;
-}
 
 static __always_inline int syscall_number(struct pt_regs *regs)
 {
@@ -162,7 +127,7 @@ static __always_inline void send_failure(struct task_struct *task, __u32 number,
 {
 	struct syscall_record *rec;
 
-	if (!take_token()) {
+	if (!take_token(TAPIO_SYSCALL)) {
 		count_suppressed(TAPIO_SYSCALL);
 		return;
 	}

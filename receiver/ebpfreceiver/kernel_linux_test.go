@@ -793,13 +793,13 @@ func TestOOMKillInMemoryCgroup(t *testing.T) {
 func TestOneProgramFailsAlone(t *testing.T) {
 	requireKernel(t)
 	cfg := createDefaultConfig().(*Config)
-	broken := program{bpf.MemoryProgOomKill, func() (*ebpf.CollectionSpec, error) {
+	broken := program{name: bpf.MemoryProgOomKill, load: func() (*ebpf.CollectionSpec, error) {
 		spec, err := bpf.LoadMemory()
 		if err == nil {
 			spec.Programs[bpf.MemoryProgOomKill].AttachTo = "no_such_tracepoint"
 		}
 		return spec, err
-	}, nil}
+	}}
 	sink := new(consumertest.LogsSink)
 	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink, func(cfg *Config, log *zap.Logger) source {
 		return openKernel(cfg, []program{broken, programs(cfg)[1]}, log)

@@ -24,6 +24,10 @@ type program struct {
 	name      string
 	load      func() (*ebpf.CollectionSpec, error)
 	configure func(*ebpf.CollectionSpec, *features) error
+	// attached, unless nil, is called when it runs.
+	attached func(*kernel, *runningProgram)
+	// sharesMaps names maps that programs of one object have in common.
+	sharesMaps []string
 }
 
 // programs are those that the configuration enables.
@@ -31,22 +35,22 @@ func programs(cfg *Config) []program {
 	var all []program
 	if cfg.Programs.Process.Enabled {
 		all = append(all,
-			program{bpf.ProcessProgProcessExec, bpf.LoadProcess, func(spec *ebpf.CollectionSpec, _ *features) error {
+			program{name: bpf.ProcessProgProcessExec, load: bpf.LoadProcess, configure: func(spec *ebpf.CollectionSpec, _ *features) error {
 				return spec.Variables["command_line"].Set(cfg.CommandLine)
 			}},
-			program{bpf.ProcessProgProcessExit, bpf.LoadProcess, func(spec *ebpf.CollectionSpec, f *features) error {
+			program{name: bpf.ProcessProgProcessExit, load: bpf.LoadProcess, configure: func(spec *ebpf.CollectionSpec, f *features) error {
 				return spec.Variables["exit_has_group_dead"].Set(f.exitHasGroupDead)
 			}},
-			program{bpf.ProcessProgProcessSignal, bpf.LoadProcess, nil})
+			program{name: bpf.ProcessProgProcessSignal, load: bpf.LoadProcess})
 	}
 	if cfg.Programs.Memory.Enabled {
-		all = append(all, program{bpf.MemoryProgOomKill, bpf.LoadMemory, configureMemory})
+		all = append(all, program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, configure: configureMemory})
 	}
 	if cfg.Programs.Syscalls.Enabled {
-		all = append(all, program{bpf.SyscallsProgSyscallFailed, bpf.LoadSyscalls, nil})
+		all = append(all, program{name: bpf.SyscallsProgSyscallFailed, load: bpf.LoadSyscalls, attached: countFailures})
 	}
 	if cfg.Programs.Network.Enabled {
-		all = append(all, program{bpf.NetworkProgTcpConnect, bpf.LoadNetwork, nil})
+		all = append(all, program{name: bpf.NetworkProgTcpConnect, load: bpf.LoadNetwork})
 	}
 	return all
 }
@@ -72,13 +76,22 @@ type kernel struct {
 	record                   ringbuf.Record
 	running                  []runningProgram
 	failures                 []failure
-	counted                  *failureCounts // nil when the program does not run
+	samplers                 []sampler
+	shared                   map[string]*ebpf.Map // by name, of the program that came first
 
 	stopOnce sync.Once
 	stopped  chan struct{}
 	// mu keeps stats from reading what close has closed.
 	mu     sync.Mutex
 	closed bool
+}
+
+// sampler reads what programs count and do not send.
+type sampler interface {
+	// sample returns the growth since it was called last, up to a bound.
+	sample() []kernelEvent
+	// left counts, by event, what was beyond that bound. It may be called at any time.
+	left() map[string]int64
 }
 
 type runningProgram struct {
@@ -95,7 +108,7 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{stopped: make(chan struct{})}
+	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}}
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		log.Debug("the limit of locked memory stays as it is", zap.Error(err))
@@ -115,6 +128,9 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 			continue
 		}
 		k.running = append(k.running, *running)
+		if p.attached != nil {
+			p.attached(k, running)
+		}
 	}
 	if f != nil && f.pidNamespace != 0 && len(k.running) > 0 {
 		log.Warn("the collector is in a pid namespace of its own: processes outside of it are reported without process.pid; run it in the host's (hostPID: true)")
@@ -170,9 +186,13 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 			return nil, err
 		}
 	}
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{bpf.ProcessMapEvents: k.events, bpf.ProcessMapLost: k.lost, bpf.ProcessMapSuppressed: k.suppressed},
-	})
+	maps := map[string]*ebpf.Map{bpf.ProcessMapEvents: k.events, bpf.ProcessMapLost: k.lost, bpf.ProcessMapSuppressed: k.suppressed}
+	for _, name := range p.sharesMaps {
+		if m := k.shared[name]; m != nil {
+			maps[name] = m
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +201,10 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 		collection.Close()
 		return nil, err
 	}
-	if p.name == bpf.SyscallsProgSyscallFailed {
-		k.counted = newFailureCounts(collection)
+	for _, name := range p.sharesMaps {
+		if k.shared[name] == nil {
+			k.shared[name] = collection.Maps[name]
+		}
 	}
 	return &runningProgram{name: p.name, collection: collection, program: collection.Programs[p.name], link: l}, nil
 }
@@ -235,8 +257,10 @@ func (k *kernel) stats() sourceStats {
 		s.lost[name] = sum(k.lost, uint32(kind))
 		s.suppressed[name] = sum(k.suppressed, uint32(kind))
 	}
-	if k.counted != nil {
-		s.suppressed[event.SyscallFailures] = k.counted.left.Load()
+	for _, counts := range k.samplers {
+		for name, n := range counts.left() {
+			s.suppressed[name] += n
+		}
 	}
 	for _, p := range k.running {
 		if stats, err := p.program.Stats(); err == nil {
@@ -258,11 +282,11 @@ func sum(m *ebpf.Map, kind uint32) (total int64) {
 	return total
 }
 
-func (k *kernel) sample() []kernelEvent {
-	if k.counted == nil {
-		return nil
+func (k *kernel) sample() (out []kernelEvent) {
+	for _, counts := range k.samplers {
+		out = append(out, counts.sample()...)
 	}
-	return k.counted.sample()
+	return out
 }
 
 func (k *kernel) isStopped() bool {

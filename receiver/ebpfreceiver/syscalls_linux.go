@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/event"
 )
 
 const (
@@ -31,8 +32,8 @@ type failureCounts struct {
 	counts, paths *ebpf.Map
 	known         map[bpf.SyscallsFailureKey]*failureCount
 	sampled       time.Time
-	// left counts failures that were in none of the records sent.
-	left atomic.Int64
+	// leftOut counts failures that were in none of the records sent.
+	leftOut atomic.Int64
 }
 
 // failureCount is what a count was, and for how many samples.
@@ -41,11 +42,17 @@ type failureCount struct {
 	idle  int
 }
 
-func newFailureCounts(c *ebpf.Collection) *failureCounts {
-	return &failureCounts{
+// countFailures is called when the program runs that counts them.
+func countFailures(k *kernel, p *runningProgram) {
+	c := p.collection
+	k.samplers = append(k.samplers, &failureCounts{
 		counts: c.Maps[bpf.SyscallsMapFailures], paths: c.Maps[bpf.SyscallsMapFailurePaths],
 		known: map[bpf.SyscallsFailureKey]*failureCount{}, sampled: time.Now(),
-	}
+	})
+}
+
+func (f *failureCounts) left() map[string]int64 {
+	return map[string]int64{event.SyscallFailures: f.leftOut.Load()}
 }
 
 // growth is by how much a count grew.
@@ -67,7 +74,7 @@ func (f *failureCounts) sample() []kernelEvent {
 	var out []kernelEvent
 	for i, g := range grown {
 		if i >= maxFailures {
-			f.left.Add(int64(g.by))
+			f.leftOut.Add(int64(g.by))
 			continue
 		}
 		var p bpf.ProcessCgroupPath
