@@ -133,6 +133,9 @@ func (d *Decider) attachments(v *view) []Event {
 			continue
 		}
 		present[key] = true
+		if old, ok := d.facts[key]; ok && a.isGoing(old) {
+			continue
+		}
 		f := a.fact(v)
 		if d.facts[key].version != f.version {
 			events = append(events, f.event)
@@ -147,6 +150,13 @@ func (d *Decider) attachments(v *view) []Event {
 		delete(d.facts, key)
 	}
 	return events
+}
+
+// isGoing says that an end of the interface is not there any more. While a DEL
+// runs, the result is still there: what was told holds until it is gone.
+func (a attachment) isGoing(told fact) bool {
+	_, hadHost := told.event.Attributes[event.KeyCNIHostInterface]
+	return a.link == nil || a.host == nil && hadHost
 }
 
 func (a attachment) fact(v *view) fact {

@@ -148,6 +148,21 @@ func TestChangedAndRemovedInterface(t *testing.T) {
 	assert.Equal(t, int64(1), w.decider.Held()["interfaces"], "the host's eth0")
 }
 
+// While a DEL runs, the interface is gone and its result is not.
+func TestInterfaceThatIsBeingDeletedIsNotToldAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.after(0)
+	w.pod(1).Links, w.pod(1).Routes = nil, nil
+	assert.Empty(t, w.after(time.Millisecond))
+	w.Namespaces[0].Links = w.Namespaces[0].Links[:2]
+	assert.Empty(t, w.after(time.Millisecond))
+	w.Results, w.Reservations, w.Namespaces = nil, nil, w.Namespaces[:1]
+	got := w.after(time.Millisecond)
+	require.Equal(t, []string{event.CNIInterfaceRemoved}, names(got))
+	assert.Equal(t, "10.0.0.2", got[0].Attributes[event.KeyCNIAddress])
+}
+
 // breakage is one thing that is wrong, and how it is mended.
 type breakage struct {
 	do, undo  func(*world)
