@@ -3,7 +3,6 @@ package cloudopsbench
 const (
 	admission      = "Admission_Fault"
 	infrastructure = "Infrastructure_Fault"
-	performance    = "Performance_Fault"
 	runtime        = "Runtime_Fault"
 	scheduling     = "Scheduling_Fault"
 	routing        = "Service_Routing_Fault"
@@ -54,5 +53,4 @@ var causes = map[string]cause{
 	"k8s-service-wrong-target-port":      {routing, []string{"service_port_mapping_mismatch"}},
 	"k8s-address-wrong":                  {routing, []string{"service_env_var_address_mismatch"}},
 	"k8s-address-wrong-port":             {routing, []string{"service_env_var_address_mismatch"}},
-	"gateway-misroute":                   {routing, []string{"gateway_misroute"}},
 }
