@@ -10,6 +10,15 @@ const volatile __u32 cpus = 1;
 
 const struct oom_record *unused_oom __attribute__((unused));
 
+/* What becomes of the container of a victim. */
+enum container_fate {
+	TAPIO_FATE_UNKNOWN = 0,
+	TAPIO_FATE_ENDS = 1,
+	TAPIO_FATE_LIVES = 2,
+};
+
+const enum container_fate *unused_fate __attribute__((unused));
+
 /* Each CPU keeps up to 64 pages charged in advance (MEMCG_CHARGE_BATCH), which
  * are given back while the kernel looks for a victim. So the usage may be that
  * much below the limit that was hit; more than a 16th of the limit is no longer
@@ -27,8 +36,10 @@ static __always_inline bool is_at_limit(__u64 usage, __u64 max)
 	return usage + slack >= max;
 }
 
-/* The first memory cgroup at its limit, from the victim's own up to the root. */
-static __always_inline struct mem_cgroup *memcg_at_limit(struct task_struct *task)
+/* The first memory cgroup at its limit, from the victim's own up to the root.
+ * group says whether one up to there has all its processes killed together
+ * (memory.oom.group). */
+static __always_inline struct mem_cgroup *memcg_at_limit(struct task_struct *task, bool *group)
 {
 	struct cgroup_subsys_state *css = memory_css(BPF_CORE_READ(task, cgroups));
 	__u64 css_offset = bpf_core_field_offset(struct mem_cgroup, css);
@@ -41,6 +52,7 @@ static __always_inline struct mem_cgroup *memcg_at_limit(struct task_struct *tas
 			struct mem_cgroup *memcg = (void *)css - css_offset;
 			__u64 max = BPF_CORE_READ(memcg, memory.max);
 
+			*group |= BPF_CORE_READ(memcg, oom_group);
 			if (max < PAGE_COUNTER_MAX(page_size) &&
 			    is_at_limit(BPF_CORE_READ(memcg, memory.usage.counter), max))
 				found = memcg;
@@ -89,11 +101,47 @@ static __always_inline void fill_limit(struct oom_record *rec, struct mem_cgroup
 	fill_path(&rec->limit_cgroup, cgroup);
 }
 
+static __always_inline __u32 pid_level(struct task_struct *leader)
+{
+	return BPF_CORE_READ(leader, thread_pid, level);
+}
+
+/* A container ends with the first process of its pid namespace and lives on
+ * without another one; but one whose parent is outside may be the main process
+ * of a container that shares the namespace of its pod: of that nothing is known. */
+static __always_inline __u32 container_fate(struct task_struct *task, bool group)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+
+	if (!level || level >= PIDNS_LEVELS)
+		return TAPIO_FATE_UNKNOWN; /* in the namespace of the machine: no container's own */
+	if (group || BPF_CORE_READ(pid_number(pid_numbers(pid), level), nr) == 1)
+		return TAPIO_FATE_ENDS;
+	if (pid_level(BPF_CORE_READ(leader, real_parent, group_leader)) < level)
+		return TAPIO_FATE_UNKNOWN;
+	return TAPIO_FATE_LIVES;
+}
+
+static __always_inline void fill_trigger(struct oom_record *rec)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	__builtin_memset(&rec->trigger, 0, sizeof(rec->trigger));
+	rec->trigger_cgroup.len = rec->trigger_cgroup.partial = 0;
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return;
+	fill_process(&rec->trigger, task, BPF_CORE_READ(task, mm));
+	fill_path(&rec->trigger_cgroup, task_cgroup(task));
+}
+
 SEC("tp_btf/mark_victim")
 int BPF_PROG(oom_kill, struct task_struct *task)
 {
 	struct oom_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
 	struct mm_struct *mm;
+	bool group = false;
 
 	if (!rec) {
 		count_lost(TAPIO_OOM);
@@ -103,10 +151,11 @@ int BPF_PROG(oom_kill, struct task_struct *task)
 	fill_header(&rec->header, TAPIO_OOM);
 	fill_process(&rec->process, task, mm);
 	fill_path(&rec->cgroup, task_cgroup(task));
-	fill_limit(rec, memcg_at_limit(task));
+	fill_limit(rec, memcg_at_limit(task, &group));
+	fill_trigger(rec);
 	rec->rss = mm ? rss_pages(mm) * page_size : 0;
 	rec->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
-	rec->pad = 0;
+	rec->fate = container_fate(task, group);
 	/* Rare and urgent: whatever the reader does, wake it. */
 	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
 	return 0;

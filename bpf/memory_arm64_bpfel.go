@@ -20,6 +20,14 @@ type MemoryCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type MemoryContainerFate uint32
+
+const (
+	MemoryContainerFateTAPIO_FATE_UNKNOWN MemoryContainerFate = 0
+	MemoryContainerFateTAPIO_FATE_ENDS    MemoryContainerFate = 1
+	MemoryContainerFateTAPIO_FATE_LIVES   MemoryContainerFate = 2
+)
+
 type MemoryOomRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -28,16 +36,18 @@ type MemoryOomRecord struct {
 		Kind uint32
 		Pad  uint32
 	}
-	Process     MemoryProcessId
-	Cgroup      MemoryCgroupPath
-	Rss         uint64
-	Limit       uint64
-	Usage       uint64
-	Peak        uint64
-	LimitId     uint64
-	LimitCgroup MemoryCgroupPath
-	ScoreAdj    int32
-	Pad         uint32
+	Process       MemoryProcessId
+	Cgroup        MemoryCgroupPath
+	Rss           uint64
+	Limit         uint64
+	Usage         uint64
+	Peak          uint64
+	LimitId       uint64
+	LimitCgroup   MemoryCgroupPath
+	Trigger       MemoryProcessId
+	TriggerCgroup MemoryCgroupPath
+	ScoreAdj      int32
+	Fate          uint32
 }
 
 type MemoryProcessId struct {
@@ -63,6 +73,7 @@ const (
 	MemoryVarCollectorPidns = "collector_pidns"
 	MemoryVarCpus           = "cpus"
 	MemoryVarPageSize       = "page_size"
+	MemoryVarUnusedFate     = "unused_fate"
 	MemoryVarUnusedOom      = "unused_oom"
 )
 
@@ -127,6 +138,7 @@ type MemoryVariableSpecs struct {
 	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	Cpus           *ebpf.VariableSpec `ebpf:"cpus"`
 	PageSize       *ebpf.VariableSpec `ebpf:"page_size"`
+	UnusedFate     *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedOom      *ebpf.VariableSpec `ebpf:"unused_oom"`
 }
 
@@ -170,6 +182,7 @@ type MemoryVariables struct {
 	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
 	Cpus           *ebpf.Variable `ebpf:"cpus"`
 	PageSize       *ebpf.Variable `ebpf:"page_size"`
+	UnusedFate     *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedOom      *ebpf.Variable `ebpf:"unused_oom"`
 }
 

@@ -84,8 +84,11 @@ struct oom_record {
 	__u64 peak;
 	__u64 limit_id;
 	struct cgroup_path limit_cgroup;
+	/* Who asked for the memory that was not there; all zero for a kernel thread. */
+	struct process_id trigger;
+	struct cgroup_path trigger_cgroup;
 	__s32 score_adj;
-	__u32 pad;
+	__u32 fate; /* enum container_fate */
 };
 
 struct connect_record {

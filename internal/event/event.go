@@ -177,6 +177,14 @@ const (
 	KeyOOMRSS = "tapio.oom.victim.rss"
 	// KeyOOMScoreAdj is the oom_score_adj of the victim.
 	KeyOOMScoreAdj = "tapio.oom.victim.score_adj"
+	// KeyOOMSurvives is true when the victim was a child in its container, which
+	// lives on; false when the container ends with it.
+	KeyOOMSurvives = "tapio.oom.container.survives"
+	// KeyOOMTriggerName (of the executable), KeyOOMTriggerPID and KeyOOMTriggerCgroup
+	// say who asked for the memory that was not there.
+	KeyOOMTriggerName   = "tapio.oom.trigger.name"
+	KeyOOMTriggerPID    = "tapio.oom.trigger.pid"
+	KeyOOMTriggerCgroup = "tapio.oom.trigger.cgroup"
 	// KeyMemoryCgroup is the path of the memory cgroup that was at its limit.
 	KeyMemoryCgroup = "tapio.memory.cgroup"
 	// KeyMemoryLimit is the limit of that cgroup.

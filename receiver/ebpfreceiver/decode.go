@@ -106,6 +106,13 @@ func decodeOOM(r *bpf.MemoryOomRecord) kernelEvent {
 		usage:    r.Usage,
 		peak:     r.Peak,
 		scoreAdj: r.ScoreAdj,
+		trigger:  decodeProcess((*bpf.ProcessProcessId)(&r.Trigger), (*bpf.ProcessCgroupPath)(&r.TriggerCgroup)),
+	}
+	switch bpf.MemoryContainerFate(r.Fate) {
+	case bpf.MemoryContainerFateTAPIO_FATE_ENDS:
+		e.fate = containerEnds
+	case bpf.MemoryContainerFateTAPIO_FATE_LIVES:
+		e.fate = containerLives
 	}
 	if e.limit != 0 {
 		e.limitCgroup = path((*bpf.ProcessCgroupPath)(&r.LimitCgroup))

@@ -236,8 +236,32 @@ func (e *encoder) recordOOM(at pcommon.Timestamp, ev oomEvent) (plog.SeverityNum
 			metadata.WithTapioMemoryPeakEventAttribute(int64(ev.peak)),
 		}
 	}
+	options = append(options, triggerOptions(ev.trigger)...)
+	lives := ""
+	switch ev.fate {
+	case containerLives:
+		lives = "; its container lives on"
+		options = append(options, metadata.WithTapioOomContainerSurvivesEventAttribute(true))
+	case containerEnds:
+		options = append(options, metadata.WithTapioOomContainerSurvivesEventAttribute(false))
+	}
 	e.builder.RecordTapioOomKillEvent(context.Background(), at, scope, int64(ev.rss), int64(ev.scoreAdj), options...)
-	return plog.SeverityNumberError, fmt.Sprintf("The kernel killed %s, which held %s: %s", title(ev.who), bytesText(ev.rss), where)
+	return plog.SeverityNumberError, fmt.Sprintf("The kernel killed %s, which held %s: %s%s", title(ev.who), bytesText(ev.rss), where, lives)
+}
+
+// triggerOptions say who asked for the memory that was not there.
+func triggerOptions(p processInfo) []metadata.EventAttributeOption {
+	if p.started == 0 {
+		return nil
+	}
+	options := []metadata.EventAttributeOption{metadata.WithTapioOomTriggerNameEventAttribute(p.name())}
+	if p.pid != 0 {
+		options = append(options, metadata.WithTapioOomTriggerPidEventAttribute(int64(p.pid)))
+	}
+	if p.cgroup != "" {
+		options = append(options, metadata.WithTapioOomTriggerCgroupEventAttribute(p.cgroup))
+	}
+	return options
 }
 
 func (e *encoder) recordConnect(at pcommon.Timestamp, ev connectEvent) (plog.SeverityNumber, string) {

@@ -128,7 +128,23 @@ type oomEvent struct {
 	// limitCgroup is the path of that cgroup.
 	limitCgroup string
 	scoreAdj    int32
+	// trigger is who asked for the memory that was not there; nobody when a thread
+	// of the kernel did.
+	trigger processInfo
+	fate    containerFate
 }
+
+// containerFate is what becomes of the container of a process that is killed.
+type containerFate int
+
+const (
+	// fateUnknown: it has no container, or one whose main process may be another.
+	fateUnknown containerFate = iota
+	// containerEnds: it was the first of the container, or all go together.
+	containerEnds
+	// containerLives: it was a child of another process of the container.
+	containerLives
+)
 
 func (oomEvent) name() string   { return event.OOMKill }
 func (oomEvent) isUrgent() bool { return true }

@@ -71,6 +71,8 @@ func init() {
 		leaderFirst()
 	case "eat":
 		eatMemory()
+	case "eating-child":
+		eatingChild()
 	case "unprivileged":
 		os.Exit(startAndPrint())
 	case "first-in-namespace":

@@ -81,6 +81,30 @@ func WithTapioMemoryUsageEventAttribute(tapioMemoryUsageAttributeValue int64) Ev
 	})
 }
 
+func WithTapioOomContainerSurvivesEventAttribute(tapioOomContainerSurvivesAttributeValue bool) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutBool("tapio.oom.container.survives", tapioOomContainerSurvivesAttributeValue)
+	})
+}
+
+func WithTapioOomTriggerCgroupEventAttribute(tapioOomTriggerCgroupAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.oom.trigger.cgroup", tapioOomTriggerCgroupAttributeValue)
+	})
+}
+
+func WithTapioOomTriggerNameEventAttribute(tapioOomTriggerNameAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.oom.trigger.name", tapioOomTriggerNameAttributeValue)
+	})
+}
+
+func WithTapioOomTriggerPidEventAttribute(tapioOomTriggerPidAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.oom.trigger.pid", tapioOomTriggerPidAttributeValue)
+	})
+}
+
 func WithTapioProcessExitCoreDumpedEventAttribute(tapioProcessExitCoreDumpedAttributeValue bool) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutBool("tapio.process.exit.core_dumped", tapioProcessExitCoreDumpedAttributeValue)

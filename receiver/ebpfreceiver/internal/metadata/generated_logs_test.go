@@ -120,7 +120,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioEbpfStartedEvent(ctx, timestamp, []any{"tapio.ebpf.programs-item1", "tapio.ebpf.programs-item2"}, []any{"tapio.ebpf.failed-item1", "tapio.ebpf.failed-item2"})
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17))
+			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessExecEvent(ctx, timestamp, WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandEventAttribute("process.command-val"), WithProcessCommandLineEventAttribute("process.command_line-val"))
@@ -191,6 +191,18 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.oom.victim.score_adj")
 					assert.True(t, ok)
 					assert.EqualValues(t, 26, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.oom.container.survives")
+					assert.True(t, ok)
+					assert.True(t, attrVal.Bool())
+					attrVal, ok = lr.Attributes().Get("tapio.oom.trigger.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.oom.trigger.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.oom.trigger.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.oom.trigger.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.oom.trigger.cgroup-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.memory.cgroup")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.memory.cgroup-val", attrVal.Str())

@@ -1,0 +1,82 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// eatingChild is the first process of a pid namespace, as that of a container is:
+// it outlives a child that eats all memory.
+func eatingChild() {
+	_, _ = os.Stdin.Read(make([]byte, 1)) // it is in its cgroup
+	child := role("eat")
+	stdin, err := child.StdinPipe()
+	if err != nil || child.Start() != nil {
+		os.Exit(10)
+	}
+	_, _ = stdin.Write([]byte{1})
+	if child.Wait() == nil {
+		os.Exit(11)
+	}
+	os.Exit(0)
+}
+
+// startIn starts a role inside a cgroup, whose folder is given, and lets it go on.
+func startIn(t *testing.T, folder, what string, attr *syscall.SysProcAttr) (pid int, wait func() error) {
+	t.Helper()
+	cmd := role(what)
+	cmd.SysProcAttr = attr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	_, err = stdin.Write([]byte{1})
+	require.NoError(t, err)
+	return cmd.Process.Pid, cmd.Wait
+}
+
+func TestOOMKillOfAChild(t *testing.T) {
+	requireKernel(t)
+	path, folder := memoryCgroup(t, 64<<20)
+	r := startRig(t, nil)
+	pid, wait := startIn(t, folder, "eating-child", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
+	require.NoError(t, wait(), "the container lives on")
+
+	rec := r.await(func(s seenRecord) bool {
+		return s.Name == event.OOMKill && s.Resource[event.KeyProcessParentPID] == int64(pid)
+	})
+	assert.Equal(t, true, rec.Attributes[event.KeyOOMSurvives])
+	assert.Equal(t, rec.Resource[event.KeyProcessPID], rec.Attributes[event.KeyOOMTriggerPID], "who ate it asked for it")
+	assert.Equal(t, rec.Resource[event.KeyProcessExecutableName], rec.Attributes[event.KeyOOMTriggerName])
+	assert.Equal(t, path, rec.Attributes[event.KeyOOMTriggerCgroup])
+	assert.Contains(t, rec.Body, "its container lives on")
+}
+
+func TestOOMKillOfAContainer(t *testing.T) {
+	requireKernel(t)
+	_, folder := memoryCgroup(t, 64<<20)
+	r := startRig(t, nil)
+	pid, wait := startIn(t, folder, "eat", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
+	require.Error(t, wait())
+	assert.Equal(t, false, r.await(of(event.OOMKill, pid)).Attributes[event.KeyOOMSurvives])
+}
+
+func TestOOMKillOutsideOfAContainer(t *testing.T) {
+	requireKernel(t)
+	_, folder := memoryCgroup(t, 64<<20)
+	r := startRig(t, nil)
+	pid, wait := startIn(t, folder, "eat", nil)
+	require.Error(t, wait())
+	assert.NotContains(t, r.await(of(event.OOMKill, pid)).Attributes, event.KeyOOMSurvives)
+}
