@@ -137,6 +137,9 @@ type open struct {
 	*incident.Incident
 	emitted emit.Emitted
 	revised int64 // the engine's time of the last revision
+	// peak and rival are the highest scores of the cause's service and of another one
+	// while the incident was open, where statistics name the cause.
+	peak, rival float64
 }
 
 // New returns an engine. Run must be called for anything to be found.

@@ -63,6 +63,8 @@ func (in *intake) take(to *visit.Analyzer) {
 const (
 	// judgeEvery is how often the visits of the last minute are compared with the past.
 	judgeEvery = 5 * time.Second
+	// minHurt is how many visits must have changed: two are an anecdote.
+	minHurt = 3
 	// calm is the score at which a service that was suspected is well again.
 	calm = visit.Alarm / 2
 )
@@ -81,8 +83,41 @@ func (e *Engine) judgeVisits(now int64) {
 		switch {
 		case o != nil && (o.Emitted() || s.Score < visit.Alarm):
 			e.persists(o, s, now)
-		case s.Score >= visit.Alarm && !e.calleesDelay(s):
+		case s.Score >= visit.Alarm && !anecdotal(s) && !e.calleesDelay(s):
 			e.accuse(s, o)
+		}
+	}
+	e.compare()
+}
+
+// anecdotal tells whether too few visits changed to say anything. A metric speaks
+// for itself.
+func anecdotal(s *visit.Suspect) bool {
+	g := &s.Signals[0]
+	return g.Kind != visit.Resource && (s.Hurt < minHurt || g.Now.N < minHurt)
+}
+
+// compare says how probable the visits of its service make each incident, the less
+// the more there is against another service: several services that change at once
+// are mostly one incident, of which the others are shadows.
+func (e *Engine) compare() {
+	for _, o := range e.incidents {
+		h := o.Hypothesis
+		for i := range e.suspects {
+			if s := &e.suspects[i]; s.Service == h.Service {
+				o.peak, o.rival = max(o.peak, s.Score), max(o.rival, e.rivalOf(s))
+			}
+		}
+		if o.peak < visit.Alarm {
+			continue
+		}
+		c := certainty(o.peak, o.rival)
+		if h.Cause.Certainty > 0 {
+			o.Dirty = o.Dirty || c != h.Cause.Certainty
+			h.Cause.Certainty = c
+		} else {
+			o.Dirty = o.Dirty || c != h.Support
+			h.Support = c
 		}
 	}
 }
@@ -107,7 +142,8 @@ func (e *Engine) delayed(s *visit.Suspect) (callee record.EntityID, ok bool) {
 // or as an effect, nil for none.
 func (e *Engine) suspected(s *visit.Suspect) *open {
 	for _, id := range s.Traces {
-		if o := e.incidentOf(id); o != nil {
+		// What only statistics hold against another service explains nothing of this one.
+		if o := e.incidentOf(id); o != nil && (o.Hypothesis.Cause.Certainty == 0 || o.Hypothesis.Service == s.Service) {
 			return o
 		}
 	}
@@ -191,10 +227,8 @@ func (e *Engine) persists(o *open, s *visit.Suspect, now int64) {
 	h.LastEffect = max(h.LastEffect, min(now, e.latest()))
 	o.Hurt(s.Traces)
 	if h.Cause.Certainty > 0 && h.Service == s.Service {
-		if c := certainty(s); c > h.Cause.Certainty {
-			h.Cause.Certainty = c
+		if s.Score > o.peak {
 			h.Cause.Attributes = e.evidence(s)
-			o.Dirty = true
 		}
 	}
 }
@@ -208,7 +242,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 		first = e.latest()
 	}
 	h := e.best(explain.Target{Service: s.Service}, first)
-	if h == nil {
+	if h == nil || !h.Supported() || h.Confidence(e.options.Weights).Score < e.options.MinScore {
 		h = e.statistical(s, first)
 	}
 	if h == nil {
@@ -220,6 +254,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 		o = e.open(h)
 	}
 	if o != nil {
+		o.Witness()
 		o.Hurt(s.Traces)
 	}
 }
@@ -235,7 +270,7 @@ func (e *Engine) statistical(s *visit.Suspect, first int64) *explain.Hypothesis 
 		return nil
 	}
 	return explain.New(e.graph, p, explain.Cause{
-		Event: p.Cause.Event, Time: first, Entity: s.Service, Attributes: e.evidence(s), Certainty: certainty(s),
+		Event: p.Cause.Event, Time: first, Entity: s.Service, Attributes: e.evidence(s), Certainty: certainty(s.Score, e.rivalOf(s)),
 	})
 }
 
@@ -248,9 +283,20 @@ var signalEvents = map[visit.Kind]string{
 	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
 }
 
-// certainty is how probable it is that a suspect is the root.
-func certainty(s *visit.Suspect) float64 {
-	return 1 - 0.3*math.Exp(-(s.Score-visit.Alarm)/2)
+// certainty is how probable it is that a suspect is the root: the more, the higher
+// its score is, and the less, the higher that of another one at the same time.
+func certainty(score, rival float64) float64 {
+	return (1 - 0.3*math.Exp(-(score-visit.Alarm)/2)) * (0.5 + 0.5*min(1, score/max(rival, 1)))
+}
+
+// rivalOf returns the highest score of the other suspects.
+func (e *Engine) rivalOf(s *visit.Suspect) (highest float64) {
+	for i := range e.suspects {
+		if x := &e.suspects[i]; x.Service != s.Service {
+			highest = max(highest, x.Score)
+		}
+	}
+	return highest
 }
 
 // evidence are the numbers of a suspect's strongest signal, and the others in words.
@@ -317,7 +363,7 @@ func (e *Engine) otherSuspects(o *open) []finding.Hypothesis {
 			continue
 		}
 		x := finding.Hypothesis{
-			Entity: explain.EntityOf(e.graph, s.Service), Score: min(certainty(s), s.Score/(s.Score+score+visit.Alarm)),
+			Entity: explain.EntityOf(e.graph, s.Service), Score: min(certainty(s.Score, max(score, e.rivalOf(s))), s.Score/(s.Score+score+visit.Alarm)),
 			Reason: fmt.Sprintf("its visits changed less than those of %s: score %.1f against %.1f (%s)",
 				e.graph.ServiceName(o.Hypothesis.Cause.Entity), s.Score, score, e.signalWords(&s.Signals[0])),
 		}

@@ -109,6 +109,9 @@ type Hypothesis struct {
 	slow     int64
 	// Predicted: the cause has no effect yet.
 	Predicted bool
+	// Support is how probable the visits of the cause's service make it that this is
+	// where it went wrong; 0 when they do not say.
+	Support float64
 	// over is when the cause ended, 0 while nothing says that it did.
 	over int64
 }
@@ -432,6 +435,7 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	}
 	c.Score = (w.Completeness*c.Completeness + w.Reliability*c.Reliability + w.Timing*c.Timing) /
 		(w.Completeness + w.Reliability + w.Timing)
+	c.Score = max(c.Score, h.Support)
 	return c
 }
 

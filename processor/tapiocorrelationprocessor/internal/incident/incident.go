@@ -41,6 +41,8 @@ type Incident struct {
 	detected int64
 	updated  int64
 	resolved int64
+	// witnessed: visits of the cause's service changed.
+	witnessed bool
 	// predicted: the cause has no effect yet.
 	predicted bool
 	// withdrawn: another incident explains this one.
@@ -190,6 +192,10 @@ func (i *Incident) Services() []record.EntityID {
 	return slices.DeleteFunc(out, func(id record.EntityID) bool { return id == 0 })
 }
 
+// Witness notes that visits of the cause's service changed: it has hurt somebody,
+// though perhaps no request has failed.
+func (i *Incident) Witness() { i.witnessed = true }
+
 // Hurts tells whether a trace is listed as hurt.
 func (i *Incident) Hurts(id record.TraceID) bool {
 	text := id.String()
@@ -283,7 +289,7 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 func (i *Incident) Ready(minScore float64) bool {
 	h := i.Hypothesis
 	return h.Supported() && h.Confidence(i.options.Weights).Score >= minScore &&
-		(h.Pattern.Alone || i.failed+i.slow >= int64(h.Pattern.MinTraces))
+		(h.Pattern.Alone || i.witnessed || i.failed+i.slow >= int64(h.Pattern.MinTraces))
 }
 
 // Finding writes the next revision. now is the engine's time.
