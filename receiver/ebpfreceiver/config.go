@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 
+	"github.com/yairfalse/tapio/internal/kmsg"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -44,6 +45,33 @@ type ProgramsConfig struct {
 	Network ProgramConfig `mapstructure:"network"`
 	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
 	Syscalls ProgramConfig `mapstructure:"syscalls"`
+	// Kmsg: tapio.kernel.* and tapio.block_io.error. It is no program but the
+	// kernel's log, of what no tracepoint tells.
+	Kmsg KmsgConfig `mapstructure:"kmsg"`
+}
+
+// KmsgConfig says what to read of the kernel's log.
+type KmsgConfig struct {
+	// Enabled reads /dev/kmsg.
+	Enabled bool `mapstructure:"enabled"`
+	// RulesFile is a file of rules that come before the built-in ones.
+	RulesFile string `mapstructure:"rules_file"`
+}
+
+// rules returns the rules for messages of the kernel, the user's own first.
+func (c *KmsgConfig) rules() (kmsg.Rules, error) {
+	if c.RulesFile == "" {
+		return kmsg.BuiltIn(), nil
+	}
+	text, err := os.ReadFile(c.RulesFile)
+	if err != nil {
+		return nil, err
+	}
+	own, err := kmsg.ParseRules(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.RulesFile, err)
+	}
+	return append(own, kmsg.BuiltIn()...), nil
 }
 
 // ProgramConfig is one group.
@@ -67,6 +95,7 @@ func createDefaultConfig() component.Config {
 			Memory:   ProgramConfig{Enabled: true},
 			Network:  ProgramConfig{Enabled: true},
 			Syscalls: ProgramConfig{Enabled: true},
+			Kmsg:     KmsgConfig{Enabled: true},
 		},
 		RingBufferSize: 4 << 20,
 		QueueSize:      8192,
@@ -95,8 +124,11 @@ func (c *Config) Validate() error {
 	if d := c.SampleInterval; d < time.Second || d > time.Hour {
 		errs = append(errs, fmt.Errorf("sample_interval: %s is not in 1s to 1h", d))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled {
-		errs = append(errs, errors.New("programs: process, memory, network and syscalls are all disabled; enable one or remove the receiver"))
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Kmsg.Enabled {
+		errs = append(errs, errors.New("programs: process, memory, network, syscalls and kmsg are all disabled; enable one or remove the receiver"))
+	}
+	if _, err := c.Programs.Kmsg.rules(); err != nil {
+		errs = append(errs, fmt.Errorf("programs::kmsg::rules_file: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -19,6 +19,7 @@ func TestLoadConfig(t *testing.T) {
 	t.Parallel()
 	all := createDefaultConfig().(*Config)
 	all.Programs.Network.Enabled = false
+	all.Programs.Kmsg.Enabled = false
 	all.HostName = "node-7"
 	all.CommandLine = true
 	all.RingBufferSize = 8 << 20
@@ -53,7 +54,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"queue_size: 0 is not in 1 to 1048576":                                               func(c *Config) { c.QueueSize = 0 },
 		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
 		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory, network and syscalls are all disabled":                             func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs: process, memory, network, syscalls and kmsg are all disabled":             func(c *Config) { c.Programs = ProgramsConfig{} },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

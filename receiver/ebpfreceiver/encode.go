@@ -25,6 +25,9 @@ type encoder struct {
 	clock   *linux.Clock
 	// hasCommandLine says that exec events hold all arguments.
 	hasCommandLine bool
+	// enabled are the events of metadata.yaml, for those that rules make.
+	enabled map[string]bool
+	version string
 }
 
 func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *linux.Clock) *encoder {
@@ -33,6 +36,8 @@ func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *linux.Cloc
 		host:           host,
 		clock:          c,
 		hasCommandLine: cfg.CommandLine,
+		enabled:        enabledEvents(&cfg.Events),
+		version:        set.BuildInfo.Version,
 	}
 }
 
@@ -42,8 +47,7 @@ func (e *encoder) encode(events []kernelEvent, seen time.Time) plog.Logs {
 	all := plog.NewLogs()
 	resources := make(map[processInfo]plog.LogRecordSlice, len(events))
 	for _, ev := range events {
-		severity, body := e.record(ev)
-		logs := e.finish(e.resource(ev.process()), seen, severity, body)
+		logs := e.logs(ev, seen)
 		if logs.LogRecordCount() == 0 { // the event is disabled
 			continue
 		}
@@ -56,6 +60,15 @@ func (e *encoder) encode(events []kernelEvent, seen time.Time) plog.Logs {
 		resources[ev.process()] = recordsOf(last)
 	}
 	return all
+}
+
+// logs makes one record, or none when the event is disabled.
+func (e *encoder) logs(ev kernelEvent, seen time.Time) plog.Logs {
+	if m, ok := ev.(messageEvent); ok {
+		return describe(e.message(m), seen, m.found.Severity, messageBody(m))
+	}
+	severity, body := e.record(ev)
+	return e.finish(e.resource(ev.process()), seen, severity, body)
 }
 
 // started makes the record that says what this receiver can see.
@@ -78,7 +91,11 @@ func (e *encoder) started(attached []string, failed []failure, at time.Time) plo
 // finish takes the one record that was recorded in the builder, with what the
 // builder does not set.
 func (e *encoder) finish(res pcommon.Resource, seen time.Time, severity plog.SeverityNumber, body string) plog.Logs {
-	logs := e.builder.Emit(metadata.WithLogsResource(res))
+	return describe(e.builder.Emit(metadata.WithLogsResource(res)), seen, severity, body)
+}
+
+// describe sets what all records have; logs has one or none.
+func describe(logs plog.Logs, seen time.Time, severity plog.SeverityNumber, body string) plog.Logs {
 	if logs.LogRecordCount() == 0 {
 		return logs
 	}

@@ -20,5 +20,10 @@ func NewFactory() receiver.Factory {
 }
 
 func createLogs(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
-	return newReceiver(cfg.(*Config), set, next, openSource)
+	r, err := newReceiver(cfg.(*Config), set, next, openSource)
+	if err != nil {
+		return nil, err
+	}
+	r.openMessages = openMessages
+	return r, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +34,16 @@ type ebpfReceiver struct {
 	obs       *receiverhelper.ObsReport
 	telemetry *metadata.TelemetryBuilder
 
-	source  source
-	queue   *queue
-	clock   *linux.Clock
-	encoder *encoder
+	source source
+	// openMessages opens the kernel's log; messages is what it returned, nil when
+	// it is not read.
+	openMessages func(*Config, []string, *zap.Logger) *messages
+	messages     *messages
+	queue        *queue
+	clock        *linux.Clock
+	encoder      *encoder
 
+	readMessagesDone                     chan struct{}
 	readDone, stop, sendDone, sampleDone chan struct{}
 	stopSample                           chan struct{}
 	// cancelSend gives up a batch that the next component does not take.
@@ -75,8 +82,11 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	r.encoder = newEncoder(r.cfg, r.set, info, r.clock)
 	r.queue = newQueue(r.cfg.QueueSize, r.cfg.MaxBatchSize)
 	r.source = r.open(r.cfg, r.set.Logger)
+	if r.openMessages != nil {
+		r.messages = r.openMessages(r.cfg, r.source.attached(), r.set.Logger)
+	}
 	if err := r.registerMetrics(); err != nil {
-		return errors.Join(err, r.source.close())
+		return errors.Join(err, r.stopMessages(), r.source.close())
 	}
 	r.report(host)
 
@@ -84,7 +94,13 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	r.cancelSend = cancel
 	r.readDone, r.stop, r.sendDone, r.sampleDone = make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	r.stopSample = make(chan struct{})
-	go r.read()
+	r.readMessagesDone = make(chan struct{})
+	go r.read(r.source, r.readDone)
+	if r.readsMessages() {
+		go r.read(r.messages, r.readMessagesDone)
+	} else {
+		close(r.readMessagesDone)
+	}
 	go r.sample()
 	go r.send(ctx)
 	return nil
@@ -92,9 +108,9 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 
 // report tells people, once, what does not run.
 func (r *ebpfReceiver) report(host component.Host) {
-	failed := r.source.failed()
+	failed, attached := r.failed(), r.attached()
 	if len(failed) == 0 {
-		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", r.source.attached()))
+		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", attached))
 		return
 	}
 	reasons := make([]string, len(failed))
@@ -102,10 +118,10 @@ func (r *ebpfReceiver) report(host component.Host) {
 		reasons[i] = f.String()
 	}
 	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on",
-		zap.Strings("attached", r.source.attached()), zap.Strings("failed", reasons))
+		zap.Strings("attached", attached), zap.Strings("failed", reasons))
 	// Permanent: nothing changes until somebody changes permissions or kernel.
 	componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(
-		fmt.Errorf("%d of %d kernel programs do not run: %s", len(failed), len(failed)+len(r.source.attached()), strings.Join(reasons, "; "))))
+		fmt.Errorf("%d of %d kernel programs do not run: %s", len(failed), len(failed)+len(attached), strings.Join(reasons, "; "))))
 }
 
 // Shutdown detaches the programs, reads what they have left in the ring buffer
@@ -117,8 +133,9 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	}
 	close(r.stopSample)
 	<-r.sampleDone
-	err := r.source.stop()
+	err := errors.Join(r.source.stop(), r.stopMessages())
 	<-r.readDone // soon: the ring buffer is bounded and nothing fills it any more
+	<-r.readMessagesDone
 	err = errors.Join(err, r.source.close())
 	close(r.stop)
 	select {
@@ -131,12 +148,60 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// read moves events from the source to the queue until the source has stopped
-// and is empty.
-func (r *ebpfReceiver) read() {
-	defer close(r.readDone)
+// attached are the names of what runs, failed what does not though it is enabled.
+func (r *ebpfReceiver) attached() []string {
+	if !r.readsMessages() {
+		return r.source.attached()
+	}
+	return append(slices.Clone(r.source.attached()), kmsgName)
+}
+
+func (r *ebpfReceiver) failed() []failure {
+	if r.messages == nil || r.messages.failure == nil {
+		return r.source.failed()
+	}
+	return append(slices.Clone(r.source.failed()), *r.messages.failure)
+}
+
+func (r *ebpfReceiver) readsMessages() bool { return r.messages != nil && r.messages.failure == nil }
+
+func (r *ebpfReceiver) stopMessages() error {
+	if !r.readsMessages() {
+		return nil
+	}
+	return r.messages.stop()
+}
+
+// suppressed counts, by event, what was held back.
+func (r *ebpfReceiver) suppressed() map[string]int64 {
+	counts := r.source.stats().suppressed
+	if !r.readsMessages() {
+		return counts
+	}
+	all := maps.Clone(counts)
+	if all == nil {
+		all = map[string]int64{}
+	}
+	for name, n := range r.messages.suppressed() {
+		all[name] += n
+	}
+	return all
+}
+
+// lostMessages counts records of the kernel's log that were overwritten.
+func (r *ebpfReceiver) lostMessages() int {
+	if r.messages == nil {
+		return 0
+	}
+	return int(r.messages.lost.Load())
+}
+
+// read moves events to the queue until where they come from has stopped and is
+// empty.
+func (r *ebpfReceiver) read(from interface{ read() (kernelEvent, error) }, done chan<- struct{}) {
+	defer close(done)
 	for {
-		ev, err := r.source.read()
+		ev, err := from.read()
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
@@ -209,7 +274,7 @@ func (r *ebpfReceiver) sendQueued(ctx context.Context) {
 }
 
 func (r *ebpfReceiver) sendStarted(ctx context.Context) {
-	r.consume(ctx, r.encoder.started(r.source.attached(), r.source.failed(), time.Now()))
+	r.consume(ctx, r.encoder.started(r.attached(), r.failed(), time.Now()))
 }
 
 // consume hands logs to the next component. What that refuses is counted by
@@ -245,9 +310,9 @@ func (r *ebpfReceiver) registerMetrics() error {
 			return nil
 		}
 	}
-	counts := func(key string, get func(sourceStats) map[string]int64) metric.Int64Callback {
+	counts := func(key string, get func() map[string]int64) metric.Int64Callback {
 		return func(_ context.Context, o metric.Int64Observer) error {
-			for name, n := range get(r.source.stats()) {
+			for name, n := range get() {
 				o.Observe(n, metric.WithAttributes(attribute.String(key, name)))
 			}
 			return nil
@@ -255,13 +320,14 @@ func (r *ebpfReceiver) registerMetrics() error {
 	}
 	t := r.telemetry
 	return errors.Join(
-		t.RegisterReceiverTapioEbpfProgramsAttachedCallback(gauge(func() int { return len(r.source.attached()) })),
-		t.RegisterReceiverTapioEbpfProgramsFailedCallback(gauge(func() int { return len(r.source.failed()) })),
+		t.RegisterReceiverTapioEbpfProgramsAttachedCallback(gauge(func() int { return len(r.attached()) })),
+		t.RegisterReceiverTapioEbpfProgramsFailedCallback(gauge(func() int { return len(r.failed()) })),
 		t.RegisterReceiverTapioEbpfQueueSizeCallback(gauge(r.queue.len)),
 		t.RegisterReceiverTapioEbpfQueueCapacityCallback(gauge(r.queue.capacity)),
 		t.RegisterReceiverTapioEbpfRingUsedCallback(gauge(func() int { return int(r.source.stats().ringUsed) })),
-		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func(s sourceStats) map[string]int64 { return s.lost })),
-		t.RegisterReceiverTapioEbpfSuppressedCallback(counts("event", func(s sourceStats) map[string]int64 { return s.suppressed })),
-		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func(s sourceStats) map[string]int64 { return s.missed })),
+		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func() map[string]int64 { return r.source.stats().lost })),
+		t.RegisterReceiverTapioEbpfSuppressedCallback(counts("event", r.suppressed)),
+		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func() map[string]int64 { return r.source.stats().missed })),
+		t.RegisterReceiverTapioEbpfKmsgLostCallback(gauge(r.lostMessages)),
 	)
 }

@@ -27,19 +27,147 @@ func (ec *EventConfig) Unmarshal(parser *confmap.Conf) error {
 
 // EventsConfig provides config for tapio_ebpf events.
 type EventsConfig struct {
-	TapioEbpfStarted      EventConfig `mapstructure:"tapio.ebpf.started"`
-	TapioOomKill          EventConfig `mapstructure:"tapio.oom.kill"`
-	TapioProcessExec      EventConfig `mapstructure:"tapio.process.exec"`
-	TapioProcessExit      EventConfig `mapstructure:"tapio.process.exit"`
-	TapioProcessSignal    EventConfig `mapstructure:"tapio.process.signal"`
-	TapioSyscallFailed    EventConfig `mapstructure:"tapio.syscall.failed"`
-	TapioSyscallFailures  EventConfig `mapstructure:"tapio.syscall.failures"`
-	TapioTCPConnectFailed EventConfig `mapstructure:"tapio.tcp.connect_failed"`
+	TapioBlockIoError                EventConfig `mapstructure:"tapio.block_io.error"`
+	TapioEbpfStarted                 EventConfig `mapstructure:"tapio.ebpf.started"`
+	TapioKernelAccessDenied          EventConfig `mapstructure:"tapio.kernel.access_denied"`
+	TapioKernelClocksourceUnstable   EventConfig `mapstructure:"tapio.kernel.clocksource_unstable"`
+	TapioKernelConntrackFull         EventConfig `mapstructure:"tapio.kernel.conntrack_full"`
+	TapioKernelDiskError             EventConfig `mapstructure:"tapio.kernel.disk_error"`
+	TapioKernelFileLimitReached      EventConfig `mapstructure:"tapio.kernel.file_limit_reached"`
+	TapioKernelFilesystemError       EventConfig `mapstructure:"tapio.kernel.filesystem_error"`
+	TapioKernelFilesystemReadonly    EventConfig `mapstructure:"tapio.kernel.filesystem_readonly"`
+	TapioKernelForkRejected          EventConfig `mapstructure:"tapio.kernel.fork_rejected"`
+	TapioKernelHardLockup            EventConfig `mapstructure:"tapio.kernel.hard_lockup"`
+	TapioKernelHardwareError         EventConfig `mapstructure:"tapio.kernel.hardware_error"`
+	TapioKernelHungTask              EventConfig `mapstructure:"tapio.kernel.hung_task"`
+	TapioKernelMemoryFailure         EventConfig `mapstructure:"tapio.kernel.memory_failure"`
+	TapioKernelNeighbourTableFull    EventConfig `mapstructure:"tapio.kernel.neighbour_table_full"`
+	TapioKernelNetdevUnregisterStuck EventConfig `mapstructure:"tapio.kernel.netdev_unregister_stuck"`
+	TapioKernelNfsNotResponding      EventConfig `mapstructure:"tapio.kernel.nfs_not_responding"`
+	TapioKernelNfsRecovered          EventConfig `mapstructure:"tapio.kernel.nfs_recovered"`
+	TapioKernelNicHung               EventConfig `mapstructure:"tapio.kernel.nic_hung"`
+	TapioKernelNicLinkDown           EventConfig `mapstructure:"tapio.kernel.nic_link_down"`
+	TapioKernelNicLinkUp             EventConfig `mapstructure:"tapio.kernel.nic_link_up"`
+	TapioKernelOops                  EventConfig `mapstructure:"tapio.kernel.oops"`
+	TapioKernelPageAllocationFailed  EventConfig `mapstructure:"tapio.kernel.page_allocation_failed"`
+	TapioKernelPanic                 EventConfig `mapstructure:"tapio.kernel.panic"`
+	TapioKernelRaidDegraded          EventConfig `mapstructure:"tapio.kernel.raid_degraded"`
+	TapioKernelRcuStall              EventConfig `mapstructure:"tapio.kernel.rcu_stall"`
+	TapioKernelSegfault              EventConfig `mapstructure:"tapio.kernel.segfault"`
+	TapioKernelSoftLockup            EventConfig `mapstructure:"tapio.kernel.soft_lockup"`
+	TapioKernelSynFlood              EventConfig `mapstructure:"tapio.kernel.syn_flood"`
+	TapioKernelTCPMemoryExhausted    EventConfig `mapstructure:"tapio.kernel.tcp_memory_exhausted"`
+	TapioKernelThermalThrottled      EventConfig `mapstructure:"tapio.kernel.thermal_throttled"`
+	TapioKernelThinPoolFull          EventConfig `mapstructure:"tapio.kernel.thin_pool_full"`
+	TapioKernelWarning               EventConfig `mapstructure:"tapio.kernel.warning"`
+	TapioOomKill                     EventConfig `mapstructure:"tapio.oom.kill"`
+	TapioProcessExec                 EventConfig `mapstructure:"tapio.process.exec"`
+	TapioProcessExit                 EventConfig `mapstructure:"tapio.process.exit"`
+	TapioProcessSignal               EventConfig `mapstructure:"tapio.process.signal"`
+	TapioSyscallFailed               EventConfig `mapstructure:"tapio.syscall.failed"`
+	TapioSyscallFailures             EventConfig `mapstructure:"tapio.syscall.failures"`
+	TapioTCPConnectFailed            EventConfig `mapstructure:"tapio.tcp.connect_failed"`
 }
 
 func DefaultEventsConfig() EventsConfig {
 	return EventsConfig{
+		TapioBlockIoError: EventConfig{
+			Enabled: true,
+		},
 		TapioEbpfStarted: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelAccessDenied: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelClocksourceUnstable: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelConntrackFull: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelDiskError: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelFileLimitReached: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelFilesystemError: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelFilesystemReadonly: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelForkRejected: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelHardLockup: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelHardwareError: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelHungTask: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelMemoryFailure: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNeighbourTableFull: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNetdevUnregisterStuck: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNfsNotResponding: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNfsRecovered: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNicHung: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNicLinkDown: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelNicLinkUp: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelOops: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelPageAllocationFailed: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelPanic: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelRaidDegraded: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelRcuStall: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelSegfault: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelSoftLockup: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelSynFlood: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelTCPMemoryExhausted: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelThermalThrottled: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelThinPoolFull: EventConfig{
+			Enabled: true,
+		},
+		TapioKernelWarning: EventConfig{
 			Enabled: true,
 		},
 		TapioOomKill: EventConfig{

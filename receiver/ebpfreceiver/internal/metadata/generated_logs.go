@@ -21,6 +21,12 @@ func (eaof eventAttributeOptionFunc) apply(lr plog.LogRecord) {
 	eaof(lr)
 }
 
+func WithNetworkInterfaceNameEventAttribute(networkInterfaceNameAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("network.interface.name", networkInterfaceNameAttributeValue)
+	})
+}
+
 func WithNetworkLocalAddressEventAttribute(networkLocalAddressAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
@@ -54,6 +60,156 @@ func WithProcessExecutablePathEventAttribute(processExecutablePathAttributeValue
 func WithProcessExitCodeEventAttribute(processExitCodeAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("process.exit.code", processExitCodeAttributeValue)
+	})
+}
+
+func WithProcessLinuxCgroupEventAttribute(processLinuxCgroupAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("process.linux.cgroup", processLinuxCgroupAttributeValue)
+	})
+}
+
+func WithProcessPidEventAttribute(processPidAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("process.pid", processPidAttributeValue)
+	})
+}
+
+func WithServerAddressEventAttribute(serverAddressAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("server.address", serverAddressAttributeValue)
+	})
+}
+
+func WithTapioBlockDeviceEventAttribute(tapioBlockDeviceAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.block.device", tapioBlockDeviceAttributeValue)
+	})
+}
+
+func WithTapioBlockMemberEventAttribute(tapioBlockMemberAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.block.member", tapioBlockMemberAttributeValue)
+	})
+}
+
+func WithTapioBlockOperationEventAttribute(tapioBlockOperationAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.block.operation", tapioBlockOperationAttributeValue)
+	})
+}
+
+func WithTapioBlockSectorEventAttribute(tapioBlockSectorAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.block.sector", tapioBlockSectorAttributeValue)
+	})
+}
+
+func WithTapioFilesystemTypeEventAttribute(tapioFilesystemTypeAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.filesystem.type", tapioFilesystemTypeAttributeValue)
+	})
+}
+
+func WithTapioHardwareErrorClassEventAttribute(tapioHardwareErrorClassAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.hardware.error_class", tapioHardwareErrorClassAttributeValue)
+	})
+}
+
+func WithTapioHardwareErrorCountEventAttribute(tapioHardwareErrorCountAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.hardware.error_count", tapioHardwareErrorCountAttributeValue)
+	})
+}
+
+func WithTapioHardwarePartEventAttribute(tapioHardwarePartAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.hardware.part", tapioHardwarePartAttributeValue)
+	})
+}
+
+func WithTapioHardwareSourceEventAttribute(tapioHardwareSourceAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.hardware.source", tapioHardwareSourceAttributeValue)
+	})
+}
+
+func WithTapioKernelClocksourceEventAttribute(tapioKernelClocksourceAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.clocksource", tapioKernelClocksourceAttributeValue)
+	})
+}
+
+func WithTapioKernelCPUEventAttribute(tapioKernelCPUAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.kernel.cpu", tapioKernelCPUAttributeValue)
+	})
+}
+
+func WithTapioKernelDriverEventAttribute(tapioKernelDriverAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.driver", tapioKernelDriverAttributeValue)
+	})
+}
+
+func WithTapioKernelDurationEventAttribute(tapioKernelDurationAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.kernel.duration", tapioKernelDurationAttributeValue)
+	})
+}
+
+func WithTapioKernelFunctionEventAttribute(tapioKernelFunctionAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.function", tapioKernelFunctionAttributeValue)
+	})
+}
+
+func WithTapioKernelLimitEventAttribute(tapioKernelLimitAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.kernel.limit", tapioKernelLimitAttributeValue)
+	})
+}
+
+func WithTapioKernelObjectEventAttribute(tapioKernelObjectAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.object", tapioKernelObjectAttributeValue)
+	})
+}
+
+func WithTapioKernelOperationEventAttribute(tapioKernelOperationAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.operation", tapioKernelOperationAttributeValue)
+	})
+}
+
+func WithTapioKernelPageOrderEventAttribute(tapioKernelPageOrderAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.kernel.page_order", tapioKernelPageOrderAttributeValue)
+	})
+}
+
+func WithTapioKernelProfileEventAttribute(tapioKernelProfileAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.profile", tapioKernelProfileAttributeValue)
+	})
+}
+
+func WithTapioKernelReasonEventAttribute(tapioKernelReasonAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.reason", tapioKernelReasonAttributeValue)
+	})
+}
+
+func WithTapioKernelReferencesEventAttribute(tapioKernelReferencesAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.kernel.references", tapioKernelReferencesAttributeValue)
+	})
+}
+
+func WithTapioKernelTableEventAttribute(tapioKernelTableAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.kernel.table", tapioKernelTableAttributeValue)
 	})
 }
 
@@ -102,6 +258,12 @@ func WithTapioOomTriggerNameEventAttribute(tapioOomTriggerNameAttributeValue str
 func WithTapioOomTriggerPidEventAttribute(tapioOomTriggerPidAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.oom.trigger.pid", tapioOomTriggerPidAttributeValue)
+	})
+}
+
+func WithTapioProcessCommEventAttribute(tapioProcessCommAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.process.comm", tapioProcessCommAttributeValue)
 	})
 }
 
@@ -159,6 +321,45 @@ func WithTapioTCPConnectDurationEventAttribute(tapioTCPConnectDurationAttributeV
 	})
 }
 
+type eventTapioBlockIoError struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioBlockIoError) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.block_io.error")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioBlockIoError) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioBlockIoError(cfg EventConfig) eventTapioBlockIoError {
+	e := eventTapioBlockIoError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioEbpfStarted struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -190,6 +391,1177 @@ func (e *eventTapioEbpfStarted) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioEbpfStarted(cfg EventConfig) eventTapioEbpfStarted {
 	e := eventTapioEbpfStarted{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelAccessDenied struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelAccessDenied) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.access_denied")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelAccessDenied) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelAccessDenied(cfg EventConfig) eventTapioKernelAccessDenied {
+	e := eventTapioKernelAccessDenied{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelClocksourceUnstable struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelClocksourceUnstable) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.clocksource_unstable")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelClocksourceUnstable) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelClocksourceUnstable(cfg EventConfig) eventTapioKernelClocksourceUnstable {
+	e := eventTapioKernelClocksourceUnstable{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelConntrackFull struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelConntrackFull) recordEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.conntrack_full")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelConntrackFull) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelConntrackFull(cfg EventConfig) eventTapioKernelConntrackFull {
+	e := eventTapioKernelConntrackFull{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelDiskError struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelDiskError) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.disk_error")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelDiskError) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelDiskError(cfg EventConfig) eventTapioKernelDiskError {
+	e := eventTapioKernelDiskError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelFileLimitReached struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelFileLimitReached) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.file_limit_reached")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelFileLimitReached) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelFileLimitReached(cfg EventConfig) eventTapioKernelFileLimitReached {
+	e := eventTapioKernelFileLimitReached{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelFilesystemError struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelFilesystemError) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.filesystem_error")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelFilesystemError) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelFilesystemError(cfg EventConfig) eventTapioKernelFilesystemError {
+	e := eventTapioKernelFilesystemError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelFilesystemReadonly struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelFilesystemReadonly) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.filesystem_readonly")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelFilesystemReadonly) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelFilesystemReadonly(cfg EventConfig) eventTapioKernelFilesystemReadonly {
+	e := eventTapioKernelFilesystemReadonly{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelForkRejected struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelForkRejected) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.fork_rejected")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelForkRejected) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelForkRejected(cfg EventConfig) eventTapioKernelForkRejected {
+	e := eventTapioKernelForkRejected{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelHardLockup struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelHardLockup) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.hard_lockup")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelHardLockup) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelHardLockup(cfg EventConfig) eventTapioKernelHardLockup {
+	e := eventTapioKernelHardLockup{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelHardwareError struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelHardwareError) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.hardware_error")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelHardwareError) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelHardwareError(cfg EventConfig) eventTapioKernelHardwareError {
+	e := eventTapioKernelHardwareError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelHungTask struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelHungTask) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.hung_task")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelHungTask) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelHungTask(cfg EventConfig) eventTapioKernelHungTask {
+	e := eventTapioKernelHungTask{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelMemoryFailure struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelMemoryFailure) recordEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.memory_failure")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelMemoryFailure) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelMemoryFailure(cfg EventConfig) eventTapioKernelMemoryFailure {
+	e := eventTapioKernelMemoryFailure{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNeighbourTableFull struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNeighbourTableFull) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.neighbour_table_full")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNeighbourTableFull) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNeighbourTableFull(cfg EventConfig) eventTapioKernelNeighbourTableFull {
+	e := eventTapioKernelNeighbourTableFull{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNetdevUnregisterStuck struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNetdevUnregisterStuck) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.netdev_unregister_stuck")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNetdevUnregisterStuck) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNetdevUnregisterStuck(cfg EventConfig) eventTapioKernelNetdevUnregisterStuck {
+	e := eventTapioKernelNetdevUnregisterStuck{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNfsNotResponding struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNfsNotResponding) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.nfs_not_responding")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNfsNotResponding) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNfsNotResponding(cfg EventConfig) eventTapioKernelNfsNotResponding {
+	e := eventTapioKernelNfsNotResponding{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNfsRecovered struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNfsRecovered) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.nfs_recovered")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNfsRecovered) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNfsRecovered(cfg EventConfig) eventTapioKernelNfsRecovered {
+	e := eventTapioKernelNfsRecovered{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNicHung struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNicHung) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.nic_hung")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNicHung) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNicHung(cfg EventConfig) eventTapioKernelNicHung {
+	e := eventTapioKernelNicHung{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNicLinkDown struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNicLinkDown) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.nic_link_down")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNicLinkDown) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNicLinkDown(cfg EventConfig) eventTapioKernelNicLinkDown {
+	e := eventTapioKernelNicLinkDown{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelNicLinkUp struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelNicLinkUp) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.nic_link_up")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelNicLinkUp) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelNicLinkUp(cfg EventConfig) eventTapioKernelNicLinkUp {
+	e := eventTapioKernelNicLinkUp{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelOops struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelOops) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.oops")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelOops) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelOops(cfg EventConfig) eventTapioKernelOops {
+	e := eventTapioKernelOops{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelPageAllocationFailed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelPageAllocationFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.page_allocation_failed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelPageAllocationFailed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelPageAllocationFailed(cfg EventConfig) eventTapioKernelPageAllocationFailed {
+	e := eventTapioKernelPageAllocationFailed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelPanic struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelPanic) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.panic")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelPanic) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelPanic(cfg EventConfig) eventTapioKernelPanic {
+	e := eventTapioKernelPanic{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelRaidDegraded struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelRaidDegraded) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.raid_degraded")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelRaidDegraded) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelRaidDegraded(cfg EventConfig) eventTapioKernelRaidDegraded {
+	e := eventTapioKernelRaidDegraded{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelRcuStall struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelRcuStall) recordEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.rcu_stall")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelRcuStall) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelRcuStall(cfg EventConfig) eventTapioKernelRcuStall {
+	e := eventTapioKernelRcuStall{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelSegfault struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelSegfault) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.segfault")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelSegfault) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelSegfault(cfg EventConfig) eventTapioKernelSegfault {
+	e := eventTapioKernelSegfault{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelSoftLockup struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelSoftLockup) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.soft_lockup")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelSoftLockup) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelSoftLockup(cfg EventConfig) eventTapioKernelSoftLockup {
+	e := eventTapioKernelSoftLockup{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelSynFlood struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelSynFlood) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.syn_flood")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelSynFlood) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelSynFlood(cfg EventConfig) eventTapioKernelSynFlood {
+	e := eventTapioKernelSynFlood{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelTCPMemoryExhausted struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelTCPMemoryExhausted) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.tcp_memory_exhausted")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelTCPMemoryExhausted) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelTCPMemoryExhausted(cfg EventConfig) eventTapioKernelTCPMemoryExhausted {
+	e := eventTapioKernelTCPMemoryExhausted{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelThermalThrottled struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelThermalThrottled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.thermal_throttled")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelThermalThrottled) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelThermalThrottled(cfg EventConfig) eventTapioKernelThermalThrottled {
+	e := eventTapioKernelThermalThrottled{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelThinPoolFull struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelThinPoolFull) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.thin_pool_full")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelThinPoolFull) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelThinPoolFull(cfg EventConfig) eventTapioKernelThinPoolFull {
+	e := eventTapioKernelThinPoolFull{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioKernelWarning struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioKernelWarning) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.kernel.warning")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioKernelWarning) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioKernelWarning(cfg EventConfig) eventTapioKernelWarning {
+	e := eventTapioKernelWarning{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -477,18 +1849,50 @@ func newEventTapioTCPConnectFailed(cfg EventConfig) eventTapioTCPConnectFailed {
 // LogsBuilder provides an interface for scrapers to report logs while taking care of all the transformations
 // required to produce log representation defined in metadata and user config.
 type LogsBuilder struct {
-	config                     LogsBuilderConfig // config of the logs builder.
-	logsBuffer                 plog.Logs
-	logRecordsBuffer           plog.LogRecordSlice
-	buildInfo                  component.BuildInfo // contains version information.
-	eventTapioEbpfStarted      eventTapioEbpfStarted
-	eventTapioOomKill          eventTapioOomKill
-	eventTapioProcessExec      eventTapioProcessExec
-	eventTapioProcessExit      eventTapioProcessExit
-	eventTapioProcessSignal    eventTapioProcessSignal
-	eventTapioSyscallFailed    eventTapioSyscallFailed
-	eventTapioSyscallFailures  eventTapioSyscallFailures
-	eventTapioTCPConnectFailed eventTapioTCPConnectFailed
+	config                                LogsBuilderConfig // config of the logs builder.
+	logsBuffer                            plog.Logs
+	logRecordsBuffer                      plog.LogRecordSlice
+	buildInfo                             component.BuildInfo // contains version information.
+	eventTapioBlockIoError                eventTapioBlockIoError
+	eventTapioEbpfStarted                 eventTapioEbpfStarted
+	eventTapioKernelAccessDenied          eventTapioKernelAccessDenied
+	eventTapioKernelClocksourceUnstable   eventTapioKernelClocksourceUnstable
+	eventTapioKernelConntrackFull         eventTapioKernelConntrackFull
+	eventTapioKernelDiskError             eventTapioKernelDiskError
+	eventTapioKernelFileLimitReached      eventTapioKernelFileLimitReached
+	eventTapioKernelFilesystemError       eventTapioKernelFilesystemError
+	eventTapioKernelFilesystemReadonly    eventTapioKernelFilesystemReadonly
+	eventTapioKernelForkRejected          eventTapioKernelForkRejected
+	eventTapioKernelHardLockup            eventTapioKernelHardLockup
+	eventTapioKernelHardwareError         eventTapioKernelHardwareError
+	eventTapioKernelHungTask              eventTapioKernelHungTask
+	eventTapioKernelMemoryFailure         eventTapioKernelMemoryFailure
+	eventTapioKernelNeighbourTableFull    eventTapioKernelNeighbourTableFull
+	eventTapioKernelNetdevUnregisterStuck eventTapioKernelNetdevUnregisterStuck
+	eventTapioKernelNfsNotResponding      eventTapioKernelNfsNotResponding
+	eventTapioKernelNfsRecovered          eventTapioKernelNfsRecovered
+	eventTapioKernelNicHung               eventTapioKernelNicHung
+	eventTapioKernelNicLinkDown           eventTapioKernelNicLinkDown
+	eventTapioKernelNicLinkUp             eventTapioKernelNicLinkUp
+	eventTapioKernelOops                  eventTapioKernelOops
+	eventTapioKernelPageAllocationFailed  eventTapioKernelPageAllocationFailed
+	eventTapioKernelPanic                 eventTapioKernelPanic
+	eventTapioKernelRaidDegraded          eventTapioKernelRaidDegraded
+	eventTapioKernelRcuStall              eventTapioKernelRcuStall
+	eventTapioKernelSegfault              eventTapioKernelSegfault
+	eventTapioKernelSoftLockup            eventTapioKernelSoftLockup
+	eventTapioKernelSynFlood              eventTapioKernelSynFlood
+	eventTapioKernelTCPMemoryExhausted    eventTapioKernelTCPMemoryExhausted
+	eventTapioKernelThermalThrottled      eventTapioKernelThermalThrottled
+	eventTapioKernelThinPoolFull          eventTapioKernelThinPoolFull
+	eventTapioKernelWarning               eventTapioKernelWarning
+	eventTapioOomKill                     eventTapioOomKill
+	eventTapioProcessExec                 eventTapioProcessExec
+	eventTapioProcessExit                 eventTapioProcessExit
+	eventTapioProcessSignal               eventTapioProcessSignal
+	eventTapioSyscallFailed               eventTapioSyscallFailed
+	eventTapioSyscallFailures             eventTapioSyscallFailures
+	eventTapioTCPConnectFailed            eventTapioTCPConnectFailed
 }
 
 // LogBuilderOption applies changes to default logs builder.
@@ -498,18 +1902,50 @@ type LogBuilderOption interface {
 
 func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuilder {
 	lb := &LogsBuilder{
-		config:                     lbc,
-		logsBuffer:                 plog.NewLogs(),
-		logRecordsBuffer:           plog.NewLogRecordSlice(),
-		buildInfo:                  settings.BuildInfo,
-		eventTapioEbpfStarted:      newEventTapioEbpfStarted(lbc.Events.TapioEbpfStarted),
-		eventTapioOomKill:          newEventTapioOomKill(lbc.Events.TapioOomKill),
-		eventTapioProcessExec:      newEventTapioProcessExec(lbc.Events.TapioProcessExec),
-		eventTapioProcessExit:      newEventTapioProcessExit(lbc.Events.TapioProcessExit),
-		eventTapioProcessSignal:    newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
-		eventTapioSyscallFailed:    newEventTapioSyscallFailed(lbc.Events.TapioSyscallFailed),
-		eventTapioSyscallFailures:  newEventTapioSyscallFailures(lbc.Events.TapioSyscallFailures),
-		eventTapioTCPConnectFailed: newEventTapioTCPConnectFailed(lbc.Events.TapioTCPConnectFailed),
+		config:                                lbc,
+		logsBuffer:                            plog.NewLogs(),
+		logRecordsBuffer:                      plog.NewLogRecordSlice(),
+		buildInfo:                             settings.BuildInfo,
+		eventTapioBlockIoError:                newEventTapioBlockIoError(lbc.Events.TapioBlockIoError),
+		eventTapioEbpfStarted:                 newEventTapioEbpfStarted(lbc.Events.TapioEbpfStarted),
+		eventTapioKernelAccessDenied:          newEventTapioKernelAccessDenied(lbc.Events.TapioKernelAccessDenied),
+		eventTapioKernelClocksourceUnstable:   newEventTapioKernelClocksourceUnstable(lbc.Events.TapioKernelClocksourceUnstable),
+		eventTapioKernelConntrackFull:         newEventTapioKernelConntrackFull(lbc.Events.TapioKernelConntrackFull),
+		eventTapioKernelDiskError:             newEventTapioKernelDiskError(lbc.Events.TapioKernelDiskError),
+		eventTapioKernelFileLimitReached:      newEventTapioKernelFileLimitReached(lbc.Events.TapioKernelFileLimitReached),
+		eventTapioKernelFilesystemError:       newEventTapioKernelFilesystemError(lbc.Events.TapioKernelFilesystemError),
+		eventTapioKernelFilesystemReadonly:    newEventTapioKernelFilesystemReadonly(lbc.Events.TapioKernelFilesystemReadonly),
+		eventTapioKernelForkRejected:          newEventTapioKernelForkRejected(lbc.Events.TapioKernelForkRejected),
+		eventTapioKernelHardLockup:            newEventTapioKernelHardLockup(lbc.Events.TapioKernelHardLockup),
+		eventTapioKernelHardwareError:         newEventTapioKernelHardwareError(lbc.Events.TapioKernelHardwareError),
+		eventTapioKernelHungTask:              newEventTapioKernelHungTask(lbc.Events.TapioKernelHungTask),
+		eventTapioKernelMemoryFailure:         newEventTapioKernelMemoryFailure(lbc.Events.TapioKernelMemoryFailure),
+		eventTapioKernelNeighbourTableFull:    newEventTapioKernelNeighbourTableFull(lbc.Events.TapioKernelNeighbourTableFull),
+		eventTapioKernelNetdevUnregisterStuck: newEventTapioKernelNetdevUnregisterStuck(lbc.Events.TapioKernelNetdevUnregisterStuck),
+		eventTapioKernelNfsNotResponding:      newEventTapioKernelNfsNotResponding(lbc.Events.TapioKernelNfsNotResponding),
+		eventTapioKernelNfsRecovered:          newEventTapioKernelNfsRecovered(lbc.Events.TapioKernelNfsRecovered),
+		eventTapioKernelNicHung:               newEventTapioKernelNicHung(lbc.Events.TapioKernelNicHung),
+		eventTapioKernelNicLinkDown:           newEventTapioKernelNicLinkDown(lbc.Events.TapioKernelNicLinkDown),
+		eventTapioKernelNicLinkUp:             newEventTapioKernelNicLinkUp(lbc.Events.TapioKernelNicLinkUp),
+		eventTapioKernelOops:                  newEventTapioKernelOops(lbc.Events.TapioKernelOops),
+		eventTapioKernelPageAllocationFailed:  newEventTapioKernelPageAllocationFailed(lbc.Events.TapioKernelPageAllocationFailed),
+		eventTapioKernelPanic:                 newEventTapioKernelPanic(lbc.Events.TapioKernelPanic),
+		eventTapioKernelRaidDegraded:          newEventTapioKernelRaidDegraded(lbc.Events.TapioKernelRaidDegraded),
+		eventTapioKernelRcuStall:              newEventTapioKernelRcuStall(lbc.Events.TapioKernelRcuStall),
+		eventTapioKernelSegfault:              newEventTapioKernelSegfault(lbc.Events.TapioKernelSegfault),
+		eventTapioKernelSoftLockup:            newEventTapioKernelSoftLockup(lbc.Events.TapioKernelSoftLockup),
+		eventTapioKernelSynFlood:              newEventTapioKernelSynFlood(lbc.Events.TapioKernelSynFlood),
+		eventTapioKernelTCPMemoryExhausted:    newEventTapioKernelTCPMemoryExhausted(lbc.Events.TapioKernelTCPMemoryExhausted),
+		eventTapioKernelThermalThrottled:      newEventTapioKernelThermalThrottled(lbc.Events.TapioKernelThermalThrottled),
+		eventTapioKernelThinPoolFull:          newEventTapioKernelThinPoolFull(lbc.Events.TapioKernelThinPoolFull),
+		eventTapioKernelWarning:               newEventTapioKernelWarning(lbc.Events.TapioKernelWarning),
+		eventTapioOomKill:                     newEventTapioOomKill(lbc.Events.TapioOomKill),
+		eventTapioProcessExec:                 newEventTapioProcessExec(lbc.Events.TapioProcessExec),
+		eventTapioProcessExit:                 newEventTapioProcessExit(lbc.Events.TapioProcessExit),
+		eventTapioProcessSignal:               newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
+		eventTapioSyscallFailed:               newEventTapioSyscallFailed(lbc.Events.TapioSyscallFailed),
+		eventTapioSyscallFailures:             newEventTapioSyscallFailures(lbc.Events.TapioSyscallFailures),
+		eventTapioTCPConnectFailed:            newEventTapioTCPConnectFailed(lbc.Events.TapioTCPConnectFailed),
 	}
 
 	return lb
@@ -549,7 +1985,39 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	ils := rl.ScopeLogs().AppendEmpty()
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(lb.buildInfo.Version)
+	lb.eventTapioBlockIoError.emit(ils.LogRecords())
 	lb.eventTapioEbpfStarted.emit(ils.LogRecords())
+	lb.eventTapioKernelAccessDenied.emit(ils.LogRecords())
+	lb.eventTapioKernelClocksourceUnstable.emit(ils.LogRecords())
+	lb.eventTapioKernelConntrackFull.emit(ils.LogRecords())
+	lb.eventTapioKernelDiskError.emit(ils.LogRecords())
+	lb.eventTapioKernelFileLimitReached.emit(ils.LogRecords())
+	lb.eventTapioKernelFilesystemError.emit(ils.LogRecords())
+	lb.eventTapioKernelFilesystemReadonly.emit(ils.LogRecords())
+	lb.eventTapioKernelForkRejected.emit(ils.LogRecords())
+	lb.eventTapioKernelHardLockup.emit(ils.LogRecords())
+	lb.eventTapioKernelHardwareError.emit(ils.LogRecords())
+	lb.eventTapioKernelHungTask.emit(ils.LogRecords())
+	lb.eventTapioKernelMemoryFailure.emit(ils.LogRecords())
+	lb.eventTapioKernelNeighbourTableFull.emit(ils.LogRecords())
+	lb.eventTapioKernelNetdevUnregisterStuck.emit(ils.LogRecords())
+	lb.eventTapioKernelNfsNotResponding.emit(ils.LogRecords())
+	lb.eventTapioKernelNfsRecovered.emit(ils.LogRecords())
+	lb.eventTapioKernelNicHung.emit(ils.LogRecords())
+	lb.eventTapioKernelNicLinkDown.emit(ils.LogRecords())
+	lb.eventTapioKernelNicLinkUp.emit(ils.LogRecords())
+	lb.eventTapioKernelOops.emit(ils.LogRecords())
+	lb.eventTapioKernelPageAllocationFailed.emit(ils.LogRecords())
+	lb.eventTapioKernelPanic.emit(ils.LogRecords())
+	lb.eventTapioKernelRaidDegraded.emit(ils.LogRecords())
+	lb.eventTapioKernelRcuStall.emit(ils.LogRecords())
+	lb.eventTapioKernelSegfault.emit(ils.LogRecords())
+	lb.eventTapioKernelSoftLockup.emit(ils.LogRecords())
+	lb.eventTapioKernelSynFlood.emit(ils.LogRecords())
+	lb.eventTapioKernelTCPMemoryExhausted.emit(ils.LogRecords())
+	lb.eventTapioKernelThermalThrottled.emit(ils.LogRecords())
+	lb.eventTapioKernelThinPoolFull.emit(ils.LogRecords())
+	lb.eventTapioKernelWarning.emit(ils.LogRecords())
 	lb.eventTapioOomKill.emit(ils.LogRecords())
 	lb.eventTapioProcessExec.emit(ils.LogRecords())
 	lb.eventTapioProcessExit.emit(ils.LogRecords())
@@ -582,9 +2050,169 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 	return logs
 }
 
+// RecordTapioBlockIoErrorEvent adds a log record of tapio.block_io.error event.
+func (lb *LogsBuilder) RecordTapioBlockIoErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioBlockIoError.recordEvent(ctx, timestamp, errorTypeAttributeValue, options...)
+}
+
 // RecordTapioEbpfStartedEvent adds a log record of tapio.ebpf.started event.
 func (lb *LogsBuilder) RecordTapioEbpfStartedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioEbpfProgramsAttributeValue []any, tapioEbpfFailedAttributeValue []any) {
 	lb.eventTapioEbpfStarted.recordEvent(ctx, timestamp, tapioEbpfProgramsAttributeValue, tapioEbpfFailedAttributeValue)
+}
+
+// RecordTapioKernelAccessDeniedEvent adds a log record of tapio.kernel.access_denied event.
+func (lb *LogsBuilder) RecordTapioKernelAccessDeniedEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioKernelAccessDenied.recordEvent(ctx, timestamp, errorTypeAttributeValue, options...)
+}
+
+// RecordTapioKernelClocksourceUnstableEvent adds a log record of tapio.kernel.clocksource_unstable event.
+func (lb *LogsBuilder) RecordTapioKernelClocksourceUnstableEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelClocksourceUnstable.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelConntrackFullEvent adds a log record of tapio.kernel.conntrack_full event.
+func (lb *LogsBuilder) RecordTapioKernelConntrackFullEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	lb.eventTapioKernelConntrackFull.recordEvent(ctx, timestamp)
+}
+
+// RecordTapioKernelDiskErrorEvent adds a log record of tapio.kernel.disk_error event.
+func (lb *LogsBuilder) RecordTapioKernelDiskErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelDiskError.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelFileLimitReachedEvent adds a log record of tapio.kernel.file_limit_reached event.
+func (lb *LogsBuilder) RecordTapioKernelFileLimitReachedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelFileLimitReached.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelFilesystemErrorEvent adds a log record of tapio.kernel.filesystem_error event.
+func (lb *LogsBuilder) RecordTapioKernelFilesystemErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelFilesystemError.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelFilesystemReadonlyEvent adds a log record of tapio.kernel.filesystem_readonly event.
+func (lb *LogsBuilder) RecordTapioKernelFilesystemReadonlyEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelFilesystemReadonly.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelForkRejectedEvent adds a log record of tapio.kernel.fork_rejected event.
+func (lb *LogsBuilder) RecordTapioKernelForkRejectedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelForkRejected.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelHardLockupEvent adds a log record of tapio.kernel.hard_lockup event.
+func (lb *LogsBuilder) RecordTapioKernelHardLockupEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelHardLockup.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelHardwareErrorEvent adds a log record of tapio.kernel.hardware_error event.
+func (lb *LogsBuilder) RecordTapioKernelHardwareErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelHardwareError.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelHungTaskEvent adds a log record of tapio.kernel.hung_task event.
+func (lb *LogsBuilder) RecordTapioKernelHungTaskEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelHungTask.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelMemoryFailureEvent adds a log record of tapio.kernel.memory_failure event.
+func (lb *LogsBuilder) RecordTapioKernelMemoryFailureEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	lb.eventTapioKernelMemoryFailure.recordEvent(ctx, timestamp)
+}
+
+// RecordTapioKernelNeighbourTableFullEvent adds a log record of tapio.kernel.neighbour_table_full event.
+func (lb *LogsBuilder) RecordTapioKernelNeighbourTableFullEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNeighbourTableFull.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNetdevUnregisterStuckEvent adds a log record of tapio.kernel.netdev_unregister_stuck event.
+func (lb *LogsBuilder) RecordTapioKernelNetdevUnregisterStuckEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNetdevUnregisterStuck.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNfsNotRespondingEvent adds a log record of tapio.kernel.nfs_not_responding event.
+func (lb *LogsBuilder) RecordTapioKernelNfsNotRespondingEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNfsNotResponding.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNfsRecoveredEvent adds a log record of tapio.kernel.nfs_recovered event.
+func (lb *LogsBuilder) RecordTapioKernelNfsRecoveredEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNfsRecovered.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNicHungEvent adds a log record of tapio.kernel.nic_hung event.
+func (lb *LogsBuilder) RecordTapioKernelNicHungEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNicHung.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNicLinkDownEvent adds a log record of tapio.kernel.nic_link_down event.
+func (lb *LogsBuilder) RecordTapioKernelNicLinkDownEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNicLinkDown.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelNicLinkUpEvent adds a log record of tapio.kernel.nic_link_up event.
+func (lb *LogsBuilder) RecordTapioKernelNicLinkUpEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelNicLinkUp.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelOopsEvent adds a log record of tapio.kernel.oops event.
+func (lb *LogsBuilder) RecordTapioKernelOopsEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelOops.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelPageAllocationFailedEvent adds a log record of tapio.kernel.page_allocation_failed event.
+func (lb *LogsBuilder) RecordTapioKernelPageAllocationFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelPageAllocationFailed.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelPanicEvent adds a log record of tapio.kernel.panic event.
+func (lb *LogsBuilder) RecordTapioKernelPanicEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelPanic.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelRaidDegradedEvent adds a log record of tapio.kernel.raid_degraded event.
+func (lb *LogsBuilder) RecordTapioKernelRaidDegradedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelRaidDegraded.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelRcuStallEvent adds a log record of tapio.kernel.rcu_stall event.
+func (lb *LogsBuilder) RecordTapioKernelRcuStallEvent(ctx context.Context, timestamp pcommon.Timestamp) {
+	lb.eventTapioKernelRcuStall.recordEvent(ctx, timestamp)
+}
+
+// RecordTapioKernelSegfaultEvent adds a log record of tapio.kernel.segfault event.
+func (lb *LogsBuilder) RecordTapioKernelSegfaultEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioKernelSegfault.recordEvent(ctx, timestamp, errorTypeAttributeValue, options...)
+}
+
+// RecordTapioKernelSoftLockupEvent adds a log record of tapio.kernel.soft_lockup event.
+func (lb *LogsBuilder) RecordTapioKernelSoftLockupEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelSoftLockup.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelSynFloodEvent adds a log record of tapio.kernel.syn_flood event.
+func (lb *LogsBuilder) RecordTapioKernelSynFloodEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelSynFlood.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelTCPMemoryExhaustedEvent adds a log record of tapio.kernel.tcp_memory_exhausted event.
+func (lb *LogsBuilder) RecordTapioKernelTCPMemoryExhaustedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelTCPMemoryExhausted.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelThermalThrottledEvent adds a log record of tapio.kernel.thermal_throttled event.
+func (lb *LogsBuilder) RecordTapioKernelThermalThrottledEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelThermalThrottled.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelThinPoolFullEvent adds a log record of tapio.kernel.thin_pool_full event.
+func (lb *LogsBuilder) RecordTapioKernelThinPoolFullEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelThinPoolFull.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioKernelWarningEvent adds a log record of tapio.kernel.warning event.
+func (lb *LogsBuilder) RecordTapioKernelWarningEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioKernelWarning.recordEvent(ctx, timestamp, options...)
 }
 
 // RecordTapioOomKillEvent adds a log record of tapio.oom.kill event.

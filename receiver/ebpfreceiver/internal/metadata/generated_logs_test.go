@@ -117,10 +117,106 @@ func TestLogsBuilder(t *testing.T) {
 			allEventsCount := 0
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioBlockIoErrorEvent(ctx, timestamp, "error.type-val", WithTapioBlockDeviceEventAttribute("tapio.block.device-val"), WithTapioBlockSectorEventAttribute(18), WithTapioBlockOperationEventAttribute("tapio.block.operation-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioEbpfStartedEvent(ctx, timestamp, []any{"tapio.ebpf.programs-item1", "tapio.ebpf.programs-item2"}, []any{"tapio.ebpf.failed-item1", "tapio.ebpf.failed-item2"})
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17))
+			lb.RecordTapioKernelAccessDeniedEvent(ctx, timestamp, "error.type-val", WithTapioKernelOperationEventAttribute("tapio.kernel.operation-val"), WithTapioKernelProfileEventAttribute("tapio.kernel.profile-val"), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelClocksourceUnstableEvent(ctx, timestamp, WithTapioKernelClocksourceEventAttribute("tapio.kernel.clocksource-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelConntrackFullEvent(ctx, timestamp)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelDiskErrorEvent(ctx, timestamp, WithTapioBlockDeviceEventAttribute("tapio.block.device-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelFileLimitReachedEvent(ctx, timestamp, WithTapioKernelLimitEventAttribute(18))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelFilesystemErrorEvent(ctx, timestamp, WithTapioFilesystemTypeEventAttribute("tapio.filesystem.type-val"), WithTapioBlockDeviceEventAttribute("tapio.block.device-val"), WithTapioKernelFunctionEventAttribute("tapio.kernel.function-val"), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelFilesystemReadonlyEvent(ctx, timestamp, WithTapioFilesystemTypeEventAttribute("tapio.filesystem.type-val"), WithTapioBlockDeviceEventAttribute("tapio.block.device-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelForkRejectedEvent(ctx, timestamp, WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelHardLockupEvent(ctx, timestamp, WithTapioKernelCPUEventAttribute(16))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelHardwareErrorEvent(ctx, timestamp, WithTapioHardwareSourceEventAttribute("tapio.hardware.source-val"), WithTapioHardwarePartEventAttribute("tapio.hardware.part-val"), WithTapioHardwareErrorClassEventAttribute("tapio.hardware.error_class-val"), WithTapioHardwareErrorCountEventAttribute(26), WithTapioKernelCPUEventAttribute(16))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelHungTaskEvent(ctx, timestamp, WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithProcessPidEventAttribute(11), WithTapioKernelDurationEventAttribute(21))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelMemoryFailureEvent(ctx, timestamp)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNeighbourTableFullEvent(ctx, timestamp, WithTapioKernelTableEventAttribute("tapio.kernel.table-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNetdevUnregisterStuckEvent(ctx, timestamp, WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioKernelReferencesEventAttribute(23))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNfsNotRespondingEvent(ctx, timestamp, WithServerAddressEventAttribute("server.address-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNfsRecoveredEvent(ctx, timestamp, WithServerAddressEventAttribute("server.address-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNicHungEvent(ctx, timestamp, WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioKernelDriverEventAttribute("tapio.kernel.driver-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNicLinkDownEvent(ctx, timestamp, WithNetworkInterfaceNameEventAttribute("network.interface.name-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelNicLinkUpEvent(ctx, timestamp, WithNetworkInterfaceNameEventAttribute("network.interface.name-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelOopsEvent(ctx, timestamp, WithTapioKernelReasonEventAttribute("tapio.kernel.reason-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelPageAllocationFailedEvent(ctx, timestamp, WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithTapioKernelPageOrderEventAttribute(23))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelPanicEvent(ctx, timestamp, WithTapioKernelReasonEventAttribute("tapio.kernel.reason-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelRaidDegradedEvent(ctx, timestamp, WithTapioBlockDeviceEventAttribute("tapio.block.device-val"), WithTapioBlockMemberEventAttribute("tapio.block.member-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelRcuStallEvent(ctx, timestamp)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelSegfaultEvent(ctx, timestamp, "error.type-val", WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithProcessPidEventAttribute(11), WithTapioKernelObjectEventAttribute("tapio.kernel.object-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelSoftLockupEvent(ctx, timestamp, WithTapioKernelCPUEventAttribute(16), WithTapioKernelDurationEventAttribute(21), WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithProcessPidEventAttribute(11))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelSynFloodEvent(ctx, timestamp, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelTCPMemoryExhaustedEvent(ctx, timestamp, WithTapioKernelReasonEventAttribute("tapio.kernel.reason-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelThermalThrottledEvent(ctx, timestamp, WithTapioKernelCPUEventAttribute(16))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelThinPoolFullEvent(ctx, timestamp, WithTapioBlockDeviceEventAttribute("tapio.block.device-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioKernelWarningEvent(ctx, timestamp, WithTapioKernelCPUEventAttribute(16), WithProcessPidEventAttribute(11), WithTapioKernelReasonEventAttribute("tapio.kernel.reason-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessExecEvent(ctx, timestamp, WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandEventAttribute("process.command-val"), WithProcessCommandLineEventAttribute("process.command_line-val"))
@@ -162,6 +258,25 @@ func TestLogsBuilder(t *testing.T) {
 			validatedEvents := make(map[string]bool)
 			for i := 0; i < lrs.Len(); i++ {
 				switch lrs.At(i).EventName() {
+				case "tapio.block_io.error":
+					assert.False(t, validatedEvents["tapio.block_io.error"], "Found a duplicate in the events slice: tapio.block_io.error")
+					validatedEvents["tapio.block_io.error"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.block.sector")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.block.operation")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.operation-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
 				case "tapio.ebpf.started":
 					assert.False(t, validatedEvents["tapio.ebpf.started"], "Found a duplicate in the events slice: tapio.ebpf.started")
 					validatedEvents["tapio.ebpf.started"] = true
@@ -175,6 +290,388 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.ebpf.failed")
 					assert.True(t, ok)
 					assert.Equal(t, []any{"tapio.ebpf.failed-item1", "tapio.ebpf.failed-item2"}, attrVal.Slice().AsRaw())
+				case "tapio.kernel.access_denied":
+					assert.False(t, validatedEvents["tapio.kernel.access_denied"], "Found a duplicate in the events slice: tapio.kernel.access_denied")
+					validatedEvents["tapio.kernel.access_denied"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.operation")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.operation-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.profile")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.profile-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+				case "tapio.kernel.clocksource_unstable":
+					assert.False(t, validatedEvents["tapio.kernel.clocksource_unstable"], "Found a duplicate in the events slice: tapio.kernel.clocksource_unstable")
+					validatedEvents["tapio.kernel.clocksource_unstable"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.clocksource")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.clocksource-val", attrVal.Str())
+				case "tapio.kernel.conntrack_full":
+					assert.False(t, validatedEvents["tapio.kernel.conntrack_full"], "Found a duplicate in the events slice: tapio.kernel.conntrack_full")
+					validatedEvents["tapio.kernel.conntrack_full"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+				case "tapio.kernel.disk_error":
+					assert.False(t, validatedEvents["tapio.kernel.disk_error"], "Found a duplicate in the events slice: tapio.kernel.disk_error")
+					validatedEvents["tapio.kernel.disk_error"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+				case "tapio.kernel.file_limit_reached":
+					assert.False(t, validatedEvents["tapio.kernel.file_limit_reached"], "Found a duplicate in the events slice: tapio.kernel.file_limit_reached")
+					validatedEvents["tapio.kernel.file_limit_reached"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.limit")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+				case "tapio.kernel.filesystem_error":
+					assert.False(t, validatedEvents["tapio.kernel.filesystem_error"], "Found a duplicate in the events slice: tapio.kernel.filesystem_error")
+					validatedEvents["tapio.kernel.filesystem_error"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.filesystem.type")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.filesystem.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.function")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.function-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+				case "tapio.kernel.filesystem_readonly":
+					assert.False(t, validatedEvents["tapio.kernel.filesystem_readonly"], "Found a duplicate in the events slice: tapio.kernel.filesystem_readonly")
+					validatedEvents["tapio.kernel.filesystem_readonly"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.filesystem.type")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.filesystem.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+				case "tapio.kernel.fork_rejected":
+					assert.False(t, validatedEvents["tapio.kernel.fork_rejected"], "Found a duplicate in the events slice: tapio.kernel.fork_rejected")
+					validatedEvents["tapio.kernel.fork_rejected"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("process.linux.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "process.linux.cgroup-val", attrVal.Str())
+				case "tapio.kernel.hard_lockup":
+					assert.False(t, validatedEvents["tapio.kernel.hard_lockup"], "Found a duplicate in the events slice: tapio.kernel.hard_lockup")
+					validatedEvents["tapio.kernel.hard_lockup"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.cpu")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+				case "tapio.kernel.hardware_error":
+					assert.False(t, validatedEvents["tapio.kernel.hardware_error"], "Found a duplicate in the events slice: tapio.kernel.hardware_error")
+					validatedEvents["tapio.kernel.hardware_error"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.hardware.source")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.hardware.source-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.hardware.part")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.hardware.part-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.hardware.error_class")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.hardware.error_class-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.hardware.error_count")
+					assert.True(t, ok)
+					assert.EqualValues(t, 26, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.cpu")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+				case "tapio.kernel.hung_task":
+					assert.False(t, validatedEvents["tapio.kernel.hung_task"], "Found a duplicate in the events slice: tapio.kernel.hung_task")
+					validatedEvents["tapio.kernel.hung_task"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.duration")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
+				case "tapio.kernel.memory_failure":
+					assert.False(t, validatedEvents["tapio.kernel.memory_failure"], "Found a duplicate in the events slice: tapio.kernel.memory_failure")
+					validatedEvents["tapio.kernel.memory_failure"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+				case "tapio.kernel.neighbour_table_full":
+					assert.False(t, validatedEvents["tapio.kernel.neighbour_table_full"], "Found a duplicate in the events slice: tapio.kernel.neighbour_table_full")
+					validatedEvents["tapio.kernel.neighbour_table_full"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.table")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.table-val", attrVal.Str())
+				case "tapio.kernel.netdev_unregister_stuck":
+					assert.False(t, validatedEvents["tapio.kernel.netdev_unregister_stuck"], "Found a duplicate in the events slice: tapio.kernel.netdev_unregister_stuck")
+					validatedEvents["tapio.kernel.netdev_unregister_stuck"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.references")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, attrVal.Int())
+				case "tapio.kernel.nfs_not_responding":
+					assert.False(t, validatedEvents["tapio.kernel.nfs_not_responding"], "Found a duplicate in the events slice: tapio.kernel.nfs_not_responding")
+					validatedEvents["tapio.kernel.nfs_not_responding"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("server.address")
+					assert.True(t, ok)
+					assert.Equal(t, "server.address-val", attrVal.Str())
+				case "tapio.kernel.nfs_recovered":
+					assert.False(t, validatedEvents["tapio.kernel.nfs_recovered"], "Found a duplicate in the events slice: tapio.kernel.nfs_recovered")
+					validatedEvents["tapio.kernel.nfs_recovered"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("server.address")
+					assert.True(t, ok)
+					assert.Equal(t, "server.address-val", attrVal.Str())
+				case "tapio.kernel.nic_hung":
+					assert.False(t, validatedEvents["tapio.kernel.nic_hung"], "Found a duplicate in the events slice: tapio.kernel.nic_hung")
+					validatedEvents["tapio.kernel.nic_hung"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.driver")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.driver-val", attrVal.Str())
+				case "tapio.kernel.nic_link_down":
+					assert.False(t, validatedEvents["tapio.kernel.nic_link_down"], "Found a duplicate in the events slice: tapio.kernel.nic_link_down")
+					validatedEvents["tapio.kernel.nic_link_down"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+				case "tapio.kernel.nic_link_up":
+					assert.False(t, validatedEvents["tapio.kernel.nic_link_up"], "Found a duplicate in the events slice: tapio.kernel.nic_link_up")
+					validatedEvents["tapio.kernel.nic_link_up"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+				case "tapio.kernel.oops":
+					assert.False(t, validatedEvents["tapio.kernel.oops"], "Found a duplicate in the events slice: tapio.kernel.oops")
+					validatedEvents["tapio.kernel.oops"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.reason-val", attrVal.Str())
+				case "tapio.kernel.page_allocation_failed":
+					assert.False(t, validatedEvents["tapio.kernel.page_allocation_failed"], "Found a duplicate in the events slice: tapio.kernel.page_allocation_failed")
+					validatedEvents["tapio.kernel.page_allocation_failed"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.page_order")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, attrVal.Int())
+				case "tapio.kernel.panic":
+					assert.False(t, validatedEvents["tapio.kernel.panic"], "Found a duplicate in the events slice: tapio.kernel.panic")
+					validatedEvents["tapio.kernel.panic"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.reason-val", attrVal.Str())
+				case "tapio.kernel.raid_degraded":
+					assert.False(t, validatedEvents["tapio.kernel.raid_degraded"], "Found a duplicate in the events slice: tapio.kernel.raid_degraded")
+					validatedEvents["tapio.kernel.raid_degraded"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.block.member")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.member-val", attrVal.Str())
+				case "tapio.kernel.rcu_stall":
+					assert.False(t, validatedEvents["tapio.kernel.rcu_stall"], "Found a duplicate in the events slice: tapio.kernel.rcu_stall")
+					validatedEvents["tapio.kernel.rcu_stall"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+				case "tapio.kernel.segfault":
+					assert.False(t, validatedEvents["tapio.kernel.segfault"], "Found a duplicate in the events slice: tapio.kernel.segfault")
+					validatedEvents["tapio.kernel.segfault"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.object")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.object-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+				case "tapio.kernel.soft_lockup":
+					assert.False(t, validatedEvents["tapio.kernel.soft_lockup"], "Found a duplicate in the events slice: tapio.kernel.soft_lockup")
+					validatedEvents["tapio.kernel.soft_lockup"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.cpu")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.duration")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+				case "tapio.kernel.syn_flood":
+					assert.False(t, validatedEvents["tapio.kernel.syn_flood"], "Found a duplicate in the events slice: tapio.kernel.syn_flood")
+					validatedEvents["tapio.kernel.syn_flood"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+				case "tapio.kernel.tcp_memory_exhausted":
+					assert.False(t, validatedEvents["tapio.kernel.tcp_memory_exhausted"], "Found a duplicate in the events slice: tapio.kernel.tcp_memory_exhausted")
+					validatedEvents["tapio.kernel.tcp_memory_exhausted"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.reason-val", attrVal.Str())
+				case "tapio.kernel.thermal_throttled":
+					assert.False(t, validatedEvents["tapio.kernel.thermal_throttled"], "Found a duplicate in the events slice: tapio.kernel.thermal_throttled")
+					validatedEvents["tapio.kernel.thermal_throttled"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.cpu")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+				case "tapio.kernel.thin_pool_full":
+					assert.False(t, validatedEvents["tapio.kernel.thin_pool_full"], "Found a duplicate in the events slice: tapio.kernel.thin_pool_full")
+					validatedEvents["tapio.kernel.thin_pool_full"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.block.device")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.block.device-val", attrVal.Str())
+				case "tapio.kernel.warning":
+					assert.False(t, validatedEvents["tapio.kernel.warning"], "Found a duplicate in the events slice: tapio.kernel.warning")
+					validatedEvents["tapio.kernel.warning"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.kernel.cpu")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.kernel.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.kernel.reason-val", attrVal.Str())
 				case "tapio.oom.kill":
 					assert.False(t, validatedEvents["tapio.oom.kill"], "Found a duplicate in the events slice: tapio.oom.kill")
 					validatedEvents["tapio.oom.kill"] = true
@@ -215,6 +712,12 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.memory.peak")
 					assert.True(t, ok)
 					assert.EqualValues(t, 17, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
 				case "tapio.process.exec":
 					assert.False(t, validatedEvents["tapio.process.exec"], "Found a duplicate in the events slice: tapio.process.exec")
 					validatedEvents["tapio.process.exec"] = true

@@ -29,6 +29,7 @@ type TelemetryBuilder struct {
 	mu                                sync.Mutex
 	registrations                     []metric.Registration
 	ReceiverTapioEbpfDropped          metric.Int64Counter
+	ReceiverTapioEbpfKmsgLost         metric.Int64ObservableCounter
 	ReceiverTapioEbpfLatency          metric.Float64Histogram
 	ReceiverTapioEbpfLost             metric.Int64ObservableCounter
 	ReceiverTapioEbpfMissed           metric.Int64ObservableCounter
@@ -49,6 +50,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverTapioEbpfKmsgLostCallback sets callback for observable ReceiverTapioEbpfKmsgLost metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfKmsgLostCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfKmsgLost, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfKmsgLost)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterReceiverTapioEbpfLostCallback sets callback for observable ReceiverTapioEbpfLost metric.
@@ -203,6 +219,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_ebpf_dropped",
 		metric.WithDescription("Events that the kernel sent and the receiver dropped, because its queue was full or it could not read the record. [Alpha]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfKmsgLost, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_kmsg_lost",
+		metric.WithDescription("Records of the kernel's log that the kernel overwrote before they were read. [Alpha]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfLatency, err = builder.meter.Float64Histogram(
