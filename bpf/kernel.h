@@ -232,15 +232,21 @@ struct in6_addr {
 
 struct sock_common {
 	__u32 skc_daddr;
+	__u32 skc_rcv_saddr;
 	__u16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
 
+struct sock;
+
 struct socket {
 	socket_state state;
+	struct sock *sk;
 };
 
 struct sock {
@@ -248,11 +254,44 @@ struct sock {
 	struct socket *sk_socket;
 	int sk_err;
 	__u16 sk_protocol;
+	atomic_t sk_drops;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
 };
 
 struct inet_sock {
 	__u32 inet_saddr;
 	__u16 inet_sport;
+};
+
+struct tcp_sock {
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u32 srtt_us;
+	__u32 total_retrans;
+};
+
+/* The socket that a program of MPTCP sees; first is that of TCP underneath. */
+struct mptcp_sock {
+	struct sock *first;
+};
+
+struct bpf_iter_meta;
+
+struct bpf_map;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
 };
 
 #pragma clang attribute pop

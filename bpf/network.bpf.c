@@ -1,89 +1,35 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* TCP connections that could not be opened. */
-#include "process.h"
-
-#define AF_INET 2
-#define AF_INET6 10
-#define IPPROTO_TCP 6
-#define TCP_SYN_SENT 2
-#define TCP_CLOSE 7
+/* TCP: who listens, who connects to whom, and what goes wrong on the way. */
+#include "network.h"
 
 const struct connect_record *unused_connect __attribute__((unused));
+const struct listen_record *unused_listen __attribute__((unused));
+const struct reset_record *unused_reset __attribute__((unused));
+const struct retransmit_record *unused_retransmit __attribute__((unused));
+const struct overflow_record *unused_overflow __attribute__((unused));
+const enum network_kind *unused_kind __attribute__((unused));
 
-struct attempt {
-	struct process_id process;
-	__u64 begun;
-};
+/* Since 6.10 the kernel says why it sends a reset. */
+const volatile bool reset_has_reason = false;
 
-/* Who opens which socket. The answer may come in an interrupt, where the
- * current task is anybody. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u64);
-	__type(value, struct attempt);
-} attempts SEC(".maps");
-
-/* Paths of the cgroups that open connections: read once per cgroup. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 512);
-	__type(key, __u64);
-	__type(value, struct cgroup_path);
-} paths SEC(".maps");
-
-/* A path is too big for the stack. Only connect(2) uses this, in the task's
- * own context. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct cgroup_path);
-} scratch SEC(".maps");
-
-static __always_inline void remember_path(struct task_struct *task, __u64 id)
-{
-	__u32 zero = 0;
-	struct cgroup_path *path;
-
-	if (bpf_map_lookup_elem(&paths, &id))
-		return;
-	path = bpf_map_lookup_elem(&scratch, &zero);
-	if (!path)
-		return;
-	fill_path(path, task_cgroup(task));
-	bpf_map_update_elem(&paths, &id, path, BPF_ANY);
-}
+/* A connection's retransmissions are told at most this often, in nanoseconds. */
+#define RETRANSMIT_INTERVAL 1000000000ULL
 
 static __always_inline void connect_begins(__u64 key)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct attempt a = {};
+	__u32 zero = 0;
+	struct connection *c = bpf_map_lookup_elem(&connection_scratch, &zero);
 
-	a.begun = bpf_ktime_get_boot_ns();
-	fill_process(&a.process, task, BPF_CORE_READ(task, mm));
-	remember_path(task, a.process.cgroup_id);
-	bpf_map_update_elem(&attempts, &key, &a, BPF_ANY);
-}
-
-static __always_inline void fill_attempt(struct connect_record *rec, struct attempt *a)
-{
-	struct cgroup_path *path;
-
-	rec->begun = 0;
-	rec->cgroup.len = 0;
-	rec->cgroup.partial = 1;
-	if (!a) {
-		__builtin_memset(&rec->process, 0, sizeof(rec->process));
+	if (!c)
 		return;
-	}
-	rec->begun = a->begun;
-	rec->process = a->process;
-	path = bpf_map_lookup_elem(&paths, &a->process.cgroup_id);
-	if (path)
-		bpf_probe_read_kernel(&rec->cgroup, sizeof(rec->cgroup), path);
+	__builtin_memset(c, 0, sizeof(*c));
+	c->begun = bpf_ktime_get_boot_ns();
+	fill_process(&c->process, task, BPF_CORE_READ(task, mm));
+	remember_path(task, c->process.cgroup_id);
+	bpf_map_update_elem(&connections, &key, c, BPF_ANY);
 }
 
 static __always_inline void fill_addresses(struct connect_record *rec, const struct sock *sk)
@@ -107,13 +53,16 @@ static __always_inline void fill_addresses(struct connect_record *rec, const str
 static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 {
 	struct connect_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct connection *c;
 
 	if (!rec) {
 		count_lost(TAPIO_CONNECT);
 		return;
 	}
+	c = bpf_map_lookup_elem(&connections, &key);
 	fill_header(&rec->header, TAPIO_CONNECT);
-	fill_attempt(rec, bpf_map_lookup_elem(&attempts, &key));
+	rec->begun = c ? c->begun : 0;
+	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);
 	fill_addresses(rec, sk);
 	rec->socket_state = BPF_CORE_READ(sk, sk_socket, state);
 	rec->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
@@ -121,22 +70,451 @@ static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 	bpf_ringbuf_submit(rec, 0);
 }
 
+/* The counts of a connection's pair, made when it is the first. */
+static __always_inline struct pair *pair_of(struct connection *c)
+{
+	struct pair *p = bpf_map_lookup_elem(&pairs, &c->pair), *fresh;
+	__u32 zero = 0;
+
+	if (p)
+		return p;
+	fresh = bpf_map_lookup_elem(&pair_scratch, &zero);
+	if (!fresh)
+		return NULL;
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	fresh->process = c->process;
+	bpf_map_update_elem(&pairs, &c->pair, fresh, BPF_NOEXIST);
+	p = bpf_map_lookup_elem(&pairs, &c->pair);
+	if (!p)
+		count_suppressed(TAPIO_CONNECTIONS); /* it is full */
+	return p;
+}
+
+static __always_inline void fill_pair(struct connection *c, const struct sock *sk, bool incoming)
+{
+	struct endpoints e;
+
+	fill_endpoints(&e, sk);
+	c->pair.start = c->process.start;
+	c->pair.pid = c->process.pid;
+	c->pair.netns = e.netns;
+	__builtin_memcpy(c->pair.local, e.local, 16);
+	__builtin_memcpy(c->pair.peer, e.peer, 16);
+	c->pair.port = incoming ? e.local_port : e.peer_port;
+	c->pair.incoming = incoming;
+	c->pair.pad = 0;
+}
+
+static __always_inline void connected(const struct sock *sk, __u64 key)
+{
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	struct pair *p;
+
+	if (!c)
+		return;
+	fill_pair(c, sk, false);
+	p = pair_of(c);
+	if (!p)
+		return;
+	__sync_fetch_and_add(&p->opened, 1);
+	__sync_fetch_and_add(&p->connect_time, bpf_ktime_get_boot_ns() - c->begun);
+}
+
+/* The listener of a local address: of that, or of all addresses. */
+static __always_inline struct listener *listener_of(const struct endpoints *e)
+{
+	struct listen_key key = { .netns = e->netns, .port = e->local_port };
+	struct listener *l;
+
+	__builtin_memcpy(key.address, e->local, 16);
+	l = bpf_map_lookup_elem(&listeners, &key);
+	if (l)
+		return l;
+	__builtin_memset(key.address, 0, 16);
+	l = bpf_map_lookup_elem(&listeners, &key);
+	if (l)
+		return l;
+	key.address[10] = key.address[11] = 0xff;
+	return bpf_map_lookup_elem(&listeners, &key);
+}
+
+static __always_inline void accepted(const struct sock *sk, __u64 key)
+{
+	__u32 zero = 0;
+	struct connection *c = bpf_map_lookup_elem(&connection_scratch, &zero);
+	struct listener *l;
+	struct endpoints e;
+	struct pair *p;
+
+	if (!c)
+		return;
+	fill_endpoints(&e, sk);
+	l = listener_of(&e);
+	if (!l) {
+		bpf_map_delete_elem(&connections, &key); /* of another, at the same place */
+		return;
+	}
+	__builtin_memset(c, 0, sizeof(*c));
+	c->process = l->process;
+	c->begun = bpf_ktime_get_boot_ns();
+	fill_pair(c, sk, true);
+	bpf_map_update_elem(&connections, &key, c, BPF_ANY);
+	p = pair_of(c);
+	if (p)
+		__sync_fetch_and_add(&p->opened, 1);
+}
+
+/* Adds to its pair what a connection has carried since the last time. */
+static __always_inline struct pair *count_bytes(struct connection *c, const struct sock *sk)
+{
+	const struct tcp_sock *tcp = (const void *)sk;
+	__u64 sent, received, before;
+	struct pair *p;
+
+	if (!c->pair.port)
+		return NULL;
+	p = pair_of(c);
+	if (!p)
+		return NULL;
+	sent = BPF_CORE_READ(tcp, bytes_acked);
+	received = BPF_CORE_READ(tcp, bytes_received);
+	before = __sync_lock_test_and_set(&c->sent, sent);
+	if (sent > before)
+		__sync_fetch_and_add(&p->sent, sent - before);
+	before = __sync_lock_test_and_set(&c->received, received);
+	if (received > before)
+		__sync_fetch_and_add(&p->received, received - before);
+	return p;
+}
+
+static __always_inline void closed(const struct sock *sk, __u64 key)
+{
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	struct pair *p;
+
+	if (!c || c->over)
+		return;
+	p = count_bytes(c, sk);
+	if (p)
+		__sync_fetch_and_add(&p->closed, 1);
+	c->over = 1;
+}
+
+static __always_inline void fill_listen_key(struct listen_key *key, const struct endpoints *e)
+{
+	__builtin_memcpy(key->address, e->local, 16);
+	key->netns = e->netns;
+	key->port = e->local_port;
+	key->pad = 0;
+}
+
+static __always_inline void send_listen(const struct sock *sk, const struct process_id *process,
+					bool ends, bool existing)
+{
+	struct listen_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+
+	if (!rec) {
+		count_lost(TAPIO_LISTEN);
+		return;
+	}
+	fill_header(&rec->header, TAPIO_LISTEN);
+	fill_owner(&rec->process, &rec->cgroup, process);
+	fill_endpoints(&rec->socket, sk);
+	rec->ends = ends;
+	rec->existing = existing;
+	rec->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+}
+
+static __always_inline void listens(struct task_struct *task, const struct sock *sk, bool existing)
+{
+	struct listener l = {};
+	struct listen_key key;
+	struct endpoints e;
+
+	fill_endpoints(&e, sk);
+	if (!e.local_port)
+		return; /* the kernel is about to choose one: rare, and no address to name */
+	fill_listen_key(&key, &e);
+	/* Of processes that share a listener, the first is who made it. */
+	if (existing && bpf_map_lookup_elem(&listeners, &key))
+		return;
+	fill_process(&l.process, task, BPF_CORE_READ(task, mm));
+	remember_path(task, l.process.cgroup_id);
+	l.sk = (__u64)sk;
+	l.drops = BPF_CORE_READ(sk, sk_drops.counter);
+	bpf_map_update_elem(&listeners, &key, &l, BPF_ANY);
+	if (!existing && !take_token(TAPIO_LISTEN)) {
+		count_suppressed(TAPIO_LISTEN);
+		return;
+	}
+	send_listen(sk, &l.process, false, existing);
+}
+
+static __always_inline void listens_no_more(const struct sock *sk)
+{
+	struct listener *l;
+	struct listen_key key;
+	struct endpoints e;
+
+	fill_endpoints(&e, sk);
+	if (!e.local_port)
+		return;
+	fill_listen_key(&key, &e);
+	l = bpf_map_lookup_elem(&listeners, &key);
+	if (!l || l->sk != (__u64)sk)
+		return; /* another socket listens there, with SO_REUSEPORT */
+	if (take_token(TAPIO_LISTEN))
+		send_listen(sk, &l->process, true, false);
+	else
+		count_suppressed(TAPIO_LISTEN);
+	bpf_map_delete_elem(&listeners, &key);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_connect, const struct sock *sk, int oldstate, int newstate)
 {
 	__u64 key = (__u64)sk;
 
-	if (oldstate != TCP_SYN_SENT && newstate != TCP_SYN_SENT)
+	if (!is_tcp(sk))
 		return 0;
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
-	if (newstate == TCP_SYN_SENT) {
+	switch (newstate) {
+	case TCP_SYN_SENT:
 		connect_begins(key);
 		return 0;
+	case TCP_LISTEN:
+		listens((void *)bpf_get_current_task(), sk, false);
+		return 0;
+	case TCP_ESTABLISHED:
+		if (oldstate == TCP_SYN_SENT)
+			connected(sk, key);
+		else if (oldstate == TCP_SYN_RECV)
+			accepted(sk, key);
+		return 0;
+	case TCP_CLOSE:
+		if (oldstate == TCP_LISTEN) {
+			listens_no_more(sk);
+			return 0;
+		}
+		if (oldstate == TCP_SYN_SENT)
+			connect_failed(sk, key);
+		closed(sk, key);
 	}
-	if (newstate == TCP_CLOSE)
-		connect_failed(sk, key);
-	bpf_map_delete_elem(&attempts, &key);
+	return 0;
+}
+
+static __always_inline const struct sock *socket_of(struct file *file)
+{
+	struct socket *socket = bpf_sock_from_file(file);
+	const struct sock *sk;
+
+	if (!socket)
+		return NULL;
+	sk = BPF_CORE_READ(socket, sk);
+	if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
+		sk = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return sk && is_tcp(sk) ? sk : NULL;
+}
+
+/* Run once: who listens already. */
+SEC("iter/task_file")
+int tcp_listeners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	const struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	sk = socket_of(file);
+	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		listens(task, sk, true);
+	return 0;
+}
+
+/* Run once, after that: who is connected already. */
+SEC("iter/task_file")
+int tcp_connections(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	__u32 zero = 0;
+	const struct sock *sk;
+	const struct tcp_sock *tcp;
+	struct connection *c;
+	struct endpoints e;
+	__u64 key;
+
+	if (!task || !file)
+		return 0;
+	sk = socket_of(file);
+	key = (__u64)sk;
+	if (!sk || bpf_map_lookup_elem(&connections, &key))
+		return 0;
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED &&
+	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE_WAIT)
+		return 0;
+	c = bpf_map_lookup_elem(&connection_scratch, &zero);
+	if (!c)
+		return 0;
+	tcp = (const void *)sk;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_process(&c->process, task, BPF_CORE_READ(task, mm));
+	remember_path(task, c->process.cgroup_id);
+	c->sent = BPF_CORE_READ(tcp, bytes_acked);
+	c->received = BPF_CORE_READ(tcp, bytes_received);
+	fill_endpoints(&e, sk);
+	fill_pair(c, sk, listener_of(&e) != NULL);
+	bpf_map_update_elem(&connections, &key, c, BPF_NOEXIST);
+	return 0;
+}
+
+/* Run at each sample: what open connections have carried. */
+SEC("iter/bpf_map_elem")
+int tcp_bytes(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u64 *key = ctx->key, sk;
+	struct connection *c;
+
+	if (!key)
+		return 0;
+	sk = *key;
+	c = bpf_map_lookup_elem(&connections, &sk);
+	if (c && !c->over)
+		count_bytes(c, (const struct sock *)sk);
+	return 0;
+}
+
+/* Run at each sample: who does not take connections fast enough. */
+SEC("iter/bpf_map_elem")
+int tcp_overflow(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct listen_key *at = ctx->key, key;
+	struct overflow_record *rec;
+	const struct sock *sk;
+	struct listener *l;
+	__u32 drops;
+
+	if (!at)
+		return 0;
+	key = *at;
+	l = bpf_map_lookup_elem(&listeners, &key);
+	if (!l)
+		return 0;
+	sk = (const struct sock *)l->sk;
+	drops = BPF_CORE_READ(sk, sk_drops.counter);
+	if (drops == l->drops || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+		return 0;
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_OVERFLOW);
+		return 0;
+	}
+	fill_header(&rec->header, TAPIO_OVERFLOW);
+	fill_owner(&rec->process, &rec->cgroup, &l->process);
+	fill_endpoints(&rec->socket, sk);
+	rec->dropped = drops - l->drops;
+	l->drops = drops;
+	rec->queue = BPF_CORE_READ(sk, sk_ack_backlog);
+	rec->limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+	return 0;
+}
+
+static __always_inline void send_reset(const struct sock *sk, bool received, __u32 reason)
+{
+	struct reset_record *rec;
+	struct connection *c;
+	__u64 key = (__u64)sk;
+	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+	/* A listener answers what belongs to no connection; and a reset that answers
+	 * a SYN is a refused connect, which is told as that. */
+	if (state == TCP_LISTEN || state == TCP_SYN_SENT)
+		return;
+	if (!take_token(TAPIO_RESET)) {
+		count_suppressed(TAPIO_RESET);
+		return;
+	}
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_RESET);
+		return;
+	}
+	c = bpf_map_lookup_elem(&connections, &key);
+	fill_header(&rec->header, TAPIO_RESET);
+	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);
+	fill_endpoints(&rec->socket, sk);
+	rec->received = received;
+	rec->state = state;
+	rec->reason = reason;
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+}
+
+SEC("tp_btf/tcp_send_reset")
+int tcp_reset_sent(__u64 *ctx)
+{
+	const struct sock *sk = (const void *)ctx[0];
+
+	/* Without a socket it answers a SYN to a closed port. */
+	if (sk)
+		send_reset(sk, false, reset_has_reason ? ctx[2] : 0);
+	return 0;
+}
+
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(tcp_reset_received, const struct sock *sk)
+{
+	if (sk)
+		send_reset(sk, true, 0);
+	return 0;
+}
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(tcp_retransmit, const struct sock *sk)
+{
+	const struct tcp_sock *tcp = (const void *)sk;
+	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
+	struct retransmit_record *rec;
+	struct connection *c;
+	struct pair *p;
+	__u32 count = 1;
+
+	if (!sk)
+		return 0;
+	c = bpf_map_lookup_elem(&connections, &key);
+	if (c) {
+		count = __sync_fetch_and_add(&c->retransmits, 1) + 1;
+		p = c->pair.port ? pair_of(c) : NULL;
+		if (p)
+			__sync_fetch_and_add(&p->retransmits, 1);
+		if (now - c->told < RETRANSMIT_INTERVAL)
+			return 0;
+	}
+	if (!take_token(TAPIO_RETRANSMIT)) {
+		count_suppressed(TAPIO_RETRANSMIT);
+		return 0;
+	}
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_RETRANSMIT);
+		return 0;
+	}
+	if (c) {
+		c->told = now;
+		c->retransmits = 0;
+	}
+	fill_header(&rec->header, TAPIO_RETRANSMIT);
+	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);
+	fill_endpoints(&rec->socket, sk);
+	rec->state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	rec->count = count;
+	rec->total = BPF_CORE_READ(tcp, total_retrans);
+	rec->rtt = BPF_CORE_READ(tcp, srtt_us) >> 3;
+	bpf_ringbuf_submit(rec, 0);
 	return 0;
 }
 

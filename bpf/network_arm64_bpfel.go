@@ -13,10 +13,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type NetworkAttempt struct {
-	_       structs.HostLayout
-	Process NetworkProcessId
-	Begun   uint64
+type NetworkBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
 }
 
 type NetworkCgroupPath struct {
@@ -47,6 +47,112 @@ type NetworkConnectRecord struct {
 	Error       int32
 }
 
+type NetworkConnection struct {
+	_           structs.HostLayout
+	Process     NetworkProcessId
+	Pair        NetworkPairKey
+	Begun       uint64
+	Sent        uint64
+	Received    uint64
+	Told        uint64
+	Retransmits uint32
+	Over        uint32
+}
+
+type NetworkEndpoints struct {
+	_         structs.HostLayout
+	Local     [16]uint8
+	Peer      [16]uint8
+	LocalPort uint16
+	PeerPort  uint16
+	Netns     uint32
+}
+
+type NetworkListenKey struct {
+	_       structs.HostLayout
+	Address [16]uint8
+	Netns   uint32
+	Port    uint16
+	Pad     uint16
+}
+
+type NetworkListenRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process  NetworkProcessId
+	Cgroup   NetworkCgroupPath
+	Socket   NetworkEndpoints
+	Ends     uint32
+	Existing uint32
+	Backlog  uint32
+	Pad      uint32
+}
+
+type NetworkListener struct {
+	_       structs.HostLayout
+	Process NetworkProcessId
+	Sk      uint64
+	Drops   uint32
+	Pad     uint32
+}
+
+type NetworkNetworkKind uint32
+
+const (
+	NetworkNetworkKindTAPIO_LISTEN      NetworkNetworkKind = 16
+	NetworkNetworkKindTAPIO_RESET       NetworkNetworkKind = 17
+	NetworkNetworkKindTAPIO_RETRANSMIT  NetworkNetworkKind = 18
+	NetworkNetworkKindTAPIO_OVERFLOW    NetworkNetworkKind = 19
+	NetworkNetworkKindTAPIO_CONNECTIONS NetworkNetworkKind = 20
+	NetworkNetworkKindTAPIO_DROPS       NetworkNetworkKind = 21
+	NetworkNetworkKindTAPIO_DNS         NetworkNetworkKind = 22
+)
+
+type NetworkOverflowRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process NetworkProcessId
+	Cgroup  NetworkCgroupPath
+	Socket  NetworkEndpoints
+	Dropped uint32
+	Queue   uint32
+	Limit   uint32
+	Pad     uint32
+}
+
+type NetworkPair struct {
+	_           structs.HostLayout
+	Process     NetworkProcessId
+	Opened      uint64
+	Closed      uint64
+	ConnectTime uint64
+	Sent        uint64
+	Received    uint64
+	Retransmits uint64
+}
+
+type NetworkPairKey struct {
+	_        structs.HostLayout
+	Start    uint64
+	Pid      uint32
+	Netns    uint32
+	Local    [16]uint8
+	Peer     [16]uint8
+	Port     uint16
+	Incoming uint16
+	Pad      uint32
+}
+
 type NetworkProcessId struct {
 	_        structs.HostLayout
 	Start    uint64
@@ -59,19 +165,71 @@ type NetworkProcessId struct {
 	Exe      [64]uint8
 }
 
+type NetworkResetRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process  NetworkProcessId
+	Cgroup   NetworkCgroupPath
+	Socket   NetworkEndpoints
+	Received uint32
+	State    uint32
+	Reason   uint32
+	Pad      uint32
+}
+
+type NetworkRetransmitRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process NetworkProcessId
+	Cgroup  NetworkCgroupPath
+	Socket  NetworkEndpoints
+	State   uint32
+	Count   uint32
+	Total   uint32
+	Rtt     uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NetworkMapAttempts       = "attempts"
-	NetworkMapEvents         = "events"
-	NetworkMapLost           = "lost"
-	NetworkMapPaths          = "paths"
-	NetworkMapScratch        = "scratch"
-	NetworkMapSuppressed     = "suppressed"
-	NetworkProgTcpConnect    = "tcp_connect"
-	NetworkVarCollectorPidns = "collector_pidns"
-	NetworkVarUnusedConnect  = "unused_connect"
+	NetworkMapBuckets           = "buckets"
+	NetworkMapConnectionScratch = "connection_scratch"
+	NetworkMapConnections       = "connections"
+	NetworkMapEvents            = "events"
+	NetworkMapListeners         = "listeners"
+	NetworkMapLost              = "lost"
+	NetworkMapPairScratch       = "pair_scratch"
+	NetworkMapPairs             = "pairs"
+	NetworkMapPathScratch       = "path_scratch"
+	NetworkMapPaths             = "paths"
+	NetworkMapSuppressed        = "suppressed"
+	NetworkProgTcpBytes         = "tcp_bytes"
+	NetworkProgTcpConnect       = "tcp_connect"
+	NetworkProgTcpConnections   = "tcp_connections"
+	NetworkProgTcpListeners     = "tcp_listeners"
+	NetworkProgTcpOverflow      = "tcp_overflow"
+	NetworkProgTcpResetReceived = "tcp_reset_received"
+	NetworkProgTcpResetSent     = "tcp_reset_sent"
+	NetworkProgTcpRetransmit    = "tcp_retransmit"
+	NetworkVarCollectorPidns    = "collector_pidns"
+	NetworkVarResetHasReason    = "reset_has_reason"
+	NetworkVarUnusedConnect     = "unused_connect"
+	NetworkVarUnusedKind        = "unused_kind"
+	NetworkVarUnusedListen      = "unused_listen"
+	NetworkVarUnusedOverflow    = "unused_overflow"
+	NetworkVarUnusedReset       = "unused_reset"
+	NetworkVarUnusedRetransmit  = "unused_retransmit"
 )
 
 // LoadNetwork returns the embedded CollectionSpec for Network.
@@ -116,27 +274,45 @@ type NetworkSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkProgramSpecs struct {
-	TcpConnect *ebpf.ProgramSpec `ebpf:"tcp_connect"`
+	TcpBytes         *ebpf.ProgramSpec `ebpf:"tcp_bytes"`
+	TcpConnect       *ebpf.ProgramSpec `ebpf:"tcp_connect"`
+	TcpConnections   *ebpf.ProgramSpec `ebpf:"tcp_connections"`
+	TcpListeners     *ebpf.ProgramSpec `ebpf:"tcp_listeners"`
+	TcpOverflow      *ebpf.ProgramSpec `ebpf:"tcp_overflow"`
+	TcpResetReceived *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
+	TcpResetSent     *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
+	TcpRetransmit    *ebpf.ProgramSpec `ebpf:"tcp_retransmit"`
 }
 
 // NetworkMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
-	Attempts   *ebpf.MapSpec `ebpf:"attempts"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Lost       *ebpf.MapSpec `ebpf:"lost"`
-	Paths      *ebpf.MapSpec `ebpf:"paths"`
-	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
-	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
+	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
+	Connections       *ebpf.MapSpec `ebpf:"connections"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
+	Lost              *ebpf.MapSpec `ebpf:"lost"`
+	PairScratch       *ebpf.MapSpec `ebpf:"pair_scratch"`
+	Pairs             *ebpf.MapSpec `ebpf:"pairs"`
+	PathScratch       *ebpf.MapSpec `ebpf:"path_scratch"`
+	Paths             *ebpf.MapSpec `ebpf:"paths"`
+	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // NetworkVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
-	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
-	UnusedConnect  *ebpf.VariableSpec `ebpf:"unused_connect"`
+	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
+	ResetHasReason   *ebpf.VariableSpec `ebpf:"reset_has_reason"`
+	UnusedConnect    *ebpf.VariableSpec `ebpf:"unused_connect"`
+	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedListen     *ebpf.VariableSpec `ebpf:"unused_listen"`
+	UnusedOverflow   *ebpf.VariableSpec `ebpf:"unused_overflow"`
+	UnusedReset      *ebpf.VariableSpec `ebpf:"unused_reset"`
+	UnusedRetransmit *ebpf.VariableSpec `ebpf:"unused_retransmit"`
 }
 
 // NetworkObjects contains all objects after they have been loaded into the kernel.
@@ -159,21 +335,31 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
-	Attempts   *ebpf.Map `ebpf:"attempts"`
-	Events     *ebpf.Map `ebpf:"events"`
-	Lost       *ebpf.Map `ebpf:"lost"`
-	Paths      *ebpf.Map `ebpf:"paths"`
-	Scratch    *ebpf.Map `ebpf:"scratch"`
-	Suppressed *ebpf.Map `ebpf:"suppressed"`
+	Buckets           *ebpf.Map `ebpf:"buckets"`
+	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
+	Connections       *ebpf.Map `ebpf:"connections"`
+	Events            *ebpf.Map `ebpf:"events"`
+	Listeners         *ebpf.Map `ebpf:"listeners"`
+	Lost              *ebpf.Map `ebpf:"lost"`
+	PairScratch       *ebpf.Map `ebpf:"pair_scratch"`
+	Pairs             *ebpf.Map `ebpf:"pairs"`
+	PathScratch       *ebpf.Map `ebpf:"path_scratch"`
+	Paths             *ebpf.Map `ebpf:"paths"`
+	Suppressed        *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
-		m.Attempts,
+		m.Buckets,
+		m.ConnectionScratch,
+		m.Connections,
 		m.Events,
+		m.Listeners,
 		m.Lost,
+		m.PairScratch,
+		m.Pairs,
+		m.PathScratch,
 		m.Paths,
-		m.Scratch,
 		m.Suppressed,
 	)
 }
@@ -182,20 +368,40 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
-	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
-	UnusedConnect  *ebpf.Variable `ebpf:"unused_connect"`
+	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
+	ResetHasReason   *ebpf.Variable `ebpf:"reset_has_reason"`
+	UnusedConnect    *ebpf.Variable `ebpf:"unused_connect"`
+	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedListen     *ebpf.Variable `ebpf:"unused_listen"`
+	UnusedOverflow   *ebpf.Variable `ebpf:"unused_overflow"`
+	UnusedReset      *ebpf.Variable `ebpf:"unused_reset"`
+	UnusedRetransmit *ebpf.Variable `ebpf:"unused_retransmit"`
 }
 
 // NetworkPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkPrograms struct {
-	TcpConnect *ebpf.Program `ebpf:"tcp_connect"`
+	TcpBytes         *ebpf.Program `ebpf:"tcp_bytes"`
+	TcpConnect       *ebpf.Program `ebpf:"tcp_connect"`
+	TcpConnections   *ebpf.Program `ebpf:"tcp_connections"`
+	TcpListeners     *ebpf.Program `ebpf:"tcp_listeners"`
+	TcpOverflow      *ebpf.Program `ebpf:"tcp_overflow"`
+	TcpResetReceived *ebpf.Program `ebpf:"tcp_reset_received"`
+	TcpResetSent     *ebpf.Program `ebpf:"tcp_reset_sent"`
+	TcpRetransmit    *ebpf.Program `ebpf:"tcp_retransmit"`
 }
 
 func (p *NetworkPrograms) Close() error {
 	return _NetworkClose(
+		p.TcpBytes,
 		p.TcpConnect,
+		p.TcpConnections,
+		p.TcpListeners,
+		p.TcpOverflow,
+		p.TcpResetReceived,
+		p.TcpResetSent,
+		p.TcpRetransmit,
 	)
 }
 

@@ -18,6 +18,17 @@ const (
 	OOMKill = "tapio.oom.kill"
 	// TCPConnectFailed says that an active TCP open ended without a connection.
 	TCPConnectFailed = "tapio.tcp.connect_failed"
+	// TCPListen says that a process listens at an address, or does no more.
+	TCPListen = "tapio.tcp.listen"
+	// TCPReset says that a connection was reset, by this end or the other.
+	TCPReset = "tapio.tcp.reset"
+	// TCPRetransmit says that segments of a connection had to be sent again.
+	TCPRetransmit = "tapio.tcp.retransmit"
+	// TCPListenOverflow says that connections were dropped because too many waited
+	// to be accepted.
+	TCPListenOverflow = "tapio.tcp.listen_overflow"
+	// TCPConnections counts the connections of a process with one peer.
+	TCPConnections = "tapio.tcp.connections"
 	// SyscallFailed says that a system call failed because something ran out or
 	// broke: no space, no memory, no file descriptor, a disk error, read-only.
 	SyscallFailed = "tapio.syscall.failed"
@@ -129,12 +140,15 @@ const (
 	KeyPeerAddress      = "network.peer.address"
 	KeyPeerPort         = "network.peer.port"
 	KeyNetworkTransport = "network.transport"
-	KeyNetworkType      = "network.type"
-	KeyServerAddress    = "server.address"
-	KeyServerPort       = "server.port"
-	KeyErrorType        = "error.type"
-	KeyUserID           = "user.id"
-	KeyEndUserID        = "enduser.id"
+	// KeyIODirection is "transmit" or "receive".
+	KeyIODirection     = "network.io.direction"
+	KeyConnectionState = "network.connection.state"
+	KeyNetworkType     = "network.type"
+	KeyServerAddress   = "server.address"
+	KeyServerPort      = "server.port"
+	KeyErrorType       = "error.type"
+	KeyUserID          = "user.id"
+	KeyEndUserID       = "enduser.id"
 )
 
 // Keys of Tapio's own, for what no convention names. Sizes are bytes.
@@ -166,6 +180,30 @@ const (
 	KeyInterval     = "tapio.interval"
 	// KeyConnectDuration is the time from connect(2) to its failure, in seconds.
 	KeyConnectDuration = "tapio.tcp.connect.duration"
+	// KeyTCPRole is "client" where the process opened the connections, "server" where
+	// it accepted them.
+	KeyTCPRole = "tapio.tcp.role"
+	// KeyTCPOpened, KeyTCPClosed, KeyTCPSent and KeyTCPReceived count connections and
+	// bytes within KeyInterval seconds.
+	KeyTCPOpened   = "tapio.tcp.opened"
+	KeyTCPClosed   = "tapio.tcp.closed"
+	KeyTCPSent     = "tapio.tcp.sent"
+	KeyTCPReceived = "tapio.tcp.received"
+	// KeyTCPRetransmits counts segments that were sent again, since the last event
+	// of the connection or within KeyInterval; KeyTCPRetransmitsTotal all of a connection.
+	KeyTCPRetransmits      = "tapio.tcp.retransmits"
+	KeyTCPRetransmitsTotal = "tapio.tcp.retransmits_total"
+	// KeyTCPRTT is the smoothed round-trip time in seconds.
+	KeyTCPRTT = "tapio.tcp.rtt"
+	// KeyListenBacklog is how many connections may wait to be accepted, KeyListenQueue
+	// how many do, KeyListenDropped how many were dropped for that.
+	KeyListenBacklog = "tapio.tcp.listen.backlog"
+	KeyListenQueue   = "tapio.tcp.listen.queue"
+	KeyListenDropped = "tapio.tcp.listen.dropped"
+	// KeyListenExisting is true for a listener older than the receiver.
+	KeyListenExisting = "tapio.tcp.listen.existing"
+	// KeyResetReason is why the kernel sent a reset, in its own words.
+	KeyResetReason = "tapio.tcp.reset.reason"
 	// KeyEBPFPrograms is a slice: the names of the kernel programs that run.
 	KeyEBPFPrograms = "tapio.ebpf.programs"
 	// KeyEBPFFailed is a slice: "name: reason" of each that is enabled and does not.

@@ -41,7 +41,7 @@ type ProgramsConfig struct {
 	Process ProgramConfig `mapstructure:"process"`
 	// Memory: tapio.oom.kill.
 	Memory ProgramConfig `mapstructure:"memory"`
-	// Network: tapio.tcp.connect_failed.
+	// Network: tapio.tcp.* .
 	Network ProgramConfig `mapstructure:"network"`
 	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
 	Syscalls ProgramConfig `mapstructure:"syscalls"`

@@ -45,6 +45,14 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeOOM)
 	case bpf.ProcessRecordKindTAPIO_CONNECT:
 		return decodeAs(raw, decodeConnect)
+	case kindListen:
+		return decodeAs(raw, decodeListen)
+	case kindReset:
+		return decodeAs(raw, decodeReset)
+	case kindRetransmit:
+		return decodeAs(raw, decodeRetransmit)
+	case kindOverflow:
+		return decodeAs(raw, decodeOverflow)
 	default:
 		return nil, fmt.Errorf("record has the unknown kind %d", kind)
 	}

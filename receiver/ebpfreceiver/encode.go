@@ -3,8 +3,6 @@ package ebpfreceiver
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -149,6 +147,16 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordOOM(at, ev)
 	case connectEvent:
 		return e.recordConnect(at, ev)
+	case listenEvent:
+		return e.recordListen(at, ev)
+	case resetEvent:
+		return e.recordReset(at, ev)
+	case retransmitEvent:
+		return e.recordRetransmit(at, ev)
+	case overflowEvent:
+		return e.recordOverflow(at, ev)
+	case connectionsEvent:
+		return e.recordConnections(at, ev)
 	default: // decode makes no other
 		panic(fmt.Sprintf("event of unknown type %T", ev))
 	}
@@ -282,12 +290,11 @@ func triggerOptions(p processInfo) []metadata.EventAttributeOption {
 }
 
 func (e *encoder) recordConnect(at pcommon.Timestamp, ev connectEvent) (plog.SeverityNumber, string) {
-	var options []metadata.EventAttributeOption
-	if local := ev.local; local.Port() != 0 {
-		options = append(options,
-			metadata.WithNetworkLocalAddressEventAttribute(local.Addr().String()),
-			metadata.WithNetworkLocalPortEventAttribute(int64(local.Port())))
+	socket := endpoints{peer: ev.peer}
+	if ev.local.Port() != 0 {
+		socket.local = ev.local
 	}
+	options := socket.options()
 	if ev.begun != 0 {
 		seconds := time.Duration(ev.at - ev.begun).Seconds()
 		options = append(options, metadata.WithTapioTCPConnectDurationEventAttribute(seconds))
@@ -298,13 +305,12 @@ func (e *encoder) recordConnect(at pcommon.Timestamp, ev connectEvent) (plog.Sev
 	}
 	errorType := ev.errorType()
 	e.builder.RecordTapioTCPConnectFailedEvent(context.Background(), at, errorType, "tcp", network,
-		ev.peer.Addr().String(), int64(ev.peer.Port()), int64(ev.netns), options...)
+		int64(ev.netns), options...)
 	severity := plog.SeverityNumberWarn
 	if ev.isAborted() {
 		severity = plog.SeverityNumberInfo
 	}
-	peer := net.JoinHostPort(ev.peer.Addr().String(), strconv.Itoa(int(ev.peer.Port())))
-	return severity, fmt.Sprintf("%s could not connect to %s: %s", title(ev.who), peer, strings.ReplaceAll(errorType, "_", " "))
+	return severity, fmt.Sprintf("%s could not connect to %s: %s", title(ev.who), hostPort(ev.peer), strings.ReplaceAll(errorType, "_", " "))
 }
 
 // title names a process in a sentence.

@@ -23,6 +23,9 @@ type features struct {
 	victimHasTask bool
 	// pidNamespace is the inode of the collector's pid namespace, 0 for the first.
 	pidNamespace uint32
+	// resetReasons are why the kernel sends a reset, by number; empty before 6.10,
+	// where it does not say.
+	resetReasons map[uint32]string
 }
 
 func readFeatures() (*features, error) {
@@ -44,6 +47,7 @@ func featuresOf(spec *btf.Spec) features {
 	return features{
 		exitHasGroupDead: len(tracepointArguments(spec, "sched_process_exit")) >= 2,
 		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
+		resetReasons:     resetReasons(spec),
 	}
 }
 

@@ -56,6 +56,8 @@ func init() {
 	case "connect":
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		dialClosedPorts()
+	case "sockets":
+		haveTroubleWithSockets()
 	case "sleep":
 		time.Sleep(time.Minute)
 	case "storm":
@@ -881,7 +883,10 @@ func TestManyEventsAreAllSeen(t *testing.T) {
 		assert.Eventually(t, func() bool { return len(r.records(ours(name))) == workers*each }, 10*time.Second, 20*time.Millisecond, name)
 	}
 	stats := r.receiver.source.stats()
-	assert.Equal(t, map[string]int64{event.ProcessExec: 0, event.ProcessExit: 0, event.ProcessSignal: 0, event.SyscallFailed: 0, event.OOMKill: 0, event.TCPConnectFailed: 0}, stats.lost)
+	for name, n := range stats.lost {
+		assert.Zero(t, n, name)
+	}
+	assert.Contains(t, stats.lost, event.ProcessExec)
 }
 
 func TestLossInTheRingBufferIsCounted(t *testing.T) {

@@ -32,7 +32,7 @@ var (
 )
 
 // fixtures are records as a kernel wrote them, in the order of the golden file.
-var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "syscall", "oom", "connect-ipv4", "connect-ipv6"}
+var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "syscall", "oom", "connect-ipv4", "connect-ipv6", "listen", "reset", "retransmit", "overflow"}
 
 func readFixture(tb testing.TB, name string) []byte {
 	tb.Helper()
@@ -149,6 +149,11 @@ func TestRecord(t *testing.T) {
 	run("oom", "eat", func(*exec.Cmd) {})
 	run("syscall", "storm", func(*exec.Cmd) {})
 	run("connect", "connect", func(*exec.Cmd) {})
+	run("sockets", "sockets", func(c *exec.Cmd) {
+		time.Sleep(time.Second)
+		k.sample()
+		_ = c.Process.Kill()
+	})
 	run("exec", "exec", func(*exec.Cmd) {}) // its second exec, in its cgroup, is the last
 
 	var rec ringbuf.Record
@@ -194,6 +199,22 @@ func fixtureOf(ev kernelEvent, pids map[string]int) string {
 		}
 		if is("connect") {
 			return "connect-ipv6"
+		}
+	case listenEvent:
+		if is("sockets") && !ev.ends {
+			return "listen"
+		}
+	case resetEvent:
+		if is("sockets") && ev.isReceived {
+			return "reset"
+		}
+	case retransmitEvent:
+		if is("sockets") && ev.state == "established" {
+			return "retransmit"
+		}
+	case overflowEvent:
+		if is("sockets") {
+			return "overflow"
 		}
 	}
 	return ""

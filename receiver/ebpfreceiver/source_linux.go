@@ -26,6 +26,8 @@ type program struct {
 	configure func(*ebpf.CollectionSpec, *features) error
 	// attached, unless nil, is called when it runs.
 	attached func(*kernel, *runningProgram)
+	// iterates names the map over whose elements an iterator runs.
+	iterates string
 	// sharesMaps names maps that programs of one object have in common.
 	sharesMaps []string
 }
@@ -50,7 +52,7 @@ func programs(cfg *Config) []program {
 		all = append(all, program{name: bpf.SyscallsProgSyscallFailed, load: bpf.LoadSyscalls, attached: countFailures})
 	}
 	if cfg.Programs.Network.Enabled {
-		all = append(all, program{name: bpf.NetworkProgTcpConnect, load: bpf.LoadNetwork})
+		all = append(all, networkPrograms()...)
 	}
 	return all
 }
@@ -76,6 +78,7 @@ type kernel struct {
 	record                   ringbuf.Record
 	running                  []runningProgram
 	failures                 []failure
+	features                 *features
 	samplers                 []sampler
 	shared                   map[string]*ebpf.Map // by name, of the program that came first
 
@@ -114,6 +117,7 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 		log.Debug("the limit of locked memory stays as it is", zap.Error(err))
 	}
 	f, err := readFeatures()
+	k.features = f
 	if err == nil {
 		err = k.openRing(cfg.RingBufferSize)
 	}
@@ -196,7 +200,7 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := link.AttachTracing(link.TracingOptions{Program: collection.Programs[p.name]})
+	l, err := attachTo(spec.Programs[p.name], collection, p)
 	if err != nil {
 		collection.Close()
 		return nil, err
@@ -207,6 +211,14 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 		}
 	}
 	return &runningProgram{name: p.name, collection: collection, program: collection.Programs[p.name], link: l}, nil
+}
+
+// attachTo attaches a program to its tracepoint, or makes an iterator ready to run.
+func attachTo(spec *ebpf.ProgramSpec, c *ebpf.Collection, p program) (link.Link, error) {
+	if spec.AttachType == ebpf.AttachTraceIter {
+		return link.AttachIter(link.IterOptions{Program: c.Programs[p.name], Map: c.Maps[p.iterates]})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: c.Programs[p.name]})
 }
 
 // read waits in the kernel until there is a record. All programs wake the
@@ -222,7 +234,11 @@ func (k *kernel) read() (kernelEvent, error) {
 		}
 		return nil, err
 	}
-	return decode(k.record.RawSample)
+	ev, err := decode(k.record.RawSample)
+	if err != nil {
+		return nil, err
+	}
+	return k.features.named(ev), nil
 }
 
 func (k *kernel) attached() []string {
@@ -243,6 +259,12 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	bpf.ProcessRecordKindTAPIO_OOM:     event.OOMKill,
 	bpf.ProcessRecordKindTAPIO_SYSCALL: event.SyscallFailed,
 	bpf.ProcessRecordKindTAPIO_CONNECT: event.TCPConnectFailed,
+
+	kindListen:      event.TCPListen,
+	kindReset:       event.TCPReset,
+	kindRetransmit:  event.TCPRetransmit,
+	kindOverflow:    event.TCPListenOverflow,
+	kindConnections: event.TCPConnections,
 }
 
 func (k *kernel) stats() sourceStats {

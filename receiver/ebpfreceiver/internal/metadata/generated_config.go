@@ -67,6 +67,11 @@ type EventsConfig struct {
 	TapioSyscallFailed               EventConfig `mapstructure:"tapio.syscall.failed"`
 	TapioSyscallFailures             EventConfig `mapstructure:"tapio.syscall.failures"`
 	TapioTCPConnectFailed            EventConfig `mapstructure:"tapio.tcp.connect_failed"`
+	TapioTCPConnections              EventConfig `mapstructure:"tapio.tcp.connections"`
+	TapioTCPListen                   EventConfig `mapstructure:"tapio.tcp.listen"`
+	TapioTCPListenOverflow           EventConfig `mapstructure:"tapio.tcp.listen_overflow"`
+	TapioTCPReset                    EventConfig `mapstructure:"tapio.tcp.reset"`
+	TapioTCPRetransmit               EventConfig `mapstructure:"tapio.tcp.retransmit"`
 }
 
 func DefaultEventsConfig() EventsConfig {
@@ -189,6 +194,21 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioTCPConnectFailed: EventConfig{
+			Enabled: true,
+		},
+		TapioTCPConnections: EventConfig{
+			Enabled: true,
+		},
+		TapioTCPListen: EventConfig{
+			Enabled: true,
+		},
+		TapioTCPListenOverflow: EventConfig{
+			Enabled: true,
+		},
+		TapioTCPReset: EventConfig{
+			Enabled: true,
+		},
+		TapioTCPRetransmit: EventConfig{
 			Enabled: true,
 		},
 	}

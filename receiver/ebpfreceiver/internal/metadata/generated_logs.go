@@ -39,6 +39,18 @@ func WithNetworkLocalPortEventAttribute(networkLocalPortAttributeValue int64) Ev
 	})
 }
 
+func WithNetworkPeerAddressEventAttribute(networkPeerAddressAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("network.peer.address", networkPeerAddressAttributeValue)
+	})
+}
+
+func WithNetworkPeerPortEventAttribute(networkPeerPortAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("network.peer.port", networkPeerPortAttributeValue)
+	})
+}
+
 func WithProcessCommandEventAttribute(processCommandAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("process.command", processCommandAttributeValue)
@@ -318,6 +330,24 @@ func WithTapioProcessSignalSenderUnitEventAttribute(tapioProcessSignalSenderUnit
 func WithTapioTCPConnectDurationEventAttribute(tapioTCPConnectDurationAttributeValue float64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutDouble("tapio.tcp.connect.duration", tapioTCPConnectDurationAttributeValue)
+	})
+}
+
+func WithTapioTCPListenExistingEventAttribute(tapioTCPListenExistingAttributeValue bool) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutBool("tapio.tcp.listen.existing", tapioTCPListenExistingAttributeValue)
+	})
+}
+
+func WithTapioTCPResetReasonEventAttribute(tapioTCPResetReasonAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.tcp.reset.reason", tapioTCPResetReasonAttributeValue)
+	})
+}
+
+func WithTapioTCPRttEventAttribute(tapioTCPRttAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.tcp.rtt", tapioTCPRttAttributeValue)
 	})
 }
 
@@ -1807,7 +1837,7 @@ type eventTapioTCPConnectFailed struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioTCPConnectFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, networkTransportAttributeValue string, networkTypeAttributeValue string, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+func (e *eventTapioTCPConnectFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -1822,8 +1852,6 @@ func (e *eventTapioTCPConnectFailed) recordEvent(ctx context.Context, timestamp 
 	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
 	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
-	dp.Attributes().PutStr("network.peer.address", networkPeerAddressAttributeValue)
-	dp.Attributes().PutInt("network.peer.port", networkPeerPortAttributeValue)
 	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
 
 	for _, op := range options {
@@ -1840,6 +1868,228 @@ func (e *eventTapioTCPConnectFailed) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioTCPConnectFailed(cfg EventConfig) eventTapioTCPConnectFailed {
 	e := eventTapioTCPConnectFailed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioTCPConnections struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioTCPConnections) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPRoleAttributeValue string, tapioTCPOpenedAttributeValue int64, tapioTCPClosedAttributeValue int64, tapioTCPSentAttributeValue int64, tapioTCPReceivedAttributeValue int64, tapioTCPRetransmitsAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.tcp.connections")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	dp.Attributes().PutStr("tapio.tcp.role", tapioTCPRoleAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.opened", tapioTCPOpenedAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.closed", tapioTCPClosedAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.sent", tapioTCPSentAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.received", tapioTCPReceivedAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.retransmits", tapioTCPRetransmitsAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioTCPConnections) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioTCPConnections(cfg EventConfig) eventTapioTCPConnections {
+	e := eventTapioTCPConnections{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioTCPListen struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioTCPListen) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPListenBacklogAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.tcp.listen")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutStr("network.connection.state", networkConnectionStateAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.listen.backlog", tapioTCPListenBacklogAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioTCPListen) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioTCPListen(cfg EventConfig) eventTapioTCPListen {
+	e := eventTapioTCPListen{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioTCPListenOverflow struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioTCPListenOverflow) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPListenDroppedAttributeValue int64, tapioTCPListenQueueAttributeValue int64, tapioTCPListenBacklogAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.tcp.listen_overflow")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.listen.dropped", tapioTCPListenDroppedAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.listen.queue", tapioTCPListenQueueAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.listen.backlog", tapioTCPListenBacklogAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioTCPListenOverflow) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioTCPListenOverflow(cfg EventConfig) eventTapioTCPListenOverflow {
+	e := eventTapioTCPListenOverflow{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioTCPReset struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioTCPReset) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, networkIoDirectionAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.tcp.reset")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutStr("network.connection.state", networkConnectionStateAttributeValue)
+	dp.Attributes().PutStr("network.io.direction", networkIoDirectionAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioTCPReset) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioTCPReset(cfg EventConfig) eventTapioTCPReset {
+	e := eventTapioTCPReset{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioTCPRetransmit struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioTCPRetransmit) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPRetransmitsAttributeValue int64, tapioTCPRetransmitsTotalAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.tcp.retransmit")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutStr("network.connection.state", networkConnectionStateAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.retransmits", tapioTCPRetransmitsAttributeValue)
+	dp.Attributes().PutInt("tapio.tcp.retransmits_total", tapioTCPRetransmitsTotalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioTCPRetransmit) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioTCPRetransmit(cfg EventConfig) eventTapioTCPRetransmit {
+	e := eventTapioTCPRetransmit{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -1893,6 +2143,11 @@ type LogsBuilder struct {
 	eventTapioSyscallFailed               eventTapioSyscallFailed
 	eventTapioSyscallFailures             eventTapioSyscallFailures
 	eventTapioTCPConnectFailed            eventTapioTCPConnectFailed
+	eventTapioTCPConnections              eventTapioTCPConnections
+	eventTapioTCPListen                   eventTapioTCPListen
+	eventTapioTCPListenOverflow           eventTapioTCPListenOverflow
+	eventTapioTCPReset                    eventTapioTCPReset
+	eventTapioTCPRetransmit               eventTapioTCPRetransmit
 }
 
 // LogBuilderOption applies changes to default logs builder.
@@ -1946,6 +2201,11 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioSyscallFailed:               newEventTapioSyscallFailed(lbc.Events.TapioSyscallFailed),
 		eventTapioSyscallFailures:             newEventTapioSyscallFailures(lbc.Events.TapioSyscallFailures),
 		eventTapioTCPConnectFailed:            newEventTapioTCPConnectFailed(lbc.Events.TapioTCPConnectFailed),
+		eventTapioTCPConnections:              newEventTapioTCPConnections(lbc.Events.TapioTCPConnections),
+		eventTapioTCPListen:                   newEventTapioTCPListen(lbc.Events.TapioTCPListen),
+		eventTapioTCPListenOverflow:           newEventTapioTCPListenOverflow(lbc.Events.TapioTCPListenOverflow),
+		eventTapioTCPReset:                    newEventTapioTCPReset(lbc.Events.TapioTCPReset),
+		eventTapioTCPRetransmit:               newEventTapioTCPRetransmit(lbc.Events.TapioTCPRetransmit),
 	}
 
 	return lb
@@ -2025,6 +2285,11 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioSyscallFailed.emit(ils.LogRecords())
 	lb.eventTapioSyscallFailures.emit(ils.LogRecords())
 	lb.eventTapioTCPConnectFailed.emit(ils.LogRecords())
+	lb.eventTapioTCPConnections.emit(ils.LogRecords())
+	lb.eventTapioTCPListen.emit(ils.LogRecords())
+	lb.eventTapioTCPListenOverflow.emit(ils.LogRecords())
+	lb.eventTapioTCPReset.emit(ils.LogRecords())
+	lb.eventTapioTCPRetransmit.emit(ils.LogRecords())
 
 	for _, op := range options {
 		op.apply(rl)
@@ -2246,6 +2511,31 @@ func (lb *LogsBuilder) RecordTapioSyscallFailuresEvent(ctx context.Context, time
 }
 
 // RecordTapioTCPConnectFailedEvent adds a log record of tapio.tcp.connect_failed event.
-func (lb *LogsBuilder) RecordTapioTCPConnectFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, networkTransportAttributeValue string, networkTypeAttributeValue string, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
-	lb.eventTapioTCPConnectFailed.recordEvent(ctx, timestamp, errorTypeAttributeValue, networkTransportAttributeValue, networkTypeAttributeValue, networkPeerAddressAttributeValue, networkPeerPortAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
+func (lb *LogsBuilder) RecordTapioTCPConnectFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioTCPConnectFailed.recordEvent(ctx, timestamp, errorTypeAttributeValue, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
+}
+
+// RecordTapioTCPConnectionsEvent adds a log record of tapio.tcp.connections event.
+func (lb *LogsBuilder) RecordTapioTCPConnectionsEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPRoleAttributeValue string, tapioTCPOpenedAttributeValue int64, tapioTCPClosedAttributeValue int64, tapioTCPSentAttributeValue int64, tapioTCPReceivedAttributeValue int64, tapioTCPRetransmitsAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioTCPConnections.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, tapioTCPRoleAttributeValue, tapioTCPOpenedAttributeValue, tapioTCPClosedAttributeValue, tapioTCPSentAttributeValue, tapioTCPReceivedAttributeValue, tapioTCPRetransmitsAttributeValue, tapioIntervalAttributeValue, options...)
+}
+
+// RecordTapioTCPListenEvent adds a log record of tapio.tcp.listen event.
+func (lb *LogsBuilder) RecordTapioTCPListenEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPListenBacklogAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioTCPListen.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, networkConnectionStateAttributeValue, tapioNetworkNamespaceAttributeValue, tapioTCPListenBacklogAttributeValue, options...)
+}
+
+// RecordTapioTCPListenOverflowEvent adds a log record of tapio.tcp.listen_overflow event.
+func (lb *LogsBuilder) RecordTapioTCPListenOverflowEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPListenDroppedAttributeValue int64, tapioTCPListenQueueAttributeValue int64, tapioTCPListenBacklogAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioTCPListenOverflow.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, tapioTCPListenDroppedAttributeValue, tapioTCPListenQueueAttributeValue, tapioTCPListenBacklogAttributeValue, options...)
+}
+
+// RecordTapioTCPResetEvent adds a log record of tapio.tcp.reset event.
+func (lb *LogsBuilder) RecordTapioTCPResetEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, networkIoDirectionAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioTCPReset.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, networkConnectionStateAttributeValue, networkIoDirectionAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
+}
+
+// RecordTapioTCPRetransmitEvent adds a log record of tapio.tcp.retransmit event.
+func (lb *LogsBuilder) RecordTapioTCPRetransmitEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPRetransmitsAttributeValue int64, tapioTCPRetransmitsTotalAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioTCPRetransmit.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, networkConnectionStateAttributeValue, tapioNetworkNamespaceAttributeValue, tapioTCPRetransmitsAttributeValue, tapioTCPRetransmitsTotalAttributeValue, options...)
 }

@@ -1,0 +1,237 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// maxPairs bounds the records of one sample; those that carried most are sent.
+const maxPairs = 128
+
+// Kinds of records that network.h defines.
+const (
+	kindListen      = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_LISTEN)
+	kindReset       = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_RESET)
+	kindRetransmit  = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_RETRANSMIT)
+	kindOverflow    = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_OVERFLOW)
+	kindConnections = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_CONNECTIONS)
+)
+
+// networkMaps are what the programs of the object have in common.
+var networkMaps = []string{bpf.NetworkMapConnections, bpf.NetworkMapListeners, bpf.NetworkMapPairs, bpf.NetworkMapPaths}
+
+// networkPrograms are in the order in which they must run: what looks at the
+// sockets that are there comes after what sees new ones, so that none is missed.
+func networkPrograms() []program {
+	all := []program{
+		{name: bpf.NetworkProgTcpConnect, attached: countConnections},
+		{name: bpf.NetworkProgTcpListeners, attached: runOnce},
+		{name: bpf.NetworkProgTcpConnections, attached: runOnce},
+		{name: bpf.NetworkProgTcpBytes, iterates: bpf.NetworkMapConnections, attached: runAtSamples},
+		{name: bpf.NetworkProgTcpOverflow, iterates: bpf.NetworkMapListeners, attached: runAtSamples},
+		{name: bpf.NetworkProgTcpResetReceived},
+		{name: bpf.NetworkProgTcpResetSent, configure: func(spec *ebpf.CollectionSpec, f *features) error {
+			return spec.Variables[bpf.NetworkVarResetHasReason].Set(len(f.resetReasons) > 0)
+		}},
+		{name: bpf.NetworkProgTcpRetransmit},
+	}
+	for i := range all {
+		all[i].load, all[i].sharesMaps = bpf.LoadNetwork, networkMaps
+	}
+	return all
+}
+
+func decodeListen(r *bpf.NetworkListenRecord) kernelEvent {
+	return listenEvent{
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		socket: decodeEndpoints(&r.Socket), ends: r.Ends != 0, isExisting: r.Existing != 0, backlog: r.Backlog,
+	}
+}
+
+func decodeReset(r *bpf.NetworkResetRecord) kernelEvent {
+	return resetEvent{
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		socket: decodeEndpoints(&r.Socket), isReceived: r.Received != 0, state: tcpState(r.State), reasonNumber: r.Reason,
+	}
+}
+
+func decodeRetransmit(r *bpf.NetworkRetransmitRecord) kernelEvent {
+	return retransmitEvent{
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		socket: decodeEndpoints(&r.Socket), state: tcpState(r.State), count: r.Count, total: r.Total,
+		rtt: time.Duration(r.Rtt) * time.Microsecond,
+	}
+}
+
+func decodeOverflow(r *bpf.NetworkOverflowRecord) kernelEvent {
+	return overflowEvent{
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		socket: decodeEndpoints(&r.Socket), dropped: r.Dropped, queue: r.Queue, limit: r.Limit,
+	}
+}
+
+func networkBase(at uint64, p *bpf.NetworkProcessId, cgroup *bpf.NetworkCgroupPath) base {
+	return base{at, decodeProcess((*bpf.ProcessProcessId)(p), (*bpf.ProcessCgroupPath)(cgroup))}
+}
+
+func decodeEndpoints(e *bpf.NetworkEndpoints) endpoints {
+	return endpoints{local: mapped(e.Local, e.LocalPort), peer: mapped(e.Peer, e.PeerPort), netns: e.Netns}
+}
+
+// mapped is an address of which the kernel program made an IPv6 one.
+func mapped(ip [16]byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(ip).Unmap(), port)
+}
+
+// runOnce runs an iterator when it is attached. What it finds is in the ring buffer.
+func runOnce(k *kernel, p *runningProgram) {
+	if err := iterate(p.link); err != nil {
+		k.failures = append(k.failures, failure{program: p.name, reason: explain(err)})
+	}
+}
+
+// iterate runs an iterator once over all that there is.
+func iterate(l link.Link) error {
+	it, ok := l.(*link.Iter)
+	if !ok {
+		return fmt.Errorf("%T is no iterator", l)
+	}
+	reader, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("open iterator: %w", err)
+	}
+	defer reader.Close()
+	_, err = io.Copy(io.Discard, reader)
+	return err
+}
+
+// iteration is an iterator that runs at each sample and sends or counts in the kernel.
+type iteration struct{ link link.Link }
+
+func runAtSamples(k *kernel, p *runningProgram) {
+	// Before the counts are read to which this adds.
+	k.samplers = slices.Insert(k.samplers, 0, sampler(iteration{p.link}))
+}
+
+func (i iteration) sample() []kernelEvent {
+	_ = iterate(i.link) // nothing is lost: the next sample counts from where this one did
+	return nil
+}
+
+func (iteration) left() map[string]int64 { return nil }
+
+// pairCounts reads what connections carry. The kernel only counts up.
+type pairCounts struct {
+	pairs, paths *ebpf.Map
+	known        map[bpf.NetworkPairKey]*pairCount
+	sampled      time.Time
+	leftOut      atomic.Int64
+}
+
+// pairCount is what the counts of a pair were, and for how many samples.
+type pairCount struct {
+	value bpf.NetworkPair
+	idle  int
+}
+
+func countConnections(k *kernel, p *runningProgram) {
+	c := p.collection
+	k.samplers = append(k.samplers, &pairCounts{
+		pairs: c.Maps[bpf.NetworkMapPairs], paths: c.Maps[bpf.NetworkMapPaths],
+		known: map[bpf.NetworkPairKey]*pairCount{}, sampled: time.Now(),
+	})
+}
+
+func (p *pairCounts) left() map[string]int64 {
+	return map[string]int64{event.TCPConnections: p.leftOut.Load()}
+}
+
+func (p *pairCounts) sample() []kernelEvent {
+	now := time.Now()
+	interval := now.Sub(p.sampled).Round(time.Millisecond)
+	p.sampled = now
+	grown := p.grown()
+	slices.SortFunc(grown, func(a, b connectionsEvent) int {
+		return cmp.Or(cmp.Compare(b.sent+b.received, a.sent+a.received), cmp.Compare(b.opened, a.opened),
+			a.socket.peer.Compare(b.socket.peer), a.socket.local.Compare(b.socket.local))
+	})
+	if n := len(grown); n > maxPairs {
+		p.leftOut.Add(int64(n - maxPairs))
+		grown = grown[:maxPairs]
+	}
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	out := make([]kernelEvent, len(grown))
+	for i, ev := range grown {
+		ev.at, ev.interval = uint64(ts.Nano()), interval
+		out[i] = ev
+	}
+	return out
+}
+
+// grown returns what grew since the last sample, and forgets what does no more.
+func (p *pairCounts) grown() (out []connectionsEvent) {
+	var key bpf.NetworkPairKey
+	var value bpf.NetworkPair
+	var idle []bpf.NetworkPairKey
+	for all := p.pairs.Iterate(); all.Next(&key, &value); {
+		k := p.known[key]
+		if k == nil {
+			k = &pairCount{}
+			p.known[key] = k
+		}
+		if isGrown(&value, &k.value) {
+			out = append(out, p.growth(&key, &value, &k.value))
+			*k = pairCount{value: value}
+			continue
+		}
+		if k.idle++; k.idle >= idleSamples {
+			idle = append(idle, key)
+		}
+	}
+	for _, key := range idle {
+		_ = p.pairs.Delete(key) // gone already is as good
+		delete(p.known, key)
+	}
+	return out
+}
+
+func isGrown(now, before *bpf.NetworkPair) bool {
+	return now.Opened != before.Opened || now.Closed != before.Closed || now.Sent != before.Sent ||
+		now.Received != before.Received || now.Retransmits != before.Retransmits
+}
+
+func (p *pairCounts) growth(key *bpf.NetworkPairKey, now, before *bpf.NetworkPair) connectionsEvent {
+	var cgroup bpf.NetworkCgroupPath
+	if p.paths.Lookup(now.Process.CgroupId, &cgroup) != nil {
+		cgroup.Partial = 1
+	}
+	ev := connectionsEvent{
+		base:     networkBase(0, &now.Process, &cgroup),
+		socket:   endpoints{local: mapped(key.Local, 0), peer: mapped(key.Peer, key.Port), netns: key.Netns},
+		isServer: key.Incoming != 0,
+		opened:   now.Opened - before.Opened, closed: now.Closed - before.Closed,
+		sent: now.Sent - before.Sent, received: now.Received - before.Received,
+		retransmits: now.Retransmits - before.Retransmits,
+	}
+	if ev.isServer {
+		ev.socket.local, ev.socket.peer = mapped(key.Local, key.Port), mapped(key.Peer, 0)
+	} else if ev.opened > 0 {
+		ev.connect = time.Duration((now.ConnectTime - before.ConnectTime) / ev.opened)
+	}
+	return ev
+}
