@@ -102,7 +102,7 @@ func evidenceText(c finding.RootCause) string {
 // kindLabel names the row of the entity after its kind.
 func kindLabel(kind string) string {
 	switch kind {
-	case "process", "container", "pod", "service", "host", "node", "unit", "address", "workload", "namespace":
+	case "process", "container", "pod", "service", "host", "node", "unit", "network", "address", "workload", "namespace":
 		return strings.ToUpper(kind[:1]) + kind[1:]
 	}
 	return "Entity"

@@ -19,6 +19,7 @@ var played = []string{
 	"connection-refused", "callee-failing", "callee-slow",
 	"call-delayed", "calls-multiplied", "limit-predicted", "operation-failing", "operation-slow", "resource-abnormal",
 	"step-appeared", "step-slow", "step-vanished",
+	"unit-failed", "unit-stopped", "unit-dependency-failed",
 }
 
 func defaults() (*tapiocorrelationprocessor.Config, error) { return replay.LoadConfig("") }

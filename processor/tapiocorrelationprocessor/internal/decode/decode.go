@@ -450,6 +450,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string
 		detail.Attrs = append(detail.Attrs, record.Attr{Key: key, Value: true})
 	}
 	detail.Peer = d.graph.Address(ref.Network, address, port, at)
+	e.Subject = d.learn(detail, ref, at)
 	e.Detail = d.details.Put(detail)
 	return e
 }

@@ -266,7 +266,7 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 // name it as the cause of the target's failures.
 func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
 	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
-		return e.above(o, target, p)
+		return e.above(o, target, p) || (p.Spreads() && e.hypothesis(p, o).Reaches(target))
 	}
 	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
 		return true
@@ -308,9 +308,17 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 // offerKnown offers a new hypothesis what was seen at its entities and addresses and
 // around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
-	for _, id := range h.Around() {
-		for _, o := range e.occurrences.Of(id) {
-			h.Offer(o)
+	seen := map[record.EntityID]bool{}
+	for n := -1; n < len(seen); { // what spreads leads to further ones
+		n = len(seen)
+		for _, id := range h.Around() {
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			for _, o := range e.occurrences.Of(id) {
+				h.Offer(o)
+			}
 		}
 	}
 	for i := range h.Pattern.Effects {

@@ -258,9 +258,26 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		remember(h.explains, o)
 		h.see(i, o.Time, by)
 		h.linkOccurrence(e, o, by, on)
+		if e.Spreads {
+			h.spread(o.Subject)
+		}
 		return true
 	}
 	return false
+}
+
+// spread takes one to whom an effect happened, with its workload or unit, for one whose
+// callers suffer from the cause.
+func (h *Hypothesis) spread(id record.EntityID) {
+	remember(h.entities, id)
+	remember(h.entities, Lift(h.graph, pattern.LevelWorkload, id))
+}
+
+// Reaches tells whether an entity is among those to whom the cause or an effect that
+// spreads happened.
+func (h *Hypothesis) Reaches(id record.EntityID) bool {
+	_, ok := h.concerns(id)
+	return ok
 }
 
 // ends notes an event that says that the cause is over.

@@ -196,6 +196,9 @@ type Effect struct {
 	Optional bool `yaml:"optional"`
 	// Required: without it there is no finding, however sure the cause is.
 	Required bool `yaml:"required"`
+	// Spreads: to whom it happened fails its own callers, so that calls to that one (its
+	// pod, workload, unit or service) are effects too.
+	Spreads bool `yaml:"spreads"`
 	// Missing is what to say when it was not seen.
 	Missing string `yaml:"missing"`
 
@@ -212,6 +215,11 @@ func (p *Pattern) Relations() []Relation {
 		out = append(out, p.Until[i].Relation)
 	}
 	return out
+}
+
+// Spreads tells whether any effect does.
+func (p *Pattern) Spreads() bool {
+	return slices.ContainsFunc(p.Effects, func(e Effect) bool { return e.Spreads })
 }
 
 // Until is an event that ends a cause.
@@ -238,7 +246,7 @@ type Condition struct {
 	Not []any `yaml:"not"`
 	// Present: the attribute is there (true) or not (false).
 	Present *bool `yaml:"present"`
-	// Contains: the text holds one of these, whatever the case.
+	// Contains: the text, or one of a list, holds one of these, whatever the case.
 	Contains []string `yaml:"contains"`
 	// Matches: the text matches this regular expression (RE2).
 	Matches string `yaml:"matches"`
@@ -365,6 +373,9 @@ func (c *Condition) compile() (err error) {
 }
 
 func (c *Condition) holdsText(value any) bool {
+	if list, ok := value.([]string); ok {
+		return slices.ContainsFunc(list, func(s string) bool { return c.holdsText(s) })
+	}
 	text, ok := value.(string)
 	if !ok {
 		return false

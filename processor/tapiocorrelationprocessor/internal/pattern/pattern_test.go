@@ -40,6 +40,8 @@ func typical() *Values {
 			"tapio.k8s.reference.name": "ledger", "tapio.k8s.reference.kind": "service", "tapio.k8s.reference.from": "env LEDGER_ADDR",
 			"tapio.k8s.service.selector": "app=payment", "tapio.k8s.probe.budget": 2.0, "tapio.k8s.pod.node_selector": "disk=ssd",
 			"tapio.k8s.claim.storage_class": "fast", "systemd.unit.name": "kubelet.service", "error.type": "exit_code", KeyBody: "what it says",
+			"tapio.systemd.unit.restarts": int64(5), "tapio.systemd.start_limit.burst": int64(5),
+			"tapio.systemd.unit.status_text": "opening the database", "tapio.systemd.dependencies": []string{"postgresql.service"},
 			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
 		},
 	}

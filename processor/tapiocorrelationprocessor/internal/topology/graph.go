@@ -35,9 +35,11 @@ const (
 	KindK8sService
 	// KindUnit is a unit of systemd on a host.
 	KindUnit
+	// KindNetwork is a container network on a host.
+	KindNetwork
 )
 
-var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown", "workload", "namespace", "k8s.service", "unit"}
+var kindNames = [...]string{"", "process", "container", "pod", "service", "host", "address", "operation", "unknown", "workload", "namespace", "k8s.service", "unit", "network"}
 
 // String returns the word that findings use.
 func (k Kind) String() string { return kindNames[k] }
@@ -69,6 +71,7 @@ type Entity struct {
 	Address string
 	Port    int64
 	owners  []owner
+	held    bool // its last owner has it still, as a container network says
 
 	// Serves: an operation of server spans.
 	Serves bool

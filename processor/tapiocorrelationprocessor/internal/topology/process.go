@@ -39,6 +39,7 @@ func (g *Graph) process(r *Resource, ref Ref, container, pod record.EntityID, at
 	}
 	p.touch(at)
 	p.learn(r, ref, container, pod)
+	g.serves(p)
 	return p.ID
 }
 

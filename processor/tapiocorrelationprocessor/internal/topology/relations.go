@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -122,7 +123,17 @@ func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
 // one in each pod, container and host, and unknown where none of them is; an
 // address of the default container bridge or of a link is another on each host.
 func (g *Graph) Address(network record.EntityID, address string, port, at int64) record.EntityID {
-	if address == "" || len(address) > maxAddress || port <= 0 || port > 65535 {
+	if port <= 0 || port > 65535 {
+		return 0
+	}
+	return g.addressAt(network, address, port, at)
+}
+
+// anyPort stands for all ports of an address.
+const anyPort = 0
+
+func (g *Graph) addressAt(network record.EntityID, address string, port, at int64) record.EntityID {
+	if address == "" || len(address) > maxAddress {
 		return 0
 	}
 	key := addressKey{address: address, port: port}
@@ -151,10 +162,7 @@ func (g *Graph) Address(network record.EntityID, address string, port, at int64)
 	}
 	key.address = strings.Clone(key.address)
 	text := record.Text(key.address)
-	name := text + ":" + strconv.FormatInt(port, 10)
-	if strings.Contains(text, ":") {
-		name = "[" + text + "]:" + strconv.FormatInt(port, 10)
-	}
+	name := addressName(text, port)
 	scope, host := "", g.hostOf(key.network)
 	if n := g.entity(key.network); n != nil {
 		scope = n.Key
@@ -163,9 +171,18 @@ func (g *Graph) Address(network record.EntityID, address string, port, at int64)
 	e.Key = "address/" + scope + "/" + name
 	e.Host, e.Address, e.Port = host, text, port
 	e.set(event.KeyServerAddress, text)
-	e.set(event.KeyServerPort, port)
+	if port != anyPort {
+		e.set(event.KeyServerPort, port)
+	}
 	g.addresses[key] = e
 	return e.ID
+}
+
+func addressName(address string, port int64) string {
+	if port == anyPort {
+		return address
+	}
+	return net.JoinHostPort(address, strconv.FormatInt(port, 10))
 }
 
 // hostOf returns the host that a network is on, 0 when unknown. The caller holds
@@ -236,24 +253,55 @@ func (g *Graph) Owned(address, by record.EntityID, at int64) {
 	a.owners = append(a.owners, owner{by, at, at})
 }
 
-// Owner returns who answered at an address last, not after at, 0 when unknown.
+// Owner returns who answered at an address last, not after at, 0 when unknown. Where
+// nobody did, or another pod was given the address since, it is the pod that has it.
 func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	a := g.entity(address)
-	if a == nil {
+	if a == nil || a.Kind != KindAddress {
 		return 0
 	}
+	answered := a.ownerAt(at)
+	if g.entity(answered.entity) == nil {
+		answered = owner{}
+	}
+	if a.Port == anyPort {
+		return answered.entity
+	}
+	key := addressKey{address: a.Address}
+	if isHostsOwn(a.Address) {
+		key.network = a.Host
+	}
+	whole := g.addresses[key]
+	if whole == nil {
+		return answered.entity
+	}
+	has := whole.ownerAt(at)
+	e := g.entity(has.entity)
+	if e == nil || answered.entity != 0 && (answered.last >= has.first || g.within(g.entity(answered.entity), e)) {
+		return answered.entity
+	}
+	return has.entity
+}
+
+// within tells whether an entity is another one or a part of its pod.
+func (g *Graph) within(e, of *Entity) bool {
+	pod := func(e *Entity) record.EntityID {
+		return g.climb(e, func(e *Entity) record.EntityID { return e.self(KindPod) })
+	}
+	return e.ID == of.ID || pod(e) != 0 && pod(e) == pod(of) || e.Container != 0 && e.Container == of.ID
+}
+
+// ownerAt returns the last owner of an address, not after at.
+func (e *Entity) ownerAt(at int64) owner {
 	var best owner
-	for _, o := range a.owners {
+	for _, o := range e.owners {
 		if o.first <= at && (best.entity == 0 || min(o.last, at) > min(best.last, at)) {
 			best = o
 		}
 	}
-	if g.entity(best.entity) == nil {
-		return 0
-	}
-	return best.entity
+	return best
 }
 
 // Touch makes entities be remembered as if an event had named them. Ids that are 0
@@ -375,19 +423,18 @@ func linkOf(k Kind) finding.LinkedBy {
 }
 
 // Sweep forgets entities that no event has named since a time, but for what a
-// living one is part of.
+// living one is part of, and for addresses in use and those who have them.
 func (g *Graph) Sweep(before int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	used := map[record.EntityID]bool{} // what a living entity is part of
 	for _, e := range g.entities {
-		if e.seen.Load() >= before {
-			used[e.Service], used[e.Container], used[e.Pod], used[e.Host] = true, true, true, true
-			used[e.Workload], used[e.Namespace] = true, true
+		if e.held || e.seen.Load() >= before {
+			e.keeps(g, used)
 		}
 	}
 	for _, e := range g.entities {
-		if e.seen.Load() < before && !used[e.ID] {
+		if e.seen.Load() < before && !used[e.ID] && !e.held {
 			g.drop(e)
 		}
 	}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// unit hands over an event of a unit, with the main process v, as tapio_systemd tells it.
+func (s *scenario) unit(name string, v service, what string, attrs map[string]any) {
+	s.unitAt(s.clock, name, v, what, attrs)
+}
+
+func (s *scenario) unitAt(at time.Time, name string, v service, what string, attrs map[string]any) {
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	rl.Resource().Attributes().PutStr(event.KeyHostName, "node1")
+	rl.Resource().Attributes().PutStr(event.KeySystemdUnit, name)
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetEventName("tapio.systemd.unit." + what)
+	r.Body().SetStr(name + ": " + what)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(at))
+	require.NoError(s.t, r.Attributes().FromRaw(attrs))
+	if v.pid != 0 {
+		r.Attributes().PutInt(event.KeyProcessPID, v.pid)
+		r.Attributes().PutStr(event.KeyProcessCreationTime, epoch.Add(-time.Hour).Add(40*time.Millisecond).Format(time.RFC3339Nano))
+	}
+	s.deliver(item{logs: ld})
+}
+
+var failed3 = map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 3}
+
+// TestUnits: a unit fails, or is stopped, and its callers suffer: the unit is named.
+func TestUnits(t *testing.T) {
+	const payments = "payments.service"
+	for name, tc := range map[string]struct {
+		want, entity string
+		play         func(*scenario)
+	}{
+		"it fails": {"unit-failed", payments, func(s *scenario) {
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"it fails, and systemd says so late": {"unit-failed", payments, func(s *scenario) {
+			happened := s.clock
+			s.refusals(10, "u")
+			s.unitAt(happened, payments, payment, "failed", failed3)
+			s.refusals(5, "u")
+		}},
+		"the kernel saw it end": {"process-crashed", "payment", func(s *scenario) {
+			s.exit(payment, exit2)
+			s.wait(20 * time.Millisecond)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"it is stopped": {"unit-stopped", payments, func(s *scenario) {
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(10, "u")
+		}},
+		"it loops": {"unit-start-limit", payments, func(s *scenario) {
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+			s.unit(payments, service{}, "start_limit_hit", map[string]any{"tapio.systemd.unit.restarts": 5, event.KeyErrorType: "start-limit-hit"})
+			s.refusals(10, "u")
+		}},
+		"it is killed for want of memory": {"unit-out-of-memory", payments, func(s *scenario) {
+			s.unit(payments, payment, "oom_killed", map[string]any{event.KeyErrorType: "oom-kill", event.KeyMemoryLimit: 64 << 20})
+			s.refusals(10, "u")
+		}},
+		"what it requires failed": {"unit-dependency-failed", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.unit(payments, service{}, "dependency_failed", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
+			s.refusals(10, "u")
+		}},
+		"what it requires was seen to fail": {"unit-failed", "db.service", func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.unit("db.service", service{pid: 50}, "failed", failed3)
+			s.wait(10 * time.Millisecond)
+			s.unit(payments, service{}, "dependency_failed", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
+			s.refusals(10, "u")
+		}},
+		"another unit fails": {"connection-refused", "payment", func(s *scenario) {
+			s.unit("logrotate.service", service{pid: 60}, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"nobody calls it": {"", "", func(s *scenario) {
+			s.unit("logrotate.service", service{pid: 60}, "failed", failed3)
+			s.wait(10 * time.Second)
+		}},
+		"it is stopped and started before anybody calls": {"", "", func(s *scenario) {
+			s.unit(payments, payment, "deactivated", nil)
+			s.healthy(5 * time.Second)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(5 * time.Second)
+			tc.play(s)
+			s.wait(5 * time.Second)
+			if tc.want == "" {
+				require.Empty(t, s.findings)
+				return
+			}
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern)
+			assert.Equal(t, tc.entity, f.RootCause.Entity.Name)
+			assert.Positive(t, f.Impact.FailedRequests)
+			if tc.want != "unit-start-limit" { // which is noticed after it began
+				assertCausal(t, f)
+			}
+			assertComplete(t, f)
+		})
+	}
+}

@@ -1,0 +1,153 @@
+package topology
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+// startSlack is how much later than the kernel systemd can note the start of a
+// process: it reads the clock after it has forked.
+const startSlack = int64(2 * time.Second)
+
+// Runs notes that a process was the main one of a unit of systemd on the same host.
+// created is when systemd started it, in ns. It does nothing for an entity that is no
+// unit and for a pid below 1.
+func (g *Graph) Runs(unit record.EntityID, pid, created, at int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	u := g.entity(unit)
+	if u == nil || u.Kind != KindUnit || pid <= 0 {
+		return
+	}
+	key := pidKey{u.Host, pid}
+	p := g.entity(g.byPID[key])
+	if p == nil || !p.startedAt(created) {
+		r := Resource{PID: pid}
+		p = g.newProcess(&r, Ref{Host: u.Host}, at)
+		p.learn(&r, Ref{Host: u.Host}, 0, 0)
+		p.Name = u.Name
+		g.byPID[key] = p.ID
+	}
+	p.touch(at)
+	p.Workload = u.ID
+	g.serves(p)
+}
+
+// startedAt tells whether a process can be one that systemd started at that time.
+func (e *Entity) startedAt(created int64) bool {
+	if e.Created == 0 {
+		return e.seen.Load() >= created-startSlack
+	}
+	d := created - e.Created
+	return d >= -startSlack && d <= startSlack
+}
+
+// serves notes that a unit is the service that its process reports for.
+func (g *Graph) serves(p *Entity) {
+	u := g.entity(p.Workload)
+	if u == nil || u.Kind != KindUnit || p.Service == 0 {
+		return
+	}
+	u.Service = p.Service
+	if s := g.entity(p.Service); s != nil {
+		u.set(event.KeyServiceName, s.Name)
+		u.Version = cmp.Or(p.Version, s.Version)
+	}
+}
+
+// Network returns the container network of that name on a host, 0 without a host or a
+// name: each node has its own pool, configuration and plugins.
+func (g *Graph) Network(host record.EntityID, name string, at int64) record.EntityID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	h := g.entity(host)
+	if h == nil || h.Kind != KindHost || name == "" {
+		return 0
+	}
+	name = record.Text(name)
+	n := g.intern(KindNetwork, h.Name+"/"+name, name, at)
+	n.Host = host
+	n.set(event.KeyCNINetwork, name)
+	n.set(event.KeyHostName, h.Name)
+	return n.ID
+}
+
+// Interface is what a container network says of one interface of a pod.
+type Interface struct {
+	// Addresses are its IP addresses, with or without prefix.
+	Addresses []string
+	// HostInterface is its other end, Netns the path of its network namespace.
+	HostInterface, Netns string
+}
+
+// Attached notes that a pod (or a container, where no pod is known) has an interface:
+// its addresses are the pod's from then on, until it is detached or another pod has
+// them. Calls to any port of them lead to the pod.
+func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
+	for _, address := range i.Addresses {
+		a := g.wholeAddress(g.hostOf(holder), address, at)
+		g.Owned(a, holder, at)
+		g.hold(a, at, true)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.entity(holder); e != nil && len(i.Addresses) > 0 {
+		address, _, _ := strings.Cut(i.Addresses[0], "/")
+		e.setIf(event.KeyPodIP, address)
+		e.setIf(event.KeyCNIHostInterface, i.HostInterface)
+		e.setIf(event.KeyCNINetns, i.Netns)
+	}
+}
+
+// Detached notes that a pod has an interface no longer. Who calls its addresses now
+// still means that pod, but it need not be remembered for that.
+func (g *Graph) Detached(holder record.EntityID, i Interface, at int64) {
+	for _, address := range i.Addresses {
+		a := g.wholeAddress(g.hostOf(holder), address, at)
+		if g.Owner(a, at) == holder {
+			g.hold(a, at, false)
+		}
+	}
+}
+
+// wholeAddress returns the entity of all ports of an address that is on a host.
+func (g *Graph) wholeAddress(host record.EntityID, address string, at int64) record.EntityID {
+	address, _, _ = strings.Cut(address, "/")
+	return g.addressAt(host, address, anyPort, at)
+}
+
+// hold notes whether an address is in use by its last owner.
+func (g *Graph) hold(address record.EntityID, at int64, held bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if a := g.entity(address); a != nil {
+		a.held = held
+		a.touch(at)
+	}
+}
+
+// keeps adds to used what must be remembered because of e: what it is part of and, of
+// an address that is in use, who has it.
+func (e *Entity) keeps(g *Graph, used map[record.EntityID]bool) {
+	used[e.Service], used[e.Container], used[e.Pod], used[e.Host] = true, true, true, true
+	used[e.Workload], used[e.Namespace] = true, true
+	if last := e.lastOwner(); e.held && g.entity(last) != nil {
+		used[last] = true
+		h := g.entity(last)
+		used[h.Pod], used[h.Host], used[h.Namespace], used[h.Workload], used[h.Service] = true, true, true, true, true
+	}
+}
+
+func (e *Entity) lastOwner() record.EntityID {
+	var last owner
+	for _, o := range e.owners {
+		if last.entity == 0 || o.last > last.last {
+			last = o
+		}
+	}
+	return last.entity
+}

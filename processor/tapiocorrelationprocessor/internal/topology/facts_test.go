@@ -1,0 +1,110 @@
+package topology
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
+
+const second = int64(time.Second)
+
+func podOf(g *Graph, name, sandbox string, at int64) Ref {
+	return g.Resolve(&Resource{Host: "n1", Container: sandbox, PodName: name, PodUID: "uid-" + name, Namespace: "shop"}, at)
+}
+
+func iface(address string) Interface {
+	return Interface{Addresses: []string{address + "/24"}, HostInterface: "veth1", Netns: "/run/netns/cni-1"}
+}
+
+func TestAddressBelongsToPodFromThenOn(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	a := g.Address(0, "10.88.0.5", 8081, second)
+	assert.Zero(t, g.Owner(a, second), "nobody's yet")
+
+	one, two := podOf(g, "one", "c1", 2*second), podOf(g, "two", "c2", 2*second)
+	g.Attached(one.Network, iface("10.88.0.5"), 2*second)
+	assert.Zero(t, g.Owner(a, second), "not before")
+	assert.Equal(t, one.Network, g.Owner(a, 3*second))
+	assert.Equal(t, one.Network, g.Owner(g.Address(0, "10.88.0.5", 9999, second), 3*second), "whichever port")
+	p, _ := g.Entity(one.Network)
+	assert.Equal(t, "10.88.0.5", p.Attributes[event.KeyPodIP])
+	assert.Equal(t, "veth1", p.Attributes[event.KeyCNIHostInterface])
+
+	g.Detached(one.Network, iface("10.88.0.5"), 4*second)
+	assert.Equal(t, one.Network, g.Owner(a, 5*second), "who calls it still means that pod")
+	g.Attached(two.Network, iface("10.88.0.5"), 6*second)
+	assert.Equal(t, one.Network, g.Owner(a, 5*second))
+	assert.Equal(t, two.Network, g.Owner(a, 7*second))
+}
+
+func TestWhoAnsweredIsMoreExactThanTheInterface(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one, two := podOf(g, "one", "c1", second), podOf(g, "two", "c2", second)
+	g.Attached(one.Network, iface("10.88.0.5"), second)
+	process := g.Resolve(&Resource{Host: "n1", Container: "app", PodUID: "uid-one", PodName: "one", Namespace: "shop", PID: 7}, 2*second)
+	a := g.Address(0, "10.88.0.5", 8081, 2*second)
+	g.Owned(a, process.Subject, 2*second)
+	assert.Equal(t, process.Subject, g.Owner(a, 3*second), "a process of that pod")
+	g.Attached(one.Network, iface("10.88.0.5"), 4*second) // told again
+	assert.Equal(t, process.Subject, g.Owner(a, 5*second))
+	g.Attached(two.Network, iface("10.88.0.5"), 6*second)
+	assert.Equal(t, two.Network, g.Owner(a, 7*second), "the address has moved")
+}
+
+func TestAddressInUseIsRemembered(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one := podOf(g, "one", "c1", second)
+	g.Attached(one.Network, iface("10.88.0.5"), second)
+	g.Sweep(1000 * second)
+	assert.Equal(t, one.Network, g.Owner(g.Address(0, "10.88.0.5", 8081, 1000*second), 1000*second))
+	g.Detached(one.Network, iface("10.88.0.5"), 1001*second)
+	g.Sweep(2000 * second)
+	assert.Zero(t, g.Owner(g.Address(0, "10.88.0.5", 8081, 2000*second), 2000*second))
+	assert.False(t, g.Known(one.Network))
+}
+
+func TestUnitRunsProcess(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	unit := g.Resolve(&Resource{Host: "n1", Unit: "pay.service"}, second).Subject
+	sdk := g.Resolve(&Resource{Host: "n1", PID: 7, Service: "payment"}, 10*second)
+	g.Runs(unit, 7, 5*second, 11*second)
+	by, ok := g.Concerns(unit, sdk.Subject)
+	require.True(t, ok)
+	assert.Equal(t, "owner", string(by))
+	assert.Equal(t, "payment", g.ServiceName(unit))
+	assert.Equal(t, unit, g.PlaceOf(sdk.Subject).Workload)
+
+	// The same pid again, another process: what was known of the old one stays its own.
+	g.Runs(unit, 7, 60*second, 61*second)
+	again := g.Resolve(&Resource{Host: "n1", PID: 7, Service: "payment"}, 62*second)
+	assert.NotEqual(t, sdk.Subject, again.Subject)
+	assert.Equal(t, unit, g.PlaceOf(again.Subject).Workload)
+
+	// The kernel knows the start of the process exactly, systemd a little later.
+	kernel := g.Resolve(&Resource{Host: "n1", PID: 8, Created: 70 * second}, 70*second)
+	g.Runs(unit, 8, 70*second+second/20, 71*second)
+	assert.Equal(t, unit, g.PlaceOf(kernel.Subject).Workload)
+
+	for _, bad := range []record.EntityID{0, 999, sdk.Subject} {
+		g.Runs(bad, 9, second, second)
+	}
+	g.Runs(unit, 0, second, second)
+}
+
+func TestNetworkIsOfAHost(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one, two := g.Resolve(&Resource{Host: "n1"}, second).Host, g.Resolve(&Resource{Host: "n2"}, second).Host
+	n := g.Network(one, "pods", second)
+	assert.Equal(t, n, g.Network(one, "pods", 2*second))
+	assert.NotEqual(t, n, g.Network(two, "pods", second))
+	assert.Equal(t, one, g.PlaceOf(n).Host)
+	e, _ := g.Entity(n)
+	assert.Equal(t, "network", e.Kind.String())
+	assert.Zero(t, g.Network(one, "", second))
+	assert.Zero(t, g.Network(0, "pods", second))
+}
