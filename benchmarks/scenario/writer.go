@@ -85,7 +85,7 @@ func (p *pod) sdk(m pcommon.Map) {
 
 // process are the attributes of what the kernel says of the process in a pod.
 func (p *pod) process(m pcommon.Map) {
-	put(m, event.KeyHostName, p.node.name, event.KeyProcessPID, p.pid, event.KeyProcessCreationTime, p.created.Format(time.RFC3339Nano),
+	put(m, event.KeyHostName, p.node.name, event.KeyProcessPID, p.pid, event.KeyProcessVPID, 1, event.KeyProcessCreationTime, p.created.Format(time.RFC3339Nano),
 		event.KeyProcessExecutableName, "app", event.KeyProcessCgroup, "/kubepods/burstable/pod"+p.uid+"/"+p.container,
 		event.KeyContainerID, p.container, event.KeyPodUID, p.uid)
 }

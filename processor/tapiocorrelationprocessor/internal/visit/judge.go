@@ -32,8 +32,8 @@ const (
 	minRun = 3
 	// minEffect is by what share of the visits a feature must become more or less
 	// frequent, minFailed by what share the failures: under load any drift of a
-	// workload is significant.
-	minEffect, minFailed = 0.1, 0.02
+	// workload is significant, and so is the loss of a tenth of the telemetry.
+	minEffect, minFailed = 0.25, 0.02
 	// ambientAfter is how long it must have done so: what began just now is news.
 	ambientAfter = int64(2 * time.Minute)
 	// support is what the anomalies that a service explains add to its own: what
