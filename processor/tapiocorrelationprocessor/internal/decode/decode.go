@@ -449,6 +449,7 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string
 	for _, key := range met {
 		detail.Attrs = append(detail.Attrs, record.Attr{Key: key, Value: true})
 	}
+	d.sockets(name, r.Attributes(), ref, at)
 	detail.Peer = d.graph.Address(ref.Network, address, port, at)
 	e.Subject = d.learn(detail, ref, at)
 	e.Detail = d.details.Put(detail)

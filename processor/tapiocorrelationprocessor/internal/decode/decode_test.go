@@ -150,6 +150,41 @@ func TestLogs(t *testing.T) {
 	assert.Zero(t, events[1].Detail)
 }
 
+// TestSockets: the kernel's records tell who answers where and who calls whom,
+// before any span does.
+func TestSockets(t *testing.T) {
+	r := newRig()
+	tell := func(service string, pid int64, name string, attrs map[string]any) {
+		ld := plog.NewLogs()
+		rl := ld.ResourceLogs().AppendEmpty()
+		require.NoError(t, rl.Resource().Attributes().FromRaw(map[string]any{"service.name": service, "host.name": "n", "process.pid": pid}))
+		lr := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+		lr.SetEventName(name)
+		lr.SetTimestamp(pcommon.NewTimestampFromTime(noon))
+		require.NoError(t, lr.Attributes().FromRaw(attrs))
+		_, counts := r.decodeLogs(ld)
+		require.Equal(t, 1, counts.Decoded)
+	}
+	at := noon.UnixNano()
+	host := r.graph.Resolve(&topology.Resource{Host: "n"}, at).Host
+	owner := func(address string, port int64) string {
+		return r.graph.ServiceName(r.graph.Owner(r.graph.Address(host, address, port, at), at))
+	}
+	tell("payment", 2, event.TCPListen, map[string]any{event.KeyLocalAddress: "::", event.KeyLocalPort: 80, event.KeyConnectionState: "listen"})
+	assert.Equal(t, "payment", owner("127.0.0.1", 80))
+	tell("stock", 3, event.TCPListen, map[string]any{event.KeyLocalAddress: "10.0.0.7", event.KeyLocalPort: 81, event.KeyConnectionState: "listen"})
+	assert.Equal(t, "stock", owner("10.0.0.7", 81))
+	tell("mail", 4, event.TCPListen, map[string]any{event.KeyLocalAddress: "10.0.0.7", event.KeyLocalPort: 82, event.KeyConnectionState: "closed"})
+	assert.Empty(t, owner("10.0.0.7", 82))
+	tell("payment", 2, event.TCPConnections, map[string]any{event.KeyLocalAddress: "10.0.0.8", event.KeyLocalPort: 80, event.KeyPeerAddress: "10.0.0.9", event.KeyTCPRole: "server"})
+	assert.Equal(t, "payment", owner("10.0.0.8", 80))
+	tell("shop", 5, event.TCPConnections, map[string]any{event.KeyLocalAddress: "10.0.0.9", event.KeyPeerAddress: "10.0.0.8", event.KeyPeerPort: 80, event.KeyTCPRole: "client"})
+	service := func(name string) record.EntityID {
+		return r.graph.Resolve(&topology.Resource{Service: name}, at).Service
+	}
+	assert.Equal(t, []record.EntityID{service("payment")}, r.graph.Callees(service("shop"), at))
+}
+
 func TestClassify(t *testing.T) {
 	for said, want := range map[string]record.Failure{
 		// Go

@@ -72,6 +72,8 @@ type Entity struct {
 	Port    int64
 	owners  []owner
 	held    bool // its last owner has it still, as a container network says
+	// listener is who listens at an address as the kernel tells it, since first.
+	listener owner
 
 	// Serves: an operation of server spans.
 	Serves bool

@@ -253,8 +253,28 @@ func (g *Graph) Owned(address, by record.EntityID, at int64) {
 	a.owners = append(a.owners, owner{by, at, at})
 }
 
-// Owner returns who answered at an address last, not after at, 0 when unknown. Where
-// nobody did, or another pod was given the address since, it is the pod that has it.
+// initPID is the process that holds the sockets of services that it starts when
+// somebody connects: those are not its own.
+const initPID = 1
+
+// Listens notes that a process listens at an address. It stands for the owner while
+// nobody is known to have answered there, or he who did has ended.
+func (g *Graph) Listens(address, by record.EntityID, at int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a, p := g.entity(address), g.entity(by)
+	if a == nil || a.Kind != KindAddress || p == nil || p.PID == initPID && p.Container == 0 {
+		return
+	}
+	if a.listener.entity != by {
+		a.listener = owner{by, at, at}
+	}
+	a.listener.first, a.listener.last = min(a.listener.first, at), max(a.listener.last, at)
+}
+
+// Owner returns who answered at an address last, not after at; while that is not
+// known, who listened there; else 0. Where nobody did, or another pod was given the
+// address since, it is the pod that has it.
 func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -265,6 +285,9 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 	answered := a.ownerAt(at)
 	if g.entity(answered.entity) == nil {
 		answered = owner{}
+	}
+	if g.succeeds(a.listener, answered, at) {
+		answered = a.listener
 	}
 	if a.Port == anyPort {
 		return answered.entity
@@ -283,6 +306,16 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 		return answered.entity
 	}
 	return has.entity
+}
+
+// succeeds tells whether who listens at an address is its owner: nobody answered
+// there, or he who did has ended before.
+func (g *Graph) succeeds(listener, answered owner, at int64) bool {
+	if listener.first > at || g.entity(listener.entity) == nil {
+		return false
+	}
+	e := g.entity(answered.entity)
+	return e == nil || e.Ended != 0 && e.Ended <= listener.first
 }
 
 // within tells whether an entity is another one or a part of its pod.

@@ -204,6 +204,32 @@ func TestAddressMovesToAnotherOwner(t *testing.T) {
 	assert.Zero(t, g.Owner(a, base+sec))
 }
 
+func TestListenerIsOwnerUntilSomebodyAnswers(t *testing.T) {
+	g := newGraph()
+	process := func(pid int64) record.EntityID { return g.Resolve(&Resource{Host: "n", PID: pid}, base).Subject }
+	ip := g.Address(0, "10.0.0.7", 80, base)
+	g.Listens(ip, process(1), base)
+	assert.Zero(t, g.Owner(ip, base), "who hands over sockets does not answer")
+	g.Listens(ip, process(2), base)
+	assert.Equal(t, process(2), g.Owner(ip, base))
+	assert.Zero(t, g.Owner(ip, base-sec), "not before it listened")
+
+	service := g.Resolve(&Resource{Service: "payment"}, base).Subject
+	g.Owned(ip, service, base+sec)
+	g.Listens(ip, process(2), base+2*sec)
+	assert.Equal(t, service, g.Owner(ip, base+3*sec), "who answered is known better")
+
+	g.Owned(ip, process(3), base+4*sec)
+	g.End(process(3), base+5*sec)
+	g.Listens(ip, process(4), base+6*sec)
+	assert.Equal(t, process(3), g.Owner(ip, base+5*sec))
+	assert.Equal(t, process(4), g.Owner(ip, base+7*sec), "the one after it")
+	g.Listens(process(2), process(4), base) // not an address
+	g.Listens(0, process(4), base)
+	g.Listens(ip, 0, base)
+	assert.Equal(t, process(4), g.Owner(ip, base+7*sec))
+}
+
 func TestAddresses(t *testing.T) {
 	g := newGraph()
 	n1 := g.Resolve(&Resource{Host: "node1"}, base).Host
