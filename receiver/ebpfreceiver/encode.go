@@ -26,6 +26,8 @@ type encoder struct {
 	// enabled are the events of metadata.yaml, for those that rules make.
 	enabled map[string]bool
 	version string
+	// services knows to which service a process belongs; nil when nobody does.
+	services *services
 }
 
 func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *linux.Clock) *encoder {
@@ -120,6 +122,9 @@ func (e *encoder) resource(p processInfo) pcommon.Resource {
 		attrs.PutStr(event.KeyProcessCreationTime, e.clock.Creation(p.started).Format(time.RFC3339Nano))
 		attrs.PutStr(event.KeyProcessExecutableName, p.name())
 		putString(attrs, event.KeyProcessComm, p.comm)
+		service := e.services.of(p)
+		putString(attrs, event.KeyServiceName, service.name)
+		putString(attrs, event.KeyServiceNamespace, service.namespace)
 	}
 	putString(attrs, event.KeyProcessCgroup, p.cgroup)
 	id := cgroup.Parse(p.cgroup)

@@ -42,6 +42,8 @@ type ebpfReceiver struct {
 	queue        *queue
 	clock        *linux.Clock
 	encoder      *encoder
+	// services knows to which service a process belongs.
+	services *services
 
 	readMessagesDone                     chan struct{}
 	readDone, stop, sendDone, sampleDone chan struct{}
@@ -79,9 +81,12 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}
 	r.clock = linux.NewClock(linux.ReadClockOffset)
+	r.services = newServices("/proc", r.countUnresolved)
 	r.encoder = newEncoder(r.cfg, r.set, info, r.clock)
+	r.encoder.services = r.services
 	r.queue = newQueue(r.cfg.QueueSize, r.cfg.MaxBatchSize)
 	r.source = r.open(r.cfg, r.set.Logger)
+	r.services.seed() // after the programs are attached: who begins now is learnt from its exec
 	if r.openMessages != nil {
 		r.messages = r.openMessages(r.cfg, r.source.attached(), r.set.Logger)
 	}
@@ -209,6 +214,7 @@ func (r *ebpfReceiver) read(from interface{ read() (kernelEvent, error) }, done 
 			r.countDropped("unknown", droppedMalformed)
 			continue
 		}
+		r.services.learn(ev)
 		if !r.queue.push(ev) {
 			r.countDropped(ev.name(), droppedQueueFull)
 		}
@@ -302,6 +308,10 @@ func (r *ebpfReceiver) countDropped(event string, reason string) {
 		attribute.String("event", event), attribute.String("reason", reason)))
 }
 
+func (r *ebpfReceiver) countUnresolved(reason string) {
+	r.telemetry.ReceiverTapioEbpfServicesUnresolved.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
 // registerMetrics makes the collector ask the source and the queue for numbers.
 func (r *ebpfReceiver) registerMetrics() error {
 	gauge := func(get func() int) metric.Int64Callback {
@@ -328,6 +338,7 @@ func (r *ebpfReceiver) registerMetrics() error {
 		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func() map[string]int64 { return r.source.stats().lost })),
 		t.RegisterReceiverTapioEbpfSuppressedCallback(counts("event", r.suppressed)),
 		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func() map[string]int64 { return r.source.stats().missed })),
+		t.RegisterReceiverTapioEbpfServicesHeldCallback(gauge(r.services.held)),
 		t.RegisterReceiverTapioEbpfKmsgLostCallback(gauge(r.lostMessages)),
 	)
 }

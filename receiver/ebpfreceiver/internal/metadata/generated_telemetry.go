@@ -25,20 +25,22 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                             metric.Meter
-	mu                                sync.Mutex
-	registrations                     []metric.Registration
-	ReceiverTapioEbpfDropped          metric.Int64Counter
-	ReceiverTapioEbpfKmsgLost         metric.Int64ObservableCounter
-	ReceiverTapioEbpfLatency          metric.Float64Histogram
-	ReceiverTapioEbpfLost             metric.Int64ObservableCounter
-	ReceiverTapioEbpfMissed           metric.Int64ObservableCounter
-	ReceiverTapioEbpfProgramsAttached metric.Int64ObservableGauge
-	ReceiverTapioEbpfProgramsFailed   metric.Int64ObservableGauge
-	ReceiverTapioEbpfQueueCapacity    metric.Int64ObservableGauge
-	ReceiverTapioEbpfQueueSize        metric.Int64ObservableGauge
-	ReceiverTapioEbpfRingUsed         metric.Int64ObservableGauge
-	ReceiverTapioEbpfSuppressed       metric.Int64ObservableCounter
+	meter                               metric.Meter
+	mu                                  sync.Mutex
+	registrations                       []metric.Registration
+	ReceiverTapioEbpfDropped            metric.Int64Counter
+	ReceiverTapioEbpfKmsgLost           metric.Int64ObservableCounter
+	ReceiverTapioEbpfLatency            metric.Float64Histogram
+	ReceiverTapioEbpfLost               metric.Int64ObservableCounter
+	ReceiverTapioEbpfMissed             metric.Int64ObservableCounter
+	ReceiverTapioEbpfProgramsAttached   metric.Int64ObservableGauge
+	ReceiverTapioEbpfProgramsFailed     metric.Int64ObservableGauge
+	ReceiverTapioEbpfQueueCapacity      metric.Int64ObservableGauge
+	ReceiverTapioEbpfQueueSize          metric.Int64ObservableGauge
+	ReceiverTapioEbpfRingUsed           metric.Int64ObservableGauge
+	ReceiverTapioEbpfServicesHeld       metric.Int64ObservableGauge
+	ReceiverTapioEbpfServicesUnresolved metric.Int64Counter
+	ReceiverTapioEbpfSuppressed         metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -172,6 +174,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfRingUsedCallback(cb me
 	return nil
 }
 
+// RegisterReceiverTapioEbpfServicesHeldCallback sets callback for observable ReceiverTapioEbpfServicesHeld metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfServicesHeldCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfServicesHeld, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfServicesHeld)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterReceiverTapioEbpfSuppressedCallback sets callback for observable ReceiverTapioEbpfSuppressed metric.
 func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfSuppressedCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -274,6 +291,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_ebpf_ring_used",
 		metric.WithDescription("Bytes of the ring buffer that wait to be read. [Alpha]"),
 		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfServicesHeld, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_tapio_ebpf_services_held",
+		metric.WithDescription("Processes of which the receiver knows the service, or that they name none. At most 8192. [Alpha]"),
+		metric.WithUnit("{process}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfServicesUnresolved, err = builder.meter.Int64Counter(
+		"otelcol_receiver_tapio_ebpf_services_unresolved",
+		metric.WithDescription("Processes with events whose environment could not be read, so that their service.name is not known. [Alpha]"),
+		metric.WithUnit("{process}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfSuppressed, err = builder.meter.Int64ObservableCounter(

@@ -1,0 +1,286 @@
+package ebpfreceiver
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Bounds of what is held and read of processes.
+const (
+	// maxServices is how many processes one of the two generations of the cache
+	// may have: about 2 MB when all have a long name.
+	maxServices = 4096
+	// maxEnviron bounds what is read of one environment. The kernel allows more,
+	// but nobody sets it.
+	maxEnviron = 256 << 10
+	// maxServiceName cuts a name that is none any more.
+	maxServiceName = 256
+)
+
+// tick is a unit of the start times in /proc: USER_HZ is 100 on all
+// architectures that this receiver supports.
+const tick = 10_000_000 // nanoseconds
+
+// Values of the attribute reason of otelcol_receiver_tapio_ebpf_services_unresolved.
+const (
+	unresolvedGone      = "gone"
+	unresolvedForbidden = "forbidden"
+	unresolvedTooLong   = "too_long"
+	unresolvedOther     = "other"
+)
+
+// errTooLong: the variables may be in the part that was not read.
+var errTooLong = errors.New("environment is longer than is read")
+
+// serviceName is what a process says in its environment that it is.
+type serviceName struct{ name, namespace string }
+
+// processKey identifies a process: its pid and the tick at which it began.
+type processKey struct {
+	pid   uint32
+	ticks uint64
+}
+
+// services knows to which service processes belong. It asks /proc once for each
+// process, when it is first heard of, as a process that has ended has no
+// environment any more. It is safe for concurrent use.
+type services struct {
+	proc string // /proc
+	// unresolved is called with the reason when a process's cannot be read.
+	unresolved func(reason string)
+
+	mu sync.Mutex
+	// The newer of two generations gets what is looked up; when it is full it
+	// becomes the older one, and what that held is forgotten.
+	newer, older map[processKey]serviceName
+}
+
+func newServices(proc string, unresolved func(reason string)) *services {
+	return &services{proc: proc, unresolved: unresolved, newer: map[processKey]serviceName{}}
+}
+
+// learn makes sure that an event's process is known. A process that began to run
+// another program may have another environment.
+func (s *services) learn(ev kernelEvent) {
+	key, ok := keyOf(ev.process())
+	if !ok {
+		return
+	}
+	before, known := s.lookup(key)
+	if _, isExec := ev.(execEvent); known && !isExec {
+		return
+	}
+	name, err := s.read(key)
+	if err != nil {
+		s.unresolved(unresolvedReason(err))
+		name = before
+	}
+	s.put(key, name) // also when it failed: it would fail again
+}
+
+// seed learns the processes that are there, so that those that end next are
+// known too. It does not count what it cannot read.
+func (s *services) seed() {
+	dirs, err := os.ReadDir(s.proc)
+	if err != nil {
+		return // learn will say so
+	}
+	for _, d := range dirs {
+		pid, err := strconv.ParseUint(d.Name(), 10, 32)
+		if err != nil {
+			continue
+		}
+		ticks, err := s.startTicks(uint32(pid))
+		if err != nil {
+			continue
+		}
+		key := processKey{uint32(pid), ticks}
+		if name, err := s.read(key); err == nil && name != (serviceName{}) {
+			s.put(key, name)
+		}
+	}
+}
+
+// of returns the service of a process that was learnt.
+func (s *services) of(p processInfo) serviceName {
+	key, ok := keyOf(p)
+	if s == nil || !ok {
+		return serviceName{}
+	}
+	name, _ := s.lookup(key)
+	return name
+}
+
+func keyOf(p processInfo) (processKey, bool) {
+	return processKey{p.pid, p.started / tick}, p.pid != 0 && p.started != 0
+}
+
+func (s *services) lookup(key processKey) (serviceName, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name, ok := s.newer[key]; ok {
+		return name, true
+	}
+	name, ok := s.older[key]
+	if ok {
+		s.insert(key, name)
+	}
+	return name, ok
+}
+
+func (s *services) put(key processKey, name serviceName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.insert(key, name)
+}
+
+func (s *services) insert(key processKey, name serviceName) {
+	if len(s.newer) >= maxServices {
+		s.older, s.newer = s.newer, make(map[processKey]serviceName, maxServices)
+	}
+	s.newer[key] = name
+}
+
+func (s *services) held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.newer) + len(s.older)
+}
+
+// read reads the environment of a process. The start time is read after it: if
+// it is the process's, so was the environment, though pids are used again.
+func (s *services) read(key processKey) (serviceName, error) {
+	name, err := s.readEnviron(key.pid)
+	if err != nil && !errors.Is(err, errTooLong) {
+		return serviceName{}, err
+	}
+	ticks, statErr := s.startTicks(key.pid)
+	if statErr != nil {
+		return serviceName{}, statErr
+	}
+	if ticks != key.ticks {
+		return serviceName{}, os.ErrNotExist
+	}
+	return name, err
+}
+
+func (s *services) readEnviron(pid uint32) (serviceName, error) {
+	f, err := os.Open(s.file(pid, "environ"))
+	if err != nil {
+		return serviceName{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxEnviron+1))
+	if err != nil {
+		return serviceName{}, err
+	}
+	name := parseEnviron(text)
+	switch {
+	case name.name == "" && len(text) > maxEnviron:
+		return serviceName{}, errTooLong
+	case len(text) == 0 && s.hasEnded(pid):
+		return serviceName{}, os.ErrNotExist
+	}
+	return name, nil
+}
+
+// hasEnded says that a process has no memory any more: a zombie, whose
+// environment reads as empty.
+func (s *services) hasEnded(pid uint32) bool {
+	stat, err := os.ReadFile(s.file(pid, "stat"))
+	if err != nil {
+		return true
+	}
+	state := fieldsAfterName(stat)
+	return len(state) > 0 && (state[0] == "Z" || state[0] == "X")
+}
+
+func (s *services) file(pid uint32, name string) string {
+	return filepath.Join(s.proc, strconv.FormatUint(uint64(pid), 10), name)
+}
+
+// startTicks is when a process began, in ticks since boot: field 22 of
+// /proc/PID/stat.
+func (s *services) startTicks(pid uint32) (uint64, error) {
+	stat, err := os.ReadFile(s.file(pid, "stat"))
+	if err != nil {
+		return 0, err
+	}
+	const startTime = 22 - 3 // the fields after the name begin with the third
+	fields := fieldsAfterName(stat)
+	if len(fields) <= startTime {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return strconv.ParseUint(fields[startTime], 10, 64)
+}
+
+// fieldsAfterName are the fields of /proc/PID/stat after the name of the process,
+// which may itself hold spaces and parentheses.
+func fieldsAfterName(stat []byte) []string {
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+func unresolvedReason(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, errProcessGone):
+		return unresolvedGone
+	case errors.Is(err, os.ErrPermission):
+		return unresolvedForbidden
+	case errors.Is(err, errTooLong):
+		return unresolvedTooLong
+	}
+	return unresolvedOther
+}
+
+// parseEnviron finds the variables by which the OpenTelemetry SDKs are told the
+// service (specification, "Environment Variable Specification"). Nothing else is
+// looked at. OTEL_SERVICE_NAME wins over OTEL_RESOURCE_ATTRIBUTES.
+func parseEnviron(environ []byte) serviceName {
+	var s serviceName
+	explicit := ""
+	for variable := range bytes.SplitSeq(environ, []byte{0}) {
+		if value, ok := bytes.CutPrefix(variable, []byte("OTEL_SERVICE_NAME=")); ok {
+			explicit = serviceText(string(value))
+		} else if value, ok := bytes.CutPrefix(variable, []byte("OTEL_RESOURCE_ATTRIBUTES=")); ok {
+			s = parseResourceAttributes(string(value))
+		}
+	}
+	if explicit != "" {
+		s.name = explicit
+	}
+	if s.name == "" {
+		return serviceName{} // a namespace alone names nothing
+	}
+	return s
+}
+
+// parseResourceAttributes reads key=value pairs separated by commas, with the
+// percent-encoding of W3C Baggage.
+func parseResourceAttributes(text string) (s serviceName) {
+	for pair := range strings.SplitSeq(text, ",") {
+		key, value, _ := strings.Cut(pair, "=")
+		decoded, err := url.PathUnescape(strings.TrimSpace(value))
+		if err != nil {
+			continue // SDKs ignore what they cannot decode
+		}
+		switch strings.TrimSpace(key) {
+		case "service.name":
+			s.name = serviceText(decoded)
+		case "service.namespace":
+			s.namespace = serviceText(decoded)
+		}
+	}
+	return s
+}
+
+// serviceText is a name as text, cut to its bound.
+func serviceText(s string) string {
+	return strings.ToValidUTF8(strings.TrimSpace(s[:min(len(s), maxServiceName)]), "\uFFFD")
+}
