@@ -112,10 +112,11 @@ func (e *Engine) compare() {
 			continue
 		}
 		c := certainty(o.peak, o.rival)
-		if h.Cause.Certainty > 0 {
+		switch {
+		case h.Cause.Certainty > 0:
 			o.Dirty = o.Dirty || c != h.Cause.Certainty
 			h.Cause.Certainty = c
-		} else {
+		case h.Cause.Occurrence != nil: // failures that spans tell of say no more for being seen twice
 			o.Dirty = o.Dirty || c != h.Support
 			h.Support = c
 		}

@@ -336,7 +336,7 @@ func TestAmbientExceptionsCountLess(t *testing.T) {
 			r.run(5*time.Minute, nil)
 		}
 		assert.Empty(t, r.suspect)
-		r.run(25*time.Second, func(i int, q *request) {
+		r.run(50*time.Second, func(i int, q *request) {
 			ambient(2)(i, q)
 			q.frontFails = false
 			q.mute = map[uint32]bool{logDone + 30: i%2 == 0}
@@ -362,7 +362,7 @@ func TestUnanswered(t *testing.T) {
 	r := newRig(Options{})
 	r.run(5*time.Minute, both(false, false))
 	assert.Empty(t, r.suspect)
-	r.run(30*time.Second, both(true, true))
+	r.run(50*time.Second, both(true, true))
 	require.NotEmpty(t, r.suspect)
 	s := r.suspect[0]
 	assert.Equal(t, back, s.Service)
@@ -375,7 +375,7 @@ func TestUnanswered(t *testing.T) {
 
 	n := newRig(Options{})
 	n.run(5*time.Minute, both(false, false))
-	n.run(30*time.Second, both(true, false))
+	n.run(50*time.Second, both(true, false))
 	require.NotEmpty(t, n.suspect)
 	assert.Equal(t, middle, n.suspect[0].Service, "one caller alone may have changed its mind")
 	assert.Equal(t, back, n.suspect[0].Signals[0].Peer)
