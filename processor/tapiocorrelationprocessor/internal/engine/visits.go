@@ -90,11 +90,11 @@ func (e *Engine) judgeVisits(now int64) {
 	e.compare()
 }
 
-// anecdotal tells whether too few visits changed to say anything. A metric speaks
-// for itself.
+// anecdotal tells whether too few visits changed to say anything: a resource that is
+// busy and hurts nobody is no incident.
 func anecdotal(s *visit.Suspect) bool {
 	g := &s.Signals[0]
-	return g.Kind != visit.Resource && (s.Hurt < minHurt || g.Now.N < minHurt)
+	return s.Hurt < minHurt || (g.Kind != visit.Resource && g.Now.N < minHurt)
 }
 
 // compare says how probable the visits of its service make each incident, the less
