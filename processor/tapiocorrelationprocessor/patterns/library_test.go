@@ -18,7 +18,7 @@ var played = []string{
 	"memory-limit-oom-kill", "node-out-of-memory", "process-killed", "process-crashed", "process-stopped",
 	"connection-refused", "callee-failing", "callee-slow",
 	"call-delayed", "calls-multiplied", "limit-predicted", "operation-failing", "operation-slow", "resource-abnormal",
-	"step-appeared", "step-slow", "step-vanished",
+	"step-appeared", "step-slow", "step-vanished", "callee-unanswered",
 	"unit-failed", "unit-stopped", "unit-dependency-failed",
 }
 

@@ -84,10 +84,24 @@ func (e *Engine) judgeVisits(now int64) {
 		case o != nil && (o.Emitted() || s.Score < visit.Alarm):
 			e.persists(o, s, now)
 		case s.Score >= visit.Alarm && !anecdotal(s) && !e.calleesDelay(s):
+			if o == nil {
+				o = e.shallower(s)
+			}
 			e.accuse(s, o)
 		}
 	}
 	e.compare()
+}
+
+// shallower returns the incident that was opened for a caller whose trouble a suspect
+// explains, nil for none: it goes on with the deeper cause.
+func (e *Engine) shallower(s *visit.Suspect) *open {
+	for _, o := range e.incidents {
+		if h := o.Hypothesis; h.Cause.Certainty > 0 && slices.Contains(s.Explains, h.Service) && e.scoreOf(h.Service) < s.Score {
+			return o
+		}
+	}
+	return nil
 }
 
 // anecdotal tells whether too few visits changed to say anything: a resource that is
@@ -251,6 +265,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 	}
 	if o != nil {
 		o.Replace(h)
+		o.peak, o.rival = 0, 0
 	} else {
 		o = e.open(h)
 	}
@@ -278,7 +293,7 @@ func (e *Engine) statistical(s *visit.Suspect, first int64) *explain.Hypothesis 
 // signalEvents name what visits show, for patterns.
 var signalEvents = map[visit.Kind]string{
 	visit.Vanished: pattern.StatementVanished, visit.Stopped: pattern.StatementVanished,
-	visit.Unanswered: pattern.StatementVanished,
+	visit.Unanswered: pattern.CalleeUnanswered,
 	visit.Appeared:   pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
 	visit.Gap: pattern.CallDelayed, visit.Slow: pattern.StepSlow, visit.Self: pattern.OperationSlow,
 	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
@@ -307,7 +322,7 @@ func (e *Engine) evidence(s *visit.Suspect) []record.Attr {
 		{Key: "tapio.operation", Value: e.nameOf(g.Operation)},
 		{Key: "tapio.step", Value: e.step(g.Template, g.Other)},
 		{Key: "tapio.step.before", Value: e.step(g.AfterTemplate, g.AfterOther)},
-		{Key: "tapio.peer", Value: e.nameOf(g.Peer)},
+		{Key: "tapio.peer", Value: e.nameOf(e.peerOf(s, g))},
 		{Key: "tapio.window.visits", Value: int64(g.Now.N)}, {Key: "tapio.window.with", Value: int64(g.Now.K)},
 		{Key: "tapio.reference.visits", Value: int64(g.Before.N)}, {Key: "tapio.reference.with", Value: int64(g.Before.K)},
 		{Key: "tapio.duration.limit", Value: milliseconds(g.Limit)}, {Key: "tapio.duration.median", Value: milliseconds(g.Median)},
@@ -323,6 +338,18 @@ func (e *Engine) evidence(s *visit.Suspect) []record.Attr {
 		attrs = append(attrs, record.Attr{Key: "tapio.also", Value: also})
 	}
 	return attrs
+}
+
+// peerOf returns the other service that a signal is about: whose calls it shows, 0
+// for none.
+func (e *Engine) peerOf(s *visit.Suspect, g *visit.Signal) record.EntityID {
+	if g.Peer != 0 {
+		return g.Peer
+	}
+	if called := e.graph.ServiceOf(g.Other); called != s.Service {
+		return called
+	}
+	return 0
 }
 
 func milliseconds(d time.Duration) string {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type stay struct {
 	says   []string
 	fails  bool // the query, which payment copes with
 	silent bool // no log record of payment at all
+	direct bool // storefront calls ledger too
 }
 
 // usual is a stay like all others.
@@ -60,6 +62,10 @@ func (s *scenario) visit(v stay) {
 		sp.Status().SetCode(ptrace.StatusCodeError)
 	}
 	s.deliver(item{traces: td})
+	if v.direct {
+		put(storefront, "ask", "in", "POST", ptrace.SpanKindClient, start, start.Add(call))
+		put(ledger, "asked", "ask", "POST /book", ptrace.SpanKindServer, start.Add(100*time.Microsecond), start.Add(call-100*time.Microsecond))
+	}
 	after := at.Add(v.query)
 	for n := range v.calls {
 		id := fmt.Sprint("call", n)
@@ -111,33 +117,42 @@ func TestVisits(t *testing.T) {
 	}
 	forget := func(v *stay) { v.says = v.says[:2] }
 	complain := func(v *stay) { v.says = append(v.says, "ERROR TaxException: no rate for region 77") }
+	direct := func(v *stay) { v.direct = true }
 	for _, tc := range []struct {
 		want   string
 		before func(*stay) // of one in five requests, in good times too
 		now    func(int) stay
+		always bool   // before is of every request
+		entity string // payment unless set
+		name   string
 	}{
-		{"step-vanished", nil, always(forget)},
-		{"step-vanished, nearly: it was not always there", forget, always(forget)},
-		{"step-vanished, nearly: payment's log feed ended", nil, always(func(v *stay) { v.silent = true })},
-		{"step-appeared", nil, always(complain)},
-		{"step-appeared, nearly: it says so as often as ever", complain, every(5, complain)},
-		{"operation-failing", nil, always(func(v *stay) { v.fails = true })},
-		{"operation-failing, nearly: as often as ever", func(v *stay) { v.fails = true }, every(5, func(v *stay) { v.fails = true })},
-		{"step-slow", nil, always(func(v *stay) { v.query = 200 * time.Millisecond })},
-		{"step-slow, nearly: by a few milliseconds", nil, always(func(v *stay) { v.query = 15 * time.Millisecond })},
-		{"operation-slow", nil, always(func(v *stay) { v.own = 200 * time.Millisecond })},
-		{"operation-slow, nearly: by a few milliseconds", nil, always(func(v *stay) { v.own = 15 * time.Millisecond })},
-		{"call-delayed", nil, always(func(v *stay) { v.lost = 200 * time.Millisecond })},
-		{"call-delayed, nearly: by a few milliseconds", nil, always(func(v *stay) { v.lost = 15 * time.Millisecond })},
-		{"calls-multiplied", nil, always(func(v *stay) { v.calls = 20 })},
-		{"calls-multiplied, nearly: one more", nil, always(func(v *stay) { v.calls = 2 })},
+		{"callee-unanswered", direct, func(n int) stay { v := usual(); v.calls, v.direct = n%2, n%2 == 0; return v }, true, "ledger", ""},
+		{"step-vanished", direct, always(func(v *stay) { v.calls, v.direct = 0, true }), true, "", "callee-unanswered, nearly: of one caller only"},
+		{"step-vanished", nil, always(forget), false, "", ""},
+		{"step-vanished, nearly: it was not always there", forget, always(forget), false, "", ""},
+		{"step-vanished, nearly: payment's log feed ended", nil, always(func(v *stay) { v.silent = true }), false, "", ""},
+		{"step-appeared", nil, always(complain), false, "", ""},
+		{"step-appeared, nearly: it says so as often as ever", complain, every(5, complain), false, "", ""},
+		{"operation-failing", nil, always(func(v *stay) { v.fails = true }), false, "", ""},
+		{"operation-failing, nearly: as often as ever", func(v *stay) { v.fails = true }, every(5, func(v *stay) { v.fails = true }), false, "", ""},
+		{"step-slow", nil, always(func(v *stay) { v.query = 200 * time.Millisecond }), false, "", ""},
+		{"step-slow, nearly: by a few milliseconds", nil, always(func(v *stay) { v.query = 15 * time.Millisecond }), false, "", ""},
+		{"operation-slow", nil, always(func(v *stay) { v.own = 200 * time.Millisecond }), false, "", ""},
+		{"operation-slow, nearly: by a few milliseconds", nil, always(func(v *stay) { v.own = 15 * time.Millisecond }), false, "", ""},
+		{"call-delayed", nil, always(func(v *stay) { v.lost = 200 * time.Millisecond }), false, "", ""},
+		{"call-delayed, nearly: by a few milliseconds", nil, always(func(v *stay) { v.lost = 15 * time.Millisecond }), false, "", ""},
+		{"calls-multiplied", nil, always(func(v *stay) { v.calls = 20 }), false, "", ""},
+		{"calls-multiplied, nearly: one more", nil, always(func(v *stay) { v.calls = 2 }), false, "", ""},
 	} {
-		t.Run(tc.want, func(t *testing.T) {
+		t.Run(cmp.Or(tc.name, tc.want), func(t *testing.T) {
 			t.Parallel()
 			s := newScenario(t)
 			before := always(func(*stay) {})
 			if tc.before != nil {
 				before = every(5, tc.before)
+			}
+			if tc.always {
+				before = always(tc.before)
 			}
 			s.stays(4*time.Minute, before)
 			require.Empty(t, s.findings)
@@ -150,7 +165,7 @@ func TestVisits(t *testing.T) {
 			}
 			f := s.one()
 			assert.Equal(t, tc.want, f.Pattern, f.Summary)
-			assert.Equal(t, "payment", f.RootCause.Entity.Name, f.Summary)
+			assert.Equal(t, cmp.Or(tc.entity, "payment"), f.RootCause.Entity.Name, f.Summary)
 			assert.WithinDuration(t, began, f.StartedAt, 2*time.Second)
 			assert.NotEmpty(t, f.HurtTraces)
 			assertCausal(t, f)

@@ -45,6 +45,8 @@ const (
 	// StatementVanished: visits of an operation no longer reach a step (a log
 	// statement, a call) that nearly every one of them reached.
 	StatementVanished = "tapio.visit.step_vanished"
+	// CalleeUnanswered: several services no longer get their calls through to one.
+	CalleeUnanswered = "tapio.visit.callee_unanswered"
 	// StatementAppeared: visits of an operation reach a step that they never did.
 	StatementAppeared = "tapio.visit.step_appeared"
 	// OperationFailing: spans of an operation fail more than they used to.
