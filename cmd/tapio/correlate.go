@@ -40,7 +40,7 @@ func (a *app) correlateCommand() *cobra.Command {
 }
 
 func (a *app) correlate(ctx context.Context, o correlateOptions) error {
-	if err := oneOf("output", o.output, outputText, outputJSON); err != nil {
+	if err := oneOf(o.output, outputText, outputJSON); err != nil {
 		return err
 	}
 	if o.traceID == "" {

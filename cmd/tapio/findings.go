@@ -51,7 +51,7 @@ func (a *app) listFindings(ctx context.Context, o findingsOptions) error {
 			return usageError{fmt.Errorf("--%w", err)}
 		}
 	}
-	if err := oneOf("output", o.output, outputTable, outputJSON); err != nil {
+	if err := oneOf(o.output, outputTable, outputJSON); err != nil {
 		return err
 	}
 	if o.limit < 1 || o.limit > maxList {
@@ -102,7 +102,7 @@ func (a *app) showCommand() *cobra.Command {
 }
 
 func (a *app) show(ctx context.Context, arg, output string) error {
-	if err := oneOf("output", output, outputText, outputJSON); err != nil {
+	if err := oneOf(output, outputText, outputJSON); err != nil {
 		return err
 	}
 	id, err := finding.ParseID(arg)

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// oneOf refuses a flag's value that is not allowed.
-func oneOf(flag, value string, allowed ...string) error {
+// oneOf refuses a value of --output that is not allowed.
+func oneOf(value string, allowed ...string) error {
 	if slices.Contains(allowed, value) {
 		return nil
 	}
-	return usageError{fmt.Errorf("--%s %q: want %s", flag, value, strings.Join(allowed, " or "))}
+	return usageError{fmt.Errorf("--output %q: want %s", value, strings.Join(allowed, " or "))}
 }
 
 // printJSON writes v for programs. JSON escapes control characters itself.

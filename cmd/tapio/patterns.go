@@ -37,7 +37,7 @@ func (a *app) patternsList() *cobra.Command {
 		Example: "  tapio patterns list\n  tapio patterns list /etc/tapio/patterns -o json",
 		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := oneOf("output", output, outputTable, outputJSON); err != nil {
+			if err := oneOf(output, outputTable, outputJSON); err != nil {
 				return err
 			}
 			list, err := patterns.List(strings.Join(args, ""))

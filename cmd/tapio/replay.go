@@ -52,7 +52,7 @@ func (a *app) replayCommand() *cobra.Command {
 }
 
 func (a *app) replay(ctx context.Context, o replayOptions, paths []string, stderr io.Writer) error {
-	if err := oneOf("output", o.output, outputText, outputJSON); err != nil {
+	if err := oneOf(o.output, outputText, outputJSON); err != nil {
 		return err
 	}
 	if o.lateness < 0 || o.lateness > maxLateness {

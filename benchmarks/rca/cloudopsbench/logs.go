@@ -24,9 +24,9 @@ var severities = map[string]plog.SeverityNumber{
 // where a collector takes it from.
 func (c *cluster) logs(r *records, folder string, since time.Time) error {
 	return optional(dataset.Table(filepath.Join(folder, "logs.csv.gz"), []string{"time_unix_nano", "service", "body"}, func(row dataset.Row) error {
-		ns, err := strconv.ParseInt(row.Get("time_unix_nano"), 10, 64)
-		if err != nil || ns <= 0 || ns < since.UnixNano() {
-			return nil // a line without a time: nobody knows when it was written
+		ns, _ := strconv.ParseInt(row.Get("time_unix_nano"), 10, 64)
+		if ns <= 0 || ns < since.UnixNano() {
+			return nil // a line without a time (0): nobody knows when it was written
 		}
 		ld := plog.NewLogs()
 		rl := ld.ResourceLogs().AppendEmpty()

@@ -357,44 +357,55 @@ func (d *Decoder) Logs(ld plog.Logs, out *Batch) Counts {
 	var counts Counts
 	latest := d.now().Add(maxAhead).UnixNano()
 	for _, rl := range ld.ResourceLogs().All() {
-		var ref topology.Ref
-		var heard int64
+		f := feed{latest: latest, out: out, counts: &counts}
 		for _, sl := range rl.ScopeLogs().All() {
 			for _, r := range sl.LogRecords().All() {
-				if r.EventName() == event.Finding {
-					counts.Skipped++
-					continue
-				}
-				at := int64(r.Timestamp())
-				if at <= 0 {
-					at = int64(r.ObservedTimestamp())
-				}
-				if at <= 0 || at > latest {
-					counts.Invalid++
-					continue
-				}
-				if ref.Subject == 0 {
-					ref = d.resolve(rl.Resource().Attributes(), at)
-				}
-				counts.Decoded++
-				keys, failed := d.met(rl, sl, r)
-				counts.Unevaluated += failed
-				event := d.log(r, ref, at, keys)
-				out.Events = append(out.Events, event)
-				if r.EventName() != "" {
-					continue
-				}
-				heard = max(heard, at)
-				if d.visits.Wants(event.TraceID) {
-					out.Logs = append(out.Logs, d.visitLog(r, ref, &event))
-				}
+				d.record(rl, sl, r, &f)
 			}
 		}
-		if heard > 0 {
-			out.Heard = append(out.Heard, visit.Log{Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Time: heard})
+		if f.heard > 0 {
+			out.Heard = append(out.Heard, visit.Log{Service: cmp.Or(f.ref.Service, f.ref.Subject), Instance: f.ref.Subject, Time: f.heard})
 		}
 	}
 	return counts
+}
+
+// feed is the log records of one resource while they are read.
+type feed struct {
+	ref           topology.Ref
+	heard, latest int64 // the newest record without a name; the latest time that is believed
+	out           *Batch
+	counts        *Counts
+}
+
+func (d *Decoder) record(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord, f *feed) {
+	if r.EventName() == event.Finding {
+		f.counts.Skipped++
+		return
+	}
+	at := int64(r.Timestamp())
+	if at <= 0 {
+		at = int64(r.ObservedTimestamp())
+	}
+	if at <= 0 || at > f.latest {
+		f.counts.Invalid++
+		return
+	}
+	if f.ref.Subject == 0 {
+		f.ref = d.resolve(rl.Resource().Attributes(), at)
+	}
+	f.counts.Decoded++
+	keys, failed := d.met(rl, sl, r)
+	f.counts.Unevaluated += failed
+	e := d.log(r, f.ref, at, keys)
+	f.out.Events = append(f.out.Events, e)
+	if r.EventName() != "" {
+		return
+	}
+	f.heard = max(f.heard, at)
+	if d.visits.Wants(e.TraceID) {
+		f.out.Logs = append(f.out.Logs, d.visitLog(r, f.ref, &e))
+	}
 }
 
 // visitLog is a log record as the judge of visits sees it.

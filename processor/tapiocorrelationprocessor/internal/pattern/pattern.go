@@ -544,27 +544,8 @@ func (p *Pattern) validate() error {
 	if !p.Alone && p.MinTraces < 1 {
 		bad("min_traces", "%d: want at least 1, or alone: true", p.MinTraces)
 	}
-	for i, e := range p.Effects {
-		key := fmt.Sprintf("effects[%d]", i)
-		if e.Event == "" || e.Layer == "" {
-			bad(key, "want event and layer")
-		}
-		if !slices.Contains(relations, e.Relation) {
-			bad(key+".relation", "%q: want one of %v", e.Relation, relations)
-		}
-		if e.Within <= 0 {
-			bad(key+".within", "%v: want a duration above 0, such as 30s", e.Within)
-		}
-		if e.Weight <= 0 {
-			bad(key+".weight", "%v: want a number above 0", e.Weight)
-		}
-		if e.Required && (e.Optional || e.Precursor) {
-			bad(key+".required", "true: an effect that is optional or a precursor cannot be required")
-		}
-		if e.Event == Log && !testsBody(e.Where) {
-			bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
-		}
-		errs = append(errs, conditions(key, e.Where))
+	for i := range p.Effects {
+		errs = append(errs, p.Effects[i].validate(fmt.Sprintf("effects[%d]", i))...)
 	}
 	for i, u := range p.Until {
 		key := fmt.Sprintf("until[%d]", i)
@@ -580,6 +561,30 @@ func (p *Pattern) validate() error {
 		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
 	}
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
+}
+
+// validate says what is wrong with an effect; key is where it stands in its file.
+func (e *Effect) validate(key string) (errs []error) {
+	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
+	if e.Event == "" || e.Layer == "" {
+		bad(key, "want event and layer")
+	}
+	if !slices.Contains(relations, e.Relation) {
+		bad(key+".relation", "%q: want one of %v", e.Relation, relations)
+	}
+	if e.Within <= 0 {
+		bad(key+".within", "%v: want a duration above 0, such as 30s", e.Within)
+	}
+	if e.Weight <= 0 {
+		bad(key+".weight", "%v: want a number above 0", e.Weight)
+	}
+	if e.Required && (e.Optional || e.Precursor) {
+		bad(key+".required", "true: an effect that is optional or a precursor cannot be required")
+	}
+	if e.Event == Log && !testsBody(e.Where) {
+		bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
+	}
+	return append(errs, conditions(key, e.Where))
 }
 
 func conditions(key string, where []Condition) error {

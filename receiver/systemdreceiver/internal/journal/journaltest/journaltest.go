@@ -89,7 +89,7 @@ func Remote(t testing.TB, to string, compact, compress bool, entries []byte) {
 	in := filepath.Join(t.TempDir(), "in.export")
 	require.NoError(t, os.WriteFile(in, entries, 0o600))
 	require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o750))
-	cmd := exec.Command(program, fmt.Sprintf("--compress=%t", compress), "--output="+to, in) //nolint:gosec // a test starts the program that it tests against
+	cmd := exec.CommandContext(t.Context(), program, fmt.Sprintf("--compress=%t", compress), "--output="+to, in) //nolint:gosec // a test starts the program that it tests against
 	cmd.Env = append(os.Environ(), fmt.Sprintf("SYSTEMD_JOURNAL_COMPACT=%t", compact))
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
