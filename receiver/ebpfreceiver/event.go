@@ -138,8 +138,8 @@ type oomEvent struct {
 type containerFate int
 
 const (
-	// fateUnknown: it has no container, or one whose main process may be another.
-	fateUnknown containerFate = iota
+	// 0: it has no container, or one whose main process may be another.
+	_ containerFate = iota
 	// containerEnds: it was the first of the container, or all go together.
 	containerEnds
 	// containerLives: it was a child of another process of the container.

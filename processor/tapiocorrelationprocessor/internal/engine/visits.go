@@ -323,11 +323,15 @@ func (e *Engine) evidence(s *visit.Suspect) []record.Attr {
 		{Key: "tapio.step", Value: e.step(g.Template, g.Other)},
 		{Key: "tapio.step.before", Value: e.step(g.AfterTemplate, g.AfterOther)},
 		{Key: "tapio.peer", Value: e.nameOf(e.peerOf(s, g))},
-		{Key: "tapio.window.visits", Value: int64(g.Now.N)}, {Key: "tapio.window.with", Value: int64(g.Now.K)},
-		{Key: "tapio.reference.visits", Value: int64(g.Before.N)}, {Key: "tapio.reference.with", Value: int64(g.Before.K)},
-		{Key: "tapio.duration.limit", Value: milliseconds(g.Limit)}, {Key: "tapio.duration.median", Value: milliseconds(g.Median)},
+		{Key: "tapio.window.visits", Value: int64(g.Now.N)},
+		{Key: "tapio.window.with", Value: int64(g.Now.K)},
+		{Key: "tapio.reference.visits", Value: int64(g.Before.N)},
+		{Key: "tapio.reference.with", Value: int64(g.Before.K)},
+		{Key: "tapio.duration.limit", Value: milliseconds(g.Limit)},
+		{Key: "tapio.duration.median", Value: milliseconds(g.Median)},
 		{Key: "tapio.duration.mean", Value: milliseconds(g.Mean)},
-		{Key: "tapio.score", Value: math.Round(10*s.Score) / 10}, {Key: "tapio.score.lead", Value: math.Round(10*s.Lead) / 10},
+		{Key: "tapio.score", Value: math.Round(10*s.Score) / 10},
+		{Key: "tapio.score.lead", Value: math.Round(10*s.Lead) / 10},
 	}
 	attrs = slices.DeleteFunc(attrs, func(a record.Attr) bool { return a.Value == "" })
 	if len(s.Signals) > 1 {

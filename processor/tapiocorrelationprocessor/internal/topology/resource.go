@@ -32,8 +32,12 @@ type Resource struct {
 
 // workloadKinds are the attributes that name a pod's owner, the outermost first.
 var workloadKinds = []struct{ key, kind string }{
-	{event.KeyDeploymentName, "deployment"}, {event.KeyStatefulSetName, "statefulset"}, {event.KeyDaemonSetName, "daemonset"},
-	{event.KeyCronJobName, "cronjob"}, {event.KeyJobName, "job"}, {event.KeyReplicaSetName, "replicaset"},
+	{event.KeyDeploymentName, "deployment"},
+	{event.KeyStatefulSetName, "statefulset"},
+	{event.KeyDaemonSetName, "daemonset"},
+	{event.KeyCronJobName, "cronjob"},
+	{event.KeyJobName, "job"},
+	{event.KeyReplicaSetName, "replicaset"},
 }
 
 // owner notes an attribute that names a pod's owner, if none further out is known.
