@@ -28,8 +28,8 @@ type features struct {
 	resetReasons map[uint32]string
 }
 
-func readFeatures() (*features, error) {
-	spec, err := btf.LoadKernelSpec()
+func readFeatures(types *btf.Cache) (*features, error) {
+	spec, err := types.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's type information: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -79,6 +80,7 @@ type kernel struct {
 	running                  []runningProgram
 	failures                 []failure
 	features                 *features
+	types                    *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
 	samplers                 []sampler
 	shared                   map[string]*ebpf.Map // by name, of the program that came first
 
@@ -111,12 +113,13 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}}
+	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
+	defer func() { k.types = nil }()
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		log.Debug("the limit of locked memory stays as it is", zap.Error(err))
 	}
-	f, err := readFeatures()
+	f, err := readFeatures(k.types)
 	k.features = f
 	if err == nil {
 		err = k.openRing(cfg.RingBufferSize)
@@ -196,7 +199,7 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 			maps[name] = m
 		}
 	}
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps, Cache: k.types})
 	if err != nil {
 		return nil, err
 	}
