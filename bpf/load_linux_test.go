@@ -14,7 +14,7 @@ import (
 // Every program must pass the verifier of the kernel that the tests run on.
 func TestProgramsLoad(t *testing.T) {
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
-		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI,
+		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

@@ -41,13 +41,22 @@ type ProgramsConfig struct {
 	Process ProgramConfig `mapstructure:"process"`
 	// Memory: tapio.oom.kill.
 	Memory ProgramConfig `mapstructure:"memory"`
-	// Network: tapio.tcp.* .
-	Network ProgramConfig `mapstructure:"network"`
+	// Network: tapio.tcp.* and tapio.dns.* .
+	Network NetworkConfig `mapstructure:"network"`
 	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
 	Syscalls ProgramConfig `mapstructure:"syscalls"`
 	// Kmsg: tapio.kernel.* and tapio.block_io.error. It is no program but the
 	// kernel's log, of what no tracepoint tells.
 	Kmsg KmsgConfig `mapstructure:"kmsg"`
+}
+
+// NetworkConfig is the group of sockets and names.
+type NetworkConfig struct {
+	// Enabled loads the programs of the group.
+	Enabled bool `mapstructure:"enabled"`
+	// SlowDNS is how long an answer to a DNS question may take until it is slow; 0
+	// for never.
+	SlowDNS time.Duration `mapstructure:"slow_dns"`
 }
 
 // KmsgConfig says what to read of the kernel's log.
@@ -93,7 +102,7 @@ func createDefaultConfig() component.Config {
 		Programs: ProgramsConfig{
 			Process:  ProgramConfig{Enabled: true},
 			Memory:   ProgramConfig{Enabled: true},
-			Network:  ProgramConfig{Enabled: true},
+			Network:  NetworkConfig{Enabled: true, SlowDNS: 500 * time.Millisecond},
 			Syscalls: ProgramConfig{Enabled: true},
 			Kmsg:     KmsgConfig{Enabled: true},
 		},
@@ -123,6 +132,9 @@ func (c *Config) Validate() error {
 	}
 	if d := c.SampleInterval; d < time.Second || d > time.Hour {
 		errs = append(errs, fmt.Errorf("sample_interval: %s is not in 1s to 1h", d))
+	}
+	if d := c.Programs.Network.SlowDNS; d < 0 || d > answerTimeout {
+		errs = append(errs, fmt.Errorf("programs::network::slow_dns: %s is not in 0s to %s", d, answerTimeout))
 	}
 	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Kmsg.Enabled {
 		errs = append(errs, errors.New("programs: process, memory, network, syscalls and kmsg are all disabled; enable one or remove the receiver"))

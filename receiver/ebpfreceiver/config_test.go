@@ -19,6 +19,7 @@ func TestLoadConfig(t *testing.T) {
 	t.Parallel()
 	all := createDefaultConfig().(*Config)
 	all.Programs.Network.Enabled = false
+	all.Programs.Network.SlowDNS = time.Second
 	all.Programs.Kmsg.Enabled = false
 	all.HostName = "node-7"
 	all.CommandLine = true
@@ -53,6 +54,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":          func(c *Config) { c.RingBufferSize = 0 },
 		"queue_size: 0 is not in 1 to 1048576":                                               func(c *Config) { c.QueueSize = 0 },
 		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
+		"programs::network::slow_dns: 6s is not in 0s to 5s":                                 func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
 		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
 		"programs: process, memory, network, syscalls and kmsg are all disabled":             func(c *Config) { c.Programs = ProgramsConfig{} },
 	} {

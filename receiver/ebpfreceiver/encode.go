@@ -162,6 +162,8 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordOverflow(at, ev)
 	case connectionsEvent:
 		return e.recordConnections(at, ev)
+	case lookupEvent:
+		return e.recordLookup(at, ev)
 	default: // decode makes no other
 		panic(fmt.Sprintf("event of unknown type %T", ev))
 	}

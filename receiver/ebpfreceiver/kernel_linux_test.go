@@ -58,6 +58,11 @@ func init() {
 		dialClosedPorts()
 	case "sockets":
 		haveTroubleWithSockets()
+	case "names":
+		if err := lookUpNames(); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
 	case "sleep":
 		time.Sleep(time.Minute)
 	case "storm":

@@ -58,6 +58,9 @@ const (
 	droppedQueueFull = "queue_full"
 )
 
+// pollInterval is how often to look for what did not happen in time.
+const pollInterval = time.Second
+
 // newReceiver makes a receiver of what open opens when it is started.
 func newReceiver(cfg *Config, set receiver.Settings, next consumer.Logs, open func(*Config, *zap.Logger) source) (*ebpfReceiver, error) {
 	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
@@ -224,15 +227,20 @@ func (r *ebpfReceiver) read(from interface{ read() (kernelEvent, error) }, done 
 // sample moves what the kernel counts to the queue, now and then.
 func (r *ebpfReceiver) sample() {
 	defer close(r.sampleDone)
-	ticker := time.NewTicker(r.cfg.SampleInterval)
-	defer ticker.Stop()
+	sampling, polling := time.NewTicker(r.cfg.SampleInterval), time.NewTicker(pollInterval)
+	defer sampling.Stop()
+	defer polling.Stop()
 	for {
+		var events []kernelEvent
 		select {
 		case <-r.stopSample:
 			return
-		case <-ticker.C:
+		case <-sampling.C:
+			events = r.source.sample()
+		case <-polling.C:
+			events = r.source.poll()
 		}
-		for _, ev := range r.source.sample() {
+		for _, ev := range events {
 			if !r.queue.push(ev) {
 				r.countDropped(ev.name(), droppedQueueFull)
 			}

@@ -13,6 +13,9 @@ type source interface {
 	// sample returns what is counted in the kernel and not sent: the growth since it
 	// was called last, up to a bound. It is called by one goroutine, at times.
 	sample() []kernelEvent
+	// poll returns what shows only when something does not happen in time, such as
+	// an answer. The goroutine that calls sample calls it each second.
+	poll() []kernelEvent
 	// stats may be called at any time before close returns.
 	stats() sourceStats
 	// stop ends the making of events and does not wait for their reader.

@@ -54,6 +54,7 @@ func programs(cfg *Config) []program {
 	}
 	if cfg.Programs.Network.Enabled {
 		all = append(all, networkPrograms()...)
+		all = append(all, dnsPrograms(cfg)...)
 	}
 	return all
 }
@@ -82,6 +83,7 @@ type kernel struct {
 	features                 *features
 	types                    *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
 	samplers                 []sampler
+	pollers                  []poller
 	shared                   map[string]*ebpf.Map // by name, of the program that came first
 
 	stopOnce sync.Once
@@ -96,6 +98,13 @@ type sampler interface {
 	// sample returns the growth since it was called last, up to a bound.
 	sample() []kernelEvent
 	// left counts, by event, what was beyond that bound. It may be called at any time.
+	left() map[string]int64
+}
+
+// poller reads what shows only when something does not happen in time.
+type poller interface {
+	poll() []kernelEvent
+	// left counts, by event, what was beyond a bound. It may be called at any time.
 	left() map[string]int64
 }
 
@@ -268,6 +277,7 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	kindRetransmit:  event.TCPRetransmit,
 	kindOverflow:    event.TCPListenOverflow,
 	kindConnections: event.TCPConnections,
+	kindDNS:         event.DNSFailed,
 }
 
 func (k *kernel) stats() sourceStats {
@@ -284,6 +294,11 @@ func (k *kernel) stats() sourceStats {
 	}
 	for _, counts := range k.samplers {
 		for name, n := range counts.left() {
+			s.suppressed[name] += n
+		}
+	}
+	for _, p := range k.pollers {
+		for name, n := range p.left() {
 			s.suppressed[name] += n
 		}
 	}
@@ -310,6 +325,13 @@ func sum(m *ebpf.Map, kind uint32) (total int64) {
 func (k *kernel) sample() (out []kernelEvent) {
 	for _, counts := range k.samplers {
 		out = append(out, counts.sample()...)
+	}
+	return out
+}
+
+func (k *kernel) poll() (out []kernelEvent) {
+	for _, p := range k.pollers {
+		out = append(out, p.poll()...)
 	}
 	return out
 }

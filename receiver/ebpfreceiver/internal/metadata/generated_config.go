@@ -28,6 +28,8 @@ func (ec *EventConfig) Unmarshal(parser *confmap.Conf) error {
 // EventsConfig provides config for tapio_ebpf events.
 type EventsConfig struct {
 	TapioBlockIoError                EventConfig `mapstructure:"tapio.block_io.error"`
+	TapioDNSFailed                   EventConfig `mapstructure:"tapio.dns.failed"`
+	TapioDNSSlow                     EventConfig `mapstructure:"tapio.dns.slow"`
 	TapioEbpfStarted                 EventConfig `mapstructure:"tapio.ebpf.started"`
 	TapioKernelAccessDenied          EventConfig `mapstructure:"tapio.kernel.access_denied"`
 	TapioKernelClocksourceUnstable   EventConfig `mapstructure:"tapio.kernel.clocksource_unstable"`
@@ -77,6 +79,12 @@ type EventsConfig struct {
 func DefaultEventsConfig() EventsConfig {
 	return EventsConfig{
 		TapioBlockIoError: EventConfig{
+			Enabled: true,
+		},
+		TapioDNSFailed: EventConfig{
+			Enabled: true,
+		},
+		TapioDNSSlow: EventConfig{
 			Enabled: true,
 		},
 		TapioEbpfStarted: EventConfig{

@@ -93,6 +93,12 @@ func WithServerAddressEventAttribute(serverAddressAttributeValue string) EventAt
 	})
 }
 
+func WithServerPortEventAttribute(serverPortAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("server.port", serverPortAttributeValue)
+	})
+}
+
 func WithTapioBlockDeviceEventAttribute(tapioBlockDeviceAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.block.device", tapioBlockDeviceAttributeValue)
@@ -114,6 +120,12 @@ func WithTapioBlockOperationEventAttribute(tapioBlockOperationAttributeValue str
 func WithTapioBlockSectorEventAttribute(tapioBlockSectorAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.block.sector", tapioBlockSectorAttributeValue)
+	})
+}
+
+func WithTapioDNSDurationEventAttribute(tapioDNSDurationAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.dns.duration", tapioDNSDurationAttributeValue)
 	})
 }
 
@@ -384,6 +396,95 @@ func (e *eventTapioBlockIoError) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioBlockIoError(cfg EventConfig) eventTapioBlockIoError {
 	e := eventTapioBlockIoError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioDNSFailed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioDNSFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, dnsQuestionNameAttributeValue string, tapioDNSQuestionTypesAttributeValue []any, errorTypeAttributeValue string, tapioDNSCountAttributeValue int64, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.dns.failed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("dns.question.name", dnsQuestionNameAttributeValue)
+	dp.Attributes().PutEmptySlice("tapio.dns.question.types").FromRaw(tapioDNSQuestionTypesAttributeValue)
+	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.dns.count", tapioDNSCountAttributeValue)
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioDNSFailed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioDNSFailed(cfg EventConfig) eventTapioDNSFailed {
+	e := eventTapioDNSFailed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioDNSSlow struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioDNSSlow) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, dnsQuestionNameAttributeValue string, tapioDNSQuestionTypesAttributeValue []any, tapioDNSCountAttributeValue int64, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.dns.slow")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("dns.question.name", dnsQuestionNameAttributeValue)
+	dp.Attributes().PutEmptySlice("tapio.dns.question.types").FromRaw(tapioDNSQuestionTypesAttributeValue)
+	dp.Attributes().PutInt("tapio.dns.count", tapioDNSCountAttributeValue)
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioDNSSlow) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioDNSSlow(cfg EventConfig) eventTapioDNSSlow {
+	e := eventTapioDNSSlow{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -2104,6 +2205,8 @@ type LogsBuilder struct {
 	logRecordsBuffer                      plog.LogRecordSlice
 	buildInfo                             component.BuildInfo // contains version information.
 	eventTapioBlockIoError                eventTapioBlockIoError
+	eventTapioDNSFailed                   eventTapioDNSFailed
+	eventTapioDNSSlow                     eventTapioDNSSlow
 	eventTapioEbpfStarted                 eventTapioEbpfStarted
 	eventTapioKernelAccessDenied          eventTapioKernelAccessDenied
 	eventTapioKernelClocksourceUnstable   eventTapioKernelClocksourceUnstable
@@ -2162,6 +2265,8 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		logRecordsBuffer:                      plog.NewLogRecordSlice(),
 		buildInfo:                             settings.BuildInfo,
 		eventTapioBlockIoError:                newEventTapioBlockIoError(lbc.Events.TapioBlockIoError),
+		eventTapioDNSFailed:                   newEventTapioDNSFailed(lbc.Events.TapioDNSFailed),
+		eventTapioDNSSlow:                     newEventTapioDNSSlow(lbc.Events.TapioDNSSlow),
 		eventTapioEbpfStarted:                 newEventTapioEbpfStarted(lbc.Events.TapioEbpfStarted),
 		eventTapioKernelAccessDenied:          newEventTapioKernelAccessDenied(lbc.Events.TapioKernelAccessDenied),
 		eventTapioKernelClocksourceUnstable:   newEventTapioKernelClocksourceUnstable(lbc.Events.TapioKernelClocksourceUnstable),
@@ -2246,6 +2351,8 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(lb.buildInfo.Version)
 	lb.eventTapioBlockIoError.emit(ils.LogRecords())
+	lb.eventTapioDNSFailed.emit(ils.LogRecords())
+	lb.eventTapioDNSSlow.emit(ils.LogRecords())
 	lb.eventTapioEbpfStarted.emit(ils.LogRecords())
 	lb.eventTapioKernelAccessDenied.emit(ils.LogRecords())
 	lb.eventTapioKernelClocksourceUnstable.emit(ils.LogRecords())
@@ -2318,6 +2425,16 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 // RecordTapioBlockIoErrorEvent adds a log record of tapio.block_io.error event.
 func (lb *LogsBuilder) RecordTapioBlockIoErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
 	lb.eventTapioBlockIoError.recordEvent(ctx, timestamp, errorTypeAttributeValue, options...)
+}
+
+// RecordTapioDNSFailedEvent adds a log record of tapio.dns.failed event.
+func (lb *LogsBuilder) RecordTapioDNSFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, dnsQuestionNameAttributeValue string, tapioDNSQuestionTypesAttributeValue []any, errorTypeAttributeValue string, tapioDNSCountAttributeValue int64, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioDNSFailed.recordEvent(ctx, timestamp, dnsQuestionNameAttributeValue, tapioDNSQuestionTypesAttributeValue, errorTypeAttributeValue, tapioDNSCountAttributeValue, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
+}
+
+// RecordTapioDNSSlowEvent adds a log record of tapio.dns.slow event.
+func (lb *LogsBuilder) RecordTapioDNSSlowEvent(ctx context.Context, timestamp pcommon.Timestamp, dnsQuestionNameAttributeValue string, tapioDNSQuestionTypesAttributeValue []any, tapioDNSCountAttributeValue int64, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioDNSSlow.recordEvent(ctx, timestamp, dnsQuestionNameAttributeValue, tapioDNSQuestionTypesAttributeValue, tapioDNSCountAttributeValue, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
 }
 
 // RecordTapioEbpfStartedEvent adds a log record of tapio.ebpf.started event.

@@ -1,0 +1,534 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// resolvConf is what a pod of Kubernetes has.
+const resolvConf = `nameserver 127.0.0.1
+search shop.svc.cluster.local svc.cluster.local cluster.local
+options ndots:5
+`
+
+// existing are the names that the test's server knows.
+var existing = []string{"cart.other.svc.cluster.local", "www.example.com"}
+
+// answerDNS serves DNS at a socket. The first label says what becomes of a question;
+// a name that is not in existing does not exist.
+func answerDNS(c net.PacketConn) {
+	buf := make([]byte, 4096)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		answer, after := answerTo(slices.Clone(buf[:n]))
+		if answer == nil {
+			continue
+		}
+		time.AfterFunc(after, func() { _, _ = c.WriteTo(answer, from) })
+	}
+}
+
+func answerTo(m []byte) (answer []byte, after time.Duration) {
+	name, ok := questionName(m[12:])
+	if !ok {
+		return nil, 0
+	}
+	m[2] |= 0x80 // it is an answer
+	code := byte(codeNXDomain)
+	first, _, _ := strings.Cut(name, ".")
+	switch strings.ToLower(first) {
+	case "servfail":
+		code = 2
+	case "refused":
+		code = 5
+	case "late":
+		code, after = 0, 600*time.Millisecond
+	case "never":
+		return nil, 0
+	case "truncated":
+		m[2] |= 0x02
+		code = 0
+	case "garbage": // of the right number, and nothing else right
+		return append(m[:2], 0xff, 0xff, 0xff, 0xff, 0xff), 0
+	default:
+		if slices.Contains(existing, strings.ToLower(name)) {
+			code = 0
+		}
+	}
+	m[3] = m[3]&0xf0 | code
+	end := 12 + len(name) + 2 + 4
+	if code == 0 && binary.BigEndian.Uint16(m[end-4:]) == 1 {
+		m[7] = 1
+		m = append(m[:end:end], 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1)
+		m[10], m[11] = 0, 0 // no additional record any more
+	}
+	return m, after
+}
+
+// question is a message that asks for the address of a name.
+func question(id uint16, name string) []byte {
+	m := []byte{byte(id >> 8), byte(id), 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	for label := range strings.SplitSeq(name, ".") {
+		m = append(append(m, byte(len(label))), label...)
+	}
+	return append(m, 0, 0, 1, 0, 1)
+}
+
+// lookUpNames is the role "names": the first process of a network namespace, with
+// a DNS server and what a pod has in its resolv.conf. It does what it reads.
+func lookUpNames() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	conf := filepath.Join(os.Getenv("TAPIO_EBPF_TEST_DIR"), "resolv.conf")
+	err = errors.Join(netlink.LinkSetUp(lo), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		os.WriteFile(conf, []byte(resolvConf), 0o600), unix.Mount(conf, "/etc/resolv.conf", "", unix.MS_BIND, ""))
+	if err != nil {
+		return err
+	}
+	for _, address := range []string{"127.0.0.1:53", "[::1]:53"} {
+		c, err := net.ListenPacket("udp", address)
+		if err != nil {
+			return err
+		}
+		go answerDNS(c)
+	}
+	if err := serveFar(); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		how, name, _ := strings.Cut(in.Text(), " ")
+		if err := lookUp(how, name); err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println("done")
+	}
+	return nil
+}
+
+// farAddress is that of a server in another network namespace, over a veth pair.
+var farAddress = net.IPv4(192, 0, 2, 2)
+
+// serveFar makes that server.
+func serveFar() error {
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}); err != nil {
+		return err
+	}
+	far, err := netlink.LinkByName("far")
+	if err != nil {
+		return err
+	}
+	made, moved, done := make(chan *os.File), make(chan error), make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		own, failed := os.Open("/proc/thread-self/ns/net")
+		made <- own
+		if err = errors.Join(err, failed, <-moved); err == nil {
+			err = bringUp("far", "192.0.2.2/24")
+		}
+		c, failed := net.ListenPacket("udp", "192.0.2.2:53")
+		if failed == nil {
+			go answerDNS(c)
+		}
+		done <- errors.Join(err, failed)
+	}()
+	own := <-made
+	moved <- netlink.LinkSetNsFd(far, int(own.Fd()))
+	return errors.Join(<-done, own.Close(), bringUp("near", "192.0.2.1/24"))
+}
+
+func bringUp(name, address string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.AddrAdd(l, addr), netlink.LinkSetUp(l))
+}
+
+func lookUp(how, name string) error {
+	server := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 53}
+	switch how {
+	case "go":
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		r := net.Resolver{PreferGo: true}
+		_, _ = r.LookupHost(ctx, name) // it may well fail
+		return nil
+	case "getent": // glibc, which asks for both addresses by sendmmsg
+		cmd := exec.Command("getent", "ahosts", name)
+		if err := cmd.Run(); cmd.ProcessState == nil {
+			return err
+		}
+		return nil
+	case "write6":
+		server.IP = net.IPv6loopback
+		fallthrough
+	case "write":
+		c, err := net.DialUDP("udp", nil, server)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write(question(1, name))
+		return errors.Join(err, answered(c))
+	case "sendto":
+		c, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.WriteToUDP(question(2, name), server)
+		return errors.Join(err, answered(c))
+	case "sendmsg":
+		c, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, _, err = c.WriteMsgUDP(question(3, name), nil, server)
+		return errors.Join(err, answered(c))
+	case "sendmmsg":
+		return sendTwo(name)
+	case "veth":
+		server.IP = farAddress
+		c, err := net.DialUDP("udp", nil, server)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write(question(7, name))
+		_ = c.SetReadDeadline(time.Now().Add(4 * time.Second)) // the link takes its time to come up
+		_, failed := c.Read(make([]byte, 512))
+		return errors.Join(err, failed)
+	case "random":
+		c, err := net.DialUDP("udp", nil, server)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for i := range 4000 {
+			_, err = c.Write(question(uint16(i), fmt.Sprintf("x%d.%s", i, name)))
+			if err = errors.Join(err, answered(c)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "closed": // where no server is
+		c, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 53})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write(question(4, name))
+		return err
+	}
+	return fmt.Errorf("unknown way %q", how)
+}
+
+// answered waits for an answer for a while; there may be none.
+func answered(c net.Conn) error {
+	_ = c.SetReadDeadline(time.Now().Add(700 * time.Millisecond))
+	_, err := c.Read(make([]byte, 512))
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil
+	}
+	return err
+}
+
+// sendTwo asks for both kinds of address at once, on one socket, as glibc does.
+func sendTwo(name string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 53, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return err
+	}
+	a, aaaa := question(5, name), question(6, name)
+	aaaa[len(aaaa)-3] = 28
+	type mmsghdr struct {
+		header unix.Msghdr
+		len    uint32
+		_      [4]byte
+	}
+	vectors := []unix.Iovec{{Base: &a[0], Len: uint64(len(a))}, {Base: &aaaa[0], Len: uint64(len(aaaa))}}
+	messages := make([]mmsghdr, 2)
+	for i := range messages {
+		messages[i].header.Iov, messages[i].header.Iovlen = &vectors[i], 1
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages[0])), 2, 0, 0, 0)
+	if n != 2 {
+		return fmt.Errorf("sendmmsg sent %d: %w", n, errno)
+	}
+	for range 2 {
+		_, _ = unix.Read(fd, make([]byte, 512))
+	}
+	return nil
+}
+
+// resolver is a process that looks up names.
+type resolver struct {
+	t   *testing.T
+	pid int
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func startResolver(t *testing.T) *resolver {
+	t.Helper()
+	cmd := role("names")
+	cmd.Env = append(cmd.Env, "TAPIO_EBPF_TEST_DIR="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	r := &resolver{t, cmd.Process.Pid, in, bufio.NewScanner(out)}
+	r.expect("ready")
+	return r
+}
+
+func (r *resolver) expect(want string) {
+	r.t.Helper()
+	require.True(r.t, r.out.Scan())
+	require.Equal(r.t, want, r.out.Text())
+}
+
+func (r *resolver) do(how, name string) {
+	r.t.Helper()
+	_, err := fmt.Fprintln(r.in, how, name)
+	require.NoError(r.t, err)
+	r.expect("done")
+}
+
+func asked(name, question string) func(seenRecord) bool {
+	return func(r seenRecord) bool {
+		return r.Name == name && r.Attributes[event.KeyDNSQuestion] == question
+	}
+}
+
+func TestLookupsThatFail(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	netns, err := inodeOf(fmt.Sprintf("/proc/%d/ns/net", names.pid))
+	require.NoError(t, err)
+	type lookup struct{ how, name, errorType, severity, server, network string }
+	all := []lookup{
+		{"write", "servfail.connected.example", "SERVFAIL", "Error", "127.0.0.1", "ipv4"},
+		{"write6", "servfail.six.example", "SERVFAIL", "Error", "::1", "ipv6"},
+		{"sendto", "servfail.unconnected.example", "SERVFAIL", "Error", "127.0.0.1", "ipv4"},
+		{"sendmsg", "refused.message.example", "REFUSED", "Error", "127.0.0.1", "ipv4"},
+		{"sendmmsg", "refused.pair.example", "REFUSED", "Error", "127.0.0.1", "ipv4"},
+		{"write", "nowhere.example", "NXDOMAIN", "Warn", "127.0.0.1", "ipv4"},
+		{"write", "Servfail.Bad\xff\x00\"\x1b[31m name.example", "SERVFAIL", "Error", "127.0.0.1", "ipv4"},
+		{"closed", "closed.example", event.DNSRefused, "Error", "127.0.0.2", "ipv4"},
+		{"write", "never.example", event.DNSTimeout, "Error", "127.0.0.1", "ipv4"},
+		{"write", "garbage.example", event.DNSTimeout, "Error", "127.0.0.1", "ipv4"},
+	}
+	before := time.Now()
+	for _, tc := range all {
+		names.do(tc.how, tc.name)
+	}
+	for _, tc := range all {
+		t.Run(tc.how+" "+tc.errorType, func(t *testing.T) {
+			want := strings.NewReplacer("\xff", `\255`, "\x00", `\000`, "\x1b", `\027`, " ", `\032`).Replace(tc.name)
+			rec := r.await(asked(event.DNSFailed, want))
+			assert.Equal(t, tc.errorType, rec.Attributes[event.KeyErrorType])
+			assert.Equal(t, tc.severity, rec.Severity)
+			types, count := []any{"A"}, int64(1)
+			if tc.how == "sendmmsg" {
+				types, count = []any{"A", "AAAA"}, 2
+			}
+			assert.Equal(t, types, rec.Attributes[event.KeyDNSTypes])
+			assert.Equal(t, count, rec.Attributes[event.KeyDNSCount])
+			assert.Equal(t, tc.server, rec.Attributes[event.KeyServerAddress])
+			assert.Equal(t, int64(53), rec.Attributes[event.KeyServerPort])
+			assert.Equal(t, tc.network, rec.Attributes[event.KeyNetworkType])
+			assert.Equal(t, "udp", rec.Attributes[event.KeyNetworkTransport])
+			assert.Equal(t, int64(netns), rec.Attributes[event.KeyNetworkNamespace])
+			assert.Equal(t, int64(names.pid), rec.Resource[event.KeyProcessPID])
+			assert.Equal(t, ownCgroup(t), rec.Resource[event.KeyProcessCgroup])
+			wait := time.Duration(0)
+			if tc.errorType == event.DNSTimeout {
+				wait = answerTimeout
+				assert.InDelta(t, answerTimeout.Seconds(), rec.Attributes[event.KeyDNSDuration], 0)
+			} else {
+				assert.Less(t, rec.Attributes[event.KeyDNSDuration], 1.0)
+				assert.Positive(t, rec.Attributes[event.KeyDNSDuration])
+			}
+			assert.WithinRange(t, rec.Time, before.Add(wait), time.Now())
+		})
+	}
+}
+
+func TestLookupsThatAreSlow(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("write", "late.example")
+	rec := r.await(asked(event.DNSSlow, "late.example"))
+	assert.InDelta(t, 0.65, rec.Attributes[event.KeyDNSDuration], 0.05)
+	assert.NotContains(t, rec.Attributes, event.KeyErrorType)
+	assert.Equal(t, "Warn", rec.Severity)
+	assert.Equal(t, int64(names.pid), rec.Resource[event.KeyProcessPID])
+	assert.Empty(t, r.records(asked(event.DNSFailed, "late.example")))
+}
+
+// TestResolversSearch: the names that a resolver tries in vain on its way to one
+// that exists are no failure; when none exists, the name that was asked of it is.
+func TestResolversSearch(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, func(c *Config) { c.SampleInterval = time.Second })
+	names := startResolver(t)
+	const rounds = 3
+	for _, how := range []string{"go", "getent"} {
+		for range rounds {
+			names.do(how, "cart.other") // found in the second domain
+			names.do(how, "www.example.com")
+			names.do(how, "orders."+how)              // in none
+			names.do(how, "gone."+how+".example.com") // nor this
+		}
+		names.do(how, "truncated.example.")
+	}
+	failures := func() (out map[string]int64) {
+		out = map[string]int64{}
+		for _, rec := range r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }) {
+			out[rec.Attributes[event.KeyDNSQuestion].(string)] += rec.Attributes[event.KeyDNSCount].(int64)
+		}
+		return out
+	}
+	// Each getent is a process of its own, which has failed once.
+	want := map[string]int64{"orders.go": rounds, "gone.go.example.com": rounds, "orders.getent": rounds, "gone.getent.example.com": rounds}
+	assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, failures()) }, 10*time.Second, 20*time.Millisecond)
+	time.Sleep(2 * pollInterval) // long enough for what must not come
+	assert.Equal(t, want, failures())
+	rec := r.await(asked(event.DNSFailed, "orders.getent"))
+	assert.Equal(t, []any{"A", "AAAA"}, rec.Attributes[event.KeyDNSTypes])
+	assert.Equal(t, "getent", rec.Resource[event.KeyProcessExecutableName])
+}
+
+// TestLookupsOverADevice: the first question waits until the address of the next
+// hop is known, and leaves when somebody else may run: it may have no process, but
+// never a wrong one. The others do.
+func TestLookupsOverADevice(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("veth", "servfail.first.example")
+	names.do("veth", "servfail.second.example")
+	first := r.await(asked(event.DNSFailed, "servfail.first.example"))
+	t.Logf("the first question's process: %v", first.Resource[event.KeyProcessPID])
+	if pid, ok := first.Resource[event.KeyProcessPID]; ok {
+		assert.Equal(t, int64(names.pid), pid)
+	}
+	second := r.await(asked(event.DNSFailed, "servfail.second.example"))
+	assert.Equal(t, int64(names.pid), second.Resource[event.KeyProcessPID])
+	assert.Equal(t, farAddress.String(), second.Attributes[event.KeyServerAddress])
+	assert.Equal(t, int64(1), second.Attributes[event.KeyDNSCount])
+}
+
+// BenchmarkDatagram is a datagram to a socket on loopback and its reading, of
+// which the group looks at both ends; BenchmarkLookup a question and its answer.
+func BenchmarkDatagram(b *testing.B) {
+	benchmarkDNS(b, 0, func(message []byte) []byte { return message })
+}
+
+func BenchmarkLookup(b *testing.B) {
+	benchmarkDNS(b, 53, func(message []byte) []byte {
+		answer := slices.Clone(message)
+		answer[2] |= 0x80
+		return answer
+	})
+}
+
+// benchmarkDNS sends a question to a port and what answer makes of it back.
+func benchmarkDNS(b *testing.B, port int, answer func([]byte) []byte) {
+	for _, enabled := range []bool{false, true, false, true} {
+		b.Run(fmt.Sprintf("dns=%v", enabled), func(b *testing.B) {
+			cfg := createDefaultConfig().(*Config)
+			var wanted []program
+			if enabled {
+				wanted = dnsPrograms(cfg)
+			}
+			k := openKernel(cfg, wanted, zap.NewNop())
+			defer k.close()
+			if len(k.failures) > 0 {
+				b.Skip(k.failures)
+			}
+			pid := os.Getpid()
+			server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 53, byte(pid>>8), byte(pid)), Port: port})
+			require.NoError(b, err)
+			defer server.Close()
+			client, err := net.DialUDP("udp4", nil, server.LocalAddr().(*net.UDPAddr))
+			require.NoError(b, err)
+			defer client.Close()
+			message, buf := question(1, "cart.shop.svc.cluster.local"), make([]byte, 512)
+			back := client.LocalAddr().(*net.UDPAddr).AddrPort()
+			reply := answer(message)
+			for b.Loop() {
+				_, _ = client.Write(message)
+				_, _, _ = server.ReadFromUDPAddrPort(buf)
+				_, _ = server.WriteToUDPAddrPort(reply, back)
+				_, _ = client.Read(buf)
+			}
+		})
+	}
+}
+
+// TestNamesAtRandom: a program that asks for more names than there is place for
+// is counted, and then others are told again.
+func TestNamesAtRandom(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("random", "example")
+	assert.Eventually(t, func() bool { return r.receiver.suppressed()[event.DNSFailed] >= 1000 }, 5*time.Second, 10*time.Millisecond)
+	assert.Eventually(t, func() bool {
+		names.do("write", "servfail.after.example")
+		return len(r.records(asked(event.DNSFailed, "servfail.after.example"))) > 0
+	}, 15*time.Second, 100*time.Millisecond)
+}
