@@ -34,6 +34,12 @@ const (
 	SyscallFailed = "tapio.syscall.failed"
 	// SyscallFailures counts the failed system calls of a cgroup, by call and error.
 	SyscallFailures = "tapio.syscall.failures"
+	// BlockIOError says that a block device could not be read or written.
+	BlockIOError = "tapio.block_io.error"
+	// BlockIOLatency counts how long the requests of a cgroup to a block device took.
+	BlockIOLatency = "tapio.block_io.latency"
+	// BlockIOSlow says that a block device takes much longer than it used to.
+	BlockIOSlow = "tapio.block_io.slow"
 	// EBPFStarted says which kernel programs of a host run, and which do not.
 	EBPFStarted = "tapio.ebpf.started"
 	// CNIStarted says what a host's tapio_cni receiver watches and cannot see.
@@ -204,6 +210,28 @@ const (
 	KeyListenExisting = "tapio.tcp.listen.existing"
 	// KeyResetReason is why the kernel sent a reset, in its own words.
 	KeyResetReason = "tapio.tcp.reset.reason"
+	// KeyBlockDevice is a block device as the kernel names it, KeyBlockOperation READ,
+	// WRITE, FLUSH, ..., KeyBlockSector where, KeyBlockErrno what programs get of it.
+	KeyBlockDevice    = "tapio.block.device"
+	KeyBlockOperation = "tapio.block.operation"
+	KeyBlockSector    = "tapio.block.sector"
+	KeyBlockErrno     = "tapio.block.errno"
+	// KeyBlockRequests counts requests within KeyInterval; KeyBlockRequestsUsual is how
+	// many there usually are.
+	KeyBlockRequests      = "tapio.block.requests"
+	KeyBlockRequestsUsual = "tapio.block.requests.usual"
+	KeyBlockBytes         = "tapio.block.bytes"
+	// KeyBlockLatencyP50, P90 and P99 are percentiles of the time of a request in
+	// seconds, KeyBlockLatencyUsual the 90th that is usual.
+	KeyBlockLatencyMean  = "tapio.block.latency.mean"
+	KeyBlockLatencyP50   = "tapio.block.latency.p50"
+	KeyBlockLatencyP90   = "tapio.block.latency.p90"
+	KeyBlockLatencyP99   = "tapio.block.latency.p99"
+	KeyBlockLatencyUsual = "tapio.block.latency.usual"
+	// KeyBlockBusiestCgroup is the cgroup with most requests, KeyBlockBusiestShare its
+	// part of them.
+	KeyBlockBusiestCgroup = "tapio.block.busiest.cgroup"
+	KeyBlockBusiestShare  = "tapio.block.busiest.share"
 	// KeyEBPFPrograms is a slice: the names of the kernel programs that run.
 	KeyEBPFPrograms = "tapio.ebpf.programs"
 	// KeyEBPFFailed is a slice: "name: reason" of each that is enabled and does not.

@@ -45,8 +45,11 @@ type ProgramsConfig struct {
 	Network NetworkConfig `mapstructure:"network"`
 	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
 	Syscalls ProgramConfig `mapstructure:"syscalls"`
-	// Kmsg: tapio.kernel.* and tapio.block_io.error. It is no program but the
-	// kernel's log, of what no tracepoint tells.
+	// Disk: tapio.block_io.* .
+	Disk ProgramConfig `mapstructure:"disk"`
+	// Kmsg: tapio.kernel.* and, of devices without a queue of requests,
+	// tapio.block_io.error. It is no program but the kernel's log, of what no
+	// tracepoint tells.
 	Kmsg KmsgConfig `mapstructure:"kmsg"`
 }
 
@@ -104,6 +107,7 @@ func createDefaultConfig() component.Config {
 			Memory:   ProgramConfig{Enabled: true},
 			Network:  NetworkConfig{Enabled: true, SlowDNS: 500 * time.Millisecond},
 			Syscalls: ProgramConfig{Enabled: true},
+			Disk:     ProgramConfig{Enabled: true},
 			Kmsg:     KmsgConfig{Enabled: true},
 		},
 		RingBufferSize: 4 << 20,
@@ -136,8 +140,8 @@ func (c *Config) Validate() error {
 	if d := c.Programs.Network.SlowDNS; d < 0 || d > answerTimeout {
 		errs = append(errs, fmt.Errorf("programs::network::slow_dns: %s is not in 0s to %s", d, answerTimeout))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Kmsg.Enabled {
-		errs = append(errs, errors.New("programs: process, memory, network, syscalls and kmsg are all disabled; enable one or remove the receiver"))
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Kmsg.Enabled {
+		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk and kmsg are all disabled; enable one or remove the receiver"))
 	}
 	if _, err := c.Programs.Kmsg.rules(); err != nil {
 		errs = append(errs, fmt.Errorf("programs::kmsg::rules_file: %w", err))

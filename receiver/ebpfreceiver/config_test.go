@@ -56,7 +56,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
 		"programs::network::slow_dns: 6s is not in 0s to 5s":                                 func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
 		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory, network, syscalls and kmsg are all disabled":             func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs: process, memory, network, syscalls, disk and kmsg are all disabled":       func(c *Config) { c.Programs = ProgramsConfig{} },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

@@ -53,6 +53,8 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeRetransmit)
 	case kindOverflow:
 		return decodeAs(raw, decodeOverflow)
+	case kindBlockError:
+		return decodeAs(raw, decodeBlockError)
 	default:
 		return nil, fmt.Errorf("record has the unknown kind %d", kind)
 	}

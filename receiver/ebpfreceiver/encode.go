@@ -164,6 +164,12 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordConnections(at, ev)
 	case lookupEvent:
 		return e.recordLookup(at, ev)
+	case blockErrorEvent:
+		return e.recordBlockError(at, ev)
+	case blockLatencyEvent:
+		return e.recordBlockLatency(at, ev)
+	case blockSlowEvent:
+		return e.recordBlockSlow(at, ev)
 	default: // decode makes no other
 		panic(fmt.Sprintf("event of unknown type %T", ev))
 	}

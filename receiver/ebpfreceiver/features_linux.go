@@ -26,6 +26,11 @@ type features struct {
 	// resetReasons are why the kernel sends a reset, by number; empty before 6.10,
 	// where it does not say.
 	resetReasons map[uint32]string
+	// hasBlockError: there is a tracepoint for block requests that fail (5.18).
+	hasBlockError bool
+	// blockStatusSize is of the status that block_rq_complete hands over, in bytes: 1
+	// for a blk_status_t, 4 for an errno, 0 when there is no such tracepoint.
+	blockStatusSize int
 }
 
 func readFeatures(types *btf.Cache) (*features, error) {
@@ -48,6 +53,8 @@ func featuresOf(spec *btf.Spec) features {
 		exitHasGroupDead: len(tracepointArguments(spec, "sched_process_exit")) >= 2,
 		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
 		resetReasons:     resetReasons(spec),
+		hasBlockError:    tracepointArguments(spec, "block_rq_error") != nil,
+		blockStatusSize:  sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),
 	}
 }
 
@@ -79,7 +86,7 @@ func isPointer(arguments []btf.FuncParam) bool {
 
 // explain says what is missing and how to get it, as far as that can be told.
 func explain(err error) string {
-	if errors.Is(err, errNoVictim) {
+	if errors.Is(err, errNoVictim) || errors.Is(err, errNoBlockTracepoint) {
 		return err.Error()
 	}
 	return linux.Explain(err)

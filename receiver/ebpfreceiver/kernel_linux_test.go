@@ -78,6 +78,8 @@ func init() {
 		leaderFirst()
 	case "eat":
 		eatMemory()
+	case "disk":
+		readDisk(os.Getenv("TAPIO_EBPF_TEST_DEVICE"))
 	case "eating-child":
 		eatingChild()
 	case "segfault":

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,7 @@ type messages struct {
 	rules   kmsg.Rules
 	clocks  func() (boot, suspended uint64)
 	log     *zap.Logger
-	skip    map[string]bool
+	skip    map[string]func(line string, found *kmsg.Event) bool
 	failure *failure
 	lost    atomic.Int64
 
@@ -92,19 +93,46 @@ func openMessages(cfg *Config, running []string, log *zap.Logger) *messages {
 func openKmsg(path string) (messageReader, error) { return kmsg.Open(path, true) }
 
 func newMessages(reader messageReader, rules kmsg.Rules, running []string, clocks func() (boot, suspended uint64), log *zap.Logger) *messages {
-	m := &messages{reader: reader, rules: rules, clocks: clocks, log: log, skip: map[string]bool{}, buckets: map[string]*messageBucket{}}
+	m := &messages{reader: reader, rules: rules, clocks: clocks, log: log, skip: map[string]func(string, *kmsg.Event) bool{}, buckets: map[string]*messageBucket{}}
 	for _, name := range running {
-		for _, told := range toldByPrograms[name] {
-			m.skip[told] = true
+		if told, ok := toldByPrograms[name]; ok {
+			m.skip[told.event] = told.is
 		}
 	}
 	return m
 }
 
 // toldByPrograms are the events of the rules that a kernel program tells with
-// more detail.
-var toldByPrograms = map[string][]string{
-	"oom_kill": {event.OOMKill},
+// more detail, and which of them it does.
+var toldByPrograms = map[string]struct {
+	event string
+	is    func(line string, found *kmsg.Event) bool
+}{
+	"oom_kill":    {event.OOMKill, func(string, *kmsg.Event) bool { return true }},
+	"block_error": {event.BlockIOError, isRequestError},
+}
+
+// blockDevices is where the kernel shows block devices.
+const blockDevices = "/sys/class/block/"
+
+// isRequestError says that a line about a block device is of a request that failed,
+// which the kernel logs where its tracepoint is; or a consequence of one. A device
+// without a queue of requests (dm, md) has none.
+func isRequestError(line string, found *kmsg.Event) bool {
+	if !strings.Contains(line, "Buffer I/O error") {
+		return true
+	}
+	for _, a := range found.Attributes {
+		if a.Key != event.KeyBlockDevice || strings.ContainsAny(a.Text, "/.") {
+			continue
+		}
+		for _, queue := range []string{"/mq", "/../mq"} { // of the device, of a partition's disk
+			if _, err := os.Stat(blockDevices + a.Text + queue); err == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // read waits for the next event; os.ErrClosed after stop.
@@ -134,7 +162,10 @@ func (m *messages) event(rec *kmsg.Record) (messageEvent, bool) {
 		return messageEvent{}, false
 	}
 	found, ok := m.rules.Match(rec.Message)
-	if !ok || m.skip[found.Name] {
+	if !ok {
+		return messageEvent{}, false
+	}
+	if isTold := m.skip[found.Name]; isTold != nil && isTold(rec.Message, &found) {
 		return messageEvent{}, false
 	}
 	boot, suspended := m.clocks()

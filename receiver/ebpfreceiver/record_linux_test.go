@@ -32,7 +32,7 @@ var (
 )
 
 // fixtures are records as a kernel wrote them, in the order of the golden file.
-var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "syscall", "oom", "connect-ipv4", "connect-ipv6", "listen", "reset", "retransmit", "overflow"}
+var fixtures = []string{"exec", "exit-code", "exit-signal", "signal", "syscall", "oom", "connect-ipv4", "connect-ipv6", "listen", "reset", "retransmit", "overflow", "block-error"}
 
 func readFixture(tb testing.TB, name string) []byte {
 	tb.Helper()
@@ -154,6 +154,7 @@ func TestRecord(t *testing.T) {
 		k.sample()
 		_ = c.Process.Kill()
 	})
+	writeInVain(t, failingDevice(t))
 	run("exec", "exec", func(*exec.Cmd) {}) // its second exec, in its cgroup, is the last
 
 	var rec ringbuf.Record
@@ -216,6 +217,8 @@ func fixtureOf(ev kernelEvent, pids map[string]int) string {
 		if is("sockets") {
 			return "overflow"
 		}
+	case blockErrorEvent:
+		return "block-error"
 	}
 	return ""
 }

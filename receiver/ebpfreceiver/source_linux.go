@@ -56,6 +56,9 @@ func programs(cfg *Config) []program {
 		all = append(all, networkPrograms()...)
 		all = append(all, dnsPrograms(cfg)...)
 	}
+	if cfg.Programs.Disk.Enabled {
+		all = append(all, diskPrograms()...)
+	}
 	return all
 }
 
@@ -278,6 +281,9 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	kindOverflow:    event.TCPListenOverflow,
 	kindConnections: event.TCPConnections,
 	kindDNS:         event.DNSFailed,
+
+	kindBlockError:   event.BlockIOError,
+	kindBlockLatency: event.BlockIOLatency,
 }
 
 func (k *kernel) stats() sourceStats {

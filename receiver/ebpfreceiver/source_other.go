@@ -19,6 +19,7 @@ func openSource(cfg *Config, _ *zap.Logger) source {
 		"memory":   cfg.Programs.Memory.Enabled,
 		"network":  cfg.Programs.Network.Enabled,
 		"syscalls": cfg.Programs.Syscalls.Enabled,
+		"disk":     cfg.Programs.Disk.Enabled,
 	} {
 		if isEnabled {
 			s.failures = append(s.failures, failure{program: name, reason: reason})

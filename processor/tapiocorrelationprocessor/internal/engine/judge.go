@@ -375,7 +375,8 @@ func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
 }
 
 // candidates calls yield for every pattern and event that can be its cause, near
-// the target and before its first failure.
+// the target and before its first failure, or as much later as the pattern's cause
+// may be noticed.
 func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.Pattern, *detect.Occurrence)) {
 	target := t.Process
 	if target == 0 {
@@ -387,12 +388,12 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 	seen := map[*detect.Occurrence]bool{}
 	for _, at := range append(e.graph.PlaceOf(target).All(), target) {
 		for _, o := range e.occurrences.Of(at) {
-			if seen[o] || o.Time > first+explain.Slack || e.aliveAfter(target, o.Time, first) {
+			if seen[o] || e.aliveAfter(target, o.Time, first) {
 				continue
 			}
 			seen[o] = true
 			for _, p := range e.options.Patterns {
-				if explain.Matches(p, o) && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
+				if explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}

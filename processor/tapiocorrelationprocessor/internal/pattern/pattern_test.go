@@ -42,6 +42,8 @@ func typical() *Values {
 			"tapio.k8s.claim.storage_class": "fast", "systemd.unit.name": "kubelet.service", "error.type": "exit_code", KeyBody: "what it says",
 			"tapio.systemd.unit.restarts": int64(5), "tapio.systemd.start_limit.burst": int64(5),
 			"tapio.systemd.unit.status_text": "opening the database", "tapio.systemd.dependencies": []string{"postgresql.service"},
+			"tapio.block.device": "sda", "tapio.block.operation": "READ", "tapio.block.requests.usual": 150.0,
+			"tapio.block.busiest.cgroup":      "/system.slice/backup.service",
 			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
 		},
 	}

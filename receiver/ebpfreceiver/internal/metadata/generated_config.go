@@ -28,6 +28,8 @@ func (ec *EventConfig) Unmarshal(parser *confmap.Conf) error {
 // EventsConfig provides config for tapio_ebpf events.
 type EventsConfig struct {
 	TapioBlockIoError                EventConfig `mapstructure:"tapio.block_io.error"`
+	TapioBlockIoLatency              EventConfig `mapstructure:"tapio.block_io.latency"`
+	TapioBlockIoSlow                 EventConfig `mapstructure:"tapio.block_io.slow"`
 	TapioDNSFailed                   EventConfig `mapstructure:"tapio.dns.failed"`
 	TapioDNSSlow                     EventConfig `mapstructure:"tapio.dns.slow"`
 	TapioEbpfStarted                 EventConfig `mapstructure:"tapio.ebpf.started"`
@@ -79,6 +81,12 @@ type EventsConfig struct {
 func DefaultEventsConfig() EventsConfig {
 	return EventsConfig{
 		TapioBlockIoError: EventConfig{
+			Enabled: true,
+		},
+		TapioBlockIoLatency: EventConfig{
+			Enabled: true,
+		},
+		TapioBlockIoSlow: EventConfig{
 			Enabled: true,
 		},
 		TapioDNSFailed: EventConfig{

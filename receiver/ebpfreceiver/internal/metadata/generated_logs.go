@@ -99,9 +99,33 @@ func WithServerPortEventAttribute(serverPortAttributeValue int64) EventAttribute
 	})
 }
 
+func WithTapioBlockBusiestCgroupEventAttribute(tapioBlockBusiestCgroupAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.block.busiest.cgroup", tapioBlockBusiestCgroupAttributeValue)
+	})
+}
+
+func WithTapioBlockBusiestShareEventAttribute(tapioBlockBusiestShareAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.block.busiest.share", tapioBlockBusiestShareAttributeValue)
+	})
+}
+
+func WithTapioBlockBytesEventAttribute(tapioBlockBytesAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.block.bytes", tapioBlockBytesAttributeValue)
+	})
+}
+
 func WithTapioBlockDeviceEventAttribute(tapioBlockDeviceAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.block.device", tapioBlockDeviceAttributeValue)
+	})
+}
+
+func WithTapioBlockErrnoEventAttribute(tapioBlockErrnoAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.block.errno", tapioBlockErrnoAttributeValue)
 	})
 }
 
@@ -396,6 +420,94 @@ func (e *eventTapioBlockIoError) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioBlockIoError(cfg EventConfig) eventTapioBlockIoError {
 	e := eventTapioBlockIoError{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioBlockIoLatency struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioBlockIoLatency) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioBlockRequestsAttributeValue int64, tapioBlockLatencyMeanAttributeValue float64, tapioBlockLatencyP50AttributeValue float64, tapioBlockLatencyP90AttributeValue float64, tapioBlockLatencyP99AttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.block_io.latency")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.block.requests", tapioBlockRequestsAttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.mean", tapioBlockLatencyMeanAttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.p50", tapioBlockLatencyP50AttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.p90", tapioBlockLatencyP90AttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.p99", tapioBlockLatencyP99AttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioBlockIoLatency) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioBlockIoLatency(cfg EventConfig) eventTapioBlockIoLatency {
+	e := eventTapioBlockIoLatency{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioBlockIoSlow struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioBlockIoSlow) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioBlockRequestsAttributeValue int64, tapioBlockRequestsUsualAttributeValue float64, tapioBlockLatencyP50AttributeValue float64, tapioBlockLatencyP90AttributeValue float64, tapioBlockLatencyUsualAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.block_io.slow")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.block.requests", tapioBlockRequestsAttributeValue)
+	dp.Attributes().PutDouble("tapio.block.requests.usual", tapioBlockRequestsUsualAttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.p50", tapioBlockLatencyP50AttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.p90", tapioBlockLatencyP90AttributeValue)
+	dp.Attributes().PutDouble("tapio.block.latency.usual", tapioBlockLatencyUsualAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioBlockIoSlow) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioBlockIoSlow(cfg EventConfig) eventTapioBlockIoSlow {
+	e := eventTapioBlockIoSlow{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -2205,6 +2317,8 @@ type LogsBuilder struct {
 	logRecordsBuffer                      plog.LogRecordSlice
 	buildInfo                             component.BuildInfo // contains version information.
 	eventTapioBlockIoError                eventTapioBlockIoError
+	eventTapioBlockIoLatency              eventTapioBlockIoLatency
+	eventTapioBlockIoSlow                 eventTapioBlockIoSlow
 	eventTapioDNSFailed                   eventTapioDNSFailed
 	eventTapioDNSSlow                     eventTapioDNSSlow
 	eventTapioEbpfStarted                 eventTapioEbpfStarted
@@ -2265,6 +2379,8 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		logRecordsBuffer:                      plog.NewLogRecordSlice(),
 		buildInfo:                             settings.BuildInfo,
 		eventTapioBlockIoError:                newEventTapioBlockIoError(lbc.Events.TapioBlockIoError),
+		eventTapioBlockIoLatency:              newEventTapioBlockIoLatency(lbc.Events.TapioBlockIoLatency),
+		eventTapioBlockIoSlow:                 newEventTapioBlockIoSlow(lbc.Events.TapioBlockIoSlow),
 		eventTapioDNSFailed:                   newEventTapioDNSFailed(lbc.Events.TapioDNSFailed),
 		eventTapioDNSSlow:                     newEventTapioDNSSlow(lbc.Events.TapioDNSSlow),
 		eventTapioEbpfStarted:                 newEventTapioEbpfStarted(lbc.Events.TapioEbpfStarted),
@@ -2351,6 +2467,8 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(lb.buildInfo.Version)
 	lb.eventTapioBlockIoError.emit(ils.LogRecords())
+	lb.eventTapioBlockIoLatency.emit(ils.LogRecords())
+	lb.eventTapioBlockIoSlow.emit(ils.LogRecords())
 	lb.eventTapioDNSFailed.emit(ils.LogRecords())
 	lb.eventTapioDNSSlow.emit(ils.LogRecords())
 	lb.eventTapioEbpfStarted.emit(ils.LogRecords())
@@ -2425,6 +2543,16 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 // RecordTapioBlockIoErrorEvent adds a log record of tapio.block_io.error event.
 func (lb *LogsBuilder) RecordTapioBlockIoErrorEvent(ctx context.Context, timestamp pcommon.Timestamp, errorTypeAttributeValue string, options ...EventAttributeOption) {
 	lb.eventTapioBlockIoError.recordEvent(ctx, timestamp, errorTypeAttributeValue, options...)
+}
+
+// RecordTapioBlockIoLatencyEvent adds a log record of tapio.block_io.latency event.
+func (lb *LogsBuilder) RecordTapioBlockIoLatencyEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioBlockRequestsAttributeValue int64, tapioBlockLatencyMeanAttributeValue float64, tapioBlockLatencyP50AttributeValue float64, tapioBlockLatencyP90AttributeValue float64, tapioBlockLatencyP99AttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioBlockIoLatency.recordEvent(ctx, timestamp, tapioBlockRequestsAttributeValue, tapioBlockLatencyMeanAttributeValue, tapioBlockLatencyP50AttributeValue, tapioBlockLatencyP90AttributeValue, tapioBlockLatencyP99AttributeValue, tapioIntervalAttributeValue, options...)
+}
+
+// RecordTapioBlockIoSlowEvent adds a log record of tapio.block_io.slow event.
+func (lb *LogsBuilder) RecordTapioBlockIoSlowEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioBlockRequestsAttributeValue int64, tapioBlockRequestsUsualAttributeValue float64, tapioBlockLatencyP50AttributeValue float64, tapioBlockLatencyP90AttributeValue float64, tapioBlockLatencyUsualAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioBlockIoSlow.recordEvent(ctx, timestamp, tapioBlockRequestsAttributeValue, tapioBlockRequestsUsualAttributeValue, tapioBlockLatencyP50AttributeValue, tapioBlockLatencyP90AttributeValue, tapioBlockLatencyUsualAttributeValue, tapioIntervalAttributeValue, options...)
 }
 
 // RecordTapioDNSFailedEvent adds a log record of tapio.dns.failed event.

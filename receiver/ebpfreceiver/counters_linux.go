@@ -1,0 +1,67 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/bpf"
+)
+
+// counters reads a map of counters. The kernel only counts up, so that nothing is
+// lost between reading and clearing; the difference is made here.
+type counters[K comparable, V any] struct {
+	kernel *ebpf.Map
+	known  map[K]*counter[V]
+}
+
+// counter is what a counter was, and for how many samples.
+type counter[V any] struct {
+	value V
+	idle  int
+}
+
+func newCounters[K comparable, V any](m *ebpf.Map) counters[K, V] {
+	return counters[K, V]{kernel: m, known: map[K]*counter[V]{}}
+}
+
+// each calls grown with what each counter is and was at the sample before; grown
+// says whether it grew. A counter that has not for long is deleted.
+func (c *counters[K, V]) each(grown func(key K, now, before *V) bool) {
+	var key K
+	var value V
+	var idle []K
+	for all := c.kernel.Iterate(); all.Next(&key, &value); {
+		k := c.known[key]
+		if k == nil {
+			k = &counter[V]{}
+			c.known[key] = k
+		}
+		if grown(key, &value, &k.value) {
+			*k = counter[V]{value: value}
+		} else if k.idle++; k.idle >= idleSamples {
+			idle = append(idle, key)
+		}
+	}
+	for _, key := range idle {
+		_ = c.kernel.Delete(key) // gone already is as good
+		delete(c.known, key)
+	}
+}
+
+// cgroupOf is the path of a cgroup that a program remembered, "" when it has not.
+func cgroupOf(paths *ebpf.Map, id uint64) string {
+	var p bpf.ProcessCgroupPath
+	if id == 0 || paths.Lookup(id, &p) != nil {
+		return ""
+	}
+	return path(&p)
+}
+
+// bootNow is the time in nanoseconds of CLOCK_BOOTTIME.
+func bootNow() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	return uint64(ts.Nano())
+}
