@@ -3,6 +3,7 @@
 package ebpfreceiver
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -38,7 +39,7 @@ func loopDevice(t testing.TB, file string, flags uint32) string {
 		dev, err := os.OpenFile("/dev/"+name, os.O_RDWR, 0)
 		require.NoError(t, err)
 		err = unix.IoctlLoopConfigure(int(dev.Fd()), &unix.LoopConfig{Fd: uint32(backing.Fd()), Size: 4096, Info: unix.LoopInfo64{Flags: flags}})
-		if err == unix.EBUSY {
+		if errors.Is(err, unix.EBUSY) {
 			_ = dev.Close()
 			continue
 		}
