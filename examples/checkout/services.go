@@ -108,13 +108,29 @@ func newPayment() *cobra.Command {
 }
 
 func newLedger() *cobra.Command {
-	var i instance
+	var (
+		i    instance
+		file string
+	)
 	c := &cobra.Command{
 		Use: shop.Ledger, Short: "Book charges (POST /entries)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return i.with(c.Context(), shop.Ledger, func(tp *sdktrace.TracerProvider, log *slog.Logger) error {
 				var book shop.Book
-				err := shop.Serve(c.Context(), log, i.listen, shop.NewLedger(tp, &book))
+				if file != "" {
+					journal, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+					if err != nil {
+						return fmt.Errorf("--book: %w", err)
+					}
+					defer journal.Close()
+					book.Journal = journal
+				}
+				ctx, broken := context.WithCancelCause(c.Context())
+				defer broken(nil)
+				err := shop.Serve(ctx, log, i.listen, shop.NewLedger(tp, &book, broken))
+				if cause := context.Cause(ctx); cause != nil && c.Context().Err() == nil {
+					err = cause
+				}
 				entries, total := book.Totals()
 				log.InfoContext(c.Context(), "ended", "entries", entries, "total", total)
 				return err
@@ -123,6 +139,7 @@ func newLedger() *cobra.Command {
 	}
 	i.addTelemetry(c.Flags())
 	i.addListen(c.Flags(), "127.0.0.1:8082")
+	c.Flags().StringVar(&file, "book", "", "file to which each entry is added; the ledger ends when it cannot be written")
 	return c
 }
 

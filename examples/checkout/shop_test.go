@@ -118,7 +118,7 @@ func serveHandler(t *testing.T, h http.Handler, err error) *httptest.Server {
 func TestTracesAreConnected(t *testing.T) {
 	sink, endpoint := startReceiver(t)
 	f, log := &shopFixture{endpoint: endpoint}, slog.New(slog.DiscardHandler)
-	ledger := serveHandler(t, shop.NewLedger(f.provider(t, shop.Ledger), new(shop.Book)), nil)
+	ledger := serveHandler(t, shop.NewLedger(f.provider(t, shop.Ledger), new(shop.Book), nil), nil)
 	h, err := shop.NewPayment(f.provider(t, shop.Payment), log, ledger.URL, nil)
 	payment := serveHandler(t, h, err)
 	h, err = shop.NewStorefront(f.provider(t, shop.Storefront), log, payment.URL)

@@ -61,13 +61,19 @@ func NewPayment(tp trace.TracerProvider, log *slog.Logger, ledgerURL string, lea
 }
 
 // NewLedger returns the service that enters charges in the book. It calls nobody.
-func NewLedger(tp trace.TracerProvider, book *Book) http.Handler {
+// What the book refuses is answered with 500 and goes to broken: as databases do,
+// who cannot write any more had better end.
+func NewLedger(tp trace.TracerProvider, book *Book, broken func(error)) http.Handler {
 	return traced(tp, "POST /entries", func(w http.ResponseWriter, r *http.Request) {
 		o, ok := accept(w, r)
 		if !ok {
 			return
 		}
-		book.Add(o.Amount)
+		if err := book.Add(o.ID, o.Amount); err != nil {
+			reply(w, http.StatusInternalServerError, answer{OrderID: o.ID, Error: "the entry could not be written"})
+			broken(err)
+			return
+		}
 		reply(w, http.StatusOK, answer{OrderID: o.ID})
 	})
 }

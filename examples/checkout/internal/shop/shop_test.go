@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -62,18 +63,34 @@ func post(t *testing.T, h http.Handler, path, body string) *httptest.ResponseRec
 }
 
 func TestLedgerBooks(t *testing.T) {
-	var book Book
-	h := NewLedger(noop.NewTracerProvider(), &book)
+	var journal strings.Builder
+	book := Book{Journal: &journal}
+	h := NewLedger(noop.NewTracerProvider(), &book, nil)
 	for range 3 {
 		assert.Equal(t, http.StatusOK, post(t, h, "/entries", `{"id":"o","user_id":"u","amount":0.1}`).Code)
 	}
 	n, total := book.Totals()
 	assert.EqualValues(t, 3, n)
 	assert.Equal(t, Cents(30), total)
+	assert.Equal(t, "o 0.10\no 0.10\no 0.10\n", journal.String())
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestLedgerThatCannotWriteEnds(t *testing.T) {
+	book := Book{Journal: full{}}
+	var broken error
+	h := NewLedger(noop.NewTracerProvider(), &book, func(err error) { broken = err })
+	assert.Equal(t, http.StatusInternalServerError, post(t, h, "/entries", `{"id":"o","user_id":"u","amount":0.1}`).Code)
+	require.ErrorIs(t, broken, syscall.ENOSPC)
+	n, _ := book.Totals()
+	assert.Zero(t, n)
 }
 
 func TestBadOrders(t *testing.T) {
-	h := NewLedger(noop.NewTracerProvider(), new(Book))
+	h := NewLedger(noop.NewTracerProvider(), new(Book), nil)
 	for body, want := range map[string]string{
 		"":     "got nothing",
 		"{":    "want an order as JSON",
