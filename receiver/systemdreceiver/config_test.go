@@ -37,7 +37,7 @@ func TestConfig(t *testing.T) {
 	assert.Equal(t, UnitsConfig{
 		Enabled: true, BusAddress: "unix:path=/host/run/dbus/system_bus_socket", Required: true,
 		Include: []string{"*.service"}, Exclude: []string{"apt-*.service"},
-		Critical: []string{"payment.service"}, CriticalSeverity: "error", RestartWindow: 5 * time.Minute,
+		Critical: []string{"payment.service"}, CriticalSeverity: "error", RestartWindow: 5 * time.Minute, SampleInterval: 30 * time.Second,
 	}, cfg.Units)
 	assert.False(t, cfg.Events.TapioSystemdUnitActivated.Enabled)
 }
@@ -51,6 +51,7 @@ func TestValidateUnits(t *testing.T) {
 		`units::exclude::0: "" is not a pattern of *, ?, [a-z] and plain characters`:                        func(c *UnitsConfig) { c.Exclude = []string{""} },
 		`units::critical::0: "[" is not a pattern of *, ?, [a-z] and plain characters`:                      func(c *UnitsConfig) { c.Critical = []string{"["} },
 		`units::critical_severity: "panic" is not error or fatal`:                                           func(c *UnitsConfig) { c.CriticalSeverity = "panic" },
+		`units::sample_interval: 10ms is neither 0 nor in 1s to 1h0m0s`:                                     func(c *UnitsConfig) { c.SampleInterval = 10 * time.Millisecond },
 		`units::restart_window: 0s is not in 1s to 24h0m0s`:                                                 func(c *UnitsConfig) { c.RestartWindow = 0 },
 	} {
 		cfg := createDefaultConfig().(*Config)

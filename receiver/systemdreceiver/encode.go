@@ -101,6 +101,9 @@ func (e *encoder) record(ev *unit.Event) note {
 	if ev.Snapshot {
 		options = append(options, metadata.WithTapioSystemdSnapshotEventAttribute(true))
 	}
+	if ev.SampleAge > 0 {
+		options = append(options, metadata.WithTapioSystemdSampleAgeEventAttribute(ev.SampleAge.Seconds()))
+	}
 	switch ev.Kind {
 	case unit.Failed:
 		e.builder.RecordTapioSystemdUnitFailedEvent(ctx, at, u.ActiveState, u.SubState, append(options, failureOptions(u)...)...)
@@ -134,8 +137,12 @@ func (e *encoder) record(ev *unit.Event) note {
 			append(options, append(identityOptions(u), cgroupOptions(u)...)...)...)
 		n.severity, n.body = plog.SeverityNumberInfo, u.Name+" is active"
 	case unit.Deactivated:
-		e.builder.RecordTapioSystemdUnitDeactivatedEvent(ctx, at, u.ActiveState, u.SubState, append(options, append(identityOptions(u), exitOptions(u)...)...)...)
 		n.severity, n.body = plog.SeverityNumberInfo, u.Name+" is inactive"
+		if len(ev.Dependencies) > 0 {
+			options = append(options, metadata.WithTapioSystemdDependenciesEventAttribute(anySlice(ev.Dependencies)))
+			n.body += " because it requires " + strings.Join(ev.Dependencies, ", ")
+		}
+		e.builder.RecordTapioSystemdUnitDeactivatedEvent(ctx, at, u.ActiveState, u.SubState, append(options, append(identityOptions(u), exitOptions(u)...)...)...)
 	case unit.Reloaded:
 		e.builder.RecordTapioSystemdUnitReloadedEvent(ctx, at, u.ActiveState, u.SubState, identityOptions(u)...)
 		n.severity, n.body = plog.SeverityNumberInfo, u.Name+" has read its configuration again"
@@ -266,11 +273,7 @@ func cgroupOptions(u *unit.Unit) []metadata.EventAttributeOption {
 
 // started makes the record that says what is watched.
 func (e *encoder) started(version string, count int, unseen []string, at time.Time) plog.Logs {
-	list := make([]any, len(unseen))
-	for i, s := range unseen {
-		list[i] = s
-	}
-	e.builder.RecordTapioSystemdStartedEvent(context.Background(), pcommon.NewTimestampFromTime(at), e.cfg.BusAddress, version, int64(count), list)
+	e.builder.RecordTapioSystemdStartedEvent(context.Background(), pcommon.NewTimestampFromTime(at), e.cfg.BusAddress, version, int64(count), anySlice(unseen))
 	body := fmt.Sprintf("systemd %s of %s: %d units are watched", version, e.host.name, count)
 	if len(unseen) > 0 {
 		body += "; not seen: " + strings.Join(unseen, "; ")
@@ -305,6 +308,13 @@ func (e *encoder) reloaded(at time.Time) plog.Logs {
 func (e *encoder) reexecuted(at time.Time) plog.Logs {
 	e.builder.RecordTapioSystemdManagerReexecutedEvent(context.Background(), pcommon.NewTimestampFromTime(at))
 	return e.finish(note{severity: plog.SeverityNumberInfo, body: "systemd of " + e.host.name + " has executed itself again", seen: at})
+}
+
+// shutdown makes the record that the machine goes down.
+func (e *encoder) shutdown(kind string, at time.Time) plog.Logs {
+	e.builder.RecordTapioSystemShutdownEvent(context.Background(), pcommon.NewTimestampFromTime(at),
+		metadata.WithTapioSystemShutdownKindEventAttribute(kind))
+	return e.finish(note{severity: plog.SeverityNumberWarn, body: e.host.name + " goes down: " + kind, seen: at})
 }
 
 // job makes the record of a job that timed out or whose dependency failed. It
@@ -343,6 +353,15 @@ func verb(kind string) string {
 		return "change"
 	}
 	return kind
+}
+
+// anySlice is a list as the builder wants it.
+func anySlice(texts []string) []any {
+	list := make([]any, len(texts))
+	for i, s := range texts {
+		list[i] = s
+	}
+	return list
 }
 
 func clockText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -161,8 +161,17 @@ func TestJournalEvents(t *testing.T) {
 		},
 		"boot": {
 			[]string{"MESSAGE_ID=" + messageStartupFinished, init, "_COMM=systemd", "_UID=0", "KERNEL_USEC=1500000", "USERSPACE_USEC=2500000"},
-			"tapio.system.boot_completed", plog.SeverityNumberInfo, "init.scope",
+			"tapio.system.boot_completed", plog.SeverityNumberInfo, "",
 			map[string]any{"tapio.system.boot.kernel_duration": 1.5, "tapio.system.boot.userspace_duration": 2.5},
+		},
+		"boot of a container": {
+			[]string{"MESSAGE_ID=" + messageContainerStarted, init, "_PID=1", "_COMM=systemd", "_UID=0", "USERSPACE_USEC=2500000"},
+			"tapio.system.boot_completed", plog.SeverityNumberInfo, "",
+			map[string]any{"tapio.system.boot.userspace_duration": 2.5},
+		},
+		"start of a user's manager": {
+			[]string{"MESSAGE_ID=" + messageContainerStarted, "_SYSTEMD_UNIT=user@0.service", "_PID=900", "_COMM=systemd", "_UID=0", "USERSPACE_USEC=25"},
+			"", plog.SeverityNumberInfo, "user@0.service", nil,
 		},
 		"kernel": {
 			[]string{"_TRANSPORT=kernel", "SYSLOG_FACILITY=0", "MESSAGE=I/O error, dev sda, sector 8 op 0x0:(READ) flags 0x0"},
@@ -182,8 +191,11 @@ func TestJournalEvents(t *testing.T) {
 			resource, r := only(t, testEncoder(t, withoutUnits), newEntry(c.fields...))
 			assert.Equal(t, c.event, r.EventName())
 			assert.Equal(t, c.severity, r.SeverityNumber())
-			if c.unit != "" {
+			switch {
+			case c.unit != "":
 				assert.Equal(t, c.unit, resource["systemd.unit.name"])
+			case strings.HasPrefix(c.event, "tapio.system."):
+				assert.NotContains(t, resource, "systemd.unit.name", "it happened to the machine")
 			}
 			assert.Subset(t, r.Attributes().AsRaw(), c.attributes)
 		})

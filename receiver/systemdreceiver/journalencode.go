@@ -99,7 +99,7 @@ func (e *journalEncoder) add(je *journal.Entry, seen time.Time) bool {
 	if !isEvent && !e.filter.wants(&r) {
 		return false
 	}
-	record := e.group(&r).AppendEmpty()
+	record := e.group(&r, isEvent && strings.HasPrefix(ev.name, machineEvents)).AppendEmpty()
 	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
 	record.SetTimestamp(timestampOf(je))
 	severity := severityOf[r.priority]
@@ -161,8 +161,12 @@ func (e *journalEncoder) isLocal(r *entry) bool {
 	return e.host.id != "" && e.host.id == r.Get("_MACHINE_ID") || r.Get("_HOSTNAME") == e.host.name
 }
 
+// machineEvents begins the names of events that happen to the whole machine, whoever
+// wrote them down.
+const machineEvents = "tapio.system."
+
 // group returns the records of the resource to which an entry belongs.
-func (e *journalEncoder) group(r *entry) plog.LogRecordSlice {
+func (e *journalEncoder) group(r *entry, ofMachine bool) plog.LogRecordSlice {
 	key := journalResource{unit: r.unit}
 	for i := range r.Fields {
 		value := r.Fields[i].Value
@@ -178,6 +182,9 @@ func (e *journalEncoder) group(r *entry) plog.LogRecordSlice {
 		case "CONTAINER_NAME":
 			key.containerName = value
 		}
+	}
+	if ofMachine {
+		key = journalResource{machine: key.machine, host: key.host}
 	}
 	if records, ok := e.groups[key]; ok {
 		return records

@@ -25,18 +25,21 @@ const (
 	messageCoredump        = "fc2e22bc6ee647b6b90729ab34a250b1"
 	messageTimeChange      = "c7a787079b354eaaa9e77b371893cd27"
 	messageStartupFinished = "b07a249cd024414a82dd00cd181378ff"
-	messageShutdown        = "98268866d1d54a499c4e98921d93bc40"
-	messageSleepStart      = "6bbd95ee977941e497c48be27c254128"
-	messageSleepStop       = "8811e6df2a8e40f58a94cea26f8ebf14"
-	messageJournalDropped  = "a596d6fe7bfa4994828e72309e95d61e"
-	messageJournalMissed   = "e9bf28e6e834481bb6f48f548ad13606"
+	// messageContainerStarted is what a systemd in a container, or one of a user, logs
+	// in place of messageStartupFinished.
+	messageContainerStarted = "eed00a68ffd84e31882105fd973abdd1"
+	messageShutdown         = "98268866d1d54a499c4e98921d93bc40"
+	messageSleepStart       = "6bbd95ee977941e497c48be27c254128"
+	messageSleepStop        = "8811e6df2a8e40f58a94cea26f8ebf14"
+	messageJournalDropped   = "a596d6fe7bfa4994828e72309e95d61e"
+	messageJournalMissed    = "e9bf28e6e834481bb6f48f548ad13606"
 )
 
 // journalEvent is what a known entry is.
 type journalEvent struct {
 	name     string
 	severity plog.SeverityNumber
-	// ofUnit says that the bus tells the same fact (units over D-Bus).
+	// ofUnit says that the bus tells the same fact.
 	ofUnit bool
 	// attributes adds what belongs to the event; nil for nothing.
 	attributes func(e *journal.Entry, to pcommon.Map)
@@ -91,22 +94,25 @@ var knownMessages = map[string]journalEvent{
 		name: event.SystemTimeChanged, severity: plog.SeverityNumberWarn,
 		attributes: func(e *journal.Entry, to pcommon.Map) { putDigits(to, keyRealtime, e.Get("REALTIME")) },
 	},
-	messageStartupFinished: {
-		name: event.SystemBooted, severity: plog.SeverityNumberInfo,
-		attributes: func(e *journal.Entry, to pcommon.Map) {
-			putSeconds(to, keyBootKernel, e.Get("KERNEL_USEC"))
-			putSeconds(to, keyBootInitrd, e.Get("INITRD_USEC"))
-			putSeconds(to, keyBootUserspace, e.Get("USERSPACE_USEC"))
-		},
-	},
-	messageShutdown:   {name: event.SystemShutdown, severity: plog.SeverityNumberWarn},
-	messageSleepStart: {name: event.SystemSuspended, severity: plog.SeverityNumberInfo},
-	messageSleepStop:  {name: event.SystemResumed, severity: plog.SeverityNumberInfo},
+	messageStartupFinished:  booted,
+	messageContainerStarted: booted,
+	messageShutdown:         {name: event.SystemShutdown, severity: plog.SeverityNumberWarn, ofUnit: true},
+	messageSleepStart:       {name: event.SystemSuspended, severity: plog.SeverityNumberInfo},
+	messageSleepStop:        {name: event.SystemResumed, severity: plog.SeverityNumberInfo},
 	messageJournalDropped: {
 		name: event.JournalSuppressed, severity: plog.SeverityNumberWarn,
 		attributes: func(e *journal.Entry, to pcommon.Map) { putDigits(to, keyMessages, e.Get("N_DROPPED")) },
 	},
 	messageJournalMissed: {name: event.JournalMissed, severity: plog.SeverityNumberWarn},
+}
+
+var booted = journalEvent{
+	name: event.SystemBooted, severity: plog.SeverityNumberInfo,
+	attributes: func(e *journal.Entry, to pcommon.Map) {
+		putSeconds(to, keyBootKernel, e.Get("KERNEL_USEC"))
+		putSeconds(to, keyBootInitrd, e.Get("INITRD_USEC"))
+		putSeconds(to, keyBootUserspace, e.Get("USERSPACE_USEC"))
+	},
 }
 
 // unitFailed is the event that the bus would give for the same result.
@@ -168,6 +174,8 @@ func fromSystemd(e *entry) bool {
 	switch e.messageID {
 	case messageJournalDropped, messageJournalMissed:
 		return e.transport == "driver"
+	case messageContainerStarted: // the manager of a user logs the same
+		return e.Get("_PID") == "1" && e.Get("_COMM") == "systemd"
 	case messageSpawnFailed: // written by the process that could not be executed, in its own unit
 		return e.Get("_UID") == "0"
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type units struct {
 	memory  *memory
 	units   *unit.Tracker
 	jobs    *job.Tracker
+	samples samples
 	log     *zap.Logger
 
 	// started says that the first record was sent, lost since when nothing is
@@ -79,6 +81,7 @@ func newUnits(r *systemdReceiver, host hostInfo) *units {
 		spans:   spanEncoder{host: host, version: r.set.BuildInfo.Version},
 		units:   unit.NewTracker(r.cfg.Units.RestartWindow, maxUnits),
 		jobs:    job.NewTracker(maxJobs),
+		samples: samples{interval: r.cfg.Units.SampleInterval, last: map[string]unit.Sample{}},
 	}
 }
 
@@ -227,9 +230,19 @@ func (u *units) next(ctx context.Context, conn *bus.Conn, absent *<-chan time.Ti
 	if u.units.IsWaiting() || u.jobs.IsWaiting() {
 		ticks = time.After(tick)
 	}
+	var sampling <-chan time.Time
+	if due, ok := u.samples.due(); ok {
+		sampling = time.After(time.Until(due))
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-sampling:
+		err := u.samples.take(ctx, conn, u.units)
+		if errors.Is(err, bus.ErrAbsent) {
+			return err
+		}
+		u.readError("sample the services", err)
 	case item := <-conn.Signals():
 		if owner, ok := item.Signal.(bus.OwnerChanged); ok {
 			*absent = nil
@@ -301,6 +314,13 @@ func (u *units) reexecuted(ctx context.Context, conn *bus.Conn, at time.Time) er
 	return u.catchUp(ctx, conn)
 }
 
+// shutdowns are the units by which systemd ends a run of the machine
+// (systemd.special(7)); each is started for nothing else.
+var shutdowns = map[string]string{
+	"reboot.target": "reboot", "poweroff.target": "poweroff", "halt.target": "halt",
+	"kexec.target": "kexec", "soft-reboot.target": "soft-reboot",
+}
+
 // signal takes one signal. It returns an error when systemd cannot be asked.
 func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error {
 	switch s := item.Signal.(type) {
@@ -314,6 +334,9 @@ func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error
 		}
 		u.tell(ctx, conn, u.units.Gone(s.Unit, item.At, false), s.Unit)
 	case bus.JobNew:
+		if kind, ok := shutdowns[s.Unit]; ok {
+			u.sendError(u.r.out.sendLogs(ctx, u.encoder.shutdown(kind, item.At)))
+		}
 		u.jobs.New(s.ID, s.Unit, u.inBoot, u.moves(s.Unit), item.At)
 	case bus.JobTyped:
 		u.jobs.Typed(s.ID, s.Type)
@@ -416,13 +439,43 @@ func (u *units) explain(ctx context.Context, conn *bus.Conn, e *unit.Event) {
 	case e.Snapshot:
 	case e.Kind == unit.Activated:
 		e.Unit.ControlGroup, err = conn.ControlGroup(ctx, e.Unit.Name)
-	case e.Kind == unit.Deactivated, e.Kind == unit.Reloaded, e.Kind == unit.Restarting:
+	case e.Kind == unit.Deactivated:
+		e.Dependencies, err = u.taken(ctx, conn, &e.Unit)
+	case e.Kind == unit.Reloaded, e.Kind == unit.Restarting:
 	default:
 		err = ask(ctx, conn, e)
+		u.samples.last[e.Unit.Name].Recall(e)
 	}
 	if err != nil && !bus.IsGone(err) {
 		u.readError("explain "+e.Unit.Name, err)
 	}
+}
+
+// together is how shortly before a unit is stopped the one must have ended that
+// takes it with it.
+const together = 5 * time.Second
+
+// taken are the units that took one with them when it was stopped: those that it
+// requires, is bound to or is part of, and that have just ended or are ending.
+func (u *units) taken(ctx context.Context, conn *bus.Conn, stopped *unit.Unit) ([]string, error) {
+	p, err := conn.Properties(ctx, stopped.Name)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, key := range []string{"BindsTo", "Requires", "Requisite", "PartOf"} {
+		for _, name := range list(p, key) {
+			known := u.units.Get(name)
+			if known == nil || slices.Contains(names, name) || stopped.ActiveExit.IsZero() || known.StateChange.Before(stopped.ActiveExit.Add(-together)) {
+				continue
+			}
+			switch known.ActiveState {
+			case "failed", "inactive", "deactivating":
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
 }
 
 // ask adds to a failure what does not change with the state of its unit.

@@ -27,6 +27,9 @@ type UnitsConfig struct {
 	CriticalSeverity string `mapstructure:"critical_severity"`
 	// RestartWindow is how close two restarts must be to belong to one loop.
 	RestartWindow time.Duration `mapstructure:"restart_window"`
+	// SampleInterval is how often the memory and tasks of running services are read,
+	// so that they are known when one fails; 0 is never.
+	SampleInterval time.Duration `mapstructure:"sample_interval"`
 	// Jobs makes a span of every job, in the traces pipeline.
 	Jobs bool `mapstructure:"jobs"`
 	// Boot makes a trace of the boot, in the traces pipeline.
@@ -42,6 +45,12 @@ const defaultBusAddress = "unix:path=/run/dbus/system_bus_socket"
 const (
 	minRestartWindow = time.Second
 	maxRestartWindow = 24 * time.Hour
+)
+
+// minSampleInterval keeps systemd from doing little else than answering.
+const (
+	minSampleInterval = time.Second
+	maxSampleInterval = time.Hour
 )
 
 // severities are the values of critical_severity.
@@ -68,6 +77,7 @@ func defaultUnitsConfig() UnitsConfig {
 		},
 		CriticalSeverity: "fatal",
 		RestartWindow:    10 * time.Minute,
+		SampleInterval:   10 * time.Second,
 		Jobs:             true,
 		Boot:             true,
 	}
@@ -94,6 +104,9 @@ func (c *UnitsConfig) validate() []error {
 	}
 	if d := c.RestartWindow; d < minRestartWindow || d > maxRestartWindow {
 		errs = append(errs, fmt.Errorf("units::restart_window: %s is not in %s to %s", d, minRestartWindow, maxRestartWindow))
+	}
+	if d := c.SampleInterval; d != 0 && (d < minSampleInterval || d > maxSampleInterval) {
+		errs = append(errs, fmt.Errorf("units::sample_interval: %s is neither 0 nor in %s to %s", d, minSampleInterval, maxSampleInterval))
 	}
 	return errs
 }

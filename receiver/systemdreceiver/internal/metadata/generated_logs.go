@@ -345,6 +345,12 @@ func WithTapioSystemRealtimeEventAttribute(tapioSystemRealtimeAttributeValue int
 	})
 }
 
+func WithTapioSystemShutdownKindEventAttribute(tapioSystemShutdownKindAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.system.shutdown.kind", tapioSystemShutdownKindAttributeValue)
+	})
+}
+
 func WithTapioSystemdConditionEventAttribute(tapioSystemdConditionAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.systemd.condition", tapioSystemdConditionAttributeValue)
@@ -366,6 +372,12 @@ func WithTapioSystemdInvocationIDEventAttribute(tapioSystemdInvocationIDAttribut
 func WithTapioSystemdJobTypeEventAttribute(tapioSystemdJobTypeAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.systemd.job.type", tapioSystemdJobTypeAttributeValue)
+	})
+}
+
+func WithTapioSystemdSampleAgeEventAttribute(tapioSystemdSampleAgeAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.systemd.sample_age", tapioSystemdSampleAgeAttributeValue)
 	})
 }
 

@@ -38,4 +38,8 @@ type Event struct {
 	// IsAssert tells an assertion, which is an error, from a condition.
 	Unmet    Condition
 	IsAssert bool
+	// Dependencies belongs to Deactivated: the units that took this one with them.
+	Dependencies []string
+	// SampleAge is how old memory and tasks are, 0 when they were read afterwards.
+	SampleAge time.Duration
 }
