@@ -274,6 +274,8 @@ const (
 	// KeyCNIPoolUsed and KeyCNIPoolSize count addresses.
 	KeyCNIPoolUsed = "tapio.cni.pool.used"
 	KeyCNIPoolSize = "tapio.cni.pool.size"
+	// KeyCNIPoolLeaked counts those of the used addresses that nobody who lives has.
+	KeyCNIPoolLeaked = "tapio.cni.pool.leaked"
 	// KeyCNIAddress is an IP address; KeyCNIAddresses all of an interface, with prefix.
 	KeyCNIAddress   = "tapio.cni.address"
 	KeyCNIAddresses = "tapio.cni.addresses"

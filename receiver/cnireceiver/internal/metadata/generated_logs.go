@@ -183,6 +183,12 @@ func WithTapioCniPluginsEventAttribute(tapioCniPluginsAttributeValue []any) Even
 	})
 }
 
+func WithTapioCniPoolLeakedEventAttribute(tapioCniPoolLeakedAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("tapio.cni.pool.leaked", tapioCniPoolLeakedAttributeValue)
+	})
+}
+
 func WithTapioCniPoolSizeEventAttribute(tapioCniPoolSizeAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.cni.pool.size", tapioCniPoolSizeAttributeValue)

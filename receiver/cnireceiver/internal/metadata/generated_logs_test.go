@@ -171,10 +171,10 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniPluginReplacedEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniPoolExhaustedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19))
+			lb.RecordTapioCniPoolExhaustedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniPoolHighEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19))
+			lb.RecordTapioCniPoolHighEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniRecoveredEvent(ctx, timestamp, WithTapioCniRecoveredEventAttribute("tapio.cni.recovered-val"), WithFilePathEventAttribute("file.path-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniNetnsEventAttribute("tapio.cni.netns-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniRouteEventAttribute("tapio.cni.route-val"), WithTapioNetworkNamespaceEventAttribute(23))
@@ -625,6 +625,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.size")
 					assert.True(t, ok)
 					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.leaked")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
 				case "tapio.cni.pool.high":
 					assert.False(t, validatedEvents["tapio.cni.pool.high"], "Found a duplicate in the events slice: tapio.cni.pool.high")
 					validatedEvents["tapio.cni.pool.high"] = true
@@ -644,6 +647,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.size")
 					assert.True(t, ok)
 					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.leaked")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
 				case "tapio.cni.recovered":
 					assert.False(t, validatedEvents["tapio.cni.recovered"], "Found a duplicate in the events slice: tapio.cni.recovered")
 					validatedEvents["tapio.cni.recovered"] = true

@@ -71,7 +71,7 @@ func (d *Decider) Decide(p *Picture) []Event {
 	events = append(events, d.attachments(v)...)
 	conditions := d.configConditions(p)
 	if d.settings.Pools {
-		conditions = append(conditions, d.poolConditions(p)...)
+		conditions = append(conditions, d.poolConditions(v)...)
 	}
 	if d.settings.Interfaces && p.Sees(SourceNamespaces) {
 		conditions = append(conditions, d.interfaceConditions(v)...)

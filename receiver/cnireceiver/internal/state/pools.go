@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -49,37 +50,57 @@ func pools(p *Picture) []pool {
 }
 
 // poolConditions tells which pools are nearly or quite full.
-func (d *Decider) poolConditions(p *Picture) []condition {
-	all := pools(p)
+func (d *Decider) poolConditions(v *view) []condition {
+	all := pools(v.Picture)
 	d.pools = len(all)
+	var leaked []condition
+	if d.settings.Leaks && v.Sees(leakSources...) {
+		leaked = addressLeaks(v)
+	}
 	var out []condition
 	for _, pool := range all {
-		size, used := pool.addresses.Size(), int64(0)
-		for _, r := range p.Reservations {
+		var u usage
+		for _, r := range v.Reservations {
 			if r.Network == pool.network && pool.addresses.Contains(r.Address) {
-				used++
+				u.used++
 			}
 		}
-		out = append(out, pool.conditions(used, size, d.settings.PoolHighWater)...)
+		for _, l := range leaked {
+			address, err := netip.ParseAddr(fmt.Sprint(l.event.Attributes[event.KeyCNIAddress]))
+			if err == nil && l.event.Attributes[event.KeyCNINetwork] == pool.network && pool.addresses.Contains(address) {
+				u.leaked++
+			}
+		}
+		out = append(out, pool.conditions(u, d.settings.PoolHighWater)...)
 	}
 	return out
 }
 
-// conditions of a pool of that size (at least 1) with that many addresses used.
-func (p pool) conditions(used, size int64, highWater float64) []condition {
+// usage is how many addresses of a pool are reserved, and how many of those for
+// nobody who lives.
+type usage struct{ used, leaked int64 }
+
+// conditions of a pool, of at least one address, that is used so.
+func (p pool) conditions(u usage, highWater float64) []condition {
+	used, size := u.used, p.addresses.Size()
 	fill := float64(used) / float64(size)
 	if fill < highWater-recovery {
 		return nil
 	}
 	key := p.network + "/" + p.addresses.String()
 	ev := func(name string, severity plog.SeverityNumber, what string) Event {
-		return Event{
+		e := Event{
 			Name: name, Severity: severity,
 			Body: fmt.Sprintf("Address pool %s of network %s is %s: %d of %d addresses are used", p.addresses, p.network, what, used, size),
 			Attributes: map[string]any{
 				event.KeyCNINetwork: p.network, event.KeyCNIPlugin: p.plugin, event.KeyCNIPoolUsed: used, event.KeyCNIPoolSize: size,
 			},
 		}
+		if u.leaked > 0 {
+			e.Body += fmt.Sprintf(", %d of them by nobody who lives", u.leaked)
+			e.Attributes[event.KeyCNIPoolLeaked] = u.leaked
+		}
+		return e
 	}
 	sources := []Source{SourceConfig, SourcePools}
 	out := []condition{{
