@@ -19,7 +19,7 @@ var played = []string{
 	"connection-refused", "callee-failing", "callee-slow",
 	"call-delayed", "calls-multiplied", "limit-predicted", "operation-failing", "operation-slow", "resource-abnormal",
 	"step-appeared", "step-slow", "step-vanished", "callee-unanswered",
-	"unit-failed", "unit-stopped", "unit-dependency-failed",
+	"unit-failed", "unit-stopped", "unit-dependency-failed", "unit-out-of-space", "node-rebooted", "node-restarted",
 }
 
 func defaults() (*tapiocorrelationprocessor.Config, error) { return replay.LoadConfig("") }

@@ -58,9 +58,30 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	for _, i := range e.incidents {
 		if i.Hypothesis.Offer(o) {
 			i.Dirty = true
+			if i.Hypothesis.Pattern.Spreads() { // to somebody for whom requests may wait
+				e.absorbGroups(i)
+			}
 		}
 	}
 	e.cause(o)
+	e.completes(o)
+}
+
+// completes looks whether an event is the effect that a cause, seen before, was
+// waiting for: only with it is that a cause.
+func (e *Engine) completes(o *detect.Occurrence) {
+	for _, p := range e.options.Patterns {
+		if p.Alone || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
+			continue
+		}
+		for _, at := range e.under(o) {
+			for _, k := range e.occurrences.Of(at) {
+				if k != o && explain.Matches(p, k) && !e.explained(k) && e.hypothesis(p, k).Explains(o) && (e.replaces(p, k) || e.explainsGroup(p, k)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // deeper tells whether a hypothesis explains the cause of another one. Where each
@@ -131,7 +152,7 @@ func (e *Engine) known(name string) bool {
 func (e *Engine) cause(o *detect.Occurrence) {
 	var best *explain.Hypothesis
 	for _, p := range e.options.Patterns {
-		if !explain.Matches(p, o) || !e.often(p, o) {
+		if !explain.Matches(p, o) || !e.often(p, o) || !p.Alone && !e.hypothesis(p, o).HasRequired() {
 			continue
 		}
 		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
@@ -288,7 +309,7 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 // where a pattern names those.
 func (e *Engine) above(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
 	switch p.Cause.Entity {
-	case pattern.LevelNode, pattern.LevelNamespace:
+	case pattern.LevelNode, pattern.LevelNamespace, pattern.LevelNetwork:
 		at := explain.Lift(e.graph, p.Cause.Entity, o.Subject)
 		place := e.graph.PlaceOf(target)
 		return at == target || at == place.Host || at == place.Namespace
@@ -367,6 +388,9 @@ func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
 	var best *explain.Hypothesis
 	e.candidates(t, first, func(p *pattern.Pattern, o *detect.Occurrence) {
 		h := e.hypothesis(p, o, t.Address)
+		if !h.HasRequired() {
+			return
+		}
 		if best == nil || explain.Better(h, best, e.options.Weights) < 0 {
 			best = h
 		}

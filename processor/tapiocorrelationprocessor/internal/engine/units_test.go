@@ -34,6 +34,31 @@ func (s *scenario) unitAt(at time.Time, name string, v service, what string, att
 	s.deliver(item{logs: ld})
 }
 
+// system hands over an event of the whole machine.
+func (s *scenario) system(what string, attrs map[string]any) {
+	s.about("tapio.system."+what, attrs, nil)
+}
+
+// enospc hands over a write of a process that found the disk full.
+func (s *scenario) enospc(v service) {
+	s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, map[string]any{event.KeyProcessPID: v.pid})
+	s.wait(10 * time.Millisecond)
+}
+
+// about hands over an event of the node, or of whom the resource names on it.
+func (s *scenario) about(name string, attrs, resource map[string]any) {
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	require.NoError(s.t, rl.Resource().Attributes().FromRaw(resource))
+	rl.Resource().Attributes().PutStr(event.KeyHostName, "node1")
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetEventName(name)
+	r.Body().SetStr(name)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
+	require.NoError(s.t, r.Attributes().FromRaw(attrs))
+	s.deliver(item{logs: ld})
+}
+
 var failed3 = map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 3}
 
 // TestUnits: a unit fails, or is stopped, and its callers suffer: the unit is named.
@@ -85,6 +110,65 @@ func TestUnits(t *testing.T) {
 			s.unit(payments, service{}, "dependency_failed", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
 			s.refusals(10, "u")
 		}},
+		"what it is bound to fails": {"unit-failed", "db.service", func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.unit("db.service", service{pid: 50}, "failed", failed3)
+			s.wait(10 * time.Millisecond)
+			s.unit(payments, payment, "deactivated", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
+			s.refusals(10, "u")
+		}},
+		"what it is bound to fails, and that is told last": {"unit-failed", "db.service", func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			happened := s.clock
+			s.wait(10 * time.Millisecond)
+			s.unit(payments, payment, "deactivated", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
+			s.refusals(10, "u")
+			s.unitAt(happened, "db.service", service{pid: 50}, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"it is stopped after another one failed": {"unit-stopped", payments, func(s *scenario) {
+			s.unit("db.service", service{pid: 50}, "failed", failed3)
+			s.wait(10 * time.Millisecond)
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(10, "u")
+		}},
+		"its disk is full": {"unit-out-of-space", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.enospc(payment)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"its disk is full, and systemd says so late": {"unit-out-of-space", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.enospc(payment)
+			happened := s.clock
+			s.refusals(10, "u")
+			s.unitAt(happened, payments, payment, "failed", failed3)
+			s.refusals(5, "u")
+		}},
+		"the disk of another unit is full": {"unit-failed", payments, func(s *scenario) {
+			s.unit("db.service", service{pid: 50}, "activated", nil)
+			s.enospc(service{pid: 50})
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
+		"its disk was full, and it went on": {"connection-refused", "payment", func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.enospc(payment)
+			s.refusals(10, "u")
+		}},
+		"the node reboots": {"node-rebooted", "node1", func(s *scenario) {
+			s.system("shutdown", map[string]any{"tapio.system.shutdown.kind": "reboot"})
+			s.wait(10 * time.Millisecond)
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(10, "u")
+			s.system("boot_completed", nil)
+		}},
+		"the node comes up again": {"node-restarted", "node1", func(s *scenario) {
+			s.refusals(10, "u")
+			s.wait(20 * time.Second)
+			s.system("boot_completed", nil)
+		}},
 		"another unit fails": {"connection-refused", "payment", func(s *scenario) {
 			s.unit("logrotate.service", service{pid: 60}, "failed", failed3)
 			s.refusals(10, "u")
@@ -112,7 +196,7 @@ func TestUnits(t *testing.T) {
 			assert.Equal(t, tc.want, f.Pattern)
 			assert.Equal(t, tc.entity, f.RootCause.Entity.Name)
 			assert.Positive(t, f.Impact.FailedRequests)
-			if tc.want != "unit-start-limit" { // which is noticed after it began
+			if tc.want != "unit-start-limit" && tc.want != "node-restarted" { // which are noticed after they began
 				assertCausal(t, f)
 			}
 			assertComplete(t, f)

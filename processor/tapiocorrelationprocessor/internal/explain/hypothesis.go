@@ -168,7 +168,7 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 		return true
 	}
 	e, ok := h.graph.Entity(h.Cause.Entity)
-	if ok && e.Kind == topology.KindHost && h.Pattern.Cause.Entity == pattern.LevelNode {
+	if ok && e.Kind == topology.KindHost && (h.Pattern.Cause.Entity == pattern.LevelNode || h.Pattern.Cause.Entity == pattern.LevelNetwork) {
 		return h.graph.PlaceOf(cmp.Or(t.Process, t.Service)).Host == e.ID
 	}
 	return ok && e.Kind == topology.KindService && t.Service == e.ID
@@ -463,9 +463,15 @@ const unconfirmed = 0.5
 // Supported tells whether all effects were seen without which the pattern makes no
 // finding.
 func (h *Hypothesis) Supported() bool {
-	if h.Over() {
-		return false
-	}
+	return !h.Over() && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
+}
+
+func (h *Hypothesis) hasEffect() bool {
+	return slices.ContainsFunc(h.effects, func(o observed) bool { return o.count > 0 })
+}
+
+// HasRequired tells whether all effects were seen that the pattern requires.
+func (h *Hypothesis) HasRequired() bool {
 	for i := range h.effects {
 		if h.Pattern.Effects[i].Required && h.effects[i].count == 0 {
 			return false

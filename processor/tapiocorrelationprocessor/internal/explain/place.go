@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"cmp"
+
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
@@ -24,6 +26,8 @@ func Lift(g *topology.Graph, level pattern.Level, id record.EntityID) record.Ent
 		up = p.Host
 	case pattern.LevelNamespace:
 		up = p.Namespace
+	case pattern.LevelNetwork:
+		up = cmp.Or(p.Pod, p.Container, p.Host)
 	}
 	if up == 0 {
 		return id

@@ -37,6 +37,9 @@ func pageOf(patterns []*Pattern) string {
 		if p.Alone {
 			needs = "nothing more"
 		}
+		if p.Harmful {
+			needs = "one of the effects"
+		}
 		var effects []string
 		for _, e := range p.Effects {
 			effects = append(effects, effectWords(&e))

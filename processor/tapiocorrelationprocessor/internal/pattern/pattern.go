@@ -105,6 +105,8 @@ type Pattern struct {
 	Cause       Cause  `yaml:"cause"`
 	// Alone: the cause is a finding even if no request was seen to fail.
 	Alone bool `yaml:"alone"`
+	// Harmful: it is a finding only when one of its effects was seen, whichever.
+	Harmful bool `yaml:"harmful"`
 	// MinTraces is how many requests must have been hurt, unless Alone.
 	MinTraces int `yaml:"min_traces"`
 	// Effects are what one expects to see of it.
@@ -165,9 +167,12 @@ const (
 	LevelWorkload  Level = "workload"
 	LevelNode      Level = "node"
 	LevelNamespace Level = "namespace"
+	// LevelNetwork is the pod whose network the event is about, or the node where it is
+	// about that of all of its pods.
+	LevelNetwork Level = "network"
 )
 
-var levels = []Level{"", LevelPod, LevelWorkload, LevelNode, LevelNamespace}
+var levels = []Level{"", LevelPod, LevelWorkload, LevelNode, LevelNamespace, LevelNetwork}
 
 // Scope is how near to whoever was called a cause must have happened.
 type Scope string

@@ -45,6 +45,12 @@ func typical() *Values {
 			"tapio.block.device": "sda", "tapio.block.operation": "READ", "tapio.block.requests.usual": 150.0,
 			"tapio.block.busiest.cgroup":      "/system.slice/backup.service",
 			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
+			"tapio.cni.network": "pods", "tapio.cni.pool.used": int64(253), "tapio.cni.pool.size": int64(253), "tapio.cni.pool.leaked": int64(41),
+			"file.path": "/etc/cni/net.d/10-pods.conflist", "tapio.cni.config.line": int64(3), "tapio.cni.reason": "unexpected end of JSON input",
+			"tapio.cni.plugin": "bridge", "network.interface.name": "eth0", "tapio.cni.mtu": int64(1500), "tapio.cni.mtu.expected": int64(1400),
+			"tapio.cni.conntrack.max": int64(65536), "tapio.cni.interface.state": "down", "tapio.cni.address": "10.88.0.7",
+			"tapio.cni.other": "pod shop/ledger", "tapio.cni.route": "0.0.0.0/0",
+			"tapio.system.shutdown.kind": "reboot", "tapio.syscall.name": "write",
 		},
 	}
 }
