@@ -18,8 +18,20 @@ import (
 
 // machine is a systemd that runs in a container.
 type machine struct {
+	// base is the directory of all its files, name what it calls itself.
+	base, name, target string
 	// busDir is the container's /run/dbus, as seen from here.
-	busDir  string
+	busDir string
+	// netns is the network namespace that it runs in, "" for one of its own.
+	netns string
+	// kernel says that the kernel's events are part of the test.
+	kernel bool
+	// accounting lets its systemd count and limit the memory and tasks of units.
+	accounting bool
+	// units are further unit files and drop-ins, by their path.
+	units map[string]string
+	// binds are further arguments of systemd-nspawn.
+	binds   []string
 	cgroups []string
 	nspawn  *exec.Cmd
 	// leader is the pid of its systemd, as seen from here.
@@ -27,10 +39,19 @@ type machine struct {
 	out    bytes.Buffer
 }
 
+// withAccounting is a machine whose systemd has the controllers memory and pids.
+func withAccounting(m *machine) { m.accounting = true }
+
+// isUnified tells whether this host has no hierarchy but that of cgroup v2.
+func isUnified() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
 // cgroupRoots are where a process is put so that systemd in the container may
 // manage what is below: the unified hierarchy, and on hybrid hosts systemd's own.
 func cgroupRoots() []string {
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+	if isUnified() {
 		return []string{"/sys/fs/cgroup"}
 	}
 	return []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}
@@ -59,28 +80,52 @@ func requireMachine(t *testing.T) {
 }
 
 // boot starts a machine, waits until it is up, and ends it with the test.
-func boot(t *testing.T) *machine {
+func boot(t *testing.T, options ...func(*machine)) *machine {
 	t.Helper()
-	m := begin(t, "test.target")
-	require.Eventually(t, func() bool { return m.findLeader() && m.isUp() }, time.Minute, 50*time.Millisecond, "the container does not boot")
+	m := begin(t, "test.target", options...)
+	m.waitUp(t)
 	return m
 }
 
+func (m *machine) waitUp(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return m.findLeader() && m.isUp() }, time.Minute, 50*time.Millisecond, "the container does not boot")
+	if !m.accounting || isUnified() {
+		return
+	}
+	// systemd-nspawn mounts the controllers of cgroup v1 read-only; systemd looks for
+	// them when it begins.
+	for _, dir := range controllers {
+		require.NoError(t, m.command("mount", "-o", "remount,bind,rw", dir).Run())
+	}
+	require.NoError(t, m.command("systemctl", "daemon-reexec").Run())
+}
+
+// controllers are those of cgroup v1 that count memory and tasks.
+var controllers = []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"}
+
 // begin starts a machine that boots into a target, and ends it with the test.
-func begin(t *testing.T, target string) *machine {
+func begin(t *testing.T, target string, options ...func(*machine)) *machine {
 	t.Helper()
 	requireMachine(t)
 	base, err := os.MkdirTemp("", "tapio-systemd-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(base, 0o755)) // a collector without root reaches the bus through it
-	name := filepath.Base(base)
-	m := &machine{busDir: filepath.Join(base, "bus")}
+	m := &machine{base: base, name: filepath.Base(base), target: target, busDir: filepath.Join(base, "bus")}
 	t.Cleanup(func() { m.end(t, base) })
+	for _, option := range options {
+		option(m)
+	}
 
 	for _, dir := range []string{"bus", "tmpfs", "root", "units"} {
 		require.NoError(t, os.Mkdir(filepath.Join(base, dir), 0o755))
 	}
 	require.NoError(t, os.CopyFS(filepath.Join(base, "units"), os.DirFS(filepath.Join("testdata", "units"))))
+	for path, text := range m.units {
+		path = filepath.Join(base, "units", path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
 	tmpfs := filepath.Join(base, "tmpfs")
 	require.NoError(t, syscall.Mount("tmpfs", tmpfs, "tmpfs", 0, ""))
 	for _, dir := range []string{"upper", "work"} {
@@ -88,26 +133,46 @@ func begin(t *testing.T, target string) *machine {
 	}
 	require.NoError(t, syscall.Mount("overlay", filepath.Join(base, "root"), "overlay", 0,
 		fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", tmpfs, tmpfs)))
-	m.start(t, base, name, target)
+	require.NoError(t, os.WriteFile(filepath.Join(base, "root", "etc", "hostname"), []byte(m.name+"\n"), 0o644))
+	roots := cgroupRoots()
+	if m.accounting && !isUnified() {
+		roots = append(roots, controllers...)
+	}
+	for _, root := range roots {
+		dir := filepath.Join(root, m.name)
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		m.cgroups = append(m.cgroups, dir)
+	}
+	m.start(t)
 	return m
 }
 
-func (m *machine) start(t *testing.T, base, name, target string) {
+// start starts its systemd, for the first time or after a reboot.
+func (m *machine) start(t *testing.T) {
 	t.Helper()
 	script := ""
-	for _, root := range cgroupRoots() {
-		dir := filepath.Join(root, name)
-		require.NoError(t, os.Mkdir(dir, 0o755))
-		m.cgroups = append(m.cgroups, dir)
+	for _, dir := range m.cgroups {
 		script += fmt.Sprintf("echo $$ > %s/cgroup.procs; ", dir)
 	}
 	script += `exec systemd-nspawn "$@"`
-	m.nspawn = exec.Command("sh", "-ec", script, "sh",
-		"--directory", filepath.Join(base, "root"), "--machine", name, "--register=no", "--keep-unit", "--private-network",
+	args := []string{
+		"-ec", script, "sh",
+		"--directory", filepath.Join(m.base, "root"), "--machine", m.name, "--register=no", "--keep-unit",
 		"--console=pipe", "--link-journal=no",
-		"--bind-ro="+filepath.Join(base, "units")+":/run/systemd/system", "--bind="+m.busDir+":/run/dbus",
-		"--boot", "--", "--unit="+target)
-	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+		"--bind-ro=" + filepath.Join(m.base, "units") + ":/run/systemd/system", "--bind=" + m.busDir + ":/run/dbus",
+	}
+	if m.netns == "" {
+		args = append(args, "--private-network")
+	} else {
+		args = append(args, "--network-namespace-path="+m.netns)
+	}
+	args = append(args, m.binds...)
+	m.nspawn = exec.Command("sh", append(args, "--boot", "--", "--unit="+m.target)...)
+	unified := "1"
+	if m.accounting && !isUnified() {
+		unified = "0" // the controllers belong to cgroup v1 here
+	}
+	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="+unified)
 	m.nspawn.Stdout, m.nspawn.Stderr = &m.out, &m.out
 	require.NoError(t, m.nspawn.Start())
 	require.Eventually(t, m.findLeader, 10*time.Second, 10*time.Millisecond, "no systemd in the container")

@@ -77,7 +77,19 @@ func startContainerd(t *testing.T, h *host) *containerd {
 	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
 	c := &containerd{host: h, cri: cri.NewRuntimeServiceClient(conn), cgroup: "/" + h.name}
 	t.Cleanup(c.removeCgroups)
-	require.Eventually(t, func() bool {
+	c.waitReady()
+	t.Cleanup(c.removeAll)
+	image := h.path("pause.tar")
+	writeImage(t, image)
+	out, err := exec.Command("ctr", "--address", socket, "--namespace", "k8s.io", "image", "import", image).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return c
+}
+
+// waitReady waits until the runtime and its network are ready.
+func (c *containerd) waitReady() {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
 		s, err := c.cri.Status(context.Background(), &cri.StatusRequest{})
 		if err != nil {
 			return false
@@ -89,12 +101,6 @@ func startContainerd(t *testing.T, h *host) *containerd {
 		}
 		return true
 	}, 30*time.Second, 100*time.Millisecond, "containerd is not ready")
-	t.Cleanup(c.removeAll)
-	image := h.path("pause.tar")
-	writeImage(t, image)
-	out, err := exec.Command("ctr", "--address", socket, "--namespace", "k8s.io", "image", "import", image).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return c
 }
 
 // removeAll removes the sandboxes that a test left, also when it failed: they would
