@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -17,6 +18,7 @@ import (
 	"github.com/yairfalse/tapio/benchmarks/rca/cloudopsbench"
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
 	"github.com/yairfalse/tapio/benchmarks/rca/nezha"
+	"github.com/yairfalse/tapio/benchmarks/rca/perturb"
 	"github.com/yairfalse/tapio/benchmarks/scenario"
 	"github.com/yairfalse/tapio/internal/replay"
 )
@@ -36,9 +38,9 @@ var formats = []format{
 
 type options struct {
 	data, json, config, cases   string
-	scenario                    string
+	scenario, perturb           string
 	noTraces, noLogs, noMetrics bool
-	noBaseline, verbose         bool
+	noBaseline, verbose, robust bool
 	parallel                    int
 }
 
@@ -46,6 +48,8 @@ func main() {
 	var o options
 	flag.StringVar(&o.data, "data", "", "directory of a data set (required)")
 	flag.StringVar(&o.scenario, "scenario", "", "instead of --data: generated failures, such as services=50,noise=1,missing=logs+kernel,skew=500ms,loss=0.1,seed=1,cases=1; \"default\" for all defaults")
+	flag.StringVar(&o.perturb, "perturb", "", "change the recordings: thin=0.5 (traces kept), drop=0.05 (records lost), skew=500ms (clocks of services), jitter=0.3 (durations), head=20s, tail=20s (cut off cases), baseline=1 (warm with this one only), names or words (replaced by random ones), seed=1")
+	flag.BoolVar(&o.robust, "robust", false, "measure under a battery of changes, one line for each")
 	flag.StringVar(&o.json, "json", "", "file to write the results to")
 	flag.StringVar(&o.config, "config", "", "YAML file with the processor's section of a collector's configuration")
 	flag.StringVar(&o.cases, "cases", "", "only cases whose id this regular expression matches; no fault-free recordings then")
@@ -72,41 +76,56 @@ func run(ctx context.Context, out io.Writer, o options) error {
 	if o.parallel < 1 || o.parallel > 64 {
 		return fmt.Errorf("--parallel %d: want 1 to 64", o.parallel)
 	}
+	if o.robust {
+		if o.perturb != "" {
+			return errors.New("want --robust or --perturb, not both")
+		}
+		return robust(ctx, out, o)
+	}
+	sum, err := measured(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := printSummary(out, sum, o.verbose); err != nil {
+		return err
+	}
+	return writeJSON(o.json, sum)
+}
+
+// measured replays all recordings.
+func measured(ctx context.Context, o options) (*summary, error) {
 	only, err := regexp.Compile(o.cases)
 	if err != nil {
-		return fmt.Errorf("--cases: %w", err)
+		return nil, fmt.Errorf("--cases: %w", err)
 	}
 	if _, err := replay.LoadConfig(o.config); err != nil {
-		return err
+		return nil, err
+	}
+	changes, err := perturb.Parse(o.perturb)
+	if err != nil {
+		return nil, fmt.Errorf("--perturb: %w", err)
 	}
 	set, err := o.set()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var cases []*dataset.Case
-	for _, c := range set.Cases {
-		if only.MatchString(c.ID) {
-			cases = append(cases, c)
-		}
+	if err := perturb.Set(set, changes); err != nil {
+		return nil, fmt.Errorf("--perturb: %w", err)
 	}
-	set.Cases = cases
+	set.Cases = slices.DeleteFunc(set.Cases, func(c *dataset.Case) bool { return !only.MatchString(c.ID) })
 	if o.cases != "" {
 		o.noBaseline = true
 	}
-	if len(cases) == 0 && o.noBaseline {
-		return fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, set.Name)
+	if len(set.Cases) == 0 && o.noBaseline {
+		return nil, fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, set.Name)
 	}
 	r := &runner{options: o, logger: zap.New(zapcore.NewCore(
 		zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zapcore.WarnLevel))}
 	results, err := r.all(ctx, set)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sum := summarize(set.Name, results)
-	if err := printSummary(out, sum, o.verbose); err != nil {
-		return err
-	}
-	return writeJSON(o.json, sum)
+	return summarize(set.Name, results), nil
 }
 
 // set reads or generates the data set.

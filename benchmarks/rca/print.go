@@ -15,10 +15,10 @@ import (
 // printSummary writes the result for people.
 func printSummary(out io.Writer, s *summary, verbose bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CASE\tKIND\tTRUE CAUSE\tNAMED\tPATTERN\tRANK\tEXACT\tCONF\tAFTER ONSET s\tAFTER START s\tCPU s\tFINDINGS (BEFORE)")
+	fmt.Fprintln(w, "CASE\tKIND\tTRUE CAUSE\tNAMED\tPATTERN\tRANK\tEXACT\tCONF\tAFTER LABEL s\tAFTER SYMPTOM s\tAFTER START s\tCPU s\tFINDINGS (BEFORE)")
 	for _, d := range s.Details {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d (%d)\n", d.Case, d.Group, d.Truth, d.named(), or(d.Pattern, "-"),
-			rankText(d.Rank), yes(d.Exact), number(d.Confidence, 2), number(d.AfterOnset, 0), number(d.AfterStart, 0), d.CPUSeconds,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d (%d)\n", d.Case, d.Group, d.Truth, d.named(), or(d.Pattern, "-"),
+			rankText(d.Rank), yes(d.Exact), number(d.Confidence, 2), number(d.AfterOnset, 0), number(d.AfterSymptom, 0), number(d.AfterStart, 0), d.CPUSeconds,
 			len(d.Findings), d.WarmFindings)
 	}
 	fmt.Fprintln(w)
@@ -43,8 +43,8 @@ func printTotals(out io.Writer, s *summary) {
 	if s.Unlabelled > 0 {
 		fmt.Fprintf(out, ", %d without", s.Unlabelled)
 	}
-	fmt.Fprintf(out, ", %d silent; finding after the labelled onset: p50 %s s, p90 %s s; CPU %.1f s\n",
-		s.Silent, number(s.AfterOnsetP50, 1), number(s.AfterOnsetP90, 1), s.CPUSeconds)
+	fmt.Fprintf(out, ", %d silent; finding after the label: p50 %s s, p90 %s s; after the first symptom: p50 %s s, p90 %s s; CPU %.1f s\n",
+		s.Silent, number(s.AfterOnsetP50, 1), number(s.AfterOnsetP90, 1), number(s.AfterSymptomP50, 1), number(s.AfterSymptomP90, 1), s.CPUSeconds)
 	if len(s.Dropped) > 0 {
 		fmt.Fprintf(out, "dropped by the engines, by reason: %s\n", dropped(s.Dropped))
 	}

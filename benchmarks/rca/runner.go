@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/benchmarks/rca/symptom"
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/replay"
 )
@@ -45,18 +46,28 @@ type outcome struct {
 	// cpu is 0 when it is not known.
 	cpu  time.Duration
 	warm time.Duration // of fault-free time before it
+	// symptom is when the failure showed first, zero when it is not known.
+	symptom time.Time
+	// named is whom each finding named in turn.
+	named map[finding.ID][]replay.Named
 }
 
 // all replays every case, then every fault-free recording on an engine that was
 // warmed with the others.
 func (r *runner) all(ctx context.Context, set *dataset.Set) ([]*outcome, error) {
+	past, err := pastOf(set)
+	if err != nil {
+		return nil, err
+	}
 	var jobs []func() (*outcome, error)
 	for _, c := range set.Cases {
 		jobs = append(jobs, func() (*outcome, error) {
 			o, err := r.replay(ctx, &c.Recording, set.Baselines)
-			if o != nil {
-				o.of = c
+			if err != nil {
+				return nil, err
 			}
+			o.of = c
+			o.symptom, err = firstSymptom(c, past)
 			return o, err
 		})
 	}
@@ -68,6 +79,38 @@ func (r *runner) all(ctx context.Context, set *dataset.Set) ([]*outcome, error) 
 		jobs = append(jobs, func() (*outcome, error) { return r.replay(ctx, b, others) })
 	}
 	return parallel(jobs, r.options.parallel)
+}
+
+// pastOf is what the first symptoms of the cases are compared with.
+func pastOf(set *dataset.Set) (*symptom.Past, error) {
+	if !slices.ContainsFunc(set.Cases, func(c *dataset.Case) bool { return c.Service != "" }) {
+		return symptom.NewPast(), nil
+	}
+	var past []dataset.Telemetry
+	for _, b := range set.Baselines {
+		t, err := b.Load(0)
+		if err != nil {
+			return nil, err
+		}
+		past = append(past, t)
+	}
+	return symptom.NewPast(past...), nil
+}
+
+// firstSymptom is when a case's failure first showed, whatever is withheld from the
+// engine.
+func firstSymptom(c *dataset.Case, past *symptom.Past) (time.Time, error) {
+	if c.Service == "" || c.Onset.IsZero() {
+		return c.Onset, nil
+	}
+	of, err := c.Load(0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if at := past.First(of, c.Service, c.Onset); !at.IsZero() {
+		return at, nil
+	}
+	return c.Onset, nil
 }
 
 // parallel does the jobs, n at a time, and returns what they return in order.
@@ -122,6 +165,10 @@ func (r *runner) replay(ctx context.Context, rec *dataset.Recording, warmers []*
 		o.cpu = cpuTime() - cpu
 	}
 	o.sort(found)
+	o.named = map[finding.ID][]replay.Named{}
+	for _, f := range found {
+		o.named[f.ID] = engine.Names(f.ID)
+	}
 	return o, nil
 }
 

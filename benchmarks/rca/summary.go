@@ -31,11 +31,15 @@ type summary struct {
 	// are failures that nobody injected.
 	ECE         float64 `json:"ece"`
 	Calibration []bin   `json:"calibration"`
-	// Seconds from the labelled injection to the finding that names the right
-	// object, over the cases that have one.
+	// Seconds from the labelled injection until a finding named the right object, as it
+	// did to the end, over the cases that have one.
 	AfterOnsetP50 *float64 `json:"after_onset_p50_s,omitempty"`
 	AfterOnsetP90 *float64 `json:"after_onset_p90_s,omitempty"`
-	CPUSeconds    float64  `json:"cpu_s"`
+	// The same from the first symptom (see package symptom; the label where none is
+	// found).
+	AfterSymptomP50 *float64 `json:"after_symptom_p50_s,omitempty"`
+	AfterSymptomP90 *float64 `json:"after_symptom_p90_s,omitempty"`
+	CPUSeconds      float64  `json:"cpu_s"`
 	// Dropped adds up what the engines dropped, by reason.
 	Dropped   map[string]int64 `json:"dropped,omitempty"`
 	Groups    []group          `json:"groups"`
@@ -66,13 +70,17 @@ type detail struct {
 	Rank       int      `json:"rank"`
 	Exact      bool     `json:"exact"`
 	Confidence *float64 `json:"confidence,omitempty"`
-	// Seconds to the first finding that names the right object, or to the best of
-	// all where there is none: after the labelled injection, which may be up to a
+	// Seconds until a finding named the right object, as it did to the end, or to the
+	// best of all where none did: after the labelled injection, which may be up to a
 	// minute after the true one, and after the recording's beginning.
 	AfterOnset *float64 `json:"after_onset_s,omitempty"`
 	AfterStart *float64 `json:"after_start_s,omitempty"`
-	CPUSeconds float64  `json:"cpu_s,omitempty"`
-	Minutes    float64  `json:"minutes"`
+	// AfterSymptom is the time from the first symptom, SymptomAfterOnset that from the
+	// label to the first symptom.
+	AfterSymptom      *float64 `json:"after_symptom_s,omitempty"`
+	SymptomAfterOnset *float64 `json:"symptom_after_onset_s,omitempty"`
+	CPUSeconds        float64  `json:"cpu_s,omitempty"`
+	Minutes           float64  `json:"minutes"`
 	// WarmMinutes of fault-free time came before it, in which WarmFindings were made.
 	WarmMinutes  float64          `json:"warm_minutes"`
 	WarmFindings int              `json:"warm_findings"`
@@ -95,7 +103,7 @@ type bin struct {
 func summarize(name string, outcomes []*outcome) *summary {
 	s := &summary{Dataset: name, Calibration: make([]bin, bins), Details: []detail{}, FaultFree: []detail{}, Dropped: map[string]int64{}}
 	groups := map[string]*group{}
-	var after []float64
+	var after, symptoms []float64
 	for _, o := range outcomes {
 		d := describe(o)
 		s.CPUSeconds += d.CPUSeconds
@@ -126,6 +134,7 @@ func summarize(name string, outcomes []*outcome) *summary {
 		}
 		if d.Rank > 0 && d.AfterOnset != nil {
 			after = append(after, *d.AfterOnset)
+			symptoms = append(symptoms, *d.AfterSymptom)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
@@ -135,6 +144,7 @@ func summarize(name string, outcomes []*outcome) *summary {
 	}
 	s.ECE = finish(s.Calibration)
 	s.AfterOnsetP50, s.AfterOnsetP90 = quantile(after, 0.5), quantile(after, 0.9)
+	s.AfterSymptomP50, s.AfterSymptomP90 = quantile(symptoms, 0.5), quantile(symptoms, 0.9)
 	return s
 }
 
@@ -173,26 +183,48 @@ func describe(o *outcome) detail {
 		v := o.of.Truth.Judge(o.findings)
 		d.Rank, d.Exact = v.Rank, v.Exact
 	}
-	at := firstDetection(o.findings, right)
+	at := o.firstNamed(right)
 	d.AfterStart = seconds(at.Sub(o.recording.Start))
 	if o.of != nil && !o.of.Onset.IsZero() {
-		d.AfterOnset = seconds(at.Sub(o.of.Onset))
+		first := o.symptom
+		if first.IsZero() {
+			first = o.of.Onset
+		}
+		d.AfterOnset, d.AfterSymptom, d.SymptomAfterOnset = seconds(at.Sub(o.of.Onset)), seconds(at.Sub(first)), seconds(first.Sub(o.of.Onset))
 	}
 	return d
 }
 
-// firstDetection is when the first right finding was made, or the best of all
-// when none is right.
-func firstDetection(findings []*finding.Finding, right func(*finding.Finding) bool) (first time.Time) {
-	for _, f := range findings {
-		if right != nil && right(f) && (first.IsZero() || f.DetectedAt.Before(first)) {
-			first = f.DetectedAt
+// firstNamed is since when, without a break, a finding has named the right object, or
+// when the best of all was made where none does in the end.
+func (o *outcome) firstNamed(right func(*finding.Finding) bool) (first time.Time) {
+	for _, f := range o.findings {
+		if right == nil || !right(f) {
+			continue
+		}
+		if at := o.since(f, right); first.IsZero() || at.Before(first) {
+			first = at
 		}
 	}
 	if first.IsZero() {
-		return findings[0].DetectedAt
+		return o.findings[0].DetectedAt
 	}
 	return first
+}
+
+func (o *outcome) since(f *finding.Finding, right func(*finding.Finding) bool) time.Time {
+	since := f.DetectedAt
+	for _, n := range o.named[f.ID] {
+		if !right(&finding.Finding{RootCause: finding.RootCause{Entity: n.Entity}}) {
+			since = time.Time{}
+		} else if since.IsZero() {
+			since = n.At
+		}
+	}
+	if since.IsZero() {
+		return f.DetectedAt
+	}
+	return since
 }
 
 func seconds(d time.Duration) *float64 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
@@ -33,6 +34,7 @@ type Correlator struct {
 	reader  *sdkmetric.ManualReader
 	meters  *sdkmetric.MeterProvider
 	last    map[finding.ID]*finding.Finding
+	named   map[finding.ID][]Named
 	err     error
 }
 
@@ -45,7 +47,7 @@ func Start(ctx context.Context, cfg *tapiocorrelationprocessor.Config, logger *z
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Correlator{last: map[finding.ID]*finding.Finding{}, reader: sdkmetric.NewManualReader()}
+	c := &Correlator{last: map[finding.ID]*finding.Finding{}, named: map[finding.ID][]Named{}, reader: sdkmetric.NewManualReader()}
 	c.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(c.reader))
 	if err := c.create(ctx, cfg, logger); err != nil {
 		return nil, err
@@ -125,12 +127,30 @@ func (c *Correlator) keep(_ context.Context, ld plog.Logs) error {
 				}
 				if was := c.last[f.ID]; was == nil || was.Revision < f.Revision {
 					c.last[f.ID] = f
+					c.name(f, r.ObservedTimestamp().AsTime())
 				}
 			}
 		}
 	}
 	return nil
 }
+
+// Named is an entity that a finding named as the root cause from a time on.
+type Named struct {
+	At     time.Time
+	Entity finding.Entity
+}
+
+// name notes whom a revision, written at a time, names.
+func (c *Correlator) name(f *finding.Finding, at time.Time) {
+	e, names := f.RootCause.Entity, c.named[f.ID]
+	if n := len(names); n == 0 || names[n-1].Entity.Kind != e.Kind || names[n-1].Entity.Name != e.Name {
+		c.named[f.ID] = append(names, Named{at, e})
+	}
+}
+
+// Names returns whom a finding named as the root cause in turn.
+func (c *Correlator) Names(id finding.ID) []Named { return c.named[id] }
 
 // Finish ends the processor, which handles what waits, and returns the last
 // revision of each finding in the order of their detection, with what the

@@ -51,6 +51,9 @@ type Case struct {
 	Recording
 	// Onset is when the failure was caused, zero when that is not known.
 	Onset time.Time
+	// Service is the service.name in whose telemetry the failure shows first, "" when
+	// that is not known.
+	Service string
 	// Group is the kind of failure, by which results are summed up.
 	Group string
 	// Truth is nil when there is no label.

@@ -51,7 +51,7 @@ func Open(dir string) (*dataset.Set, error) {
 			if l.Service == "" {
 				return nil, fmt.Errorf("%s: labels.json: case %s: root_cause_service: missing", dir, c.ID)
 			}
-			c.Group, c.Truth = l.FaultType, truth{service: l.Service, services: r.services()}
+			c.Group, c.Service, c.Truth = l.FaultType, l.Service, truth{service: l.Service, services: r.services()}
 			if l.InjectUnix > 0 {
 				c.Onset = time.Unix(0, int64(l.InjectUnix*1e9)).UTC()
 			}
