@@ -81,9 +81,12 @@ func (e *Engine) judgeVisits(now int64) {
 		s := &e.suspects[i]
 		o := e.suspected(s)
 		switch {
+		case o != nil && e.outgrows(s, o):
+			e.accuse(s, o)
+			e.withdrawEnds(s, o)
 		case o != nil && (o.Emitted() || s.Score < visit.Alarm):
 			e.persists(o, s, now)
-		case s.Score >= visit.Alarm && !anecdotal(s) && !e.calleesDelay(s):
+		case s.Score >= visit.Alarm && !anecdotal(s) && !e.calleesDelay(s) && !e.undecided(s, now):
 			if o == nil {
 				o = e.shallower(s)
 			}
@@ -91,6 +94,47 @@ func (e *Engine) judgeVisits(now int64) {
 		}
 	}
 	e.compare()
+}
+
+// outgrow is how many times the score of the end of slow calls that was named first the
+// other end must have to be named in its stead.
+const outgrow = 1.5
+
+// outgrows tells whether a suspect is the other end of the slow calls of an incident,
+// and by now clearly the cause: which end it is, the first calls may not tell.
+func (e *Engine) outgrows(s *visit.Suspect, o *open) bool {
+	h := o.Hypothesis
+	if h.Cause.Certainty == 0 || h.Cause.Event != pattern.CallDelayed || h.Service == s.Service || o.Resolved() {
+		return false
+	}
+	_, delayed := e.delayed(s)
+	return delayed && s.Score >= max(visit.Alarm, outgrow*e.scoreOf(h.Service)) && !anecdotal(s) && !e.calleesDelay(s)
+}
+
+// withdrawEnds ends the other incidents of slow calls that a suspect has outgrown, now
+// that it is the cause of one.
+func (e *Engine) withdrawEnds(s *visit.Suspect, of *open) {
+	if of.Hypothesis.Service != s.Service {
+		return
+	}
+	e.incidents = slices.DeleteFunc(e.incidents, func(o *open) bool {
+		if o == of || !e.isEnd(s, o) || !e.outgrows(s, o) {
+			return false
+		}
+		if o.Emitted() {
+			o.Withdraw(e.now())
+			e.revise(o, e.now())
+		}
+		return true
+	})
+}
+
+// isEnd tells whether a suspect is one of the two ends of the slow calls of an incident.
+func (e *Engine) isEnd(s *visit.Suspect, o *open) bool {
+	callee, delayed := e.delayed(s)
+	h := o.Hypothesis
+	return delayed && h.Cause.Event == pattern.CallDelayed &&
+		(h.Service == callee || h.Service == s.Signals[0].Peer || slices.Contains(e.calleesOf(s.Service), h.Service))
 }
 
 // shallower returns the incident that was opened for a caller whose trouble a suspect
@@ -109,6 +153,18 @@ func (e *Engine) shallower(s *visit.Suspect) *open {
 func anecdotal(s *visit.Suspect) bool {
 	g := &s.Signals[0]
 	return s.Hurt < minHurt || (g.Kind != visit.Resource && g.Now.N < minHurt)
+}
+
+// hearing is how long the requests that failed are waited for to say why.
+const hearing = 10 * time.Second
+
+// undecided tells whether a suspect's requests failed just now and have no incident yet:
+// how they failed says more than that its visits changed.
+func (e *Engine) undecided(s *visit.Suspect, now int64) bool {
+	return now-s.Since < int64(hearing) && slices.ContainsFunc(s.Traces, func(id record.TraceID) bool {
+		r := e.requests.Of(id)
+		return r != nil && incident.Of(r) == nil
+	})
 }
 
 // compare says how probable the visits of its service make each incident, the less
@@ -162,13 +218,12 @@ func (e *Engine) suspected(s *visit.Suspect) *open {
 			return o
 		}
 	}
-	callee, delayed := e.delayed(s)
-	for _, o := range e.incidents {
-		h := o.Hypothesis
-		// The two ends of slow calls are one incident.
-		ends := delayed && h.Cause.Event == pattern.CallDelayed && (h.Service == callee || h.Service == s.Signals[0].Peer)
-		if (h.Service == s.Service || ends) && !o.Predicted() {
-			return o
+	for _, same := range []bool{true, false} {
+		for _, o := range e.incidents {
+			// The two ends of slow calls are one incident.
+			if (o.Hypothesis.Service == s.Service) == same && (same || e.isEnd(s, o)) && !o.Predicted() {
+				return o
+			}
 		}
 	}
 	for _, o := range e.incidents {

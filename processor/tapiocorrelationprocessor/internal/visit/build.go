@@ -20,9 +20,10 @@ type visit struct {
 	samples    []sample
 	exceptions []exception
 	logs       int
-	learned    bool // part of the past already
-	left       bool // the window
-	odd        bool // raised an alarm
+	waited     int64 // how long nothing more of the trace arrived
+	learned    bool  // part of the past already
+	left       bool  // the window
+	odd        bool  // raised an alarm
 
 	now visitNow
 }

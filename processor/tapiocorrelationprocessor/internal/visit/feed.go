@@ -41,7 +41,7 @@ func (f *feed) between(from, to int64) bool {
 
 // judgeable tells whether all log records of a visit have arrived, so that those
 // that are not there were not written. A visit with records: its feed has gone on
-// since, or all others have. A visit without any: its feed worked before and after.
+// since, or all others have for as long as the trace was waited for. A visit without any: its feed worked before and after.
 func (a *Analyzer) judgeable(v *visit) bool {
 	f := a.feeds[v.instance]
 	if f == nil {
@@ -51,7 +51,7 @@ func (a *Analyzer) judgeable(v *visit) bool {
 	case f == nil:
 		return false
 	case v.logs > 0:
-		return f.last >= v.end || a.mark >= v.end+int64(a.options.Idle)
+		return f.last >= v.end || a.mark >= v.end+v.waited
 	}
 	return f.between(v.start-feedSlot-feedNear, v.start-feedSlot) && f.between(v.end+feedSlot, v.end+feedSlot+feedNear)
 }

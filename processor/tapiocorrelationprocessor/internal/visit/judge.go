@@ -112,6 +112,7 @@ type visitNow struct {
 	by                record.EntityID // who explains it, with byZ
 	byZ               float64
 	lost              int32 // feature: the first call that is missing, -1 for none
+	waits             bool  // for a call that is slow
 	weight            float64
 }
 
@@ -127,8 +128,9 @@ type tally struct {
 	suspect Suspect
 	squares float64
 	in, all edges
-	run     float64 // the newest calls to it, all slow
+	run     [levels]float64 // the newest calls to it, all slow
 	gap     float64
+	level   int     // at which its calls are slow
 	support float64 // highest z of a visit that this service explains
 	// unanswered is the highest |z| of the calls to it that are lost.
 	unanswered float64
@@ -136,9 +138,9 @@ type tally struct {
 
 // edges are calls, pooled.
 type edges struct {
-	n, k, n0, k0 float64
-	far, far0    float64
-	traces       int
+	n, n0  float64
+	k, k0  [levels]float64
+	traces int
 }
 
 // Judge returns the suspects, most suspicious first. now is as of Advance, which
@@ -263,9 +265,13 @@ func (a *Analyzer) countTokens(v *visit) {
 func (a *Analyzer) countSample(t int, s sample) {
 	m, j := s.measure, &a.judge
 	if m.round != j.round {
-		m.round, m.n, m.k, m.kw, m.far, m.z, m.sum, m.traces, m.trace = j.round, 0, 0, 0, 0, 0, 0, 0, -1
+		m.round, m.n, m.k, m.kw, m.z, m.sum, m.traces, m.trace = j.round, 0, 0, 0, 0, 0, 0, -1
+		m.outward, m.caller = 0, false
 		if m.threshold = m.limit(); m.threshold > 0 {
-			m.n0, m.k0, m.far0 = float64(m.past.total), m.past.above(m.threshold), m.past.above(far*m.threshold)
+			m.n0, m.k0 = float64(m.past.total), m.past.above(m.threshold)
+		}
+		if m.key.kind == measureGap && m.threshold > 0 {
+			m.steps()
 		}
 		j.measures = append(j.measures, m)
 	}
@@ -281,13 +287,17 @@ func (a *Analyzer) countSample(t int, s sample) {
 		m.k++
 		m.sum += float64(s.value)
 	}
-	if s.value > far*m.threshold {
-		m.far++
+	if m.key.kind != measureGap {
+		return
 	}
-	if m.key.kind == measureGap {
-		t := a.tally(m.service)
-		if t.run++; s.value <= m.threshold {
-			t.run = 0
+	called := a.tally(m.service)
+	for l, above := range m.level {
+		called.run[l]++
+		if s.value > above {
+			m.slow[l]++
+			m.sums[l] += float64(s.value)
+		} else {
+			called.run[l] = 0
 		}
 	}
 }
@@ -393,62 +403,145 @@ func (m *measure) cluster() float64 {
 
 // gaps scores the calls of every service: those to it alone, and all of its. The
 // slow share settles caller against callee: who is the cause has all of them slow.
+// Slow calls of a caller that calls others as slowly are the caller's, not those of
+// whom it calls.
 func (a *Analyzer) gaps() {
-	for _, m := range a.judge.measures {
+	j := &a.judge
+	out := map[record.EntityID]*fan{}
+	for _, m := range j.measures {
+		if m.key.kind != measureGap || m.threshold == 0 {
+			continue
+		}
+		f := out[m.key.a]
+		if f == nil {
+			f = &fan{to: map[record.EntityID]*edges{}}
+			out[m.key.a] = f
+		}
+		f.add(m)
+	}
+	for _, m := range j.measures {
 		if m.key.kind != measureGap || m.threshold == 0 {
 			continue
 		}
 		called, caller := a.tally(m.service), a.tally(m.key.a)
+		caller.all.add(m)
+		if m.caller = out[m.key.a].explains(m.service); m.caller {
+			continue
+		}
 		called.in.add(m)
 		called.all.add(m)
-		caller.all.add(m)
 	}
-	for _, id := range a.judge.order {
-		t := a.judge.services[id]
-		t.gap = max(t.in.z(), t.all.z(), t.in.complete(t.run))
+	for _, id := range j.order {
+		t := j.services[id]
+		t.level, t.gap = settle(&t.in, &t.all, t.run)
 	}
-	for _, m := range a.judge.measures {
-		if m.key.kind == measureGap && m.k > 0 {
-			m.z = a.tally(m.service).gap
+	for _, m := range j.measures {
+		if m.key.kind != measureGap || m.threshold == 0 {
+			continue
+		}
+		called, caller := a.tally(m.service), a.tally(m.key.a)
+		if called.gap > 0 && !m.caller {
+			m.at(called.level)
+			m.z = called.gap
+		} else if caller.gap > 0 {
+			m.at(caller.level)
+		}
+		if m.k > 0 {
+			m.outward = caller.gap
+		} else {
+			m.z = 0
 		}
 	}
 }
 
+// settle returns at which level calls are slow most surely, and how surely.
+func settle(in, all *edges, run [levels]float64) (level int, z float64) {
+	for l := range levels {
+		if x := max(in.z(l), all.z(l), in.complete(l, run[l])); x > z {
+			level, z = l, x
+		}
+	}
+	return level, z
+}
+
+// fan is all that a service calls.
+type fan struct {
+	all edges
+	to  map[record.EntityID]*edges
+}
+
+func (f *fan) add(m *measure) {
+	e := f.to[m.service]
+	if e == nil {
+		e = &edges{}
+		f.to[m.service] = e
+	}
+	e.add(m)
+	f.all.add(m)
+}
+
+// explains tells whether the calls to others are slow as well, at least half as surely
+// as those to one service.
+func (f *fan) explains(called record.EntityID) bool {
+	e := f.to[called]
+	others := f.all.less(e)
+	z := others.best()
+	return z > 0 && z >= explains*e.best()
+}
+
+// less returns the edges without some of them.
+func (e edges) less(o *edges) *edges {
+	e.n, e.n0, e.traces = e.n-o.n, e.n0-o.n0, e.traces-o.traces
+	for l := range levels {
+		e.k[l] -= o.k[l]
+		e.k0[l] -= o.k0[l]
+	}
+	return &e
+}
+
 func (e *edges) add(m *measure) {
 	e.n += m.n
-	e.k += m.k
 	e.n0 += m.n0
-	e.k0 += m.k0
-	e.far += m.far
-	e.far0 += m.far0
 	e.traces += m.traces
+	for l := range levels {
+		e.k[l] += m.slow[l]
+		e.k0[l] += m.slow0[l]
+	}
 }
 
-func (e *edges) z() float64 {
-	z := max(e.score(e.k, e.k0), e.score(e.far, e.far0))
-	if z < report {
-		return 0
+// best is the highest score at any level.
+func (e *edges) best() (z float64) {
+	for l := range levels {
+		z = max(z, e.z(l))
 	}
 	return z
 }
 
-// complete scores the newest calls alone when all of them are slow.
-func (e *edges) complete(run float64) float64 {
-	if run < minRun {
-		return 0
-	}
-	z := detect.Score(run, run, e.k0, e.n0) * math.Sqrt(min(float64(e.traces)/e.n, 1))
-	if z < report {
-		return 0
-	}
-	return z
-}
-
-func (e *edges) score(k, k0 float64) float64 {
+// z scores how many calls are slow at a level.
+func (e *edges) z(level int) float64 {
+	k := e.k[level]
 	if k == 0 {
 		return 0
 	}
-	return detect.Score(k, e.n, k0, e.n0) * math.Sqrt(k/e.n) * math.Sqrt(min(float64(e.traces)/e.n, 1))
+	return reported(detect.Score(k, e.n, e.k0[level], e.n0) * math.Sqrt(k/e.n) * e.cluster())
+}
+
+// complete scores the newest calls alone when all of them are slow.
+func (e *edges) complete(level int, run float64) float64 {
+	if run < minRun || run > e.n {
+		return 0
+	}
+	return reported(detect.Score(run, run, e.k0[level], e.n0) * e.cluster())
+}
+
+func (e *edges) cluster() float64 { return math.Sqrt(min(float64(e.traces)/e.n, 1)) }
+
+// reported is a score, or 0 where it says nothing.
+func reported(z float64) float64 {
+	if z < report {
+		return 0
+	}
+	return z
 }
 
 func (a *Analyzer) tally(service record.EntityID) *tally {
@@ -624,6 +717,7 @@ func (a *Analyzer) ambient(v *visit) bool {
 // weigh counts the anomalous visits again, by weight, and those that hurt.
 func (a *Analyzer) weigh() {
 	a.eachVisit(func(_ int, c *completed, v *visit) {
+		a.hurtCaller(v, c)
 		if v.now.z == 0 {
 			return
 		}
@@ -655,6 +749,22 @@ func (a *Analyzer) weigh() {
 		}
 		t.suspect.hurt(v, c)
 	})
+}
+
+// hurtCaller notes that a visit's caller waited for it, on the way, when that counts
+// against the caller.
+func (a *Analyzer) hurtCaller(v *visit, c *completed) {
+	if v.parent < 0 || c.visits[v.parent].left || c.visits[v.parent].now.waits {
+		return
+	}
+	for _, s := range v.samples {
+		if m := s.measure; m.key.kind == measureGap && m.outward > 0 && s.value > m.threshold {
+			up := &c.visits[v.parent]
+			up.now.waits = true
+			a.tally(m.key.a).suspect.hurt(up, c)
+			return
+		}
+	}
 }
 
 // weighRun weighs a visit that is one of the newest that are all anomalous.
@@ -699,7 +809,7 @@ func (a *Analyzer) collect() {
 		o.frozen = a.freeze(o.frozen, len(o.now.odd) > 0)
 	}
 	for _, m := range j.measures {
-		if m.frozen = a.freeze(m.frozen, m.z != 0); m.frozen != 0 {
+		if m.frozen = a.freeze(m.frozen, m.z != 0 || m.outward != 0); m.frozen != 0 {
 			m.odd = a.now
 		}
 		if m.z == 0 || m.key.kind == measureGap {
@@ -856,7 +966,7 @@ func (a *Analyzer) collectGaps() {
 		}
 		t.squares += t.gap * t.gap
 		s := worst[id].signal(t.gap)
-		s.Before, s.Now = Ratio{t.all.k0, t.all.n0}, Ratio{t.all.k, t.all.n}
+		s.Before, s.Now = Ratio{t.all.k0[t.level], t.all.n0}, Ratio{t.all.k[t.level], t.all.n}
 		a.signal(t, s)
 	}
 }

@@ -18,9 +18,10 @@ const (
 	minMeasured = 5
 	// measureDecay halves a measure's past when it holds so many values.
 	measureDecay = 20_000
-	// far is by what factor a value is above its limit by far: a past that knows slow
-	// calls may not know such calls.
-	far = 4
+	// near is by what factor a value is above the median, far by what factor above the
+	// limit, to be slow by little and by far; levels counts these and the limit itself.
+	near, far = 4, 4
+	levels    = 3
 	// wait is from which median on a duration without anything below it is an
 	// intentional wait: a long poll, a stream, a consumer.
 	wait = int64(5 * time.Second)
@@ -56,11 +57,33 @@ type measure struct {
 	threshold int64 // 0 without one
 	n0, k0    float64
 	n, k, kw  float64 // window: all, anomalous, anomalous and not explained
-	far0, far float64 // past and window: above the threshold by far
 	traces    int
 	trace     int
 	z         float64
 	sum       float64 // of the anomalous values
+	// Of a gap: the score of the caller's calls, and whether that, not who is called,
+	// is to blame.
+	outward float64
+	caller  bool
+	// Of a gap: what is slow by little, as usual and by far, how many calls of the window
+	// and of the past are, and the sums of those of the window.
+	level             [levels]int64
+	slow, slow0, sums [levels]float64
+}
+
+// steps sets the levels of a gap. A past that knows slow calls has a high limit; that
+// nearly all calls are slow now, or that some are slower by far, shows at others.
+func (m *measure) steps() {
+	median := m.past.quantile(0.5)
+	m.level = [levels]int64{min(max(near*median, median+minSlowMargin), m.threshold), m.threshold, far * m.threshold}
+	for l, above := range m.level {
+		m.slow[l], m.sums[l], m.slow0[l] = 0, 0, m.past.above(above)
+	}
+}
+
+// at makes a level of a gap its threshold.
+func (m *measure) at(level int) {
+	m.threshold, m.k, m.k0, m.sum = m.level[level], m.slow[level], m.slow0[level], m.sums[level]
 }
 
 // limit returns above what a value is abnormal, 0 when the past is too short to

@@ -60,6 +60,7 @@ type operation struct {
 	seen        int64
 	frozen      int64 // since when it is abnormal, 0 when it is not
 	pruned      int64
+	tail        tail // of the traces that begin with it
 
 	now opNow
 }

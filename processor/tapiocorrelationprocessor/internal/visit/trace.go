@@ -34,6 +34,10 @@ type trace struct {
 	spans        []Span
 	logs         []Log
 	cut          bool // not all of it was kept
+	// root is the operation of the span that has no parent, 0 while it is not there,
+	// ended when that arrived.
+	root  record.EntityID
+	ended int64
 }
 
 // completed is a trace in the window.
@@ -111,21 +115,21 @@ func (s *sampler) adjust(now int64) bool {
 // was raised in the middle of it.
 func (s *sampler) whole(h uint64, start int64) bool { return h <= s.before || start >= s.raised }
 
-// doneSet remembers the last traces that were judged, by hash.
+// doneSet remembers the last traces that were judged, by hash, and their roots.
 type doneSet struct {
-	in   map[uint64]struct{}
+	in   map[uint64]record.EntityID
 	ring []uint64
 	next int
 }
 
-func (d *doneSet) init(n int) { d.in, d.ring = map[uint64]struct{}{}, make([]uint64, 0, n) }
+func (d *doneSet) init(n int) { d.in, d.ring = map[uint64]record.EntityID{}, make([]uint64, 0, n) }
 
-func (d *doneSet) has(h uint64) bool {
-	_, ok := d.in[h]
-	return ok
+func (d *doneSet) get(h uint64) (root record.EntityID, ok bool) {
+	root, ok = d.in[h]
+	return root, ok
 }
 
-func (d *doneSet) add(h uint64) {
+func (d *doneSet) add(h uint64, root record.EntityID) {
 	if len(d.ring) < cap(d.ring) {
 		d.ring = append(d.ring, h)
 	} else {
@@ -133,7 +137,7 @@ func (d *doneSet) add(h uint64) {
 		d.ring[d.next] = h
 		d.next = (d.next + 1) % len(d.ring)
 	}
-	d.in[h] = struct{}{}
+	d.in[h] = root
 }
 
 // Advance lets time pass: traces that are idle are completed, those that left the
@@ -153,7 +157,7 @@ func (a *Analyzer) Advance(now int64) {
 		switch {
 		case fell && !a.sampler.wants(t.hash):
 			a.release(t)
-		case a.now-t.last >= int64(a.options.Idle), a.now-t.opened >= maxAge:
+		case a.now-t.last >= a.patience(t), a.now-t.opened >= maxAge:
 			ready = append(ready, t)
 		default:
 			continue
@@ -188,9 +192,67 @@ func (a *Analyzer) release(t *trace) {
 	}
 }
 
+// tail is what is known of how long after their root span the rest of the traces that
+// begin with an operation arrives: spans and log records come from several exporters,
+// each with a delay of its own, and work may go on after the answer.
+type tail struct {
+	traces  int
+	longest int64
+}
+
+const (
+	// tailTraces is how many traces with a root it takes to know their tail.
+	tailTraces = 10
+	// tailTimes is what the longest tail so far is multiplied by, tailLeast the least
+	// that is waited for all the same.
+	tailTimes, tailLeast = 2, int64(2 * time.Second)
+	// tailMemory is over how many traces the longest tail fades.
+	tailMemory = 512
+)
+
+// patience is how long nothing of a trace must arrive until it is complete: Idle, or
+// less once its root is there and what followed others like it is known.
+func (a *Analyzer) patience(t *trace) int64 {
+	idle := int64(a.options.Idle)
+	if t.root == 0 || t.cut {
+		return idle
+	}
+	o := a.operations[t.root]
+	if o == nil || o.tail.traces < tailTraces {
+		return idle
+	}
+	wait := min(max(tailTimes*o.tail.longest, tailLeast), idle)
+	if wait <= a.now-t.last && t.abandoned() {
+		return idle
+	}
+	return wait
+}
+
+// abandoned tells whether a call failed of which nothing is known at its other end: who
+// was called may be at work still.
+func (t *trace) abandoned() bool {
+	return slices.ContainsFunc(t.spans, func(s Span) bool {
+		return s.Failed && s.Kind == record.SpanClient && !slices.ContainsFunc(t.spans, func(c Span) bool { return c.Parent == s.ID })
+	})
+}
+
+// add notes how long after its root the last of a trace arrived.
+func (t *tail) add(length int64) {
+	t.traces = min(t.traces+1, tailMemory)
+	t.longest = max(t.longest-t.longest/tailMemory, length)
+}
+
+// tooSoon notes that a trace was judged before all of it was there.
+func (a *Analyzer) tooSoon(root record.EntityID) {
+	a.Counters.Late.Add(1)
+	if o := a.operations[root]; o != nil {
+		o.tail.longest = int64(a.options.Idle)
+	}
+}
+
 // complete turns a trace into visits.
 func (a *Analyzer) complete(t *trace) {
-	a.done.add(t.hash)
+	a.done.add(t.hash, t.root)
 	if t.cut || len(t.spans) == 0 {
 		return
 	}
@@ -202,7 +264,14 @@ func (a *Analyzer) complete(t *trace) {
 		return
 	}
 	if visits := a.visits(t); len(visits) > 0 {
+		waited := min(a.now-t.last, int64(a.options.Idle))
+		for i := range visits {
+			visits[i].waited = waited
+		}
 		a.window = append(a.window, completed{id: t.id, at: a.now, visits: visits})
+		if o := a.operations[t.root]; o != nil {
+			o.tail.add(max(t.last-t.ended, 0))
+		}
 	}
 }
 

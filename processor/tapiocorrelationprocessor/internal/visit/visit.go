@@ -48,8 +48,9 @@ type Options struct {
 	// Window is how long the present is: what is judged. Default 60 s; 30 to 120 s
 	// did equally well on the labelled cases.
 	Window time.Duration
-	// Idle is how long nothing of a trace must arrive until it is complete. Default
-	// 10 s, which is what SDKs and agents take to export.
+	// Idle is how long nothing of a trace must arrive until it is complete, at most: less
+	// once its root span is there and the rest of others like it used to follow sooner.
+	// Default 10 s, which is what SDKs and agents take to export.
 	Idle time.Duration
 	// MaxTracesPerSecond is how many traces are looked at; above it they are sampled
 	// by trace id. Default 20, which gives every minute 1200 traces.
@@ -173,6 +174,9 @@ func (a *Analyzer) Span(s Span) {
 		a.Counters.Cut.Add(1)
 		return
 	}
+	if s.Parent == (record.SpanID{}) && t.root == 0 {
+		t.root, t.ended = s.Operation, a.now
+	}
 	t.spans = append(t.spans, s)
 }
 
@@ -246,8 +250,8 @@ func (a *Analyzer) trace(id record.TraceID, at int64) *trace {
 		t.last = a.now
 		return t
 	}
-	if a.done.has(h) {
-		a.Counters.Late.Add(1)
+	if root, done := a.done.get(h); done {
+		a.tooSoon(root)
 		return nil
 	}
 	if len(a.open) >= a.options.MaxOpen {
