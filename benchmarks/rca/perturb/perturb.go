@@ -59,7 +59,7 @@ func change(r *dataset.Recording, o Options, names *renamer) {
 			return t, err
 		}
 		p := &pass{
-			options: o, random: rand.New(rand.NewPCG(o.Seed, id)), //nolint:gosec // not for secrets
+			options: o, random: rand.New(rand.NewPCG(o.Seed, id)),
 			from: pcommon.NewTimestampFromTime(start.Add(shift)), to: pcommon.NewTimestampFromTime(end.Add(shift)),
 		}
 		p.telemetry(t)

@@ -84,7 +84,7 @@ func (r *renamer) name(old string) string {
 
 // word returns a random word of about the same form for a word.
 func (r *renamer) word(old string) string {
-	g := rand.New(rand.NewPCG(r.seed, sum(r.seed, old))) //nolint:gosec // not for secrets
+	g := rand.New(rand.NewPCG(r.seed, sum(r.seed, old)))
 	const consonants, vowels = "bcdfghjklmnprstvwz", "aeiou"
 	b := []byte(old)
 	for i, c := range b {

@@ -127,7 +127,7 @@ func symptoms(past, now []*visit) (out []func(*visit) bool) {
 	if len(past) < minPast {
 		return nil
 	}
-	counts, durations, new := map[string]int{}, map[string][]time.Duration{}, map[string]bool{}
+	counts, durations, fresh := map[string]int{}, map[string][]time.Duration{}, map[string]bool{}
 	all, logged := float64(len(past)), 0.0
 	for _, v := range past {
 		if v.logged {
@@ -153,8 +153,8 @@ func symptoms(past, now []*visit) (out []func(*visit) bool) {
 	}
 	for _, v := range now {
 		for f := range v.features {
-			if !new[f] && total(f) >= minPast && float64(counts[f]) <= unusual*total(f) {
-				new[f] = true
+			if !fresh[f] && total(f) >= minPast && float64(counts[f]) <= unusual*total(f) {
+				fresh[f] = true
 				out = append(out, func(v *visit) bool { return v.features[f] })
 			}
 		}
