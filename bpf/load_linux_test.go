@@ -15,7 +15,7 @@ import (
 func TestProgramsLoad(t *testing.T) {
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
 		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
-		"disk": LoadDisk,
+		"disk": LoadDisk, "drops": LoadDrops,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

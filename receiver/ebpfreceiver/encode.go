@@ -162,6 +162,8 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordOverflow(at, ev)
 	case connectionsEvent:
 		return e.recordConnections(at, ev)
+	case dropsEvent:
+		return e.recordDrops(at, ev)
 	case lookupEvent:
 		return e.recordLookup(at, ev)
 	case blockErrorEvent:

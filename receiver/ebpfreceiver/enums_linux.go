@@ -13,6 +13,14 @@ func resetReasons(spec *btf.Spec) map[uint32]string {
 	return enumNames(spec, "sk_rst_reason", "SK_RST_REASON_")
 }
 
+// dropReasons reads enum skb_drop_reason of a kernel that hands it over.
+func dropReasons(spec *btf.Spec) map[uint32]string {
+	if len(tracepointArguments(spec, "kfree_skb")) < 3 {
+		return nil
+	}
+	return enumNames(spec, "skb_drop_reason", "SKB_DROP_REASON_")
+}
+
 // enumNames are the values of an enum of the kernel, in lower case and without
 // their prefix; nil when it has no such enum.
 func enumNames(spec *btf.Spec, enum, prefix string) map[uint32]string {

@@ -31,6 +31,10 @@ type features struct {
 	// blockStatusSize is of the status that block_rq_complete hands over, in bytes: 1
 	// for a blk_status_t, 4 for an errno, 0 when there is no such tracepoint.
 	blockStatusSize int
+	// dropReasons are why the kernel drops packets, by number; empty before 5.17,
+	// where it does not say. dropHasSocket: it says for which socket they were.
+	dropReasons   map[uint32]string
+	dropHasSocket bool
 }
 
 func readFeatures(types *btf.Cache) (*features, error) {
@@ -55,6 +59,8 @@ func featuresOf(spec *btf.Spec) features {
 		resetReasons:     resetReasons(spec),
 		hasBlockError:    tracepointArguments(spec, "block_rq_error") != nil,
 		blockStatusSize:  sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),
+		dropReasons:      dropReasons(spec),
+		dropHasSocket:    len(tracepointArguments(spec, "kfree_skb")) >= 4,
 	}
 }
 
@@ -86,7 +92,7 @@ func isPointer(arguments []btf.FuncParam) bool {
 
 // explain says what is missing and how to get it, as far as that can be told.
 func explain(err error) string {
-	if errors.Is(err, errNoVictim) || errors.Is(err, errNoBlockTracepoint) {
+	if errors.Is(err, errNoVictim) || errors.Is(err, errNoBlockTracepoint) || errors.Is(err, errNoDropReason) {
 		return err.Error()
 	}
 	return linux.Explain(err)

@@ -28,6 +28,10 @@ func tracepointType(name string, arguments ...btf.Type) btf.Type {
 	return &btf.Typedef{Name: "btf_trace_" + name, Type: &btf.Pointer{Target: proto}}
 }
 
+var dropReasonType = &btf.Enum{Name: "skb_drop_reason", Size: 4, Values: []btf.EnumValue{
+	{Name: "SKB_DROP_REASON_NOT_SPECIFIED", Value: 2}, {Name: "SKB_DROP_REASON_NO_SOCKET", Value: 3},
+}}
+
 func TestFeaturesOfOtherKernels(t *testing.T) {
 	t.Parallel()
 	task := &btf.Pointer{Target: &btf.Struct{Name: "task_struct", Size: 8}}
@@ -36,10 +40,13 @@ func TestFeaturesOfOtherKernels(t *testing.T) {
 		types []btf.Type
 		want  features
 	}{
-		"5.15": {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", number)}, features{}},
-		"6.12": {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", task, number)}, features{victimHasTask: true}},
-		"6.18": {[]btf.Type{tracepointType("sched_process_exit", task, number), tracepointType("mark_victim", task, number)}, features{exitHasGroupDead: true, victimHasTask: true}},
-		"none": {[]btf.Type{number}, features{}},
+		"5.15":        {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", number)}, features{}},
+		"6.12":        {[]btf.Type{tracepointType("sched_process_exit", task), tracepointType("mark_victim", task, number)}, features{victimHasTask: true}},
+		"6.18":        {[]btf.Type{tracepointType("sched_process_exit", task, number), tracepointType("mark_victim", task, number)}, features{exitHasGroupDead: true, victimHasTask: true}},
+		"drops, 5.15": {[]btf.Type{tracepointType("kfree_skb", task, task), dropReasonType}, features{}},
+		"drops, 6.1":  {[]btf.Type{tracepointType("kfree_skb", task, task, dropReasonType), dropReasonType}, features{dropReasons: map[uint32]string{2: "not_specified", 3: "no_socket"}}},
+		"drops, 6.12": {[]btf.Type{tracepointType("kfree_skb", task, task, dropReasonType, task), dropReasonType}, features{dropReasons: map[uint32]string{2: "not_specified", 3: "no_socket"}, dropHasSocket: true}},
+		"none":        {[]btf.Type{number}, features{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -55,6 +55,7 @@ func programs(cfg *Config) []program {
 	if cfg.Programs.Network.Enabled {
 		all = append(all, networkPrograms()...)
 		all = append(all, dnsPrograms(cfg)...)
+		all = append(all, dropsProgram())
 	}
 	if cfg.Programs.Disk.Enabled {
 		all = append(all, diskPrograms()...)
@@ -284,6 +285,7 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 
 	kindBlockError:   event.BlockIOError,
 	kindBlockLatency: event.BlockIOLatency,
+	kindDrops:        event.PacketsDropped,
 }
 
 func (k *kernel) stats() sourceStats {

@@ -65,6 +65,7 @@ type EventsConfig struct {
 	TapioKernelThinPoolFull          EventConfig `mapstructure:"tapio.kernel.thin_pool_full"`
 	TapioKernelWarning               EventConfig `mapstructure:"tapio.kernel.warning"`
 	TapioOomKill                     EventConfig `mapstructure:"tapio.oom.kill"`
+	TapioPacketsDropped              EventConfig `mapstructure:"tapio.packets.dropped"`
 	TapioProcessExec                 EventConfig `mapstructure:"tapio.process.exec"`
 	TapioProcessExit                 EventConfig `mapstructure:"tapio.process.exit"`
 	TapioProcessSignal               EventConfig `mapstructure:"tapio.process.signal"`
@@ -192,6 +193,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioOomKill: EventConfig{
+			Enabled: true,
+		},
+		TapioPacketsDropped: EventConfig{
 			Enabled: true,
 		},
 		TapioProcessExec: EventConfig{

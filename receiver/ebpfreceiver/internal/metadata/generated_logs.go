@@ -21,6 +21,12 @@ func (eaof eventAttributeOptionFunc) apply(lr plog.LogRecord) {
 	eaof(lr)
 }
 
+func WithDestinationPortEventAttribute(destinationPortAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("destination.port", destinationPortAttributeValue)
+	})
+}
+
 func WithNetworkInterfaceNameEventAttribute(networkInterfaceNameAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("network.interface.name", networkInterfaceNameAttributeValue)
@@ -1852,6 +1858,49 @@ func newEventTapioOomKill(cfg EventConfig) eventTapioOomKill {
 	return e
 }
 
+type eventTapioPacketsDropped struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioPacketsDropped) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioPacketsDropReasonAttributeValue string, tapioPacketsCountAttributeValue int64, networkTransportAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.packets.dropped")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("tapio.packets.drop_reason", tapioPacketsDropReasonAttributeValue)
+	dp.Attributes().PutInt("tapio.packets.count", tapioPacketsCountAttributeValue)
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioPacketsDropped) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioPacketsDropped(cfg EventConfig) eventTapioPacketsDropped {
+	e := eventTapioPacketsDropped{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioProcessExec struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -2354,6 +2403,7 @@ type LogsBuilder struct {
 	eventTapioKernelThinPoolFull          eventTapioKernelThinPoolFull
 	eventTapioKernelWarning               eventTapioKernelWarning
 	eventTapioOomKill                     eventTapioOomKill
+	eventTapioPacketsDropped              eventTapioPacketsDropped
 	eventTapioProcessExec                 eventTapioProcessExec
 	eventTapioProcessExit                 eventTapioProcessExit
 	eventTapioProcessSignal               eventTapioProcessSignal
@@ -2416,6 +2466,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioKernelThinPoolFull:          newEventTapioKernelThinPoolFull(lbc.Events.TapioKernelThinPoolFull),
 		eventTapioKernelWarning:               newEventTapioKernelWarning(lbc.Events.TapioKernelWarning),
 		eventTapioOomKill:                     newEventTapioOomKill(lbc.Events.TapioOomKill),
+		eventTapioPacketsDropped:              newEventTapioPacketsDropped(lbc.Events.TapioPacketsDropped),
 		eventTapioProcessExec:                 newEventTapioProcessExec(lbc.Events.TapioProcessExec),
 		eventTapioProcessExit:                 newEventTapioProcessExit(lbc.Events.TapioProcessExit),
 		eventTapioProcessSignal:               newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
@@ -2504,6 +2555,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioKernelThinPoolFull.emit(ils.LogRecords())
 	lb.eventTapioKernelWarning.emit(ils.LogRecords())
 	lb.eventTapioOomKill.emit(ils.LogRecords())
+	lb.eventTapioPacketsDropped.emit(ils.LogRecords())
 	lb.eventTapioProcessExec.emit(ils.LogRecords())
 	lb.eventTapioProcessExit.emit(ils.LogRecords())
 	lb.eventTapioProcessSignal.emit(ils.LogRecords())
@@ -2728,6 +2780,11 @@ func (lb *LogsBuilder) RecordTapioKernelWarningEvent(ctx context.Context, timest
 // RecordTapioOomKillEvent adds a log record of tapio.oom.kill event.
 func (lb *LogsBuilder) RecordTapioOomKillEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioOomScopeAttributeValue string, tapioOomVictimRssAttributeValue int64, tapioOomVictimScoreAdjAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventTapioOomKill.recordEvent(ctx, timestamp, tapioOomScopeAttributeValue, tapioOomVictimRssAttributeValue, tapioOomVictimScoreAdjAttributeValue, options...)
+}
+
+// RecordTapioPacketsDroppedEvent adds a log record of tapio.packets.dropped event.
+func (lb *LogsBuilder) RecordTapioPacketsDroppedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioPacketsDropReasonAttributeValue string, tapioPacketsCountAttributeValue int64, networkTransportAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioPacketsDropped.recordEvent(ctx, timestamp, tapioPacketsDropReasonAttributeValue, tapioPacketsCountAttributeValue, networkTransportAttributeValue, tapioNetworkNamespaceAttributeValue, tapioIntervalAttributeValue, options...)
 }
 
 // RecordTapioProcessExecEvent adds a log record of tapio.process.exec event.

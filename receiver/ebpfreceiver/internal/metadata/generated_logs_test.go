@@ -231,6 +231,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioPacketsDroppedEvent(ctx, timestamp, "tapio.packets.drop_reason-val", 19, "network.transport-val", 23, 14.100000, WithNetworkLocalPortEventAttribute(18), WithDestinationPortEventAttribute(16))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioProcessExecEvent(ctx, timestamp, WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandEventAttribute("process.command-val"), WithProcessCommandLineEventAttribute("process.command_line-val"))
 			defaultEventsCount++
 			allEventsCount++
@@ -893,6 +896,34 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+				case "tapio.packets.dropped":
+					assert.False(t, validatedEvents["tapio.packets.dropped"], "Found a duplicate in the events slice: tapio.packets.dropped")
+					validatedEvents["tapio.packets.dropped"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.packets.drop_reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.packets.drop_reason-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.packets.count")
+					assert.True(t, ok)
+					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("network.transport")
+					assert.True(t, ok)
+					assert.Equal(t, "network.transport-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("destination.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.network.namespace")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
 				case "tapio.process.exec":
 					assert.False(t, validatedEvents["tapio.process.exec"], "Found a duplicate in the events slice: tapio.process.exec")
 					validatedEvents["tapio.process.exec"] = true
