@@ -63,6 +63,11 @@ func init() {
 			fmt.Println(err)
 		}
 		os.Exit(0)
+	case "publishes":
+		if err := publishContext(); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
 	case "sleep":
 		time.Sleep(time.Minute)
 	case "storm":

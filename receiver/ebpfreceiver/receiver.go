@@ -238,9 +238,11 @@ func (r *ebpfReceiver) sample() {
 		case <-sampling.C:
 			events = r.source.sample()
 		case <-polling.C:
+			r.services.lookAgain(time.Now())
 			events = r.source.poll()
 		}
 		for _, ev := range events {
+			r.services.learn(ev)
 			if !r.queue.push(ev) {
 				r.countDropped(ev.name(), droppedQueueFull)
 			}

@@ -7,9 +7,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Bounds of what is held and read of processes.
@@ -22,6 +24,15 @@ const (
 	maxEnviron = 256 << 10
 	// maxServiceName cuts a name that is none any more.
 	maxServiceName = 256
+	// maxLooks bounds the processes that are to be looked at again.
+	maxLooks = 4096
+)
+
+// An SDK publishes the process context when it has begun; what begins later, such as
+// an agent that is loaded into a running process, is found by the second look.
+const (
+	firstLook  = 5 * time.Second
+	secondLook = time.Minute
 )
 
 // tick is a unit of the start times in /proc: USER_HZ is 100 on all
@@ -33,13 +44,16 @@ const (
 	unresolvedGone      = "gone"
 	unresolvedForbidden = "forbidden"
 	unresolvedTooLong   = "too_long"
+	unresolvedMalformed = "malformed"
+	unresolvedTooMany   = "too_many"
 	unresolvedOther     = "other"
 )
 
 // errTooLong: the variables may be in the part that was not read.
 var errTooLong = errors.New("environment is longer than is read")
 
-// serviceName is what a process says in its environment that it is.
+// serviceName is what a process says that it is, in the context that it publishes
+// or else in its environment.
 type serviceName struct{ name, namespace string }
 
 // processKey identifies a process: its pid and the tick at which it began.
@@ -48,9 +62,9 @@ type processKey struct {
 	ticks uint64
 }
 
-// services knows to which service processes belong. It asks /proc once for each
-// process, when it is first heard of, as a process that has ended has no
-// environment any more. It is safe for concurrent use.
+// services knows to which service processes belong. It asks /proc for each process
+// when it is first heard of, as a process that has ended has no environment any
+// more, and twice later for the context. It is safe for concurrent use.
 type services struct {
 	proc string // /proc
 	// unresolved is called with the reason when a process's cannot be read.
@@ -60,6 +74,15 @@ type services struct {
 	// The newer of two generations gets what is looked up; when it is full it
 	// becomes the older one, and what that held is forgotten.
 	newer, older map[processKey]serviceName
+	// looks are processes to look at again, by time.
+	looks []look
+}
+
+// look is when to look for the context of a process.
+type look struct {
+	key    processKey
+	at     time.Time
+	isLast bool
 }
 
 func newServices(proc string, unresolved func(reason string)) *services {
@@ -83,6 +106,56 @@ func (s *services) learn(ev kernelEvent) {
 		name = before
 	}
 	s.put(key, name) // also when it failed: it would fail again
+	if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errProcessGone) {
+		s.lookLater(look{key: key, at: time.Now().Add(firstLook)})
+	}
+}
+
+func (s *services) lookLater(l look) {
+	s.mu.Lock()
+	isFull := len(s.looks) >= maxLooks
+	if !isFull {
+		// Of two kinds of times each comes in order, so that the place is near an end.
+		i, _ := slices.BinarySearchFunc(s.looks, l.at, func(l look, at time.Time) int { return l.at.Compare(at) })
+		s.looks = slices.Insert(s.looks, i, l)
+	}
+	s.mu.Unlock()
+	if isFull {
+		s.unresolved(unresolvedTooMany)
+	}
+}
+
+// lookAgain looks for the context of the processes for which it is time.
+func (s *services) lookAgain(now time.Time) {
+	s.mu.Lock()
+	n, _ := slices.BinarySearchFunc(s.looks, now, func(l look, at time.Time) int { return l.at.Compare(at) })
+	due := slices.Clone(s.looks[:n])
+	s.looks = slices.Delete(s.looks, 0, n)
+	s.mu.Unlock()
+	for _, l := range due {
+		name, err := s.contextOf(l.key)
+		switch {
+		case err == nil && name.name != "":
+			s.put(l.key, name)
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, errProcessGone): // it published none in time
+		default:
+			if err != nil {
+				s.unresolved(unresolvedReason(err))
+			}
+			if !l.isLast {
+				s.lookLater(look{key: l.key, at: now.Add(secondLook), isLast: true})
+			}
+		}
+	}
+}
+
+// contextOf reads the context of a process, and that it is that process's.
+func (s *services) contextOf(key processKey) (serviceName, error) {
+	name, err := s.readContext(key.pid)
+	if err != nil || name.name == "" {
+		return serviceName{}, err
+	}
+	return name, s.isStill(key)
 }
 
 // seed learns the processes that are there, so that those that end next are
@@ -102,7 +175,11 @@ func (s *services) seed() {
 			continue
 		}
 		key := processKey{uint32(pid), ticks}
-		if name, err := s.read(key); err == nil && name != (serviceName{}) {
+		name, _ := s.read(key)
+		if published, err := s.contextOf(key); err == nil && published.name != "" {
+			name = published
+		}
+		if name != (serviceName{}) {
 			s.put(key, name)
 		}
 	}
@@ -161,14 +238,19 @@ func (s *services) read(key processKey) (serviceName, error) {
 	if err != nil && !errors.Is(err, errTooLong) {
 		return serviceName{}, err
 	}
-	ticks, statErr := s.startTicks(key.pid)
-	if statErr != nil {
-		return serviceName{}, statErr
-	}
-	if ticks != key.ticks {
-		return serviceName{}, os.ErrNotExist
+	if gone := s.isStill(key); gone != nil {
+		return serviceName{}, gone
 	}
 	return name, err
+}
+
+// isStill returns an error when a pid is that of another process by now.
+func (s *services) isStill(key processKey) error {
+	ticks, err := s.startTicks(key.pid)
+	if err == nil && ticks != key.ticks {
+		err = os.ErrNotExist
+	}
+	return err
 }
 
 func (s *services) readEnviron(pid uint32) (serviceName, error) {
@@ -235,6 +317,8 @@ func unresolvedReason(err error) string {
 		return unresolvedForbidden
 	case errors.Is(err, errTooLong):
 		return unresolvedTooLong
+	case errors.Is(err, errContextMalformed), errors.Is(err, errContextChanging):
+		return unresolvedMalformed
 	}
 	return unresolvedOther
 }

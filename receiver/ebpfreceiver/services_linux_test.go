@@ -3,10 +3,19 @@
 package ebpfreceiver
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/event"
 )
@@ -38,4 +47,88 @@ func TestServiceNameOfRealProcesses(t *testing.T) {
 	assert.Equal(t, "young", rec.Resource[event.KeyServiceName])
 	assert.Equal(t, "shop", rec.Resource[event.KeyServiceNamespace])
 	assert.NotContains(t, r.await(of(event.ProcessExit, none())).Resource, event.KeyServiceName)
+}
+
+// publishContext is the role "publishes": a process that publishes a context as
+// OTEP 4719 says, some time after it began.
+func publishContext() error {
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	const size = 4096
+	fd, err := unix.MemfdCreate(contextName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(fd, size); err != nil {
+		return err
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(unix.Close(fd), unix.Madvise(mem, unix.MADV_DONTFORK)); err != nil {
+		return err
+	}
+	payload := protobuf(1, cartResource())
+	header := contextHeader(contextVersion, uint32(len(payload)), uint64(time.Now().UnixNano()),
+		uint64(uintptr(unsafe.Pointer(&mem[contextHeaderSize]))))
+	copy(mem[contextHeaderSize:], payload)
+	copy(mem[8:], header[8:])
+	copy(mem, contextSignature)
+	// Where the kernel cannot name it, the name of the memfd is enough.
+	name := append([]byte(contextName), 0)
+	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(unsafe.Pointer(&mem[0])), size, uintptr(unsafe.Pointer(&name[0])))
+	fmt.Println("published")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	runtime.KeepAlive(mem)
+	return nil
+}
+
+// TestProcessContext: of a process that published its context before the receiver
+// began, and of one that does it later than it is first heard of.
+func TestProcessContext(t *testing.T) {
+	requireKernel(t)
+	start := func() (cmd *exec.Cmd, in io.Writer, published func()) {
+		cmd = role("publishes")
+		cmd.Env = append(cmd.Env, "OTEL_SERVICE_NAME=wrong")
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		return cmd, in, func() {
+			_, err := in.Write([]byte{1})
+			require.NoError(t, err)
+			line := make([]byte, len("published\n"))
+			_, err = io.ReadFull(out, line)
+			require.NoError(t, err)
+		}
+	}
+	old, endOld, publishOld := start()
+	publishOld()
+	r := startRig(t, nil)
+	young, endYoung, publishYoung := start()
+	r.await(of(event.ProcessExec, young.Process.Pid))
+	publishYoung()
+	r.receiver.services.lookAgain(time.Now().Add(2 * firstLook))
+	for cmd, in := range map[*exec.Cmd]io.Writer{old: endOld, young: endYoung} {
+		_, err := in.Write([]byte{1})
+		require.NoError(t, err)
+		exit := r.await(of(event.ProcessExit, cmd.Process.Pid))
+		assert.Equal(t, "cart", exit.Resource[event.KeyServiceName])
+		assert.Equal(t, "shop", exit.Resource[event.KeyServiceNamespace])
+	}
+}
+
+// BenchmarkReadContext looks for the context of this process, which has none.
+func BenchmarkReadContext(b *testing.B) {
+	s := newServices("/proc", func(string) {})
+	for b.Loop() {
+		if _, err := s.readContext(uint32(os.Getpid())); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

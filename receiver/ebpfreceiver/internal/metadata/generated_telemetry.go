@@ -301,7 +301,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfServicesUnresolved, err = builder.meter.Int64Counter(
 		"otelcol_receiver_tapio_ebpf_services_unresolved",
-		metric.WithDescription("Processes with events whose environment could not be read, so that their service.name is not known. [Alpha]"),
+		metric.WithDescription("Processes with events whose environment or process context could not be read, so that their service.name is not known. [Alpha]"),
 		metric.WithUnit("{process}"),
 	)
 	errs = errors.Join(errs, err)

@@ -187,7 +187,7 @@ func AssertEqualReceiverTapioEbpfServicesHeld(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverTapioEbpfServicesUnresolved(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_tapio_ebpf_services_unresolved",
-		Description: "Processes with events whose environment could not be read, so that their service.name is not known. [Alpha]",
+		Description: "Processes with events whose environment or process context could not be read, so that their service.name is not known. [Alpha]",
 		Unit:        "{process}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
