@@ -191,7 +191,7 @@ func eachField(b []byte, f func(field int, b []byte) error) error {
 			return errContextMalformed
 		}
 		b = b[n:]
-		size := 0
+		var size int
 		switch tag & 7 {
 		case 0: // a number
 			_, size = binary.Uvarint(b)
