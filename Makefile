@@ -14,6 +14,8 @@ PACKAGES += containernetworking-plugins containerd runc iproute2
 PACKAGES += systemd-container dbus
 # What the tests of the journal need: journald, journalctl, and what writes files from text.
 PACKAGES += systemd systemd-journal-remote
+# What `make kernel-matrix` needs: a machine to boot kernels in, and a user space for it. Kernels are downloaded, not installed.
+PACKAGES += qemu-system-x86 busybox-static
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
@@ -29,12 +31,12 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni e2e-systemd generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni e2e-systemd kernel-matrix generate lint vet tidy-check fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Install what generate, e2e-cni and e2e-systemd need (with apt, as root) and download the modules
+deps: ## Install what generate, e2e-cni, e2e-systemd and kernel-matrix need (with apt, as root) and download the modules
 	@.ci/packages $(PACKAGES)
 	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
 
@@ -81,6 +83,9 @@ e2e-systemd: build ## Break units of a real systemd in a container, rotate a jou
 
 e2e-cni: ## Watch real CNI plugins, called by cnitool and containerd (two minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./cni/...
+
+kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (about ten minutes; no root)
+	cd test && $(GO) test -count=1 -v -timeout 60m ./kernels
 
 generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md
 	$(GO) generate ./...

@@ -1,0 +1,280 @@
+package kernels
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	qemu    = "qemu-system-x86_64"
+	busybox = "busybox"
+	// bootTime is far above what a machine without acceleration takes for all tests.
+	bootTime = 20 * time.Minute
+)
+
+// machines are what is booted. Debian's 6.12 has no memory controller for v1.
+var machines = []machine{
+	{"linux-image-cloud-amd64", "v1"},
+	{"linux-image-cloud-amd64", "v2"},
+	{"linux-image-6.12-cloud-amd64", "v2"},
+}
+
+// machine is a kernel, by a meta package of Debian 12, and its cgroup version.
+type machine struct{ metaPackage, cgroup string }
+
+// packages are the directories whose tests run there.
+var packages = []string{"bpf", "receiver/ebpfreceiver"}
+
+// modules of the kernel that those tests need.
+var modules = []string{"loop", "veth", "sch_netem"}
+
+// result is what one machine told.
+type result struct {
+	name                    string
+	programs                map[string]programResult
+	passed, skipped, failed []string
+}
+
+// programResult is what a program did in all tests of a machine.
+type programResult struct {
+	runs   uint64
+	failed string // why it did not load or attach
+}
+
+func (p programResult) String() string {
+	switch {
+	case p.failed != "":
+		return "FAILED"
+	case p.runs == 0:
+		return "never ran"
+	default:
+		return fmt.Sprintf("ran %d", p.runs)
+	}
+}
+
+func TestMatrix(t *testing.T) {
+	requireTools(t)
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	built := buildTests(t, root)
+
+	results := make([]*result, len(machines))
+	t.Run("machines", func(t *testing.T) { // returns when all of them have ended
+		for i, m := range machines {
+			k, err := fetch(m.metaPackage, filepath.Join(cache, "tapio", "kernels"))
+			require.NoError(t, err)
+			name := k.release + " cgroup " + m.cgroup
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				log, runs := boot(t, makeInitrd(t, k, built), k, m)
+				results[i] = readResult(t, name, log, runs)
+				check(t, results[i], log)
+			})
+		}
+	})
+	t.Log("\n" + table(slices.DeleteFunc(results, func(r *result) bool { return r == nil })))
+}
+
+func requireTools(t *testing.T) {
+	t.Helper()
+	var missing []string
+	for _, tool := range []string{qemu, busybox, "apt-get", "apt-cache", "dpkg"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, tool)
+		}
+	}
+	if runtime.GOARCH != "amd64" {
+		missing = append(missing, "an amd64 machine")
+	}
+	switch {
+	case missing == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("missing: %s; make deps installs what Debian has", strings.Join(missing, ", "))
+	default:
+		t.Skipf("missing: %s; make deps installs what Debian has", strings.Join(missing, ", "))
+	}
+}
+
+// builtTest is a test binary and where its package is.
+type builtTest struct{ binary, source string }
+
+// buildTests compiles the tests and the first process for a machine without
+// libraries.
+func buildTests(t *testing.T, root string) map[string]builtTest {
+	t.Helper()
+	dir := t.TempDir()
+	build := func(in string, args ...string) {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = in
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	built := map[string]builtTest{"init": {binary: filepath.Join(dir, "init")}}
+	build(".", "build", "-o", built["init"].binary, "./guest")
+	for _, p := range packages {
+		name := filepath.Base(p)
+		built[name] = builtTest{filepath.Join(dir, name+".test"), filepath.Join(root, p)}
+		build(root, "test", "-c", "-ldflags=-s -w", "-o", built[name].binary, "./"+p)
+	}
+	return built
+}
+
+func makeInitrd(t *testing.T, k *kernel, built map[string]builtTest) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "initrd")
+	i, err := createInitrd(path)
+	require.NoError(t, err)
+	for _, dir := range []string{"bin", "dev", "proc", "sys", "tmp", "run", "etc", "tests", "modules"} {
+		i.dir(dir)
+	}
+	tool, err := exec.LookPath(busybox)
+	require.NoError(t, err)
+	i.addFile("bin/busybox", tool)
+	loaded, err := k.load(modules, map[string]bool{})
+	require.NoError(t, err)
+	for n, m := range loaded {
+		i.add(fmt.Sprintf("modules/%02d-%s", n, m.name), m.content)
+	}
+	for name, b := range built {
+		if name == "init" {
+			i.addFile("init", b.binary)
+			continue
+		}
+		i.addTree("tests/"+name, b.source)
+		i.addFile("tests/"+name+"/"+name+".test", b.binary)
+	}
+	require.NoError(t, i.close())
+	return path
+}
+
+// boot runs a machine until it turns itself off. It returns what was on its
+// console and at its second serial port.
+func boot(t *testing.T, initrd string, k *kernel, m machine) (log, results []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	console, port := filepath.Join(dir, "console"), filepath.Join(dir, "results")
+	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
+	defer cancel()
+	begin := time.Now()
+	cmd := exec.CommandContext(ctx, qemu, "-M", "pc", "-cpu", "max", "-accel", "tcg,thread=multi", "-m", "1536", "-smp", "2",
+		"-display", "none", "-no-reboot", "-nodefaults", "-net", "none", "-serial", "file:"+console, "-serial", "file:"+port,
+		"-kernel", k.image, "-initrd", initrd,
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tapio.cgroup="+m.cgroup)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s: %s", k.release, time.Since(begin).Round(time.Second))
+	log, readErr := os.ReadFile(console)
+	require.NoError(t, readErr, string(out))
+	require.NoError(t, err, "%s\n%s", out, tail(log, 50))
+	results, err = os.ReadFile(port)
+	require.NoError(t, err)
+	return log, results
+}
+
+var testResult = regexp.MustCompile(`^--- (PASS|SKIP|FAIL): (\S+)`)
+
+func readResult(t *testing.T, name string, log, runs []byte) *result {
+	t.Helper()
+	r := &result{name: name, programs: map[string]programResult{}}
+	for line := range bytes.Lines(log) {
+		found := testResult.FindSubmatch(line)
+		if found == nil {
+			continue
+		}
+		test := string(found[2])
+		switch string(found[1]) {
+		case "PASS":
+			r.passed = append(r.passed, test)
+		case "SKIP":
+			r.skipped = append(r.skipped, test)
+		default:
+			r.failed = append(r.failed, test)
+		}
+	}
+	lines := bufio.NewScanner(bytes.NewReader(runs))
+	for lines.Scan() {
+		var ran struct {
+			Program string
+			Runs    uint64
+			Failed  string
+		}
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &ran), lines.Text())
+		p := r.programs[ran.Program]
+		p.runs += ran.Runs
+		if ran.Failed != "" {
+			p.failed = ran.Failed
+		}
+		r.programs[ran.Program] = p
+	}
+	return r
+}
+
+// check fails when a test failed there or a program did not do its work.
+func check(t *testing.T, r *result, log []byte) {
+	t.Helper()
+	assert.NotEmpty(t, r.passed, "%s", tail(log, 50))
+	assert.NotEmpty(t, r.programs)
+	for name, p := range r.programs {
+		assert.Empty(t, p.failed, "%s does not load or attach", name)
+		assert.NotZero(t, p.runs, "%s loaded and never ran: nothing exercises it", name)
+	}
+	t.Logf("%d tests passed, %d skipped: %s", len(r.passed), len(r.skipped), strings.Join(r.skipped, ", "))
+	if len(r.failed) > 0 || !bytes.Contains(log, []byte("=== END ebpfreceiver.test ok")) {
+		t.Errorf("failed: %s\n%s", strings.Join(r.failed, ", "), log)
+	}
+}
+
+func tail(text []byte, lines int) []byte {
+	all := bytes.SplitAfter(text, []byte{'\n'})
+	return bytes.Join(all[max(0, len(all)-lines):], nil)
+}
+
+// table shows programs by kernels.
+func table(results []*result) string {
+	names := map[string]bool{}
+	header := []string{"program"}
+	for _, r := range results {
+		header = append(header, r.name)
+		for name := range r.programs {
+			names[name] = true
+		}
+	}
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(header, "\t"))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		row := []string{name}
+		for _, r := range results {
+			row = append(row, r.programs[name].String())
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	_ = w.Flush()
+	for _, r := range results {
+		for name, p := range r.programs {
+			if p.failed != "" {
+				fmt.Fprintf(&text, "%s: %s: %s\n", r.name, name, p.failed)
+			}
+		}
+	}
+	return text.String()
+}
