@@ -15,7 +15,7 @@ import (
 // Exit codes, documented in --help.
 const (
 	exitOK       = 0
-	exitNotFound = 1
+	exitNotFound = 1 // or, of doctor, something does not run here
 	exitUsage    = 2
 	exitFailed   = 3
 )
@@ -26,7 +26,8 @@ from recorded telemetry: tapio replay.
 
 Exit codes:
   0  success
-  1  no finding has that id, or no finding explains that trace
+  1  no finding has that id, no finding explains that trace, or doctor found that something that is on by
+     default does not run here
   2  wrong usage
   3  the collector cannot be reached or answered with an error, or a file cannot be read
 
@@ -80,8 +81,9 @@ func run(ctx context.Context, args []string, out terminal, stderr io.Writer, get
 func exitCode(err error) int {
 	var usage usageError
 	var absent notFoundError
+	var lacking lackingError
 	switch {
-	case errors.As(err, &absent):
+	case errors.As(err, &absent), errors.As(err, &lacking):
 		return exitNotFound
 	case errors.As(err, &usage):
 		return exitUsage
@@ -107,7 +109,7 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "time that one request may take")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.patternsCommand(), a.versionCommand())
+	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.patternsCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }
 

@@ -19,7 +19,7 @@ const BTF = "/sys/kernel/btf/vmlinux"
 func Explain(err error) string {
 	var rejected *ebpf.VerifierError
 	if errors.Is(err, os.ErrPermission) && !errors.As(err, &rejected) {
-		return explainPermission(readCapabilities(), err)
+		return explainPermission(Capabilities(), err)
 	}
 	if _, statErr := os.Stat(BTF); statErr != nil {
 		return fmt.Sprintf("the kernel has no BTF (%s): it needs CONFIG_DEBUG_INFO_BTF=y, which distributions have since 2021: %v", BTF, err)
@@ -30,22 +30,34 @@ func Explain(err error) string {
 // explainPermission compares the process's effective capabilities with what
 // loading and attaching need.
 func explainPermission(caps uint64, err error) string {
-	has := func(bit int) bool { return caps&(1<<bit) != 0 }
-	if has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON) {
+	missing := missingToLoad(caps)
+	if missing == nil {
 		return fmt.Sprintf("the kernel refused although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: %v", err)
 	}
-	var missing []string
+	return "not permitted: missing " + strings.Join(missing, " and ") + "; run as root or give the collector these capabilities"
+}
+
+// MayLoad says whether this process has the capabilities that loading and
+// attaching kernel programs need.
+func MayLoad() bool { return missingToLoad(Capabilities()) == nil }
+
+func missingToLoad(caps uint64) (missing []string) {
+	has := func(bit int) bool { return caps&(1<<bit) != 0 }
+	if has(unix.CAP_SYS_ADMIN) {
+		return nil
+	}
 	if !has(unix.CAP_BPF) {
 		missing = append(missing, "CAP_BPF")
 	}
 	if !has(unix.CAP_PERFMON) {
 		missing = append(missing, "CAP_PERFMON")
 	}
-	return "not permitted: missing " + strings.Join(missing, " and ") + "; run as root or give the collector these capabilities"
+	return missing
 }
 
-// readCapabilities returns the effective set, 0 when it cannot be read.
-func readCapabilities() uint64 {
+// Capabilities returns the effective set of this process, a bit for each of
+// <linux/capability.h>; 0 when it cannot be read.
+func Capabilities() uint64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
