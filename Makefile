@@ -16,6 +16,8 @@ PACKAGES += systemd-container dbus
 PACKAGES += systemd systemd-journal-remote
 # What `make kernel-matrix` needs: a machine to boot kernels in, and a user space for it. Kernels are downloaded, not installed.
 PACKAGES += qemu-system-x86 busybox-static
+# What `make bench-ebpf` compares with.
+PACKAGES += bpftrace
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
@@ -31,12 +33,12 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-peers rca e2e e2e-cni e2e-systemd kernel-matrix generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-ebpf bench-peers rca e2e e2e-cni e2e-systemd kernel-matrix generate lint vet tidy-check fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Install what generate, e2e-cni, e2e-systemd and kernel-matrix need (with apt, as root) and download the modules
+deps: ## Install what generate, e2e-cni, e2e-systemd, kernel-matrix and bench-ebpf need (with apt, as root) and download the modules
 	@.ci/packages $(PACKAGES)
 	@for m in $(MODULES); do (cd $$m && $(GO) mod download) || exit 1; done
 
@@ -71,6 +73,9 @@ bench: ## Run the benchmarks of the processor
 rca: ## Measure root-cause accuracy on a labelled data set: DATA=dir, or SCENARIO=options [JSON=file] [ARGS='--no-logs -v ...'] (docs/accuracy.md)
 	@test -n "$(DATA)$(SCENARIO)" || { echo "make rca DATA=dir: DATA is missing: name the directory of a data set, or SCENARIO=default, see docs/accuracy.md"; exit 2; }
 	@cd benchmarks && $(GO) run ./rca $(if $(SCENARIO),--scenario '$(SCENARIO)',--data $(abspath $(DATA))) $(if $(JSON),--json $(abspath $(JSON))) $(ARGS)
+
+bench-ebpf: ## What the kernel programs cost, next to bpftrace (root; four minutes on a quiet machine); IDLE=1m: what they cost when nothing happens
+	@cd benchmarks && $(GO) run ./ebpf $(if $(IDLE),-idle $(IDLE))
 
 bench-peers: build ## Compare a whole collector with and without the processor, and with others (minutes)
 	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio
