@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -14,9 +15,11 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // program is one kernel program: what it is called in its object, where that
@@ -82,6 +85,7 @@ type kernel struct {
 	events, lost, suppressed *ebpf.Map
 	reader                   *ringbuf.Reader
 	record                   ringbuf.Record
+	pace                     pace
 	running                  []runningProgram
 	failures                 []failure
 	features                 *features
@@ -154,6 +158,9 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 	}
 	if f != nil && f.pidNamespace != 0 && len(k.running) > 0 {
 		log.Warn("the collector is in a pid namespace of its own: processes outside of it are reported without process.pid; run it in the host's (hostPID: true)")
+	}
+	if len(k.running) > 0 && linux.Capabilities()&(1<<unix.CAP_SYS_PTRACE) == 0 {
+		log.Warn("missing CAP_SYS_PTRACE: service.name is known only of processes of the collector's own user")
 	}
 	return k
 }
@@ -237,13 +244,18 @@ func attachTo(spec *ebpf.ProgramSpec, c *ebpf.Collection, p program) (link.Link,
 	return link.AttachTracing(link.TracingOptions{Program: c.Programs[p.name]})
 }
 
-// read waits in the kernel until there is a record. All programs wake the
-// reader, so it needs no deadline.
+// read waits in the kernel until there is a record. The programs have the kernel
+// wake the reader for a record that comes when all before have been read, so it
+// needs no deadline; while records are frequent it lets them gather.
 func (k *kernel) read() (kernelEvent, error) {
 	if k.reader == nil {
 		<-k.stopped
 		return nil, os.ErrClosed
 	}
+	if k.reader.AvailableBytes() == 0 && k.pace.isFast(time.Now()) {
+		time.Sleep(pacePause)
+	}
+	k.pace.records++
 	if err := k.reader.ReadInto(&k.record); err != nil {
 		if k.isStopped() { // ringbuf.ErrFlushed: the ring is empty
 			return nil, os.ErrClosed
