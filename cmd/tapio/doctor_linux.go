@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -188,7 +189,9 @@ func (h hostReader) systemd() []fact {
 	cfg := systemdreceiver.NewFactory().CreateDefaultConfig().(*systemdreceiver.Config)
 	socket := h.path(strings.TrimPrefix(cfg.Units.BusAddress, "unix:path="))
 	bus := fact{Name: "system bus", Has: isThere, Found: socket, For: "tapio_systemd: units and jobs"}
-	conn, err := net.DialTimeout("unix", socket, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		bus = missing(bus, err)
 	} else {

@@ -5,7 +5,6 @@ package ebpfreceiver
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -90,7 +89,7 @@ func init() {
 	case "segfault":
 		segfault()
 	case "unprivileged":
-		os.Exit(startAndPrint())
+		os.Exit(startAndTell())
 	case "first-in-namespace":
 		os.Exit(watchOwnChild())
 	default:
@@ -143,27 +142,6 @@ func eatMemory() {
 		held = append(held, b)
 		runtime.KeepAlive(held)
 	}
-}
-
-// startAndPrint prints the attributes of the first record of a receiver.
-func startAndPrint() int {
-	sink := new(consumertest.LogsSink)
-	r, err := NewFactory().CreateLogs(context.Background(), receivertest.NewNopSettings(metadata.Type), createDefaultConfig(), sink)
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	if err := r.Start(context.Background(), componenttest.NewNopHost()); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	if err := r.Shutdown(context.Background()); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	record := recordsOf(sink.AllLogs()[0].ResourceLogs().At(0)).At(0)
-	_ = json.NewEncoder(os.Stdout).Encode(record.Attributes().AsRaw())
-	return 0
 }
 
 // watchOwnChild is the first process of a pid namespace: it starts a receiver
@@ -843,27 +821,6 @@ func TestOneProgramFailsAlone(t *testing.T) {
 	cmd := role("exit")
 	require.Error(t, cmd.Run())
 	rig.await(of(event.ProcessExit, cmd.Process.Pid))
-}
-
-func TestWithoutPrivileges(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become nobody")
-	}
-	cmd := role("unprivileged")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
-	var attributes map[string][]string
-	require.NoError(t, json.Unmarshal(out, &attributes), string(out))
-	// Where kernel.dmesg_restrict is 0, everybody may read the kernel's log.
-	assert.Subset(t, []string{kmsgName}, attributes[event.KeyEBPFPrograms])
-	failed := slices.DeleteFunc(attributes[event.KeyEBPFFailed], func(reason string) bool {
-		return strings.HasPrefix(reason, kmsgName+": not permitted: /dev/kmsg needs CAP_SYSLOG")
-	})
-	require.Len(t, failed, len(programs(createDefaultConfig().(*Config))))
-	for _, reason := range failed {
-		assert.Contains(t, reason, "missing CAP_BPF and CAP_PERFMON")
-	}
 }
 
 func TestManyEventsAreAllSeen(t *testing.T) {

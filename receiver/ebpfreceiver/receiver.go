@@ -121,15 +121,32 @@ func (r *ebpfReceiver) report(host component.Host) {
 		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", attached))
 		return
 	}
-	reasons := make([]string, len(failed))
-	for i, f := range failed {
-		reasons[i] = f.String()
-	}
-	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on",
+	reasons := reasonsOf(failed)
+	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on. What is lost: tapio doctor",
 		zap.Strings("attached", attached), zap.Strings("failed", reasons))
+	running := "nothing"
+	if len(attached) > 0 {
+		running = strings.Join(attached, ", ")
+	}
 	// Permanent: nothing changes until somebody changes permissions or kernel.
 	componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(
-		fmt.Errorf("%d of %d kernel programs do not run: %s", len(failed), len(failed)+len(attached), strings.Join(reasons, "; "))))
+		fmt.Errorf("%d of %d kernel programs do not run: %s; what runs: %s", len(failed), len(failed)+len(attached), strings.Join(reasons, "; "), running)))
+}
+
+// reasonsOf says each reason once, after all programs that it stops.
+func reasonsOf(failed []failure) (out []string) {
+	var order []string
+	names := map[string][]string{}
+	for _, f := range failed {
+		if names[f.reason] == nil {
+			order = append(order, f.reason)
+		}
+		names[f.reason] = append(names[f.reason], f.program)
+	}
+	for _, reason := range order {
+		out = append(out, strings.Join(names[reason], ", ")+": "+reason)
+	}
+	return out
 }
 
 // Shutdown detaches the programs, reads what they have left in the ring buffer

@@ -262,12 +262,18 @@ func TestNothingAttached(t *testing.T) {
 
 	require.Len(t, host.events(), 1)
 	assert.Equal(t, componentstatus.StatusPermanentError, host.events()[0].Status())
-	require.EqualError(t, host.events()[0].Err(), "1 of 1 kernel programs do not run: process_exit: not permitted")
+	require.EqualError(t, host.events()[0].Err(), "1 of 1 kernel programs do not run: process_exit: not permitted; what runs: nothing")
 	require.Equal(t, []string{event.EBPFStarted}, eventNamesOf(sink.AllLogs()))
 	record := recordsOf(sink.AllLogs()[0].ResourceLogs().At(0)).At(0)
 	assert.Equal(t, map[string]any{
 		event.KeyEBPFPrograms: []any{}, event.KeyEBPFFailed: []any{"process_exit: not permitted"},
 	}, record.Attributes().AsRaw())
+}
+
+func TestReasonsAreSaidOnce(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []string{"a, c: not permitted", "b: too old"},
+		reasonsOf([]failure{{"a", "not permitted"}, {"b", "too old"}, {"c", "not permitted"}}))
 }
 
 func TestShutdownWithoutStart(t *testing.T) {

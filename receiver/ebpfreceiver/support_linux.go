@@ -41,6 +41,16 @@ var tells = map[string]string{
 	bpf.DNSProgDnsAsk:    "which DNS questions were asked by whom, and those that nobody answered",
 	bpf.DNSProgDnsAnswer: "DNS lookups that fail or are slow",
 
+	bpf.DiskProgBlockError:   "requests to block devices that fail; the kernel's log, where it is read, has less",
+	bpf.DiskProgBlockLatency: "block devices that become slow, by cgroup",
+
+	"packet_dropped": "packets that the kernel drops, by reason",
+	"http_fork":      "which request the children of a thread work on",
+	"http_exec":      "that a process that becomes another program works on no request any more",
+	"http_sockets":   "which request a socket belongs to, for events outside of its process",
+	"http_calls":     "which request a thread or goroutine works on: trace ids on all other events, spans of programs without SDK",
+	"http_listeners": "servers of before the receiver started",
+
 	kmsgName: "messages of the kernel that no tracepoint tells: lockups, hung tasks, file systems, disks, hardware errors",
 }
 
