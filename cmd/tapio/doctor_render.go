@@ -113,12 +113,15 @@ func (p *page) group(g *ebpfreceiver.GroupSupport) {
 		state = "on by default"
 	}
 	p.put(p.style.paint(sgrBold, cut(fmt.Sprintf("%s (%s): %d of %d run", clean(g.Name), state, run, len(g.Programs)), p.style.width)) + "\n")
+	said := ""
 	for _, program := range g.Programs {
-		p.program(&program)
+		p.program(&program, said)
+		said = program.Reason
 	}
 }
 
-func (p *page) program(s *ebpfreceiver.ProgramSupport) {
+// program says what is known of a program, but not again the reason said above it.
+func (p *page) program(s *ebpfreceiver.ProgramSupport, said string) {
 	has, label := isMissing, "lost without it: "
 	switch {
 	case s.Runs:
@@ -134,7 +137,7 @@ func (p *page) program(s *ebpfreceiver.ProgramSupport) {
 		label = "tells: "
 	}
 	p.mark(has, text)
-	if s.Reason != "" {
+	if s.Reason != said && s.Reason != "" {
 		p.below(clean(s.Reason), "")
 	}
 	p.below(label+clean(s.Tells), sgrDim)

@@ -44,6 +44,15 @@ var tells = map[string]string{
 	bpf.DiskProgBlockError:   "requests to block devices that fail; the kernel's log, where it is read, has less",
 	bpf.DiskProgBlockLatency: "block devices that become slow, by cgroup",
 
+	"process_fork":         "fork rate by cgroup, and storms of forks",
+	"memory_samples":       "processes that grow steadily, the precursor of a leak",
+	"direct_reclaim_begin": "stalls for memory of the machine, by cgroup",
+	"direct_reclaim_end":   "stalls for memory of the machine, by cgroup",
+	"memcg_reclaim_begin":  "stalls for memory of a cgroup at its limit",
+	"memcg_reclaim_end":    "stalls for memory of a cgroup at its limit",
+	"run_queue":            "how long tasks wait for a processor, by cgroup",
+	"cpu_throttled":        "CPU throttling by cgroup",
+
 	"packet_dropped": "packets that the kernel drops, by reason",
 	"http_fork":      "which request the children of a thread work on",
 	"http_exec":      "that a process that becomes another program works on no request any more",
