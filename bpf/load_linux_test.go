@@ -16,6 +16,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
 		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
 		"disk": LoadDisk, "drops": LoadDrops,
+		"reclaim": LoadReclaim, "forks": LoadForks, "scheduler": LoadScheduler,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

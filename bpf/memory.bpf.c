@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* Out-of-memory kills. */
+/* Out-of-memory kills, and how much memory processes hold. */
 #include "process.h"
 
 /* Bytes of a page, and how many CPUs may hold back charges. */
@@ -158,6 +158,105 @@ int BPF_PROG(oom_kill, struct task_struct *task)
 	rec->fate = container_fate(task, group);
 	/* Rare and urgent: whatever the reader does, wake it. */
 	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+struct seq_file;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+/* What the sampler of growing processes reads: one for each process that holds
+ * enough, in the order of their numbers. */
+struct memory_sample {
+	struct process_id process;
+	struct cgroup_path cgroup;
+	__u64 rss;
+	/* The lowest limit from the process's memory cgroup up, what is charged to that
+	 * cgroup, and its path; limit 0: there is none. */
+	__u64 limit;
+	__u64 usage;
+	struct cgroup_path limit_cgroup;
+};
+
+const struct memory_sample *unused_sample __attribute__((unused));
+
+/* Smaller processes are left out. */
+const volatile __u64 sample_min_rss = 64 << 20;
+
+/* A sample is too big for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct memory_sample);
+} sample_scratch SEC(".maps");
+
+static __always_inline void fill_lowest_limit(struct memory_sample *s, struct task_struct *task)
+{
+	struct cgroup_subsys_state *css = memory_css(BPF_CORE_READ(task, cgroups));
+	__u64 css_offset = bpf_core_field_offset(struct mem_cgroup, css);
+	__u64 lowest = PAGE_COUNTER_MAX(page_size);
+	struct mem_cgroup *found = NULL;
+
+	s->limit = s->usage = 0;
+	s->limit_cgroup.len = s->limit_cgroup.partial = 0;
+	UNROLL
+	for (int i = 0; i < TAPIO_DEPTH; i++) {
+		if (css) {
+			struct mem_cgroup *memcg = (void *)css - css_offset;
+			__u64 max = BPF_CORE_READ(memcg, memory.max);
+
+			if (max < lowest) {
+				lowest = max;
+				found = memcg;
+			}
+			css = BPF_CORE_READ(css, parent);
+		}
+	}
+	if (!found)
+		return;
+	s->limit = lowest * page_size;
+	s->usage = BPF_CORE_READ(found, memory.usage.counter) * page_size;
+	fill_path(&s->limit_cgroup, BPF_CORE_READ(found, css.cgroup));
+}
+
+SEC("iter/task")
+int memory_samples(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct memory_sample *s;
+	struct mm_struct *mm;
+	__u32 zero = 0;
+	__u64 rss;
+
+	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
+		return 0;
+	mm = BPF_CORE_READ(task, mm);
+	if (!mm)
+		return 0;
+	rss = rss_pages(mm) * page_size;
+	if (rss < sample_min_rss)
+		return 0;
+	s = bpf_map_lookup_elem(&sample_scratch, &zero);
+	if (!s)
+		return 0;
+	fill_process(&s->process, task, mm);
+	fill_path(&s->cgroup, task_cgroup(task));
+	fill_lowest_limit(s, task);
+	s->rss = rss;
+	/* An error of it makes the kernel empty the buffer and come again. */
+	bpf_seq_write(ctx->meta->seq, s, sizeof(*s));
 	return 0;
 }
 

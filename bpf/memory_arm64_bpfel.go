@@ -28,6 +28,16 @@ const (
 	MemoryContainerFateTAPIO_FATE_LIVES   MemoryContainerFate = 2
 )
 
+type MemoryMemorySample struct {
+	_           structs.HostLayout
+	Process     MemoryProcessId
+	Cgroup      MemoryCgroupPath
+	Rss         uint64
+	Limit       uint64
+	Usage       uint64
+	LimitCgroup MemoryCgroupPath
+}
+
 type MemoryOomRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -68,13 +78,17 @@ type MemoryProcessId struct {
 const (
 	MemoryMapEvents         = "events"
 	MemoryMapLost           = "lost"
+	MemoryMapSampleScratch  = "sample_scratch"
 	MemoryMapSuppressed     = "suppressed"
+	MemoryProgMemorySamples = "memory_samples"
 	MemoryProgOomKill       = "oom_kill"
 	MemoryVarCollectorPidns = "collector_pidns"
 	MemoryVarCpus           = "cpus"
 	MemoryVarPageSize       = "page_size"
+	MemoryVarSampleMinRss   = "sample_min_rss"
 	MemoryVarUnusedFate     = "unused_fate"
 	MemoryVarUnusedOom      = "unused_oom"
+	MemoryVarUnusedSample   = "unused_sample"
 )
 
 // LoadMemory returns the embedded CollectionSpec for Memory.
@@ -119,16 +133,18 @@ type MemorySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryProgramSpecs struct {
-	OomKill *ebpf.ProgramSpec `ebpf:"oom_kill"`
+	MemorySamples *ebpf.ProgramSpec `ebpf:"memory_samples"`
+	OomKill       *ebpf.ProgramSpec `ebpf:"oom_kill"`
 }
 
 // MemoryMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryMapSpecs struct {
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Lost       *ebpf.MapSpec `ebpf:"lost"`
-	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Lost          *ebpf.MapSpec `ebpf:"lost"`
+	SampleScratch *ebpf.MapSpec `ebpf:"sample_scratch"`
+	Suppressed    *ebpf.MapSpec `ebpf:"suppressed"`
 }
 
 // MemoryVariableSpecs contains global variables before they are loaded into the kernel.
@@ -138,8 +154,10 @@ type MemoryVariableSpecs struct {
 	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	Cpus           *ebpf.VariableSpec `ebpf:"cpus"`
 	PageSize       *ebpf.VariableSpec `ebpf:"page_size"`
+	SampleMinRss   *ebpf.VariableSpec `ebpf:"sample_min_rss"`
 	UnusedFate     *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedOom      *ebpf.VariableSpec `ebpf:"unused_oom"`
+	UnusedSample   *ebpf.VariableSpec `ebpf:"unused_sample"`
 }
 
 // MemoryObjects contains all objects after they have been loaded into the kernel.
@@ -162,15 +180,17 @@ func (o *MemoryObjects) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryMaps struct {
-	Events     *ebpf.Map `ebpf:"events"`
-	Lost       *ebpf.Map `ebpf:"lost"`
-	Suppressed *ebpf.Map `ebpf:"suppressed"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Lost          *ebpf.Map `ebpf:"lost"`
+	SampleScratch *ebpf.Map `ebpf:"sample_scratch"`
+	Suppressed    *ebpf.Map `ebpf:"suppressed"`
 }
 
 func (m *MemoryMaps) Close() error {
 	return _MemoryClose(
 		m.Events,
 		m.Lost,
+		m.SampleScratch,
 		m.Suppressed,
 	)
 }
@@ -182,19 +202,23 @@ type MemoryVariables struct {
 	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
 	Cpus           *ebpf.Variable `ebpf:"cpus"`
 	PageSize       *ebpf.Variable `ebpf:"page_size"`
+	SampleMinRss   *ebpf.Variable `ebpf:"sample_min_rss"`
 	UnusedFate     *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedOom      *ebpf.Variable `ebpf:"unused_oom"`
+	UnusedSample   *ebpf.Variable `ebpf:"unused_sample"`
 }
 
 // MemoryPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryPrograms struct {
-	OomKill *ebpf.Program `ebpf:"oom_kill"`
+	MemorySamples *ebpf.Program `ebpf:"memory_samples"`
+	OomKill       *ebpf.Program `ebpf:"oom_kill"`
 }
 
 func (p *MemoryPrograms) Close() error {
 	return _MemoryClose(
+		p.MemorySamples,
 		p.OomKill,
 	)
 }

@@ -40,6 +40,21 @@ const (
 	BlockIOLatency = "tapio.block_io.latency"
 	// BlockIOSlow says that a block device takes much longer than it used to.
 	BlockIOSlow = "tapio.block_io.slow"
+	// MemoryGrowth says that a process grows steadily.
+	MemoryGrowth = "tapio.memory.growth"
+	// MemoryReclaim counts the stalls of a cgroup's tasks that had to free memory
+	// before they got some.
+	MemoryReclaim = "tapio.memory.reclaim"
+	// ProcessForks counts what began in a cgroup; ProcessForkStorm says that it is far
+	// more than usual.
+	ProcessForks     = "tapio.process.forks"
+	ProcessForkStorm = "tapio.process.fork_storm"
+	// CPURunQueue counts how long the tasks of a cgroup waited for a processor;
+	// CPUStarved says that it is much longer than usual.
+	CPURunQueue = "tapio.cpu.run_queue"
+	CPUStarved  = "tapio.cpu.starved"
+	// CPUThrottled says that a cgroup used up its CPU quota.
+	CPUThrottled = "tapio.cpu.throttled"
 	// EBPFStarted says which kernel programs of a host run, and which do not.
 	EBPFStarted = "tapio.ebpf.started"
 	// CNIStarted says what a host's tapio_cni receiver watches and cannot see.
@@ -259,6 +274,35 @@ const (
 	KeyMemoryUsage = "tapio.memory.usage"
 	// KeyMemoryPeak is the most that was ever charged to it.
 	KeyMemoryPeak = "tapio.memory.peak"
+	// KeyMemoryRSS is the resident size of a process, KeyMemoryGrowth by how much it grew
+	// within KeyInterval, KeyMemorySlope bytes a second, KeyMemoryTimeToLimit the
+	// seconds until the limit at that slope.
+	KeyMemoryRSS         = "tapio.memory.rss"
+	KeyMemoryGrowth      = "tapio.memory.growth"
+	KeyMemorySlope       = "tapio.memory.slope"
+	KeyMemoryTimeToLimit = "tapio.memory.time_to_limit"
+	// KeyReclaimStalls counts stalls, KeyReclaimTime is their sum in seconds,
+	// KeyReclaimShare that by KeyInterval, KeyReclaimFreed what was freed.
+	KeyReclaimStalls = "tapio.memory.reclaim.stalls"
+	KeyReclaimTime   = "tapio.memory.reclaim.time"
+	KeyReclaimShare  = "tapio.memory.reclaim.share"
+	KeyReclaimFreed  = "tapio.memory.reclaim.freed"
+	// KeyProcessForks counts processes, KeyProcessForksUsual how many are usual.
+	KeyProcessForks      = "tapio.process.forks"
+	KeyProcessForksUsual = "tapio.process.forks.usual"
+	// KeyCPUWaiting is how many tasks waited for a processor on average, KeyCPUWaitP90
+	// the 90th percentile of their waits in seconds, KeyCPUWaitUsual what is usual.
+	KeyCPUWaiting   = "tapio.cpu.waiting"
+	KeyCPUWaitP90   = "tapio.cpu.wait.p90"
+	KeyCPUWaitUsual = "tapio.cpu.wait.usual"
+	// KeyCPULimit is a quota in CPUs, KeyCPUPeriods its periods in KeyInterval,
+	// KeyCPUThrottledPeriods in how many of them the cgroup was stopped,
+	// KeyCPUThrottledShare their part and KeyCPUThrottledTime for how many seconds.
+	KeyCPULimit            = "tapio.cpu.limit"
+	KeyCPUPeriods          = "tapio.cpu.periods"
+	KeyCPUThrottledPeriods = "tapio.cpu.throttled.periods"
+	KeyCPUThrottledShare   = "tapio.cpu.throttled.share"
+	KeyCPUThrottledTime    = "tapio.cpu.throttled.time"
 	// KeyCNINetwork is the name of a network in the configuration.
 	KeyCNINetwork = "tapio.cni.network"
 	// KeyCNIPlugin is the type of a plugin, the name of its executable;

@@ -37,16 +37,18 @@ type Config struct {
 
 // ProgramsConfig has one group for each thing that is watched.
 type ProgramsConfig struct {
-	// Process: tapio.process.exec, tapio.process.exit and tapio.process.signal.
+	// Process: tapio.process.* .
 	Process ProgramConfig `mapstructure:"process"`
-	// Memory: tapio.oom.kill.
-	Memory ProgramConfig `mapstructure:"memory"`
+	// Memory: tapio.oom.kill and tapio.memory.* .
+	Memory MemoryConfig `mapstructure:"memory"`
 	// Network: tapio.tcp.* and tapio.dns.* .
 	Network NetworkConfig `mapstructure:"network"`
 	// Syscalls: tapio.syscall.failed and tapio.syscall.failures.
 	Syscalls ProgramConfig `mapstructure:"syscalls"`
 	// Disk: tapio.block_io.* .
 	Disk ProgramConfig `mapstructure:"disk"`
+	// Scheduler: tapio.cpu.* .
+	Scheduler ProgramConfig `mapstructure:"scheduler"`
 	// Kmsg: tapio.kernel.* and, of devices without a queue of requests,
 	// tapio.block_io.error. It is no program but the kernel's log, of what no
 	// tracepoint tells.
@@ -60,6 +62,14 @@ type NetworkConfig struct {
 	// SlowDNS is how long an answer to a DNS question may take until it is slow; 0
 	// for never.
 	SlowDNS time.Duration `mapstructure:"slow_dns"`
+}
+
+// MemoryConfig says how to watch memory.
+type MemoryConfig struct {
+	// Enabled loads the programs of the group.
+	Enabled bool `mapstructure:"enabled"`
+	// GrowthWindow is for how long a process must grow.
+	GrowthWindow time.Duration `mapstructure:"growth_window"`
 }
 
 // KmsgConfig says what to read of the kernel's log.
@@ -104,7 +114,7 @@ func createDefaultConfig() component.Config {
 		LogsBuilderConfig: metadata.DefaultLogsBuilderConfig(),
 		Programs: ProgramsConfig{
 			Process:  ProgramConfig{Enabled: true},
-			Memory:   ProgramConfig{Enabled: true},
+			Memory:   MemoryConfig{Enabled: true, GrowthWindow: 5 * time.Minute},
 			Network:  NetworkConfig{Enabled: true, SlowDNS: 500 * time.Millisecond},
 			Syscalls: ProgramConfig{Enabled: true},
 			Disk:     ProgramConfig{Enabled: true},
@@ -140,8 +150,11 @@ func (c *Config) Validate() error {
 	if d := c.Programs.Network.SlowDNS; d < 0 || d > answerTimeout {
 		errs = append(errs, fmt.Errorf("programs::network::slow_dns: %s is not in 0s to %s", d, answerTimeout))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Kmsg.Enabled {
-		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk and kmsg are all disabled; enable one or remove the receiver"))
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Scheduler.Enabled && !p.Kmsg.Enabled {
+		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk, scheduler and kmsg are all disabled; enable one or remove the receiver"))
+	}
+	if d := c.Programs.Memory.GrowthWindow; c.Programs.Memory.Enabled && (d < 10*time.Second || d > 24*time.Hour) {
+		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is not in 10s to 24h", d))
 	}
 	if _, err := c.Programs.Kmsg.rules(); err != nil {
 		errs = append(errs, fmt.Errorf("programs::kmsg::rules_file: %w", err))

@@ -49,14 +49,15 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 	t.Parallel()
 	page := strconv.Itoa(os.Getpagesize())
 	for want, change := range map[string]func(*Config){
-		"ring_buffer_size: 5000 is not a power of two from " + page + " to 1073741824":       func(c *Config) { c.RingBufferSize = 5000 },
-		"ring_buffer_size: 2147483648 is not a power of two from " + page + " to 1073741824": func(c *Config) { c.RingBufferSize = 2 << 30 },
-		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":          func(c *Config) { c.RingBufferSize = 0 },
-		"queue_size: 0 is not in 1 to 1048576":                                               func(c *Config) { c.QueueSize = 0 },
-		"max_batch_size: -1 is not in 1 to 1048576":                                          func(c *Config) { c.MaxBatchSize = -1 },
-		"programs::network::slow_dns: 6s is not in 0s to 5s":                                 func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
-		"flush_interval: 2m0s is not in 0s to 1m0s":                                          func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory, network, syscalls, disk and kmsg are all disabled":       func(c *Config) { c.Programs = ProgramsConfig{} },
+		"ring_buffer_size: 5000 is not a power of two from " + page + " to 1073741824":            func(c *Config) { c.RingBufferSize = 5000 },
+		"ring_buffer_size: 2147483648 is not a power of two from " + page + " to 1073741824":      func(c *Config) { c.RingBufferSize = 2 << 30 },
+		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":               func(c *Config) { c.RingBufferSize = 0 },
+		"queue_size: 0 is not in 1 to 1048576":                                                    func(c *Config) { c.QueueSize = 0 },
+		"programs::memory::growth_window: 1s is not in 10s to 24h":                                func(c *Config) { c.Programs.Memory.GrowthWindow = time.Second },
+		"max_batch_size: -1 is not in 1 to 1048576":                                               func(c *Config) { c.MaxBatchSize = -1 },
+		"flush_interval: 2m0s is not in 0s to 1m0s":                                               func(c *Config) { c.FlushInterval = 2 * time.Minute },
+		"programs: process, memory, network, syscalls, disk, scheduler and kmsg are all disabled": func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs::network::slow_dns: 6s is not in 0s to 5s":                                      func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

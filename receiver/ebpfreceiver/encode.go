@@ -172,6 +172,16 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordBlockLatency(at, ev)
 	case blockSlowEvent:
 		return e.recordBlockSlow(at, ev)
+	case reclaimEvent:
+		return e.recordReclaim(at, ev)
+	case growthEvent:
+		return e.recordGrowth(at, ev)
+	case forksEvent:
+		return e.recordForks(at, ev)
+	case runQueueEvent:
+		return e.recordRunQueue(at, ev)
+	case throttledEvent:
+		return e.recordThrottled(at, ev)
 	default: // decode makes no other
 		panic(fmt.Sprintf("event of unknown type %T", ev))
 	}

@@ -5,6 +5,7 @@ package ebpfreceiver
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf/btf"
 
@@ -35,6 +36,8 @@ type features struct {
 	// where it does not say. dropHasSocket: it says for which socket they were.
 	dropReasons   map[uint32]string
 	dropHasSocket bool
+	// hasSchedInfo: the kernel notes how long tasks wait; hasBandwidth: it has CPU quotas.
+	hasSchedInfo, hasBandwidth bool
 }
 
 func readFeatures(types *btf.Cache) (*features, error) {
@@ -58,6 +61,8 @@ func featuresOf(spec *btf.Spec) features {
 		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
 		resetReasons:     resetReasons(spec),
 		hasBlockError:    tracepointArguments(spec, "block_rq_error") != nil,
+		hasSchedInfo:     hasMember(spec, "sched_info", "last_queued"),
+		hasBandwidth:     hasMember(spec, "task_group", "cfs_bandwidth"),
 		blockStatusSize:  sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),
 		dropReasons:      dropReasons(spec),
 		dropHasSocket:    len(tracepointArguments(spec, "kfree_skb")) >= 4,
@@ -82,6 +87,15 @@ func tracepointArguments(spec *btf.Spec, tracepoint string) []btf.FuncParam {
 	return proto.Params[1:] // the first is the tracepoint's own
 }
 
+// hasMember tells whether the kernel has a struct with a member of that name.
+func hasMember(spec *btf.Spec, name, member string) bool {
+	var s *btf.Struct
+	if spec.TypeByName(name, &s) != nil {
+		return false
+	}
+	return slices.ContainsFunc(s.Members, func(m btf.Member) bool { return m.Name == member })
+}
+
 func isPointer(arguments []btf.FuncParam) bool {
 	if len(arguments) == 0 {
 		return false
@@ -92,8 +106,10 @@ func isPointer(arguments []btf.FuncParam) bool {
 
 // explain says what is missing and how to get it, as far as that can be told.
 func explain(err error) string {
-	if errors.Is(err, errNoVictim) || errors.Is(err, errNoBlockTracepoint) || errors.Is(err, errNoDropReason) {
-		return err.Error()
+	for _, own := range []error{errNoVictim, errNoBlockTracepoint, errNoDropReason, errNoSchedInfo, errNoBandwidth} {
+		if errors.Is(err, own) {
+			return err.Error()
+		}
 	}
 	return linux.Explain(err)
 }

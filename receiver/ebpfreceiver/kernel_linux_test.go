@@ -82,6 +82,14 @@ func init() {
 		leaderFirst()
 	case "eat":
 		eatMemory()
+	case "leak":
+		leak()
+	case "fork":
+		fork()
+	case "read-files":
+		readFiles(os.Getenv("TAPIO_EBPF_TEST_FILE"))
+	case "spin":
+		spin()
 	case "disk":
 		readDisk(os.Getenv("TAPIO_EBPF_TEST_DEVICE"))
 	case "eating-child":
@@ -248,11 +256,17 @@ func (r *rig) records(matches func(seenRecord) bool) []seenRecord {
 // await returns the first record that matches.
 func (r *rig) await(matches func(seenRecord) bool) seenRecord {
 	r.t.Helper()
+	return r.awaitFor(15*time.Second, matches)
+}
+
+// awaitFor waits longer, for what takes its time.
+func (r *rig) awaitFor(atMost time.Duration, matches func(seenRecord) bool) seenRecord {
+	r.t.Helper()
 	var found []seenRecord
 	require.Eventually(r.t, func() bool {
 		found = r.records(matches)
 		return len(found) > 0
-	}, 15*time.Second, time.Millisecond)
+	}, atMost, time.Millisecond)
 	return found[0]
 }
 
@@ -727,16 +741,18 @@ func memoryCgroup(t *testing.T, limit int) (path, folder string) {
 
 // handDownMemory gives the memory controller to the children of the cgroup
 // whose cgroup.subtree_control is named, until the test has ended.
-func handDownMemory(t *testing.T, control string) error {
+func handDownMemory(t *testing.T, control string) error { return handDown(t, control, "memory") }
+
+func handDown(t *testing.T, control, controller string) error {
 	t.Helper()
 	given, err := os.ReadFile(control)
-	if err != nil || slices.Contains(strings.Fields(string(given)), "memory") {
+	if err != nil || slices.Contains(strings.Fields(string(given)), controller) {
 		return err
 	}
-	if err := os.WriteFile(control, []byte("+memory"), 0o600); err != nil {
+	if err := os.WriteFile(control, []byte("+"+controller), 0o600); err != nil {
 		return err
 	}
-	t.Cleanup(func() { assert.NoError(t, os.WriteFile(control, []byte("-memory"), 0o600)) })
+	t.Cleanup(func() { assert.NoError(t, os.WriteFile(control, []byte("-"+controller), 0o600)) })
 	return nil
 }
 

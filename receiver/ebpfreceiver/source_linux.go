@@ -47,10 +47,14 @@ func programs(cfg *Config) []program {
 			program{name: bpf.ProcessProgProcessExit, load: bpf.LoadProcess, configure: func(spec *ebpf.CollectionSpec, f *features) error {
 				return spec.Variables["exit_has_group_dead"].Set(f.exitHasGroupDead)
 			}},
-			program{name: bpf.ProcessProgProcessSignal, load: bpf.LoadProcess})
+			program{name: bpf.ProcessProgProcessSignal, load: bpf.LoadProcess},
+			program{name: bpf.ForksProgProcessFork, load: bpf.LoadForks, attached: countForks})
 	}
 	if cfg.Programs.Memory.Enabled {
-		all = append(all, program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, configure: configureMemory})
+		all = append(all,
+			program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, configure: configureOOM},
+			program{name: bpf.MemoryProgMemorySamples, load: bpf.LoadMemory, configure: configureMemory, attached: watchGrowth(cfg.Programs.Memory.GrowthWindow)})
+		all = append(all, reclaimPrograms()...)
 	}
 	if cfg.Programs.Syscalls.Enabled {
 		all = append(all, program{name: bpf.SyscallsProgSyscallFailed, load: bpf.LoadSyscalls, attached: countFailures})
@@ -63,13 +67,20 @@ func programs(cfg *Config) []program {
 	if cfg.Programs.Disk.Enabled {
 		all = append(all, diskPrograms()...)
 	}
+	if cfg.Programs.Scheduler.Enabled {
+		all = append(all, schedulerPrograms()...)
+	}
 	return all
 }
 
-func configureMemory(spec *ebpf.CollectionSpec, f *features) error {
+func configureOOM(spec *ebpf.CollectionSpec, f *features) error {
 	if !f.victimHasTask {
 		return errNoVictim
 	}
+	return configureMemory(spec, f)
+}
+
+func configureMemory(spec *ebpf.CollectionSpec, _ *features) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return err
@@ -298,6 +309,12 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	kindBlockError:   event.BlockIOError,
 	kindBlockLatency: event.BlockIOLatency,
 	kindDrops:        event.PacketsDropped,
+
+	kindReclaim:   event.MemoryReclaim,
+	kindGrowth:    event.MemoryGrowth,
+	kindForks:     event.ProcessForks,
+	kindRunQueue:  event.CPURunQueue,
+	kindThrottled: event.CPUThrottled,
 }
 
 func (k *kernel) stats() sourceStats {

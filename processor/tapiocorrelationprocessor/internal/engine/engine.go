@@ -130,6 +130,7 @@ type Engine struct {
 	announced   map[gauge.Key]bool          // anomalies that lasted at the last judgement
 	scored      map[record.EntityID]float64 // services with an abnormal resource
 	predicted   map[gauge.Key]*open         // warnings that are open
+	grows       []grown                     // those of processes that the kernel sees grow
 }
 
 // open is an incident and what of it has left.
@@ -413,6 +414,7 @@ func (e *Engine) Advance() {
 	now := e.now()
 	e.settle(now)
 	e.judgeGauges(now)
+	e.withdrawGrowth(now)
 	e.judgeVisits(now)
 	e.judgeGroups(now)
 	for _, o := range e.incidents {

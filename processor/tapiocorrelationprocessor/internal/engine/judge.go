@@ -45,6 +45,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 	if o.Name == event.OOMKill {
 		e.killed(o)
+		e.reached(o)
 	}
 	if o.Name == event.ProcessExit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
@@ -65,6 +66,9 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 	e.cause(o)
 	e.completes(o)
+	if o.Name == event.MemoryGrowth {
+		e.growing(o)
+	}
 }
 
 // completes looks whether an event is the effect that a cause, seen before, was

@@ -43,6 +43,7 @@ func typical() *Values {
 			"tapio.systemd.unit.restarts": int64(5), "tapio.systemd.start_limit.burst": int64(5),
 			"tapio.systemd.unit.status_text": "opening the database", "tapio.systemd.dependencies": []string{"postgresql.service"},
 			"tapio.block.device": "sda", "tapio.block.operation": "READ", "tapio.block.requests.usual": 150.0,
+			"tapio.memory.time_to_limit": 450.0, "tapio.memory.used_share": 0.775, "tapio.memory.rss": int64(300 << 20), "tapio.memory.growth": int64(60 << 20), "tapio.cpu.limit": 0.5,
 			"tapio.block.busiest.cgroup":      "/system.slice/backup.service",
 			"tapio.process.signal.sender.pid": int64(77), "tapio.process.signal.sender.unit": "kubelet.service",
 			"tapio.cni.network": "pods", "tapio.cni.pool.used": int64(253), "tapio.cni.pool.size": int64(253), "tapio.cni.pool.leaked": int64(41),

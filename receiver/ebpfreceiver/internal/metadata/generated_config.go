@@ -30,6 +30,9 @@ type EventsConfig struct {
 	TapioBlockIoError                EventConfig `mapstructure:"tapio.block_io.error"`
 	TapioBlockIoLatency              EventConfig `mapstructure:"tapio.block_io.latency"`
 	TapioBlockIoSlow                 EventConfig `mapstructure:"tapio.block_io.slow"`
+	TapioCPURunQueue                 EventConfig `mapstructure:"tapio.cpu.run_queue"`
+	TapioCPUStarved                  EventConfig `mapstructure:"tapio.cpu.starved"`
+	TapioCPUThrottled                EventConfig `mapstructure:"tapio.cpu.throttled"`
 	TapioDNSFailed                   EventConfig `mapstructure:"tapio.dns.failed"`
 	TapioDNSSlow                     EventConfig `mapstructure:"tapio.dns.slow"`
 	TapioEbpfStarted                 EventConfig `mapstructure:"tapio.ebpf.started"`
@@ -64,10 +67,14 @@ type EventsConfig struct {
 	TapioKernelThermalThrottled      EventConfig `mapstructure:"tapio.kernel.thermal_throttled"`
 	TapioKernelThinPoolFull          EventConfig `mapstructure:"tapio.kernel.thin_pool_full"`
 	TapioKernelWarning               EventConfig `mapstructure:"tapio.kernel.warning"`
+	TapioMemoryGrowth                EventConfig `mapstructure:"tapio.memory.growth"`
+	TapioMemoryReclaim               EventConfig `mapstructure:"tapio.memory.reclaim"`
 	TapioOomKill                     EventConfig `mapstructure:"tapio.oom.kill"`
 	TapioPacketsDropped              EventConfig `mapstructure:"tapio.packets.dropped"`
 	TapioProcessExec                 EventConfig `mapstructure:"tapio.process.exec"`
 	TapioProcessExit                 EventConfig `mapstructure:"tapio.process.exit"`
+	TapioProcessForkStorm            EventConfig `mapstructure:"tapio.process.fork_storm"`
+	TapioProcessForks                EventConfig `mapstructure:"tapio.process.forks"`
 	TapioProcessSignal               EventConfig `mapstructure:"tapio.process.signal"`
 	TapioSyscallFailed               EventConfig `mapstructure:"tapio.syscall.failed"`
 	TapioSyscallFailures             EventConfig `mapstructure:"tapio.syscall.failures"`
@@ -88,6 +95,15 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioBlockIoSlow: EventConfig{
+			Enabled: true,
+		},
+		TapioCPURunQueue: EventConfig{
+			Enabled: true,
+		},
+		TapioCPUStarved: EventConfig{
+			Enabled: true,
+		},
+		TapioCPUThrottled: EventConfig{
 			Enabled: true,
 		},
 		TapioDNSFailed: EventConfig{
@@ -192,6 +208,12 @@ func DefaultEventsConfig() EventsConfig {
 		TapioKernelWarning: EventConfig{
 			Enabled: true,
 		},
+		TapioMemoryGrowth: EventConfig{
+			Enabled: true,
+		},
+		TapioMemoryReclaim: EventConfig{
+			Enabled: true,
+		},
 		TapioOomKill: EventConfig{
 			Enabled: true,
 		},
@@ -202,6 +224,12 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioProcessExit: EventConfig{
+			Enabled: true,
+		},
+		TapioProcessForkStorm: EventConfig{
+			Enabled: true,
+		},
+		TapioProcessForks: EventConfig{
 			Enabled: true,
 		},
 		TapioProcessSignal: EventConfig{

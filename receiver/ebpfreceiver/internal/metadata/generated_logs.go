@@ -285,9 +285,21 @@ func WithTapioMemoryPeakEventAttribute(tapioMemoryPeakAttributeValue int64) Even
 	})
 }
 
+func WithTapioMemoryTimeToLimitEventAttribute(tapioMemoryTimeToLimitAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.memory.time_to_limit", tapioMemoryTimeToLimitAttributeValue)
+	})
+}
+
 func WithTapioMemoryUsageEventAttribute(tapioMemoryUsageAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.memory.usage", tapioMemoryUsageAttributeValue)
+	})
+}
+
+func WithTapioMemoryUsedShareEventAttribute(tapioMemoryUsedShareAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.memory.used_share", tapioMemoryUsedShareAttributeValue)
 	})
 }
 
@@ -514,6 +526,129 @@ func (e *eventTapioBlockIoSlow) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioBlockIoSlow(cfg EventConfig) eventTapioBlockIoSlow {
 	e := eventTapioBlockIoSlow{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioCPURunQueue struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioCPURunQueue) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUWaitsAttributeValue int64, tapioCPUWaitingAttributeValue float64, tapioCPUWaitP50AttributeValue float64, tapioCPUWaitP90AttributeValue float64, tapioCPUWaitP99AttributeValue float64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.cpu.run_queue")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.cpu.waits", tapioCPUWaitsAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.waiting", tapioCPUWaitingAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.p50", tapioCPUWaitP50AttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.p90", tapioCPUWaitP90AttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.p99", tapioCPUWaitP99AttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioCPURunQueue) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioCPURunQueue(cfg EventConfig) eventTapioCPURunQueue {
+	e := eventTapioCPURunQueue{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioCPUStarved struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioCPUStarved) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUWaitsAttributeValue int64, tapioCPUWaitingAttributeValue float64, tapioCPUWaitP50AttributeValue float64, tapioCPUWaitP90AttributeValue float64, tapioCPUWaitUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.cpu.starved")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.cpu.waits", tapioCPUWaitsAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.waiting", tapioCPUWaitingAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.p50", tapioCPUWaitP50AttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.p90", tapioCPUWaitP90AttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.wait.usual", tapioCPUWaitUsualAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioCPUStarved) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioCPUStarved(cfg EventConfig) eventTapioCPUStarved {
+	e := eventTapioCPUStarved{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioCPUThrottled struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioCPUThrottled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.cpu.throttled")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.cpu.periods", tapioCPUPeriodsAttributeValue)
+	dp.Attributes().PutInt("tapio.cpu.throttled.periods", tapioCPUThrottledPeriodsAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.throttled.share", tapioCPUThrottledShareAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.throttled.time", tapioCPUThrottledTimeAttributeValue)
+	dp.Attributes().PutDouble("tapio.cpu.limit", tapioCPULimitAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioCPUThrottled) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioCPUThrottled(cfg EventConfig) eventTapioCPUThrottled {
+	e := eventTapioCPUThrottled{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -1817,6 +1952,89 @@ func newEventTapioKernelWarning(cfg EventConfig) eventTapioKernelWarning {
 	return e
 }
 
+type eventTapioMemoryGrowth struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioMemoryGrowth) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioMemoryRssAttributeValue int64, tapioMemoryGrowthAttributeValue int64, tapioMemorySlopeAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.memory.growth")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.memory.rss", tapioMemoryRssAttributeValue)
+	dp.Attributes().PutInt("tapio.memory.growth", tapioMemoryGrowthAttributeValue)
+	dp.Attributes().PutDouble("tapio.memory.slope", tapioMemorySlopeAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioMemoryGrowth) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioMemoryGrowth(cfg EventConfig) eventTapioMemoryGrowth {
+	e := eventTapioMemoryGrowth{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioMemoryReclaim struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioMemoryReclaim) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioMemoryReclaimStallsAttributeValue int64, tapioMemoryReclaimTimeAttributeValue float64, tapioMemoryReclaimP99AttributeValue float64, tapioMemoryReclaimShareAttributeValue float64, tapioMemoryReclaimFreedAttributeValue int64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.memory.reclaim")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.memory.reclaim.stalls", tapioMemoryReclaimStallsAttributeValue)
+	dp.Attributes().PutDouble("tapio.memory.reclaim.time", tapioMemoryReclaimTimeAttributeValue)
+	dp.Attributes().PutDouble("tapio.memory.reclaim.p99", tapioMemoryReclaimP99AttributeValue)
+	dp.Attributes().PutDouble("tapio.memory.reclaim.share", tapioMemoryReclaimShareAttributeValue)
+	dp.Attributes().PutInt("tapio.memory.reclaim.freed", tapioMemoryReclaimFreedAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioMemoryReclaim) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioMemoryReclaim(cfg EventConfig) eventTapioMemoryReclaim {
+	e := eventTapioMemoryReclaim{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioOomKill struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -1971,6 +2189,83 @@ func (e *eventTapioProcessExit) emit(lrs plog.LogRecordSlice) {
 
 func newEventTapioProcessExit(cfg EventConfig) eventTapioProcessExit {
 	e := eventTapioProcessExit{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioProcessForkStorm struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioProcessForkStorm) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioProcessForksUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.process.fork_storm")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.process.forks", tapioProcessForksAttributeValue)
+	dp.Attributes().PutInt("tapio.process.threads", tapioProcessThreadsAttributeValue)
+	dp.Attributes().PutDouble("tapio.process.forks.usual", tapioProcessForksUsualAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioProcessForkStorm) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioProcessForkStorm(cfg EventConfig) eventTapioProcessForkStorm {
+	e := eventTapioProcessForkStorm{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventTapioProcessForks struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioProcessForks) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioIntervalAttributeValue float64) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.process.forks")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutInt("tapio.process.forks", tapioProcessForksAttributeValue)
+	dp.Attributes().PutInt("tapio.process.threads", tapioProcessThreadsAttributeValue)
+	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
+
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioProcessForks) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioProcessForks(cfg EventConfig) eventTapioProcessForks {
+	e := eventTapioProcessForks{config: cfg}
 	if cfg.Enabled {
 		e.data = plog.NewLogRecordSlice()
 	}
@@ -2368,6 +2663,9 @@ type LogsBuilder struct {
 	eventTapioBlockIoError                eventTapioBlockIoError
 	eventTapioBlockIoLatency              eventTapioBlockIoLatency
 	eventTapioBlockIoSlow                 eventTapioBlockIoSlow
+	eventTapioCPURunQueue                 eventTapioCPURunQueue
+	eventTapioCPUStarved                  eventTapioCPUStarved
+	eventTapioCPUThrottled                eventTapioCPUThrottled
 	eventTapioDNSFailed                   eventTapioDNSFailed
 	eventTapioDNSSlow                     eventTapioDNSSlow
 	eventTapioEbpfStarted                 eventTapioEbpfStarted
@@ -2402,10 +2700,14 @@ type LogsBuilder struct {
 	eventTapioKernelThermalThrottled      eventTapioKernelThermalThrottled
 	eventTapioKernelThinPoolFull          eventTapioKernelThinPoolFull
 	eventTapioKernelWarning               eventTapioKernelWarning
+	eventTapioMemoryGrowth                eventTapioMemoryGrowth
+	eventTapioMemoryReclaim               eventTapioMemoryReclaim
 	eventTapioOomKill                     eventTapioOomKill
 	eventTapioPacketsDropped              eventTapioPacketsDropped
 	eventTapioProcessExec                 eventTapioProcessExec
 	eventTapioProcessExit                 eventTapioProcessExit
+	eventTapioProcessForkStorm            eventTapioProcessForkStorm
+	eventTapioProcessForks                eventTapioProcessForks
 	eventTapioProcessSignal               eventTapioProcessSignal
 	eventTapioSyscallFailed               eventTapioSyscallFailed
 	eventTapioSyscallFailures             eventTapioSyscallFailures
@@ -2431,6 +2733,9 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioBlockIoError:                newEventTapioBlockIoError(lbc.Events.TapioBlockIoError),
 		eventTapioBlockIoLatency:              newEventTapioBlockIoLatency(lbc.Events.TapioBlockIoLatency),
 		eventTapioBlockIoSlow:                 newEventTapioBlockIoSlow(lbc.Events.TapioBlockIoSlow),
+		eventTapioCPURunQueue:                 newEventTapioCPURunQueue(lbc.Events.TapioCPURunQueue),
+		eventTapioCPUStarved:                  newEventTapioCPUStarved(lbc.Events.TapioCPUStarved),
+		eventTapioCPUThrottled:                newEventTapioCPUThrottled(lbc.Events.TapioCPUThrottled),
 		eventTapioDNSFailed:                   newEventTapioDNSFailed(lbc.Events.TapioDNSFailed),
 		eventTapioDNSSlow:                     newEventTapioDNSSlow(lbc.Events.TapioDNSSlow),
 		eventTapioEbpfStarted:                 newEventTapioEbpfStarted(lbc.Events.TapioEbpfStarted),
@@ -2465,10 +2770,14 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioKernelThermalThrottled:      newEventTapioKernelThermalThrottled(lbc.Events.TapioKernelThermalThrottled),
 		eventTapioKernelThinPoolFull:          newEventTapioKernelThinPoolFull(lbc.Events.TapioKernelThinPoolFull),
 		eventTapioKernelWarning:               newEventTapioKernelWarning(lbc.Events.TapioKernelWarning),
+		eventTapioMemoryGrowth:                newEventTapioMemoryGrowth(lbc.Events.TapioMemoryGrowth),
+		eventTapioMemoryReclaim:               newEventTapioMemoryReclaim(lbc.Events.TapioMemoryReclaim),
 		eventTapioOomKill:                     newEventTapioOomKill(lbc.Events.TapioOomKill),
 		eventTapioPacketsDropped:              newEventTapioPacketsDropped(lbc.Events.TapioPacketsDropped),
 		eventTapioProcessExec:                 newEventTapioProcessExec(lbc.Events.TapioProcessExec),
 		eventTapioProcessExit:                 newEventTapioProcessExit(lbc.Events.TapioProcessExit),
+		eventTapioProcessForkStorm:            newEventTapioProcessForkStorm(lbc.Events.TapioProcessForkStorm),
+		eventTapioProcessForks:                newEventTapioProcessForks(lbc.Events.TapioProcessForks),
 		eventTapioProcessSignal:               newEventTapioProcessSignal(lbc.Events.TapioProcessSignal),
 		eventTapioSyscallFailed:               newEventTapioSyscallFailed(lbc.Events.TapioSyscallFailed),
 		eventTapioSyscallFailures:             newEventTapioSyscallFailures(lbc.Events.TapioSyscallFailures),
@@ -2520,6 +2829,9 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioBlockIoError.emit(ils.LogRecords())
 	lb.eventTapioBlockIoLatency.emit(ils.LogRecords())
 	lb.eventTapioBlockIoSlow.emit(ils.LogRecords())
+	lb.eventTapioCPURunQueue.emit(ils.LogRecords())
+	lb.eventTapioCPUStarved.emit(ils.LogRecords())
+	lb.eventTapioCPUThrottled.emit(ils.LogRecords())
 	lb.eventTapioDNSFailed.emit(ils.LogRecords())
 	lb.eventTapioDNSSlow.emit(ils.LogRecords())
 	lb.eventTapioEbpfStarted.emit(ils.LogRecords())
@@ -2554,10 +2866,14 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioKernelThermalThrottled.emit(ils.LogRecords())
 	lb.eventTapioKernelThinPoolFull.emit(ils.LogRecords())
 	lb.eventTapioKernelWarning.emit(ils.LogRecords())
+	lb.eventTapioMemoryGrowth.emit(ils.LogRecords())
+	lb.eventTapioMemoryReclaim.emit(ils.LogRecords())
 	lb.eventTapioOomKill.emit(ils.LogRecords())
 	lb.eventTapioPacketsDropped.emit(ils.LogRecords())
 	lb.eventTapioProcessExec.emit(ils.LogRecords())
 	lb.eventTapioProcessExit.emit(ils.LogRecords())
+	lb.eventTapioProcessForkStorm.emit(ils.LogRecords())
+	lb.eventTapioProcessForks.emit(ils.LogRecords())
 	lb.eventTapioProcessSignal.emit(ils.LogRecords())
 	lb.eventTapioSyscallFailed.emit(ils.LogRecords())
 	lb.eventTapioSyscallFailures.emit(ils.LogRecords())
@@ -2605,6 +2921,21 @@ func (lb *LogsBuilder) RecordTapioBlockIoLatencyEvent(ctx context.Context, times
 // RecordTapioBlockIoSlowEvent adds a log record of tapio.block_io.slow event.
 func (lb *LogsBuilder) RecordTapioBlockIoSlowEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioBlockRequestsAttributeValue int64, tapioBlockRequestsUsualAttributeValue float64, tapioBlockLatencyP50AttributeValue float64, tapioBlockLatencyP90AttributeValue float64, tapioBlockLatencyUsualAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
 	lb.eventTapioBlockIoSlow.recordEvent(ctx, timestamp, tapioBlockRequestsAttributeValue, tapioBlockRequestsUsualAttributeValue, tapioBlockLatencyP50AttributeValue, tapioBlockLatencyP90AttributeValue, tapioBlockLatencyUsualAttributeValue, tapioIntervalAttributeValue, options...)
+}
+
+// RecordTapioCPURunQueueEvent adds a log record of tapio.cpu.run_queue event.
+func (lb *LogsBuilder) RecordTapioCPURunQueueEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUWaitsAttributeValue int64, tapioCPUWaitingAttributeValue float64, tapioCPUWaitP50AttributeValue float64, tapioCPUWaitP90AttributeValue float64, tapioCPUWaitP99AttributeValue float64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioCPURunQueue.recordEvent(ctx, timestamp, tapioCPUWaitsAttributeValue, tapioCPUWaitingAttributeValue, tapioCPUWaitP50AttributeValue, tapioCPUWaitP90AttributeValue, tapioCPUWaitP99AttributeValue, tapioIntervalAttributeValue)
+}
+
+// RecordTapioCPUStarvedEvent adds a log record of tapio.cpu.starved event.
+func (lb *LogsBuilder) RecordTapioCPUStarvedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUWaitsAttributeValue int64, tapioCPUWaitingAttributeValue float64, tapioCPUWaitP50AttributeValue float64, tapioCPUWaitP90AttributeValue float64, tapioCPUWaitUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioCPUStarved.recordEvent(ctx, timestamp, tapioCPUWaitsAttributeValue, tapioCPUWaitingAttributeValue, tapioCPUWaitP50AttributeValue, tapioCPUWaitP90AttributeValue, tapioCPUWaitUsualAttributeValue, tapioIntervalAttributeValue)
+}
+
+// RecordTapioCPUThrottledEvent adds a log record of tapio.cpu.throttled event.
+func (lb *LogsBuilder) RecordTapioCPUThrottledEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioCPUThrottled.recordEvent(ctx, timestamp, tapioCPUPeriodsAttributeValue, tapioCPUThrottledPeriodsAttributeValue, tapioCPUThrottledShareAttributeValue, tapioCPUThrottledTimeAttributeValue, tapioCPULimitAttributeValue, tapioIntervalAttributeValue)
 }
 
 // RecordTapioDNSFailedEvent adds a log record of tapio.dns.failed event.
@@ -2777,6 +3108,16 @@ func (lb *LogsBuilder) RecordTapioKernelWarningEvent(ctx context.Context, timest
 	lb.eventTapioKernelWarning.recordEvent(ctx, timestamp, options...)
 }
 
+// RecordTapioMemoryGrowthEvent adds a log record of tapio.memory.growth event.
+func (lb *LogsBuilder) RecordTapioMemoryGrowthEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioMemoryRssAttributeValue int64, tapioMemoryGrowthAttributeValue int64, tapioMemorySlopeAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioMemoryGrowth.recordEvent(ctx, timestamp, tapioMemoryRssAttributeValue, tapioMemoryGrowthAttributeValue, tapioMemorySlopeAttributeValue, tapioIntervalAttributeValue, options...)
+}
+
+// RecordTapioMemoryReclaimEvent adds a log record of tapio.memory.reclaim event.
+func (lb *LogsBuilder) RecordTapioMemoryReclaimEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioMemoryReclaimStallsAttributeValue int64, tapioMemoryReclaimTimeAttributeValue float64, tapioMemoryReclaimP99AttributeValue float64, tapioMemoryReclaimShareAttributeValue float64, tapioMemoryReclaimFreedAttributeValue int64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioMemoryReclaim.recordEvent(ctx, timestamp, tapioMemoryReclaimStallsAttributeValue, tapioMemoryReclaimTimeAttributeValue, tapioMemoryReclaimP99AttributeValue, tapioMemoryReclaimShareAttributeValue, tapioMemoryReclaimFreedAttributeValue, tapioIntervalAttributeValue)
+}
+
 // RecordTapioOomKillEvent adds a log record of tapio.oom.kill event.
 func (lb *LogsBuilder) RecordTapioOomKillEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioOomScopeAttributeValue string, tapioOomVictimRssAttributeValue int64, tapioOomVictimScoreAdjAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventTapioOomKill.recordEvent(ctx, timestamp, tapioOomScopeAttributeValue, tapioOomVictimRssAttributeValue, tapioOomVictimScoreAdjAttributeValue, options...)
@@ -2795,6 +3136,16 @@ func (lb *LogsBuilder) RecordTapioProcessExecEvent(ctx context.Context, timestam
 // RecordTapioProcessExitEvent adds a log record of tapio.process.exit event.
 func (lb *LogsBuilder) RecordTapioProcessExitEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	lb.eventTapioProcessExit.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioProcessForkStormEvent adds a log record of tapio.process.fork_storm event.
+func (lb *LogsBuilder) RecordTapioProcessForkStormEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioProcessForksUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioProcessForkStorm.recordEvent(ctx, timestamp, tapioProcessForksAttributeValue, tapioProcessThreadsAttributeValue, tapioProcessForksUsualAttributeValue, tapioIntervalAttributeValue)
+}
+
+// RecordTapioProcessForksEvent adds a log record of tapio.process.forks event.
+func (lb *LogsBuilder) RecordTapioProcessForksEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioIntervalAttributeValue float64) {
+	lb.eventTapioProcessForks.recordEvent(ctx, timestamp, tapioProcessForksAttributeValue, tapioProcessThreadsAttributeValue, tapioIntervalAttributeValue)
 }
 
 // RecordTapioProcessSignalEvent adds a log record of tapio.process.signal event.

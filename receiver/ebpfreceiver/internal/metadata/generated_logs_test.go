@@ -126,6 +126,15 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioBlockIoSlowEvent(ctx, timestamp, 20, 26.100000, 23.100000, 23.100000, 25.100000, 14.100000, WithTapioBlockDeviceEventAttribute("tapio.block.device-val"), WithTapioBlockOperationEventAttribute("tapio.block.operation-val"), WithTapioBlockBusiestCgroupEventAttribute("tapio.block.busiest.cgroup-val"), WithTapioBlockBusiestShareEventAttribute(25.100000))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioCPURunQueueEvent(ctx, timestamp, 15, 17.100000, 18.100000, 18.100000, 18.100000, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioCPUStarvedEvent(ctx, timestamp, 15, 17.100000, 18.100000, 18.100000, 20.100000, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioCPUThrottledEvent(ctx, timestamp, 17, 27, 25.100000, 24.100000, 15.100000, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioDNSFailedEvent(ctx, timestamp, "dns.question.name-val", []any{"tapio.dns.question.types-item1", "tapio.dns.question.types-item2"}, "error.type-val", 15, "network.transport-val", "network.type-val", 23, WithTapioDNSDurationEventAttribute(18.100000), WithServerAddressEventAttribute("server.address-val"), WithServerPortEventAttribute(11))
 			defaultEventsCount++
 			allEventsCount++
@@ -228,6 +237,12 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioKernelWarningEvent(ctx, timestamp, WithTapioKernelCPUEventAttribute(16), WithProcessPidEventAttribute(11), WithTapioKernelReasonEventAttribute("tapio.kernel.reason-val"))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioMemoryGrowthEvent(ctx, timestamp, 16, 19, 18.100000, 14.100000, WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryUsedShareEventAttribute(23.100000), WithTapioMemoryTimeToLimitEventAttribute(26.100000))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioMemoryReclaimEvent(ctx, timestamp, 27, 25.100000, 24.100000, 26.100000, 26, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
 			defaultEventsCount++
 			allEventsCount++
@@ -238,6 +253,12 @@ func TestLogsBuilder(t *testing.T) {
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessExitEvent(ctx, timestamp, WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioProcessForkStormEvent(ctx, timestamp, 19, 21, 25.100000, 14.100000)
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioProcessForksEvent(ctx, timestamp, 19, 21, 14.100000)
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessSignalEvent(ctx, timestamp, 27, "tapio.process.signal.name-val", "tapio.process.signal.origin-val", WithTapioProcessSignalSenderPidEventAttribute(31), WithTapioProcessSignalSenderNameEventAttribute("tapio.process.signal.sender.name-val"), WithTapioProcessSignalSenderCgroupEventAttribute("tapio.process.signal.sender.cgroup-val"), WithTapioProcessSignalSenderUnitEventAttribute("tapio.process.signal.sender.unit-val"), WithTapioProcessSignalSenderContainerIDEventAttribute("tapio.process.signal.sender.container.id-val"))
@@ -381,6 +402,81 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.block.busiest.share")
 					assert.True(t, ok)
 					assert.Equal(t, 25.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
+				case "tapio.cpu.run_queue":
+					assert.False(t, validatedEvents["tapio.cpu.run_queue"], "Found a duplicate in the events slice: tapio.cpu.run_queue")
+					validatedEvents["tapio.cpu.run_queue"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.cpu.waits")
+					assert.True(t, ok)
+					assert.EqualValues(t, 15, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.waiting")
+					assert.True(t, ok)
+					assert.Equal(t, 17.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.p50")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.p90")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.p99")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
+				case "tapio.cpu.starved":
+					assert.False(t, validatedEvents["tapio.cpu.starved"], "Found a duplicate in the events slice: tapio.cpu.starved")
+					validatedEvents["tapio.cpu.starved"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.cpu.waits")
+					assert.True(t, ok)
+					assert.EqualValues(t, 15, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.waiting")
+					assert.True(t, ok)
+					assert.Equal(t, 17.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.p50")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.p90")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.wait.usual")
+					assert.True(t, ok)
+					assert.Equal(t, 20.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
+				case "tapio.cpu.throttled":
+					assert.False(t, validatedEvents["tapio.cpu.throttled"], "Found a duplicate in the events slice: tapio.cpu.throttled")
+					validatedEvents["tapio.cpu.throttled"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.cpu.periods")
+					assert.True(t, ok)
+					assert.EqualValues(t, 17, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.throttled.periods")
+					assert.True(t, ok)
+					assert.EqualValues(t, 27, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.throttled.share")
+					assert.True(t, ok)
+					assert.Equal(t, 25.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.throttled.time")
+					assert.True(t, ok)
+					assert.Equal(t, 24.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.limit")
+					assert.True(t, ok)
+					assert.Equal(t, 15.100000, attrVal.Double())
 					attrVal, ok = lr.Attributes().Get("tapio.interval")
 					assert.True(t, ok)
 					assert.Equal(t, 14.100000, attrVal.Double())
@@ -850,6 +946,65 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.kernel.reason")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.kernel.reason-val", attrVal.Str())
+				case "tapio.memory.growth":
+					assert.False(t, validatedEvents["tapio.memory.growth"], "Found a duplicate in the events slice: tapio.memory.growth")
+					validatedEvents["tapio.memory.growth"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.memory.rss")
+					assert.True(t, ok)
+					assert.EqualValues(t, 16, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.growth")
+					assert.True(t, ok)
+					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.slope")
+					assert.True(t, ok)
+					assert.Equal(t, 18.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.memory.cgroup-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.limit")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.usage")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.used_share")
+					assert.True(t, ok)
+					assert.Equal(t, 23.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.time_to_limit")
+					assert.True(t, ok)
+					assert.Equal(t, 26.100000, attrVal.Double())
+				case "tapio.memory.reclaim":
+					assert.False(t, validatedEvents["tapio.memory.reclaim"], "Found a duplicate in the events slice: tapio.memory.reclaim")
+					validatedEvents["tapio.memory.reclaim"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.memory.reclaim.stalls")
+					assert.True(t, ok)
+					assert.EqualValues(t, 27, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.reclaim.time")
+					assert.True(t, ok)
+					assert.Equal(t, 25.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.reclaim.p99")
+					assert.True(t, ok)
+					assert.Equal(t, 24.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.reclaim.share")
+					assert.True(t, ok)
+					assert.Equal(t, 26.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.memory.reclaim.freed")
+					assert.True(t, ok)
+					assert.EqualValues(t, 26, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
 				case "tapio.oom.kill":
 					assert.False(t, validatedEvents["tapio.oom.kill"], "Found a duplicate in the events slice: tapio.oom.kill")
 					validatedEvents["tapio.oom.kill"] = true
@@ -959,6 +1114,41 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
+				case "tapio.process.fork_storm":
+					assert.False(t, validatedEvents["tapio.process.fork_storm"], "Found a duplicate in the events slice: tapio.process.fork_storm")
+					validatedEvents["tapio.process.fork_storm"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.forks")
+					assert.True(t, ok)
+					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.threads")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.forks.usual")
+					assert.True(t, ok)
+					assert.Equal(t, 25.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
+				case "tapio.process.forks":
+					assert.False(t, validatedEvents["tapio.process.forks"], "Found a duplicate in the events slice: tapio.process.forks")
+					validatedEvents["tapio.process.forks"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.process.forks")
+					assert.True(t, ok)
+					assert.EqualValues(t, 19, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.process.threads")
+					assert.True(t, ok)
+					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.interval")
+					assert.True(t, ok)
+					assert.Equal(t, 14.100000, attrVal.Double())
 				case "tapio.process.signal":
 					assert.False(t, validatedEvents["tapio.process.signal"], "Found a duplicate in the events slice: tapio.process.signal")
 					validatedEvents["tapio.process.signal"] = true

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+)
+
+// growthEnds is how many of its own windows a process must not have grown in, for a
+// warning of it to be taken back: the kernel's receiver tells growth once in a window.
+const growthEnds = 2.5
+
+// grown is a warning that the growth of a process opened.
+type grown struct {
+	*open
+	until int64 // when it is taken back, unless the process is seen to grow again
+}
+
+// growing makes a warning of an incident that a process's growth opened or goes on
+// with: it has not reached its limit yet.
+func (e *Engine) growing(o *detect.Occurrence) {
+	window, _ := o.Detail.Attr(event.KeyInterval).(float64)
+	until := o.Time + int64(growthEnds*window*float64(time.Second))
+	for i := range e.grows {
+		g := &e.grows[i]
+		if _, same := e.graph.Concerns(o.Subject, g.Hypothesis.Cause.Occurrence.Subject); same && g.Predicted() {
+			g.until = until
+			g.Hypothesis.Cause.Attributes = o.Detail.Attrs
+			g.Dirty = true
+			return
+		}
+	}
+	for _, i := range e.incidents {
+		if i.Hypothesis.Cause.Occurrence == o && !i.Emitted() {
+			i.Predict()
+			e.grows = append(e.grows, grown{i, until})
+		}
+	}
+}
+
+// reached confirms the warnings of a process that the kernel kills for want of memory.
+func (e *Engine) reached(o *detect.Occurrence) {
+	e.endGrowth(func(g *grown) bool {
+		_, same := e.graph.Concerns(o.Subject, g.Hypothesis.Cause.Occurrence.Subject)
+		if same {
+			g.Confirm(o.Time)
+		}
+		return same
+	})
+}
+
+// withdrawGrowth takes back the warnings of processes that grow no more.
+func (e *Engine) withdrawGrowth(now int64) {
+	e.endGrowth(func(g *grown) bool {
+		if now <= g.until {
+			return false
+		}
+		g.Withdraw(now)
+		return true
+	})
+}
+
+// endGrowth forgets the warnings that are over, or have become something else.
+func (e *Engine) endGrowth(isOver func(*grown) bool) {
+	kept := e.grows[:0]
+	for i := range e.grows {
+		if g := e.grows[i]; g.Predicted() && !g.Resolved() && !isOver(&g) {
+			kept = append(kept, g)
+		}
+	}
+	e.grows = kept
+}
