@@ -4,12 +4,14 @@ package ebpfreceiver
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,11 +56,20 @@ func readFiles(file string) {
 	}
 }
 
-// fork is the role "fork": it begins processes, one after the other.
+// fork is the role "fork": it begins processes one after the other, few until it is
+// told to do without a pause.
 func fork() {
 	_, _ = os.Stdin.Read(make([]byte, 1)) // it is in its cgroup
+	var wild atomic.Bool
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		wild.Store(true)
+	}()
 	for {
 		_ = exec.Command("/bin/true").Run()
+		if !wild.Load() {
+			time.Sleep(300 * time.Millisecond)
+		}
 	}
 }
 
@@ -145,18 +156,25 @@ func TestForkRate(t *testing.T) {
 	in := func(name string) func(seenRecord) bool {
 		return func(s seenRecord) bool { return s.Name == name && s.Resource[event.KeyProcessCgroup] == path }
 	}
-	// Something begins now and then, so that the cgroup is known.
-	quiet := time.Now().Add(time.Duration(baselineMin+2) * time.Second)
-	for time.Now().Before(quiet) {
-		_, wait := startIn(t, folder, "exit-later", nil)
-		require.Error(t, wait())
-		time.Sleep(300 * time.Millisecond)
+	var begun []io.Writer
+	for range 2 {
+		cmd := role("fork")
+		stdin, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+		_, err = stdin.Write([]byte{1})
+		require.NoError(t, err)
+		begun = append(begun, stdin)
 	}
 	got := r.await(in(event.ProcessForks))
 	assert.Equal(t, "Debug", got.Severity)
+	require.Eventually(t, func() bool { return len(r.records(in(event.ProcessForks))) > baselineMin }, time.Minute, 10*time.Millisecond)
 	assert.Empty(t, r.records(in(event.ProcessForkStorm)))
-	for range 2 {
-		startIn(t, folder, "fork", nil)
+	for _, stdin := range begun {
+		_, err := stdin.Write([]byte{1})
+		require.NoError(t, err)
 	}
 	storm := r.awaitFor(time.Minute, in(event.ProcessForkStorm))
 	assert.Equal(t, "Warn", storm.Severity)

@@ -113,6 +113,8 @@ func failingDevice(t *testing.T) string {
 	require.NoError(t, err)
 	require.NoError(t, f.Truncate(8<<20))
 	require.NoError(t, f.Close())
+	// Not a byte: a loop device takes a write that was cut short for one that was done.
+	require.Error(t, os.WriteFile(filepath.Join(dir, "full"), make([]byte, 1<<20), 0o600))
 	return loopDevice(t, file, 0)
 }
 

@@ -137,7 +137,7 @@ func TestHostileEvents(t *testing.T) {
 		s.assertBounded()
 		assert.LessOrEqual(t, s.engine.occurrences.Len(), s.engine.options.MaxDetails/4+10)
 		assert.Positive(t, s.engine.Counters.OccurrencesEvicted.Load())
-		assert.Less(t, time.Since(start), 30*time.Second, "no quadratic work")
+		assert.Less(t, time.Since(start), 2*time.Minute, "no quadratic work")
 	})
 	t.Run("exits of many processes of one container", func(t *testing.T) {
 		s := newScenario(t)
@@ -156,7 +156,7 @@ func TestHostileEvents(t *testing.T) {
 		}
 		s.wait(5 * time.Second)
 		s.assertBounded()
-		assert.Less(t, time.Since(start), 30*time.Second, "no quadratic work")
+		assert.Less(t, time.Since(start), 2*time.Minute, "no quadratic work")
 	})
 	t.Run("kills of many processes", func(t *testing.T) {
 		t.Parallel()
