@@ -143,7 +143,7 @@ func runTests() error {
 		fmt.Println("=== BINARY", filepath.Base(binary))
 		cmd := exec.Command(binary, "-test.v", "-test.count=1", "-test.timeout=15m")
 		cmd.Dir = filepath.Dir(binary)
-		cmd.Env = []string{"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_EBPF_TEST_RUNS=" + runsFile}
+		cmd.Env = []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_EBPF_TEST_RUNS=" + runsFile}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		status := "ok"
 		if err := cmd.Run(); err != nil {
