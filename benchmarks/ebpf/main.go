@@ -20,6 +20,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -117,7 +119,11 @@ func report(candidates []candidate, results [][]round) error {
 	succeeding := func(r round) float64 { return r.succeeding }
 	failing := func(r round) float64 { return r.failing }
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Printf("%d CPUs, %s; medians of %d rounds\n", runtime.NumCPU(), runtime.GOARCH, len(results[0]))
+	var host unix.Utsname
+	if err := unix.Uname(&host); err != nil {
+		return err
+	}
+	fmt.Printf("Linux %s, %s, %d CPUs; medians of %d rounds\n", unix.ByteSliceToString(host.Release[:]), runtime.GOARCH, runtime.NumCPU(), len(results[0]))
 	fmt.Fprintln(w, "watching\tns added to a call that succeeds\tto one that fails\tfailing calls/s\tlost\tCPUs of the reader")
 	for i, c := range candidates {
 		var produced, counted uint64
