@@ -83,11 +83,11 @@ bench-peers: build ## Compare a whole collector with and without the processor, 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
 
-e2e-systemd: build ## Break units of a real systemd in a container, rotate a journal and kill its reader (two minutes; needs root)
-	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./systemd ./journal
+e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (four minutes; needs root)
+	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./systemd ./journal
 
-e2e-cni: ## Watch real CNI plugins, called by cnitool and containerd (two minutes; needs root)
-	cd test && $(GO) test -count=1 -p 1 -v -timeout 5m ./cni/...
+e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (three minutes; needs root)
+	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./cni/...
 
 kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (about ten minutes; no root)
 	cd test && $(GO) test -count=1 -v -timeout 60m ./kernels

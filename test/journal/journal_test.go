@@ -30,8 +30,10 @@ const (
 
 // Nothing is lost over 50 rotations and several kill -9 of the collector, and
 // every field of every record is the one that journalctl shows. What was
-// acknowledged and not yet remembered when the collector was killed comes again,
-// at most one batch, with the same log.record.uid.
+// acknowledged and not yet remembered when the collector was killed comes again:
+// the last batch before the kill or nothing, at once after the start, with the same
+// log.record.uid and the same content. The kills come in the worst moment, when a
+// batch has just arrived.
 func TestRotationsAndKills(t *testing.T) {
 	j := startJournald(t)
 	sink := newSink(t)
@@ -46,6 +48,7 @@ func TestRotationsAndKills(t *testing.T) {
 		require.Eventually(t, func() bool { return sink.count() >= before+500 }, 60*time.Second, time.Millisecond,
 			"the collector hands nothing on: %s", &c.out)
 		c.kill()
+		sink.killed()
 		c.start(t)
 	}
 	require.NoError(t, <-written)
@@ -60,17 +63,59 @@ func TestRotationsAndKills(t *testing.T) {
 	var first []string
 	for _, r := range got {
 		uid, _ := r.Attributes().Get("log.record.uid")
+		sameFields(t, want[uid.Str()], r)
 		if seen[uid.Str()] {
 			continue
 		}
 		seen[uid.Str()] = true
 		first = append(first, uid.Str())
-		sameFields(t, want[uid.Str()], r)
 	}
 	again := len(got) - len(first)
 	t.Logf("%d entries in %d files, %d records, %d of them again after %d kills", len(want), j.files()+1, len(got), again, kills)
 	assert.Equal(t, order, first, "every entry, in the order of journalctl")
-	assert.LessOrEqual(t, again, kills*batchSize, "at most the batch that was on its way")
+	lives := sink.lives()
+	require.Len(t, lives, kills+1)
+	seen = map[string]bool{}
+	for n, life := range lives {
+		repeated := checkLife(t, life, seen)
+		if n == 0 {
+			require.Empty(t, repeated, "nobody was killed yet")
+			continue
+		}
+		if len(repeated) > 0 {
+			before := lives[n-1]
+			require.Equal(t, uids(before[len(before)-1]), repeated, "the batch that was on its way, and no other")
+		}
+	}
+}
+
+// checkLife checks that only the first records of a life of the collector were seen
+// before, and returns them.
+func checkLife(t *testing.T, life [][]plog.LogRecord, seen map[string]bool) (repeated []string) {
+	t.Helper()
+	fresh := false
+	for _, batch := range life {
+		require.LessOrEqual(t, len(batch), batchSize)
+		for _, uid := range uids(batch) {
+			if !seen[uid] {
+				fresh = true
+				seen[uid] = true
+				continue
+			}
+			require.False(t, fresh, "%s came again after others", uid)
+			repeated = append(repeated, uid)
+		}
+	}
+	return repeated
+}
+
+func uids(batch []plog.LogRecord) []string {
+	all := make([]string, len(batch))
+	for i, r := range batch {
+		uid, _ := r.Attributes().Get("log.record.uid")
+		all[i] = uid.Str()
+	}
+	return all
 }
 
 // sameFields compares the attributes tapio.journal.field.* with journalctl's.
@@ -197,10 +242,28 @@ type sink struct {
 	url  string
 	mu   sync.Mutex
 	logs []plog.LogRecord
+	// active are requests that are being taken.
+	active sync.WaitGroup
+	// batches are the requests of each life of the collector, empty ones left out.
+	batches [][][]plog.LogRecord
+}
+
+// killed notes that the collector has ended and will begin another life.
+func (s *sink) killed() {
+	s.active.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches = append(s.batches, nil)
+}
+
+func (s *sink) lives() [][][]plog.LogRecord {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.batches
 }
 
 func newSink(t *testing.T) *sink {
-	s := &sink{}
+	s := &sink{batches: make([][][]plog.LogRecord, 1)}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.url = server.URL
@@ -208,6 +271,8 @@ func newSink(t *testing.T) *sink {
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.active.Add(1)
+	defer s.active.Done()
 	body, err := io.ReadAll(r.Body)
 	if err != nil { // the collector was killed while it sent
 		return
@@ -219,12 +284,17 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var batch []plog.LogRecord
 	for _, rl := range request.Logs().ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
 			for _, record := range sl.LogRecords().All() {
-				s.logs = append(s.logs, record)
+				batch = append(batch, record)
 			}
 		}
+	}
+	s.logs = append(s.logs, batch...)
+	if n := len(s.batches) - 1; len(batch) > 0 {
+		s.batches[n] = append(s.batches[n], batch)
 	}
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }

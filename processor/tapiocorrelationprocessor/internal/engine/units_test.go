@@ -203,3 +203,26 @@ func TestUnits(t *testing.T) {
 		})
 	}
 }
+
+// TestRedeliveredEventCountsOnce: after a crash the collector hands on the last batch
+// of the journal again. What is told twice, with the same log.record.uid, has
+// happened once.
+func TestRedeliveredEventCountsOnce(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(5 * time.Second)
+	attrs := map[string]any{event.KeyErrorType: "exit-code", "log.record.uid": "s=1;i=2a"}
+	happened := s.clock
+	s.unitAt(happened, "payments.service", payment, "failed", attrs)
+	s.refusals(10, "u")
+	s.unitAt(happened, "payments.service", payment, "failed", attrs)
+	s.refusals(10, "u")
+	s.wait(5 * time.Second)
+	f := s.one()
+	assert.Equal(t, "unit-failed", f.Pattern)
+	assert.EqualValues(t, 1, f.Chain[0].Count)
+	attrs["log.record.uid"] = "s=1;i=2b"
+	s.unitAt(happened, "payments.service", payment, "failed", attrs)
+	s.wait(5 * time.Second)
+	assert.EqualValues(t, 2, s.one().Chain[0].Count, "another entry is another failure")
+}
