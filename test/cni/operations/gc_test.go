@@ -102,4 +102,3 @@ cni GC ok
 	assert.Equal(t, "Error", record.SeverityText())
 	assert.Contains(t, failed.Error(), text(record.Attributes(), event.KeyCNIErrorMessage))
 }
-

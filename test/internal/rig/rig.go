@@ -65,13 +65,13 @@ func Namespace(t *testing.T) string {
 
 // In is a command that is to run in a network namespace.
 func In(netns string, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--net=" + netns, "--"}, args...)...)
+	return exec.Command("nsenter", append([]string{"--net=" + netns, "--"}, args...)...) //nolint:gosec // tests say what to run
 }
 
 // Run runs a program to its end.
 func Run(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput() //nolint:gosec // tests say what to run
 	require.NoError(t, err, "%v: %s", args, out)
 }
 
@@ -176,7 +176,10 @@ func (c *Collector) Send(t *testing.T, logs plog.Logs) {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(c.dir, "otlp.sock"))
 	}}}
-	response, err := client.Post("http://collector/v1/logs", "application/x-protobuf", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://collector/v1/logs", bytes.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/x-protobuf")
+	response, err := client.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()
 	require.Equal(t, http.StatusOK, response.StatusCode)
