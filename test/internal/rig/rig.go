@@ -65,13 +65,13 @@ func Namespace(t *testing.T) string {
 
 // In is a command that is to run in a network namespace.
 func In(netns string, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--net=" + netns, "--"}, args...)...) //nolint:gosec // tests say what to run
+	return exec.CommandContext(context.Background(), "nsenter", append([]string{"--net=" + netns, "--"}, args...)...) //nolint:gosec // tests say what to run
 }
 
 // Run runs a program to its end.
 func Run(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput() //nolint:gosec // tests say what to run
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...).CombinedOutput() //nolint:gosec // tests say what to run
 	require.NoError(t, err, "%v: %s", args, out)
 }
 
