@@ -57,11 +57,12 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 	e.occurrences.Add(o, e.under(o)...)
 	for _, i := range e.incidents {
+		reach := i.Hypothesis.Reach()
 		if i.Hypothesis.Offer(o) {
 			i.Dirty = true
-			if i.Hypothesis.Pattern.Spreads() { // to somebody for whom requests may wait
-				e.absorbGroups(i)
-			}
+		}
+		if i.Hypothesis.Reach() > reach { // requests may wait for those whom it reaches now
+			e.absorbGroups(i)
 		}
 	}
 	e.cause(o)

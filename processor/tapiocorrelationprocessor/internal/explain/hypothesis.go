@@ -273,6 +273,9 @@ func (h *Hypothesis) spread(id record.EntityID) {
 	remember(h.entities, Lift(h.graph, pattern.LevelWorkload, id))
 }
 
+// Reach is to how many the cause or an effect that spreads happened.
+func (h *Hypothesis) Reach() int { return len(h.entities) }
+
 // Reaches tells whether an entity is among those to whom the cause or an effect that
 // spreads happened.
 func (h *Hypothesis) Reaches(id record.EntityID) bool {
