@@ -35,6 +35,7 @@ receivers:
 func startNode(t *testing.T, options ...func(*machine)) *node {
 	t.Helper()
 	requireMachine(t)
+	t.Parallel() // most of the time each waits
 	n := &node{}
 	netns := rig.Namespace(t)
 	programs := t.TempDir()

@@ -27,6 +27,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
@@ -200,7 +201,7 @@ func (c *Collector) Has(texts ...string) bool {
 }
 
 // Record waits for the first log record of an event of a unit and returns its attributes.
-func (c *Collector) Record(t *testing.T, event, unit string) map[string]any {
+func (c *Collector) Record(t *testing.T, name, unit string) map[string]any {
 	t.Helper()
 	var found map[string]any
 	require.Eventually(t, func() bool {
@@ -217,7 +218,7 @@ func (c *Collector) Record(t *testing.T, event, unit string) map[string]any {
 				of, _ := rl.Resource().Attributes().Get("systemd.unit.name")
 				for _, sl := range rl.ScopeLogs().All() {
 					for _, lr := range sl.LogRecords().All() {
-						if lr.EventName() == event && of.AsString() == unit {
+						if lr.EventName() == name && of.AsString() == unit {
 							found = lr.Attributes().AsRaw()
 							return true
 						}
@@ -226,11 +227,18 @@ func (c *Collector) Record(t *testing.T, event, unit string) map[string]any {
 			}
 		}
 		return false
-	}, 10*time.Second, 100*time.Millisecond, "no %s of %s", event, unit)
+	}, 10*time.Second, 100*time.Millisecond, "no %s of %s", name, unit)
 	return found
 }
 
-// Findings are those of the collector's store, but what was withdrawn.
+// elsewhere tells of an out-of-memory kill that hurt no request: the kernel's events
+// are those of the whole machine, on which other tests may run.
+func elsewhere(f *finding.Finding) bool {
+	return f.RootCause.Event == event.OOMKill && f.Impact.FailedRequests == 0 && f.Impact.SlowRequests == 0
+}
+
+// Findings are those of the collector's store, but what was withdrawn and what
+// happened elsewhere.
 func (c *Collector) Findings(t *testing.T) []*finding.Finding {
 	t.Helper()
 	out, err := In(c.netns, Program(t, "tapio"), "findings", "--output", "json").Output()
@@ -239,7 +247,7 @@ func (c *Collector) Findings(t *testing.T) []*finding.Finding {
 		Findings []*finding.Finding `json:"findings"`
 	}
 	require.NoError(t, json.Unmarshal(out, &page), "%s", out)
-	return slices.DeleteFunc(page.Findings, func(f *finding.Finding) bool { return f.State == finding.StateWithdrawn })
+	return slices.DeleteFunc(page.Findings, func(f *finding.Finding) bool { return f.State == finding.StateWithdrawn || elsewhere(f) })
 }
 
 // Only waits until there is one finding that ready accepts and returns it. Others
@@ -377,13 +385,13 @@ func Check(t *testing.T, f *finding.Finding, r Report) {
 }
 
 // Link is the link of a chain with that event, of that entity where one is named.
-func Link(t *testing.T, f *finding.Finding, event, entity string) finding.Link {
+func Link(t *testing.T, f *finding.Finding, name, entity string) finding.Link {
 	t.Helper()
 	for _, l := range f.Chain {
-		if l.Event == event && (entity == "" || l.Entity.Name == entity) {
+		if l.Event == name && (entity == "" || l.Entity.Name == entity) {
 			return l
 		}
 	}
-	t.Fatalf("no %s of %s in the chain", event, entity)
+	t.Fatalf("no %s of %s in the chain", name, entity)
 	return finding.Link{}
 }

@@ -157,7 +157,7 @@ func (e *Engine) known(name string) bool {
 func (e *Engine) cause(o *detect.Occurrence) {
 	var best *explain.Hypothesis
 	for _, p := range e.options.Patterns {
-		if !explain.Matches(p, o) || !e.often(p, o) || !p.Alone && !e.hypothesis(p, o).HasRequired() {
+		if !explain.Matches(p, o) || !e.often(p, o) || !p.Alone && p.Requires() && !e.hypothesis(p, o).HasRequired() {
 			continue
 		}
 		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
@@ -292,7 +292,7 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 // name it as the cause of the target's failures.
 func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
 	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
-		return e.above(o, target, p) || (p.Spreads() && e.hypothesis(p, o).Reaches(target))
+		return e.above(o, target, p) || (e.spreads(p) && e.hypothesis(p, o).Reaches(target))
 	}
 	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
 		return true
@@ -308,6 +308,11 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 		return subject.Container == 0 || subject.VPID == 1
 	}
 	return t.Kind == topology.KindWorkload || t.Kind == topology.KindK8sService || subject.Kind != topology.KindProcess
+}
+
+// spreads tells whether an effect that spreads was seen of any cause of a pattern.
+func (e *Engine) spreads(p *pattern.Pattern) bool {
+	return slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Spreads && len(e.occurrences.Named(f.Event)) > 0 })
 }
 
 // above tells whether an event happened to the node or the namespace of a target,

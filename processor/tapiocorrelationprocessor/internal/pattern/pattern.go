@@ -224,6 +224,11 @@ func (p *Pattern) Relations() []Relation {
 	return out
 }
 
+// Requires tells whether any effect is required.
+func (p *Pattern) Requires() bool {
+	return slices.ContainsFunc(p.Effects, func(e Effect) bool { return e.Required })
+}
+
 // Spreads tells whether any effect does.
 func (p *Pattern) Spreads() bool {
 	return slices.ContainsFunc(p.Effects, func(e Effect) bool { return e.Spreads })
