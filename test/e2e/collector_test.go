@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,6 +19,16 @@ func TestComponents(t *testing.T) {
 func TestValidate(t *testing.T) {
 	out, code := run(t, environ(), bin(t, collectorName), "validate", "--config", defaultConfig(t))
 	assert.Zero(t, code, out)
+}
+
+// TestValidateExamples: the configurations that the examples show are right, with and
+// without a backend.
+func TestValidateExamples(t *testing.T) {
+	for _, backend := range []string{"", "127.0.0.1:4319"} {
+		out, code := run(t, environ("TAPIO_NODE=node-7", "TAPIO_STATE="+t.TempDir(), "TAPIO_EXPORT_ENDPOINT="+backend),
+			bin(t, collectorName), "validate", "--config", filepath.Join("..", "..", "examples", "node", "config.yaml"))
+		assert.Zero(t, code, out)
+	}
 }
 
 // TestConfigErrors: what is wrong is named, with its value and what is allowed.
