@@ -20,6 +20,7 @@ var played = []string{
 	"call-delayed", "calls-multiplied", "limit-predicted", "operation-failing", "operation-slow", "resource-abnormal",
 	"step-appeared", "step-slow", "step-vanished", "callee-unanswered",
 	"unit-failed", "unit-stopped", "unit-dependency-failed", "unit-out-of-space", "node-rebooted", "node-restarted",
+	"name-unresolved",
 }
 
 func defaults() (*tapiocorrelationprocessor.Config, error) { return replay.LoadConfig("") }

@@ -109,11 +109,10 @@ func (e *Engine) refused(g *group) {
 
 // openFor opens an incident of requests that failed in the same way. It takes over
 // the one that statistics opened for the same requests: how they failed says more.
-func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) {
+func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) *open {
 	o := e.outdone(requests)
 	if o == nil {
-		e.open(h)
-		return
+		return e.open(h)
 	}
 	if slices.Contains(e.calleesOf(h.Service), o.Hypothesis.Service) {
 		for _, r := range requests { // it fails because of what is wrong below it
@@ -121,10 +120,11 @@ func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) {
 				o.Assign(r)
 			}
 		}
-		return
+		return o
 	}
 	o.Replace(h)
 	e.absorbGroups(o)
+	return o
 }
 
 // patternFor returns the pattern whose cause is an event that spans tell of.
@@ -193,6 +193,9 @@ func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.Ent
 // explainsGroup opens an incident when an event explains requests that wait.
 func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 	for _, g := range e.groups {
+		if e.unresolvedIn(p, o, g) {
+			return e.openFor(e.hypothesis(p, o, g.target.Address), g.requests) != nil
+		}
 		target := g.target.Process
 		if target == 0 {
 			target = g.target.Service

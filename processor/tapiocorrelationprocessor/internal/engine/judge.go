@@ -281,6 +281,9 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 // touches tells whether an event happened to one of those that a hypothesis is
 // about, as near as the pattern wants.
 func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern.Pattern) bool {
+	if p.Cause.Scope == pattern.ScopeName {
+		return e.calledInVain(h, o)
+	}
 	targets := h.Entities()
 	for _, a := range h.Addresses() {
 		targets = append(targets, e.graph.Owner(a, o.Time))
@@ -291,6 +294,9 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 // near tells whether an event happened so near to a target that the pattern can
 // name it as the cause of the target's failures.
 func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
+	if p.Cause.Scope == pattern.ScopeName {
+		return false // it happened to the caller
+	}
 	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
 		return e.above(o, target, p) || (e.spreads(p) && e.hypothesis(p, o).Reaches(target))
 	}
@@ -373,6 +379,12 @@ func (e *Engine) assign(r *detect.Request) {
 			}
 		}
 	}
+	if h := e.unresolved(target, origin); h != nil {
+		if o := e.openFor(h, []*detect.Request{r}); o != nil {
+			o.Assign(r)
+			return
+		}
+	}
 	if h := e.best(target, origin.End); h != nil {
 		if o := e.open(h); o != nil {
 			o.Assign(r)
@@ -388,6 +400,9 @@ func (e *Engine) assign(r *detect.Request) {
 func (e *Engine) covers(o *open, t explain.Target, failure int64) bool {
 	if !o.Hypothesis.Covers(t, failure) {
 		return false
+	}
+	if o.Hypothesis.Pattern.Cause.Scope == pattern.ScopeName {
+		return true // who is called may well be there, for those who know its address
 	}
 	return o.Hypothesis.Cause.Occurrence == nil || !e.aliveAfter(t.Process, o.Hypothesis.Last(), failure)
 }

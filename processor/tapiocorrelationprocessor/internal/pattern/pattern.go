@@ -183,6 +183,8 @@ const (
 	ScopeProcess Scope = "process"
 	// ScopeContainer: to any process of its container or pod.
 	ScopeContainer Scope = "container"
+	// ScopeName: to the caller, which could not look up the name that it called.
+	ScopeName Scope = "name"
 )
 
 // Effect is an event that follows from the cause.
@@ -536,8 +538,8 @@ func (p *Pattern) validate() error {
 	if p.Cause.Scope == "" {
 		p.Cause.Scope = ScopeProcess
 	}
-	if p.Cause.Scope != ScopeProcess && p.Cause.Scope != ScopeContainer {
-		bad("cause.scope", "%q: want %s or %s", p.Cause.Scope, ScopeProcess, ScopeContainer)
+	if s := p.Cause.Scope; s != ScopeProcess && s != ScopeContainer && s != ScopeName {
+		bad("cause.scope", "%q: want %s, %s or %s", s, ScopeProcess, ScopeContainer, ScopeName)
 	}
 	if p.Cause.Before < 0 {
 		bad("cause.before", "%v: want a duration of 0 or more", p.Cause.Before)
