@@ -134,6 +134,8 @@ type DNSPair struct {
 	Sent        uint64
 	Received    uint64
 	Retransmits uint64
+	Rtt         uint64
+	Rtts        uint64
 }
 
 type DNSPairKey struct {

@@ -80,6 +80,8 @@ type DropsPair struct {
 	Sent        uint64
 	Received    uint64
 	Retransmits uint64
+	Rtt         uint64
+	Rtts        uint64
 }
 
 type DropsPairKey struct {

@@ -170,6 +170,7 @@ static __always_inline struct pair *count_bytes(struct connection *c, const stru
 	const struct tcp_sock *tcp = (const void *)sk;
 	__u64 sent, received, before;
 	struct pair *p;
+	__u32 rtt;
 
 	if (!c->pair.port)
 		return NULL;
@@ -181,6 +182,11 @@ static __always_inline struct pair *count_bytes(struct connection *c, const stru
 	before = __sync_lock_test_and_set(&c->sent, sent);
 	if (sent > before)
 		__sync_fetch_and_add(&p->sent, sent - before);
+	rtt = BPF_CORE_READ(tcp, srtt_us) >> 3;
+	if (rtt && sent > before) { /* else it is what it was at the last look */
+		__sync_fetch_and_add(&p->rtt, rtt);
+		__sync_fetch_and_add(&p->rtts, 1);
+	}
 	before = __sync_lock_test_and_set(&c->received, received);
 	if (received > before)
 		__sync_fetch_and_add(&p->received, received - before);

@@ -103,6 +103,8 @@ struct pair {
 	__u64 sent;
 	__u64 received;
 	__u64 retransmits;
+	__u64 rtt; /* sum of what connections had when they were looked at, microseconds */
+	__u64 rtts; /* how many that were */
 };
 
 struct connection {

@@ -139,6 +139,8 @@ type NetworkPair struct {
 	Sent        uint64
 	Received    uint64
 	Retransmits uint64
+	Rtt         uint64
+	Rtts        uint64
 }
 
 type NetworkPairKey struct {

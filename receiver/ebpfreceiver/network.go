@@ -77,9 +77,10 @@ type connectionsEvent struct {
 	opened, closed uint64
 	sent, received uint64
 	retransmits    uint64
-	// connect is the mean time to open one, 0 when none was opened by this end.
-	connect  time.Duration
-	interval time.Duration
+	// connect is the mean time to open one, 0 when none was opened by this end; rtt the
+	// mean of their smoothed times to the peer and back, 0 when nothing was sent.
+	connect, rtt time.Duration
+	interval     time.Duration
 }
 
 func (connectionsEvent) name() string   { return event.TCPConnections }

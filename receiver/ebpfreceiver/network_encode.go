@@ -67,6 +67,9 @@ func (e *encoder) recordConnections(at pcommon.Timestamp, ev connectionsEvent) (
 	if ev.connect > 0 {
 		options = append(options, metadata.WithTapioTCPConnectDurationEventAttribute(ev.connect.Seconds()))
 	}
+	if ev.rtt > 0 {
+		options = append(options, metadata.WithTapioTCPRttEventAttribute(ev.rtt.Seconds()))
+	}
 	e.builder.RecordTapioTCPConnectionsEvent(context.Background(), at, "tcp", ev.socket.network(), int64(ev.socket.netns), role,
 		int64(ev.opened), int64(ev.closed), int64(ev.sent), int64(ev.received), int64(ev.retransmits), ev.interval.Seconds(), options...)
 	return plog.SeverityNumberDebug, fmt.Sprintf("%s and %s: %d connections opened, %d closed, %s sent, %s received in %v",

@@ -263,6 +263,9 @@ func TestConnectionsAreCounted(t *testing.T) {
 		assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID])
 		assert.Equal(t, "127.0.0.1", rec.Attributes[event.KeyPeerAddress])
 		assert.Equal(t, int64(n), sum(side.matches, event.KeyTCPOpened))
+		timed := r.await(func(s seenRecord) bool { return side.matches(s) && s.Attributes[event.KeyTCPRTT] != nil })
+		assert.Positive(t, timed.Attributes[event.KeyTCPRTT])
+		assert.Less(t, timed.Attributes[event.KeyTCPRTT], 0.5)
 		assert.InDelta(t, side.sent, sum(side.matches, event.KeyTCPSent), 2*(n+1), "the kernel counts a SYN and a FIN as a byte each")
 		assert.InDelta(t, 4000*(n+1)-side.sent, sum(side.matches, event.KeyTCPReceived), 2*(n+1))
 	}

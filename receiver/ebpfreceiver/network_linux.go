@@ -228,6 +228,9 @@ func (p *pairCounts) growth(key *bpf.NetworkPairKey, now, before *bpf.NetworkPai
 		sent: now.Sent - before.Sent, received: now.Received - before.Received,
 		retransmits: now.Retransmits - before.Retransmits,
 	}
+	if n := now.Rtts - before.Rtts; n > 0 {
+		ev.rtt = time.Duration((now.Rtt-before.Rtt)/n) * time.Microsecond
+	}
 	if ev.isServer {
 		ev.socket.local, ev.socket.peer = mapped(key.Local, key.Port), mapped(key.Peer, 0)
 	} else if ev.opened > 0 {

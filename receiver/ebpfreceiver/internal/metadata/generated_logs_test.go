@@ -273,7 +273,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioTCPConnectFailedEvent(ctx, timestamp, "error.type-val", "network.transport-val", "network.type-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioTCPConnectionsEvent(ctx, timestamp, "network.transport-val", "network.type-val", 23, "tapio.tcp.role-val", 16, 16, 14, 18, 21, 14.100000, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000))
+			lb.RecordTapioTCPConnectionsEvent(ctx, timestamp, "network.transport-val", "network.type-val", 23, "tapio.tcp.role-val", 16, 16, 14, 18, 21, 14.100000, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000), WithTapioTCPRttEventAttribute(13.100000))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioTCPListenEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", 23, 24, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithTapioTCPListenExistingEventAttribute(false))
@@ -1295,6 +1295,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.tcp.connect.duration")
 					assert.True(t, ok)
 					assert.Equal(t, 26.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.tcp.rtt")
+					assert.True(t, ok)
+					assert.Equal(t, 13.100000, attrVal.Double())
 					attrVal, ok = lr.Attributes().Get("tapio.interval")
 					assert.True(t, ok)
 					assert.Equal(t, 14.100000, attrVal.Double())
