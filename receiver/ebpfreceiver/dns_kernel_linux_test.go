@@ -123,9 +123,6 @@ func lookUpNames() error {
 		}
 		go answerDNS(c)
 	}
-	if err := serveFar(); err != nil {
-		return err
-	}
 	fmt.Println("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		how, name, _ := strings.Cut(in.Text(), " ")
@@ -226,6 +223,8 @@ func lookUp(how, name string) error {
 		return errors.Join(err, answered(c))
 	case "sendmmsg":
 		return sendTwo(name)
+	case "serve-far":
+		return serveFar()
 	case "veth":
 		server.IP = farAddress
 		c, err := net.DialUDP("udp", nil, server)
@@ -459,6 +458,7 @@ func TestLookupsOverADevice(t *testing.T) {
 	requireKernel(t)
 	r := startRig(t, nil)
 	names := startResolver(t)
+	names.do("serve-far", "")
 	names.do("veth", "servfail.first.example")
 	names.do("veth", "servfail.second.example")
 	first := r.await(asked(event.DNSFailed, "servfail.first.example"))
