@@ -17,7 +17,7 @@ const enum dns_end *unused_end __attribute__((unused));
 const volatile __u64 dns_slow = 0;
 
 /* A resolver that goes on searching asks for the next name that soon. */
-#define DNS_SEARCHES 250000000ULL
+#define DNS_SEARCHES 500000000ULL
 /* Resolvers ask again, or give up, after five seconds (RES_TIMEOUT). */
 #define DNS_ANSWERS 5000000000ULL
 /* The same packet passes several devices within that time; a question that is

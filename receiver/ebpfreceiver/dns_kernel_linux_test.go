@@ -397,7 +397,7 @@ func TestLookupsThatFail(t *testing.T) {
 				wait = answerTimeout
 				assert.InDelta(t, answerTimeout.Seconds(), rec.Attributes[event.KeyDNSDuration], 0)
 			} else {
-				assert.Less(t, rec.Attributes[event.KeyDNSDuration], 1.0)
+				assert.Less(t, rec.Attributes[event.KeyDNSDuration], answerTimeout.Seconds())
 				assert.Positive(t, rec.Attributes[event.KeyDNSDuration])
 			}
 			assert.WithinRange(t, rec.Time, before.Add(wait), time.Now())
@@ -411,7 +411,8 @@ func TestLookupsThatAreSlow(t *testing.T) {
 	names := startResolver(t)
 	names.do("write", "late.example")
 	rec := r.await(asked(event.DNSSlow, "late.example"))
-	assert.InDelta(t, 0.65, rec.Attributes[event.KeyDNSDuration], 0.05)
+	assert.GreaterOrEqual(t, rec.Attributes[event.KeyDNSDuration], 0.6)
+	assert.Less(t, rec.Attributes[event.KeyDNSDuration], answerTimeout.Seconds())
 	assert.NotContains(t, rec.Attributes, event.KeyErrorType)
 	assert.Equal(t, "Warn", rec.Severity)
 	assert.Equal(t, int64(names.pid), rec.Resource[event.KeyProcessPID])
