@@ -63,7 +63,7 @@ func TestPacketsDropped(t *testing.T) {
 	assert.Equal(t, "udp", rec.Attributes[event.KeyNetworkTransport])
 	assert.Equal(t, int64(netns), rec.Attributes[event.KeyNetworkNamespace])
 	assert.Equal(t, "Warn", rec.Severity)
-	assert.InDelta(t, 1, rec.Attributes[event.KeyInterval], 0.9)
+	assert.Positive(t, rec.Attributes[event.KeyInterval])
 
 	key := event.KeyDestinationPort
 	if r.receiver.source.(*kernel).features.dropHasSocket {
