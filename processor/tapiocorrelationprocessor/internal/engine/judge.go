@@ -72,21 +72,35 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 }
 
-// completes looks whether an event is the effect that a cause, seen before, was
-// waiting for: only with it is that a cause.
+// completes looks whether an event is an effect of a cause that was seen before and
+// is one only with an effect that it requires: of all its effects, the required one
+// may have come first or last.
 func (e *Engine) completes(o *detect.Occurrence) {
 	for _, p := range e.options.Patterns {
-		if p.Alone || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
+		if p.Alone || !p.Requires() || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == o.Name }) {
 			continue
 		}
-		for _, at := range e.under(o) {
-			for _, k := range e.occurrences.Of(at) {
-				if k != o && explain.Matches(p, k) && !e.explained(k) && e.hypothesis(p, k).Explains(o) && (e.replaces(p, k) || e.explainsGroup(p, k)) {
-					return
-				}
+		for _, k := range e.causesBeside(p, o) {
+			h := e.hypothesis(p, k)
+			if h.HasRequired() && h.Explains(o) && (e.replaces(p, k) || e.explainsGroup(p, k)) {
+				return
 			}
 		}
 	}
+}
+
+// causesBeside are the last events that can be a pattern's cause and that happened to
+// the workload or unit of another event.
+func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detect.Occurrence {
+	workload := explain.Lift(e.graph, pattern.LevelWorkload, o.Subject)
+	known := e.occurrences.Named(p.Cause.Event)
+	var causes []*detect.Occurrence
+	for _, k := range known[max(0, len(known)-maxCompared):] {
+		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload && !e.explained(k) {
+			causes = append(causes, k)
+		}
+	}
+	return causes
 }
 
 // deeper tells whether a hypothesis explains the cause of another one. Where each

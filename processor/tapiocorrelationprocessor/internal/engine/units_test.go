@@ -146,6 +146,36 @@ func TestUnits(t *testing.T) {
 			s.unitAt(happened, payments, payment, "failed", failed3)
 			s.refusals(5, "u")
 		}},
+		"its disk is full, and the kernel's word of its end comes last": {"unit-out-of-space", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.enospc(payment)
+			ended := s.clock
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(3, "u")
+			s.kernel(payment, event.ProcessExit, ended, exit2)
+			s.refusals(10, "u")
+		}},
+		"its disk is full, as the kernel sees it outside of its pid namespace": {"unit-out-of-space", payments, func(s *scenario) {
+			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
+			s.unit(payments, payment, "activated", nil)
+			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
+			s.wait(time.Millisecond)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(2, "u")
+			s.about(event.ProcessExit, exit2, outside)
+			s.refusals(10, "u")
+		}},
+		"the same, and systemd says so last": {"unit-out-of-space", payments, func(s *scenario) {
+			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
+			s.unit(payments, payment, "activated", nil)
+			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
+			s.wait(time.Millisecond)
+			happened := s.clock
+			s.about(event.ProcessExit, exit2, outside)
+			s.refusals(2, "u")
+			s.unitAt(happened, payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
 		"the disk of another unit is full": {"unit-failed", payments, func(s *scenario) {
 			s.unit("db.service", service{pid: 50}, "activated", nil)
 			s.enospc(service{pid: 50})
