@@ -19,6 +19,9 @@ PACKAGES += qemu-system-x86 busybox-static
 # What `make bench-ebpf` compares with.
 PACKAGES += bpftrace
 
+# Servers of the tests of tapio_ebpf's group http.
+PACKAGES += nodejs python3
+
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .
 # test/ runs real binaries for minutes: make e2e.

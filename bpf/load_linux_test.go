@@ -17,6 +17,7 @@ func TestProgramsLoad(t *testing.T) {
 		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
 		"disk": LoadDisk, "drops": LoadDrops,
 		"reclaim": LoadReclaim, "forks": LoadForks, "scheduler": LoadScheduler,
+		"http": LoadHTTP,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

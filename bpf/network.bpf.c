@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* TCP: who listens, who connects to whom, and what goes wrong on the way. */
 #include "network.h"
+#include "trace.h"
 
 const struct connect_record *unused_connect __attribute__((unused));
 const struct listen_record *unused_listen __attribute__((unused));
@@ -17,6 +18,22 @@ const volatile bool reset_has_reason = false;
 /* A connection's retransmissions are told at most this often, in nanoseconds. */
 #define RETRANSMIT_INTERVAL 1000000000ULL
 
+/* A record, and the request that it is about. */
+struct traced_connect {
+	struct connect_record record;
+	struct trace_context trace;
+};
+
+struct traced_reset {
+	struct reset_record record;
+	struct trace_context trace;
+};
+
+struct traced_retransmit {
+	struct retransmit_record record;
+	struct trace_context trace;
+};
+
 static __always_inline void connect_begins(__u64 key)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -30,6 +47,7 @@ static __always_inline void connect_begins(__u64 key)
 	fill_process(&c->process, task, BPF_CORE_READ(task, mm));
 	remember_path(task, c->process.cgroup_id);
 	bpf_map_update_elem(&connections, &key, c, BPF_ANY);
+	remember_socket_trace(key);
 }
 
 static __always_inline void fill_addresses(struct connect_record *rec, const struct sock *sk)
@@ -52,10 +70,11 @@ static __always_inline void fill_addresses(struct connect_record *rec, const str
 
 static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 {
-	struct connect_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct traced_connect *traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	struct connect_record *rec = &traced->record;
 	struct connection *c;
 
-	if (!rec) {
+	if (!traced) {
 		count_lost(TAPIO_CONNECT);
 		return;
 	}
@@ -67,7 +86,8 @@ static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 	rec->socket_state = BPF_CORE_READ(sk, sk_socket, state);
 	rec->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	rec->error = BPF_CORE_READ(sk, sk_err);
-	bpf_ringbuf_submit(rec, 0);
+	fill_socket_trace(&traced->trace, key); /* that of the connect, as it was joined there */
+	bpf_ringbuf_submit(traced, 0);
 }
 
 /* The counts of a connection's pair, made when it is the first. */
@@ -293,6 +313,8 @@ int BPF_PROG(tcp_connect, const struct sock *sk, int oldstate, int newstate)
 		listens((void *)bpf_get_current_task(), sk, false);
 		return 0;
 	case TCP_ESTABLISHED:
+		if (traces_enabled) /* what it is used for next is not known */
+			bpf_map_delete_elem(&socket_traces, &key);
 		if (oldstate == TCP_SYN_SENT)
 			connected(sk, key);
 		else if (oldstate == TCP_SYN_RECV)
@@ -431,6 +453,7 @@ int tcp_overflow(struct bpf_iter__bpf_map_elem *ctx)
 
 static __always_inline void send_reset(const struct sock *sk, bool received, __u32 reason)
 {
+	struct traced_reset *traced;
 	struct reset_record *rec;
 	struct connection *c;
 	__u64 key = (__u64)sk;
@@ -444,11 +467,12 @@ static __always_inline void send_reset(const struct sock *sk, bool received, __u
 		count_suppressed(TAPIO_RESET);
 		return;
 	}
-	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
-	if (!rec) {
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	if (!traced) {
 		count_lost(TAPIO_RESET);
 		return;
 	}
+	rec = &traced->record;
 	c = bpf_map_lookup_elem(&connections, &key);
 	fill_header(&rec->header, TAPIO_RESET);
 	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);
@@ -457,7 +481,11 @@ static __always_inline void send_reset(const struct sock *sk, bool received, __u
 	rec->state = state;
 	rec->reason = reason;
 	rec->pad = 0;
-	bpf_ringbuf_submit(rec, 0);
+	fill_socket_trace(&traced->trace, key);
+	if (traced->trace.answered) /* it waits for its next request */
+		__builtin_memset(&traced->trace, 0, sizeof(traced->trace));
+	traced->trace.association = traced->trace.association ? TAPIO_TRACE_SOCKET : TAPIO_TRACE_NONE;
+	bpf_ringbuf_submit(traced, 0);
 }
 
 SEC("tp_btf/tcp_send_reset")
@@ -484,6 +512,7 @@ int BPF_PROG(tcp_retransmit, const struct sock *sk)
 {
 	const struct tcp_sock *tcp = (const void *)sk;
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
+	struct traced_retransmit *traced;
 	struct retransmit_record *rec;
 	struct connection *c;
 	struct pair *p;
@@ -504,11 +533,12 @@ int BPF_PROG(tcp_retransmit, const struct sock *sk)
 		count_suppressed(TAPIO_RETRANSMIT);
 		return 0;
 	}
-	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
-	if (!rec) {
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	if (!traced) {
 		count_lost(TAPIO_RETRANSMIT);
 		return 0;
 	}
+	rec = &traced->record;
 	if (c) {
 		c->told = now;
 		c->retransmits = 0;
@@ -520,7 +550,9 @@ int BPF_PROG(tcp_retransmit, const struct sock *sk)
 	rec->count = count;
 	rec->total = BPF_CORE_READ(tcp, total_retrans);
 	rec->rtt = BPF_CORE_READ(tcp, srtt_us) >> 3;
-	bpf_ringbuf_submit(rec, 0);
+	fill_socket_trace(&traced->trace, key);
+	traced->trace.association = traced->trace.association ? TAPIO_TRACE_SOCKET : TAPIO_TRACE_NONE;
+	bpf_ringbuf_submit(traced, 0);
 	return 0;
 }
 

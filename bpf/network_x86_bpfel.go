@@ -68,6 +68,13 @@ type NetworkEndpoints struct {
 	Netns     uint32
 }
 
+type NetworkExecution struct {
+	_    structs.HostLayout
+	Id   uint64
+	Tgid uint32
+	Kind uint32
+}
+
 type NetworkListenKey struct {
 	_       structs.HostLayout
 	Address [16]uint8
@@ -167,6 +174,16 @@ type NetworkProcessId struct {
 	Exe      [64]uint8
 }
 
+type NetworkRequest struct {
+	_       structs.HostLayout
+	Context NetworkTraceContext
+	SpanId  [8]uint8
+	Begun   uint64
+	Sk      uint64
+	Stack   uint64
+	Frames  [16]uint64
+}
+
 type NetworkResetRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -201,6 +218,32 @@ type NetworkRetransmitRecord struct {
 	Rtt     uint32
 }
 
+type NetworkSdkContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
+type NetworkTraceContext struct {
+	_           structs.HostLayout
+	TraceId     [16]uint8
+	SpanId      [8]uint8
+	Flags       uint8
+	Association uint8
+	Answered    uint8
+	Pad         [5]uint8
+}
+
+type NetworkTracee struct {
+	_          structs.HostLayout
+	Start      uint64
+	Runtime    uint32
+	GoidOffset uint32
+	Sdk        uint32
+	Told       uint32
+	SpansFrom  uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -215,7 +258,11 @@ const (
 	NetworkMapPairs             = "pairs"
 	NetworkMapPathScratch       = "path_scratch"
 	NetworkMapPaths             = "paths"
+	NetworkMapRequests          = "requests"
+	NetworkMapSocketTraces      = "socket_traces"
 	NetworkMapSuppressed        = "suppressed"
+	NetworkMapTracees           = "tracees"
+	NetworkMapTracesCtxV1       = "traces_ctx_v1"
 	NetworkProgTcpBytes         = "tcp_bytes"
 	NetworkProgTcpConnect       = "tcp_connect"
 	NetworkProgTcpConnections   = "tcp_connections"
@@ -226,6 +273,8 @@ const (
 	NetworkProgTcpRetransmit    = "tcp_retransmit"
 	NetworkVarCollectorPidns    = "collector_pidns"
 	NetworkVarResetHasReason    = "reset_has_reason"
+	NetworkVarSdkTracesEnabled  = "sdk_traces_enabled"
+	NetworkVarTracesEnabled     = "traces_enabled"
 	NetworkVarUnusedConnect     = "unused_connect"
 	NetworkVarUnusedKind        = "unused_kind"
 	NetworkVarUnusedListen      = "unused_listen"
@@ -300,7 +349,11 @@ type NetworkMapSpecs struct {
 	Pairs             *ebpf.MapSpec `ebpf:"pairs"`
 	PathScratch       *ebpf.MapSpec `ebpf:"path_scratch"`
 	Paths             *ebpf.MapSpec `ebpf:"paths"`
+	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
 	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
 
 // NetworkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -309,6 +362,8 @@ type NetworkMapSpecs struct {
 type NetworkVariableSpecs struct {
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	ResetHasReason   *ebpf.VariableSpec `ebpf:"reset_has_reason"`
+	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
 	UnusedConnect    *ebpf.VariableSpec `ebpf:"unused_connect"`
 	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedListen     *ebpf.VariableSpec `ebpf:"unused_listen"`
@@ -347,7 +402,11 @@ type NetworkMaps struct {
 	Pairs             *ebpf.Map `ebpf:"pairs"`
 	PathScratch       *ebpf.Map `ebpf:"path_scratch"`
 	Paths             *ebpf.Map `ebpf:"paths"`
+	Requests          *ebpf.Map `ebpf:"requests"`
+	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
 	Suppressed        *ebpf.Map `ebpf:"suppressed"`
+	Tracees           *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
 
 func (m *NetworkMaps) Close() error {
@@ -362,7 +421,11 @@ func (m *NetworkMaps) Close() error {
 		m.Pairs,
 		m.PathScratch,
 		m.Paths,
+		m.Requests,
+		m.SocketTraces,
 		m.Suppressed,
+		m.Tracees,
+		m.TracesCtxV1,
 	)
 }
 
@@ -372,6 +435,8 @@ func (m *NetworkMaps) Close() error {
 type NetworkVariables struct {
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	ResetHasReason   *ebpf.Variable `ebpf:"reset_has_reason"`
+	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
 	UnusedConnect    *ebpf.Variable `ebpf:"unused_connect"`
 	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedListen     *ebpf.Variable `ebpf:"unused_listen"`

@@ -5,6 +5,7 @@
  * something ran out or broke are also sent, each by itself. */
 #include "bucket.h"
 #include "process.h"
+#include "trace.h"
 
 /* include/uapi/asm-generic/errno-base.h and errno.h: the same on amd64 and arm64. */
 #define EINTR 4
@@ -141,25 +142,34 @@ static __always_inline void count_failure(struct task_struct *task, __u32 number
 	bpf_map_update_elem(&failure_paths, &key.cgroup, path, BPF_ANY);
 }
 
+/* A record, and the request that it is about. */
+struct traced_syscall {
+	struct syscall_record record;
+	struct trace_context trace;
+};
+
 static __always_inline void send_failure(struct task_struct *task, __u32 number, __u32 error)
 {
+	struct traced_syscall *traced;
 	struct syscall_record *rec;
 
 	if (!take_token(TAPIO_SYSCALL)) {
 		count_suppressed(TAPIO_SYSCALL);
 		return;
 	}
-	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
-	if (!rec) {
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	if (!traced) {
 		count_lost(TAPIO_SYSCALL);
 		return;
 	}
+	rec = &traced->record;
 	fill_header(&rec->header, TAPIO_SYSCALL);
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
 	fill_path(&rec->cgroup, task_cgroup(task));
 	rec->number = number;
 	rec->error = error;
-	bpf_ringbuf_submit(rec, 0);
+	fill_current_trace(&traced->trace);
+	bpf_ringbuf_submit(traced, 0);
 }
 
 SEC("tp_btf/sys_exit")

@@ -26,6 +26,13 @@ type SyscallsCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type SyscallsExecution struct {
+	_    structs.HostLayout
+	Id   uint64
+	Tgid uint32
+	Kind uint32
+}
+
 type SyscallsFailureKey struct {
 	_      structs.HostLayout
 	Cgroup uint64
@@ -45,6 +52,22 @@ type SyscallsProcessId struct {
 	Exe      [64]uint8
 }
 
+type SyscallsRequest struct {
+	_       structs.HostLayout
+	Context SyscallsTraceContext
+	SpanId  [8]uint8
+	Begun   uint64
+	Sk      uint64
+	Stack   uint64
+	Frames  [16]uint64
+}
+
+type SyscallsSdkContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
 type SyscallsSyscallRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -59,21 +82,47 @@ type SyscallsSyscallRecord struct {
 	Error   uint32
 }
 
+type SyscallsTraceContext struct {
+	_           structs.HostLayout
+	TraceId     [16]uint8
+	SpanId      [8]uint8
+	Flags       uint8
+	Association uint8
+	Answered    uint8
+	Pad         [5]uint8
+}
+
+type SyscallsTracee struct {
+	_          structs.HostLayout
+	Start      uint64
+	Runtime    uint32
+	GoidOffset uint32
+	Sdk        uint32
+	Told       uint32
+	SpansFrom  uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SyscallsMapBuckets        = "buckets"
-	SyscallsMapEvents         = "events"
-	SyscallsMapFailurePaths   = "failure_paths"
-	SyscallsMapFailureScratch = "failure_scratch"
-	SyscallsMapFailures       = "failures"
-	SyscallsMapLost           = "lost"
-	SyscallsMapSuppressed     = "suppressed"
-	SyscallsProgSyscallFailed = "syscall_failed"
-	SyscallsVarCollectorPidns = "collector_pidns"
-	SyscallsVarUnusedFailure  = "unused_failure"
-	SyscallsVarUnusedSyscall  = "unused_syscall"
+	SyscallsMapBuckets          = "buckets"
+	SyscallsMapEvents           = "events"
+	SyscallsMapFailurePaths     = "failure_paths"
+	SyscallsMapFailureScratch   = "failure_scratch"
+	SyscallsMapFailures         = "failures"
+	SyscallsMapLost             = "lost"
+	SyscallsMapRequests         = "requests"
+	SyscallsMapSocketTraces     = "socket_traces"
+	SyscallsMapSuppressed       = "suppressed"
+	SyscallsMapTracees          = "tracees"
+	SyscallsMapTracesCtxV1      = "traces_ctx_v1"
+	SyscallsProgSyscallFailed   = "syscall_failed"
+	SyscallsVarCollectorPidns   = "collector_pidns"
+	SyscallsVarSdkTracesEnabled = "sdk_traces_enabled"
+	SyscallsVarTracesEnabled    = "traces_enabled"
+	SyscallsVarUnusedFailure    = "unused_failure"
+	SyscallsVarUnusedSyscall    = "unused_syscall"
 )
 
 // LoadSyscalls returns the embedded CollectionSpec for Syscalls.
@@ -131,16 +180,22 @@ type SyscallsMapSpecs struct {
 	FailureScratch *ebpf.MapSpec `ebpf:"failure_scratch"`
 	Failures       *ebpf.MapSpec `ebpf:"failures"`
 	Lost           *ebpf.MapSpec `ebpf:"lost"`
+	Requests       *ebpf.MapSpec `ebpf:"requests"`
+	SocketTraces   *ebpf.MapSpec `ebpf:"socket_traces"`
 	Suppressed     *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees        *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
 
 // SyscallsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SyscallsVariableSpecs struct {
-	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
-	UnusedFailure  *ebpf.VariableSpec `ebpf:"unused_failure"`
-	UnusedSyscall  *ebpf.VariableSpec `ebpf:"unused_syscall"`
+	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
+	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
+	UnusedFailure    *ebpf.VariableSpec `ebpf:"unused_failure"`
+	UnusedSyscall    *ebpf.VariableSpec `ebpf:"unused_syscall"`
 }
 
 // SyscallsObjects contains all objects after they have been loaded into the kernel.
@@ -169,7 +224,11 @@ type SyscallsMaps struct {
 	FailureScratch *ebpf.Map `ebpf:"failure_scratch"`
 	Failures       *ebpf.Map `ebpf:"failures"`
 	Lost           *ebpf.Map `ebpf:"lost"`
+	Requests       *ebpf.Map `ebpf:"requests"`
+	SocketTraces   *ebpf.Map `ebpf:"socket_traces"`
 	Suppressed     *ebpf.Map `ebpf:"suppressed"`
+	Tracees        *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
 
 func (m *SyscallsMaps) Close() error {
@@ -180,7 +239,11 @@ func (m *SyscallsMaps) Close() error {
 		m.FailureScratch,
 		m.Failures,
 		m.Lost,
+		m.Requests,
+		m.SocketTraces,
 		m.Suppressed,
+		m.Tracees,
+		m.TracesCtxV1,
 	)
 }
 
@@ -188,9 +251,11 @@ func (m *SyscallsMaps) Close() error {
 //
 // It can be passed to LoadSyscallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SyscallsVariables struct {
-	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
-	UnusedFailure  *ebpf.Variable `ebpf:"unused_failure"`
-	UnusedSyscall  *ebpf.Variable `ebpf:"unused_syscall"`
+	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
+	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
+	UnusedFailure    *ebpf.Variable `ebpf:"unused_failure"`
+	UnusedSyscall    *ebpf.Variable `ebpf:"unused_syscall"`
 }
 
 // SyscallsPrograms contains all programs after they have been loaded into the kernel.

@@ -361,6 +361,13 @@ const (
 	// "what: reason" for what it cannot see.
 	KeyCNIWatched = "tapio.cni.watched"
 	KeyCNIUnseen  = "tapio.cni.unseen"
+	// KeyTraceAssociation says how an event of the kernel was joined to the trace of
+	// a request, for which there are these values.
+	KeyTraceAssociation  = "tapio.trace.association"
+	AssociationGoroutine = "goroutine"
+	AssociationThread    = "thread"
+	AssociationSocket    = "socket"
+	AssociationSDK       = "sdk"
 	// KeyNetworkNamespace is the inode number of the network namespace.
 	KeyNetworkNamespace = "tapio.network.namespace"
 )

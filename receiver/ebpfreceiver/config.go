@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -31,6 +32,8 @@ type Config struct {
 	MaxBatchSize int `mapstructure:"max_batch_size"`
 	// SampleInterval is how often what the kernel counts is read.
 	SampleInterval time.Duration `mapstructure:"sample_interval"`
+	// makesSpans: there is a traces pipeline.
+	makesSpans bool
 	// FlushInterval is how long an event that is not urgent may wait for others.
 	FlushInterval time.Duration `mapstructure:"flush_interval"`
 }
@@ -49,6 +52,8 @@ type ProgramsConfig struct {
 	Disk ProgramConfig `mapstructure:"disk"`
 	// Scheduler: tapio.cpu.* .
 	Scheduler ProgramConfig `mapstructure:"scheduler"`
+	// HTTP: the trace id of requests on other events.
+	HTTP HTTPConfig `mapstructure:"http"`
 	// Kmsg: tapio.kernel.* and, of devices without a queue of requests,
 	// tapio.block_io.error. It is no program but the kernel's log, of what no
 	// tracepoint tells.
@@ -71,6 +76,21 @@ type MemoryConfig struct {
 	// GrowthWindow is for how long a process must grow.
 	GrowthWindow time.Duration `mapstructure:"growth_window"`
 }
+
+// HTTPConfig says how requests with a traceparent are followed.
+type HTTPConfig struct {
+	// Enabled loads the programs of the group.
+	Enabled bool `mapstructure:"enabled"`
+	// ContextMap is where OpenTelemetry eBPF Instrumentation pins the trace contexts
+	// of threads. It is used when it is there.
+	ContextMap string `mapstructure:"context_map"`
+	// Observation is how long a process is watched for signs of an SDK before its
+	// spans are told. Go programs list what they are made of and need none.
+	Observation time.Duration `mapstructure:"observation"`
+}
+
+// defaultContextMap is that of OpenTelemetry eBPF Instrumentation.
+const defaultContextMap = "/sys/fs/bpf/otel/traces_ctx_v1"
 
 // KmsgConfig says what to read of the kernel's log.
 type KmsgConfig struct {
@@ -118,6 +138,7 @@ func createDefaultConfig() component.Config {
 			Network:  NetworkConfig{Enabled: true, SlowDNS: 500 * time.Millisecond},
 			Syscalls: ProgramConfig{Enabled: true},
 			Disk:     ProgramConfig{Enabled: true},
+			HTTP:     HTTPConfig{ContextMap: defaultContextMap, Observation: 10 * time.Second},
 			Kmsg:     KmsgConfig{Enabled: true},
 		},
 		RingBufferSize: 4 << 20,
@@ -150,11 +171,17 @@ func (c *Config) Validate() error {
 	if d := c.Programs.Network.SlowDNS; d < 0 || d > answerTimeout {
 		errs = append(errs, fmt.Errorf("programs::network::slow_dns: %s is not in 0s to %s", d, answerTimeout))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Scheduler.Enabled && !p.Kmsg.Enabled {
-		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk, scheduler and kmsg are all disabled; enable one or remove the receiver"))
+	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Scheduler.Enabled && !p.HTTP.Enabled && !p.Kmsg.Enabled {
+		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk, scheduler, http and kmsg are all disabled; enable one or remove the receiver"))
 	}
 	if d := c.Programs.Memory.GrowthWindow; c.Programs.Memory.Enabled && (d < 10*time.Second || d > 24*time.Hour) {
 		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is not in 10s to 24h", d))
+	}
+	if d := c.Programs.HTTP.Observation; d < 0 || d > maxObservation {
+		errs = append(errs, fmt.Errorf("programs::http::observation: %s is not in 0s to %s", d, maxObservation))
+	}
+	if p := c.Programs.HTTP.ContextMap; p != "" && !filepath.IsAbs(p) {
+		errs = append(errs, fmt.Errorf("programs::http::context_map: %q is no absolute path; leave it empty to use none", p))
 	}
 	if _, err := c.Programs.Kmsg.rules(); err != nil {
 		errs = append(errs, fmt.Errorf("programs::kmsg::rules_file: %w", err))

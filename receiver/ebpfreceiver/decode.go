@@ -55,6 +55,10 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeOverflow)
 	case kindBlockError:
 		return decodeAs(raw, decodeBlockError)
+	case kindHTTPProcess:
+		return decodeAs(raw, decodeHTTPProcess)
+	case kindHTTPExchange:
+		return decodeAs(raw, decodeExchange)
 	default:
 		return nil, fmt.Errorf("record has the unknown kind %d", kind)
 	}
@@ -69,7 +73,7 @@ func decodeAs[R any](raw []byte, read func(*R) kernelEvent) (kernelEvent, error)
 		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), size)
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&rec)), size), raw)
-	return read(&rec), nil
+	return withTrace(read(&rec), raw[size:]), nil
 }
 
 func decodeExec(r *bpf.ProcessExecRecord) kernelEvent {

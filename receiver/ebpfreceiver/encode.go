@@ -68,7 +68,11 @@ func (e *encoder) logs(ev kernelEvent, seen time.Time) plog.Logs {
 		return describe(e.message(m), seen, m.found.Severity, messageBody(m))
 	}
 	severity, body := e.record(ev)
-	return e.finish(e.resource(ev.process()), seen, severity, body)
+	logs := e.finish(e.resource(ev.process()), seen, severity, body)
+	if logs.LogRecordCount() > 0 {
+		setTrace(recordsOf(logs.ResourceLogs().At(0)).At(0), ev)
+	}
+	return logs
 }
 
 // started makes the record that says what this receiver can see.

@@ -102,6 +102,7 @@ func (e signalEvent) isKernels() bool { return e.sender.started == 0 }
 
 type syscallEvent struct {
 	base
+	traced
 	// call and errno are names, such as openat and EMFILE.
 	call, errno string
 }
@@ -151,6 +152,7 @@ func (oomEvent) isUrgent() bool { return true }
 
 type connectEvent struct {
 	base
+	traced
 	// begun is the time of connect(2), 0 when that was before our time.
 	begun       uint64
 	local, peer netip.AddrPort

@@ -200,6 +200,8 @@ type seenRecord struct {
 	Name       string
 	Body       string
 	Severity   string
+	Trace      string
+	Span       string
 	Time       time.Time
 	Observed   time.Time
 	Resource   map[string]any
@@ -241,6 +243,7 @@ func (r *rig) records(matches func(seenRecord) bool) []seenRecord {
 			for _, lr := range recordsOf(rl).All() {
 				rec := seenRecord{
 					Name: lr.EventName(), Body: lr.Body().Str(), Severity: lr.SeverityText(),
+					Trace: lr.TraceID().String(), Span: lr.SpanID().String(),
 					Time: lr.Timestamp().AsTime(), Observed: lr.ObservedTimestamp().AsTime(),
 					Resource: rl.Resource().Attributes().AsRaw(), Attributes: lr.Attributes().AsRaw(),
 				}

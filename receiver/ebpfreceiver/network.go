@@ -31,6 +31,7 @@ func (listenEvent) isUrgent() bool { return false }
 // resetEvent: a connection was reset by this end or the other.
 type resetEvent struct {
 	base
+	traced
 	socket     endpoints
 	isReceived bool
 	// state is the socket's, reason why the kernel sent it, "" when it does not say;
@@ -45,6 +46,7 @@ func (resetEvent) isUrgent() bool { return true }
 // retransmitEvent: segments were not acknowledged in time and sent again.
 type retransmitEvent struct {
 	base
+	traced
 	socket endpoints
 	state  string
 	// count is of segments since the last event of the connection, total since

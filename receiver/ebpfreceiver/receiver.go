@@ -8,12 +8,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.opentelemetry.io/otel/attribute"
@@ -27,9 +29,13 @@ import (
 // ebpfReceiver has two goroutines: one reads the source into the queue and
 // never waits for anything else, one sends what is in the queue.
 type ebpfReceiver struct {
-	cfg       *Config
-	set       receiver.Settings
-	next      consumer.Logs
+	cfg *Config
+	set receiver.Settings
+	// next takes records and nextTraces spans; nil without such a pipeline.
+	next       consumer.Logs
+	nextTraces consumer.Traces
+	// forget is called when it has stopped; nil unless the factory made it.
+	forget    func()
 	open      func(*Config, *zap.Logger) source
 	obs       *receiverhelper.ObsReport
 	telemetry *metadata.TelemetryBuilder
@@ -48,6 +54,9 @@ type ebpfReceiver struct {
 	readMessagesDone                     chan struct{}
 	readDone, stop, sendDone, sampleDone chan struct{}
 	stopSample                           chan struct{}
+	// The collector starts and stops it once for each pipeline.
+	startOnce, stopOnce sync.Once
+	startErr            error
 	// cancelSend gives up a batch that the next component does not take.
 	cancelSend context.CancelFunc
 }
@@ -79,6 +88,11 @@ func newReceiver(cfg *Config, set receiver.Settings, next consumer.Logs, open fu
 // Start attaches the kernel programs. What cannot be attached is logged and
 // reported as the component's status; it never keeps the collector from starting.
 func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
+	r.startOnce.Do(func() { r.startErr = r.start(host) })
+	return r.startErr
+}
+
+func (r *ebpfReceiver) start(host component.Host) error {
 	info, err := readHost(r.cfg.HostName)
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
@@ -88,7 +102,9 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	r.encoder = newEncoder(r.cfg, r.set, info, r.clock)
 	r.encoder.services = r.services
 	r.queue = newQueue(r.cfg.QueueSize, r.cfg.MaxBatchSize)
-	r.source = r.open(r.cfg, r.set.Logger)
+	cfg := *r.cfg
+	cfg.makesSpans = r.nextTraces != nil
+	r.source = r.open(&cfg, r.set.Logger)
 	r.services.seed() // after the programs are attached: who begins now is learnt from its exec
 	if r.openMessages != nil {
 		r.messages = r.openMessages(r.cfg, r.source.attached(), r.set.Logger)
@@ -152,6 +168,17 @@ func reasonsOf(failed []failure) (out []string) {
 // Shutdown detaches the programs, reads what they have left in the ring buffer
 // and sends what is queued, for as long as ctx lasts.
 func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
+	var err error
+	r.stopOnce.Do(func() {
+		err = r.shutdown(ctx)
+		if r.forget != nil {
+			r.forget()
+		}
+	})
+	return err
+}
+
+func (r *ebpfReceiver) shutdown(ctx context.Context) error {
 	defer r.telemetry.Shutdown()
 	if r.stop == nil { // never started
 		return nil
@@ -301,7 +328,9 @@ func (r *ebpfReceiver) sendQueued(ctx context.Context) {
 		if len(batch) == 0 {
 			return
 		}
-		r.consume(ctx, r.encoder.encode(batch, time.Now()))
+		spans, others := r.encoder.spans(batch)
+		r.consume(ctx, r.encoder.encode(others, time.Now()))
+		r.consumeSpans(ctx, spans)
 		r.recordLatency(batch)
 	}
 }
@@ -315,12 +344,23 @@ func (r *ebpfReceiver) sendStarted(ctx context.Context) {
 // not tell it twice, and to keep it would let newer events be lost instead.
 func (r *ebpfReceiver) consume(ctx context.Context, logs plog.Logs) {
 	count := logs.LogRecordCount()
-	if count == 0 {
+	if count == 0 || r.next == nil {
 		return
 	}
 	ctx = r.obs.StartLogsOp(ctx)
 	err := r.next.ConsumeLogs(ctx, logs)
 	r.obs.EndLogsOp(ctx, metadata.Type.String(), count, err)
+}
+
+// consumeSpans does the same with spans (otelcol_receiver_refused_spans).
+func (r *ebpfReceiver) consumeSpans(ctx context.Context, spans ptrace.Traces) {
+	count := spans.SpanCount()
+	if count == 0 || r.nextTraces == nil {
+		return
+	}
+	ctx = r.obs.StartTracesOp(ctx)
+	err := r.nextTraces.ConsumeTraces(ctx, spans)
+	r.obs.EndTracesOp(ctx, metadata.Type.String(), count, err)
 }
 
 func (r *ebpfReceiver) recordLatency(batch []kernelEvent) {
@@ -364,6 +404,7 @@ func (r *ebpfReceiver) registerMetrics() error {
 		t.RegisterReceiverTapioEbpfRingUsedCallback(gauge(func() int { return int(r.source.stats().ringUsed) })),
 		t.RegisterReceiverTapioEbpfLostCallback(counts("event", func() map[string]int64 { return r.source.stats().lost })),
 		t.RegisterReceiverTapioEbpfSuppressedCallback(counts("event", r.suppressed)),
+		t.RegisterReceiverTapioEbpfHTTPRequestsCallback(counts("outcome", func() map[string]int64 { return r.source.stats().requests })),
 		t.RegisterReceiverTapioEbpfMissedCallback(counts("program", func() map[string]int64 { return r.source.stats().missed })),
 		t.RegisterReceiverTapioEbpfServicesHeldCallback(gauge(r.services.held)),
 		t.RegisterReceiverTapioEbpfKmsgLostCallback(gauge(r.lostMessages)),

@@ -3,6 +3,7 @@
 package ebpfreceiver
 
 import (
+	"bytes"
 	"flag"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
@@ -80,12 +82,28 @@ func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, name := range fixtures {
 		f.Add(readFixture(f, name))
+		f.Add(append(readFixture(f, name), bytes.Repeat([]byte{2}, 32)...)) // with a trace
 	}
+	process := make([]byte, unsafe.Sizeof(bpf.HTTPHttpProcessRecord{}))
+	process[8] = byte(kindHTTPProcess)
+	f.Add(process)
+	exchange := make([]byte, unsafe.Sizeof(bpf.HTTPHttpExchangeRecord{}))
+	exchange[8] = byte(kindHTTPExchange)
+	f.Add(exchange)
 	clock := linux.NewClock(func() int64 { return 0 })
 	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ev, err := decode(raw)
 		if err != nil {
+			return
+		}
+		if _, ok := ev.(httpProcessEvent); ok {
+			return // it is for the receiver itself
+		}
+		if spans, others := encoder.spans([]kernelEvent{ev}); len(others) == 0 {
+			if spans.SpanCount() != 1 {
+				t.Errorf("%d spans of one event", spans.SpanCount())
+			}
 			return
 		}
 		if got := encoder.encode([]kernelEvent{ev}, time.Unix(0, 0)); got.LogRecordCount() != 1 {

@@ -33,6 +33,8 @@ type sourceStats struct {
 	suppressed map[string]int64
 	// missed counts calls that the kernel skipped, by program.
 	missed map[string]int64
+	// requests counts HTTP requests, by what became of their traceparent.
+	requests map[string]int64
 	// ringUsed is bytes that wait to be read.
 	ringUsed int64
 }

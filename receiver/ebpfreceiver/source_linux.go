@@ -59,6 +59,9 @@ func programs(cfg *Config) []program {
 	if cfg.Programs.Syscalls.Enabled {
 		all = append(all, program{name: bpf.SyscallsProgSyscallFailed, load: bpf.LoadSyscalls, attached: countFailures})
 	}
+	if cfg.Programs.HTTP.Enabled {
+		all = append(all, httpPrograms()...)
+	}
 	if cfg.Programs.Network.Enabled {
 		all = append(all, networkPrograms()...)
 		all = append(all, dnsPrograms(cfg)...)
@@ -104,6 +107,8 @@ type kernel struct {
 	samplers                 []sampler
 	pollers                  []poller
 	shared                   map[string]*ebpf.Map // by name, of the program that came first
+	traces                   *traces              // nil unless the group http runs
+	tracer                   *tracer              // the same
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -151,6 +156,9 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 	k.features = f
 	if err == nil {
 		err = k.openRing(cfg.RingBufferSize)
+	}
+	if err == nil && cfg.Programs.HTTP.Enabled {
+		err = k.openTraces(cfg, log)
 	}
 	for _, p := range wanted {
 		if err != nil {
@@ -230,6 +238,9 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 			maps[name] = m
 		}
 	}
+	if err := k.traces.use(spec, maps); err != nil {
+		return nil, err
+	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps, Cache: k.types})
 	if err != nil {
 		return nil, err
@@ -263,6 +274,18 @@ func (k *kernel) read() (kernelEvent, error) {
 		<-k.stopped
 		return nil, os.ErrClosed
 	}
+	for {
+		ev, err := k.readRecord()
+		if err != nil {
+			return nil, err
+		}
+		if ev = k.tracer.take(ev); ev != nil {
+			return k.features.named(ev), nil
+		}
+	}
+}
+
+func (k *kernel) readRecord() (kernelEvent, error) {
 	if k.reader.AvailableBytes() == 0 && k.pace.isFast(time.Now()) {
 		time.Sleep(pacePause)
 	}
@@ -273,11 +296,7 @@ func (k *kernel) read() (kernelEvent, error) {
 		}
 		return nil, err
 	}
-	ev, err := decode(k.record.RawSample)
-	if err != nil {
-		return nil, err
-	}
-	return k.features.named(ev), nil
+	return decode(k.record.RawSample)
 }
 
 func (k *kernel) attached() []string {
@@ -304,7 +323,9 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 	kindRetransmit:  event.TCPRetransmit,
 	kindOverflow:    event.TCPListenOverflow,
 	kindConnections: event.TCPConnections,
-	kindDNS:         event.DNSFailed,
+
+	kindHTTPExchange: spanEvent,
+	kindDNS:          event.DNSFailed,
 
 	kindBlockError:   event.BlockIOError,
 	kindBlockLatency: event.BlockIOLatency,
@@ -328,6 +349,10 @@ func (k *kernel) stats() sourceStats {
 	for kind, name := range eventNames {
 		s.lost[name] = sum(k.lost, uint32(kind))
 		s.suppressed[name] = sum(k.suppressed, uint32(kind))
+	}
+	s.requests = k.traces.requests()
+	if k.tracer != nil {
+		s.suppressed[spanEvent] += k.tracer.unnamed.Load() + sum(k.traces.maps[bpf.HTTPMapHttpCounts], uint32(bpf.HTTPHttpCountTAPIO_HTTP_SPANS_LOST))
 	}
 	for _, counts := range k.samplers {
 		for name, n := range counts.left() {
@@ -409,6 +434,8 @@ func (k *kernel) close() error {
 	for _, p := range k.running {
 		p.collection.Close()
 	}
+	k.tracer.close()
+	errs = append(errs, k.traces.close())
 	if k.reader != nil {
 		errs = append(errs, k.reader.Close(), k.events.Close(), k.lost.Close(), k.suppressed.Close())
 	}

@@ -21,6 +21,7 @@ func openSource(cfg *Config, _ *zap.Logger) source {
 		"syscalls":  cfg.Programs.Syscalls.Enabled,
 		"disk":      cfg.Programs.Disk.Enabled,
 		"scheduler": cfg.Programs.Scheduler.Enabled,
+		"http":      cfg.Programs.HTTP.Enabled,
 	} {
 		if isEnabled {
 			s.failures = append(s.failures, failure{program: name, reason: reason})

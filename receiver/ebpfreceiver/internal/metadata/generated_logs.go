@@ -405,6 +405,12 @@ func WithTapioTCPRttEventAttribute(tapioTCPRttAttributeValue float64) EventAttri
 	})
 }
 
+func WithTapioTraceAssociationEventAttribute(tapioTraceAssociationAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.trace.association", tapioTraceAssociationAttributeValue)
+	})
+}
+
 type eventTapioBlockIoError struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -2318,7 +2324,7 @@ type eventTapioSyscallFailed struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioSyscallFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string) {
+func (e *eventTapioSyscallFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -2333,6 +2339,9 @@ func (e *eventTapioSyscallFailed) recordEvent(ctx context.Context, timestamp pco
 	dp.Attributes().PutStr("tapio.syscall.name", tapioSyscallNameAttributeValue)
 	dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
 
+	for _, op := range options {
+		op.apply(dp)
+	}
 }
 
 // emit appends recorded event data to a events slice and prepares it for recording another set of log records.
@@ -3154,8 +3163,8 @@ func (lb *LogsBuilder) RecordTapioProcessSignalEvent(ctx context.Context, timest
 }
 
 // RecordTapioSyscallFailedEvent adds a log record of tapio.syscall.failed event.
-func (lb *LogsBuilder) RecordTapioSyscallFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string) {
-	lb.eventTapioSyscallFailed.recordEvent(ctx, timestamp, tapioSyscallNameAttributeValue, errorTypeAttributeValue)
+func (lb *LogsBuilder) RecordTapioSyscallFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioSyscallNameAttributeValue string, errorTypeAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSyscallFailed.recordEvent(ctx, timestamp, tapioSyscallNameAttributeValue, errorTypeAttributeValue, options...)
 }
 
 // RecordTapioSyscallFailuresEvent adds a log record of tapio.syscall.failures event.

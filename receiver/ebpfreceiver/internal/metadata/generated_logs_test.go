@@ -264,13 +264,13 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioProcessSignalEvent(ctx, timestamp, 27, "tapio.process.signal.name-val", "tapio.process.signal.origin-val", WithTapioProcessSignalSenderPidEventAttribute(31), WithTapioProcessSignalSenderNameEventAttribute("tapio.process.signal.sender.name-val"), WithTapioProcessSignalSenderCgroupEventAttribute("tapio.process.signal.sender.cgroup-val"), WithTapioProcessSignalSenderUnitEventAttribute("tapio.process.signal.sender.unit-val"), WithTapioProcessSignalSenderContainerIDEventAttribute("tapio.process.signal.sender.container.id-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSyscallFailedEvent(ctx, timestamp, "tapio.syscall.name-val", "error.type-val")
+			lb.RecordTapioSyscallFailedEvent(ctx, timestamp, "tapio.syscall.name-val", "error.type-val", WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSyscallFailuresEvent(ctx, timestamp, "tapio.syscall.name-val", "error.type-val", 19, 14.100000)
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioTCPConnectFailedEvent(ctx, timestamp, "error.type-val", "network.transport-val", "network.type-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000))
+			lb.RecordTapioTCPConnectFailedEvent(ctx, timestamp, "error.type-val", "network.transport-val", "network.type-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioTCPConnectionsEvent(ctx, timestamp, "network.transport-val", "network.type-val", 23, "tapio.tcp.role-val", 16, 16, 14, 18, 21, 14.100000, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPConnectDurationEventAttribute(26.100000), WithTapioTCPRttEventAttribute(13.100000))
@@ -282,10 +282,10 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioTCPListenOverflowEvent(ctx, timestamp, "network.transport-val", "network.type-val", 23, 24, 22, 24, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioTCPResetEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", "network.io.direction-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPResetReasonEventAttribute("tapio.tcp.reset.reason-val"))
+			lb.RecordTapioTCPResetEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", "network.io.direction-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPResetReasonEventAttribute("tapio.tcp.reset.reason-val"), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioTCPRetransmitEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", 23, 21, 27, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPRttEventAttribute(13.100000))
+			lb.RecordTapioTCPRetransmitEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", 23, 21, 27, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPRttEventAttribute(13.100000), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 
 			res := pcommon.NewResource()
 			logs := lb.Emit(WithLogsResource(res))
@@ -1193,6 +1193,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("error.type")
 					assert.True(t, ok)
 					assert.Equal(t, "error.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				case "tapio.syscall.failures":
 					assert.False(t, validatedEvents["tapio.syscall.failures"], "Found a duplicate in the events slice: tapio.syscall.failures")
 					validatedEvents["tapio.syscall.failures"] = true
@@ -1246,6 +1249,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.tcp.connect.duration")
 					assert.True(t, ok)
 					assert.Equal(t, 26.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				case "tapio.tcp.connections":
 					assert.False(t, validatedEvents["tapio.tcp.connections"], "Found a duplicate in the events slice: tapio.tcp.connections")
 					validatedEvents["tapio.tcp.connections"] = true
@@ -1400,6 +1406,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.tcp.reset.reason")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.tcp.reset.reason-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				case "tapio.tcp.retransmit":
 					assert.False(t, validatedEvents["tapio.tcp.retransmit"], "Found a duplicate in the events slice: tapio.tcp.retransmit")
 					validatedEvents["tapio.tcp.retransmit"] = true
@@ -1440,6 +1449,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.tcp.rtt")
 					assert.True(t, ok)
 					assert.Equal(t, 13.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				}
 			}
 		})

@@ -29,6 +29,7 @@ type TelemetryBuilder struct {
 	mu                                  sync.Mutex
 	registrations                       []metric.Registration
 	ReceiverTapioEbpfDropped            metric.Int64Counter
+	ReceiverTapioEbpfHTTPRequests       metric.Int64ObservableCounter
 	ReceiverTapioEbpfKmsgLost           metric.Int64ObservableCounter
 	ReceiverTapioEbpfLatency            metric.Float64Histogram
 	ReceiverTapioEbpfLost               metric.Int64ObservableCounter
@@ -52,6 +53,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverTapioEbpfHTTPRequestsCallback sets callback for observable ReceiverTapioEbpfHTTPRequests metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfHTTPRequestsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfHTTPRequests, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfHTTPRequests)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterReceiverTapioEbpfKmsgLostCallback sets callback for observable ReceiverTapioEbpfKmsgLost metric.
@@ -236,6 +252,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_ebpf_dropped",
 		metric.WithDescription("Events that the kernel sent and the receiver dropped, because its queue was full or it could not read the record. [Alpha]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfHTTPRequests, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_http_requests",
+		metric.WithDescription("HTTP requests that servers of this machine have read, by what became of their traceparent. Of those that are not traced, no event has a trace id. [Alpha]"),
+		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfKmsgLost, err = builder.meter.Int64ObservableCounter(

@@ -1,0 +1,890 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* HTTP requests with a traceparent: who works on them, and their spans. */
+#include "http.h"
+
+const struct http_process_record *unused_process __attribute__((unused));
+const struct http_exchange_record *unused_exchange __attribute__((unused));
+const struct tracee *unused_tracee __attribute__((unused));
+const enum http_kind *unused_kind __attribute__((unused));
+const enum http_count *unused_count __attribute__((unused));
+const enum http_method *unused_method __attribute__((unused));
+const enum tracee_runtime *unused_runtime __attribute__((unused));
+const enum tracee_sdk *unused_sdk __attribute__((unused));
+
+/* Bytes of a request that are looked at. */
+#define SCAN 4096
+/* length of "traceparent:", and of 00-<32 hex>-<16 hex>-<2 hex> */
+#define NAME_LEN 12
+#define VALUE_LEN 55
+/* White space before the value that is put up with. */
+#define VALUE_SPACE 4
+
+/* include/uapi/asm-generic/errno-base.h, include/uapi/asm-generic/fcntl.h,
+ * include/uapi/asm-generic/socket.h */
+#define EAGAIN 11
+#define O_NONBLOCK 00004000
+
+/* Numbers of system calls: arch/x86/entry/syscalls/syscall_64.tbl and
+ * include/uapi/asm-generic/unistd.h. */
+#if defined(__TARGET_ARCH_x86)
+#define NR_READ 0
+#define NR_WRITE 1
+#define NR_READV 19
+#define NR_WRITEV 20
+#define NR_SENDTO 44
+#define NR_RECVFROM 45
+#define NR_SENDMSG 46
+#define NR_RECVMSG 47
+#define NR_GETSOCKOPT 55
+#define NR_EPOLL_WAIT 232
+#define NR_EPOLL_PWAIT 281
+#define NR_ACCEPT4 288
+#define NR_EPOLL_PWAIT2 441
+#else
+#define NR_READ 63
+#define NR_WRITE 64
+#define NR_READV 65
+#define NR_WRITEV 66
+#define NR_SENDTO 206
+#define NR_RECVFROM 207
+#define NR_SENDMSG 211
+#define NR_RECVMSG 212
+#define NR_GETSOCKOPT 209
+#define NR_EPOLL_PWAIT 22
+#define NR_ACCEPT4 242
+#define NR_EPOLL_PWAIT2 441
+#endif
+
+/* What kernel.h has of these types is not all that is read here. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct file___http {
+	unsigned int f_flags;
+	void *private_data;
+};
+#pragma clang attribute pop
+
+/* Requests that wait for their response, by socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct exchange);
+} exchanges SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TAPIO_HTTP_COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} http_counts SEC(".maps");
+
+/* The header of a request, while it is looked at, and room to look behind it. */
+struct header {
+	__u64 words[SCAN / 8];
+	__u8 behind[128];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct header);
+} header_scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct request);
+} request_scratch SEC(".maps");
+
+/* How many processes run Node.js: without any, reads need not be followed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} event_loops SEC(".maps");
+
+static __always_inline void count_http(__u32 what)
+{
+	__u64 *n = bpf_map_lookup_elem(&http_counts, &what);
+
+	if (n)
+		*n += 1;
+}
+
+/* Every call of the machine comes here: a plain load, which a program may do that
+ * is handed the registers. */
+#if defined(__TARGET_ARCH_x86)
+#define NUMBER(regs) ((int)(regs)->orig_ax)
+#else
+#define NUMBER(regs) ((regs)->syscallno)
+#endif
+
+static __always_inline __u32 argument_fd(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, di);
+#else
+	return BPF_CORE_READ(regs, orig_x0);
+#endif
+}
+
+static __always_inline __u64 argument_buffer(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, si);
+#else
+	return BPF_CORE_READ(regs, regs[1]);
+#endif
+}
+
+/* What a call has read or written: the first of its buffers. */
+struct data {
+	__u64 at;
+	__u64 len;
+};
+
+static __always_inline bool data_of(struct data *d, int number, struct pt_regs *regs, long ret)
+{
+	__u64 argument = argument_buffer(regs), iov = 0, vec[2] = {};
+
+	d->at = argument;
+	d->len = ret;
+	switch (number) {
+	case NR_READ:
+	case NR_WRITE:
+	case NR_SENDTO:
+	case NR_RECVFROM:
+		return true;
+	case NR_RECVMSG:
+	case NR_SENDMSG:
+		/* struct user_msghdr: name, its length, then the vector */
+		if (bpf_probe_read_user(&iov, sizeof(iov), (void *)(argument + 16)))
+			return false;
+		break;
+	default:
+		iov = argument;
+	}
+	if (bpf_probe_read_user(vec, sizeof(vec), (void *)iov))
+		return false;
+	d->at = vec[0];
+	if (d->len > vec[1])
+		d->len = vec[1];
+	return true;
+}
+
+#define TEXT4(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
+
+/* The method with which a request begins. Go's net/http reads the first byte of
+ * the next request by itself, to learn that the client is gone: then the rest
+ * is what is read here. */
+static __always_inline __u32 method_of(__u64 start)
+{
+	__u32 rest = start >> 32;
+
+	switch ((__u32)start) {
+	case TEXT4('G', 'E', 'T', ' '):
+	case TEXT4('E', 'T', ' ', '/'):
+		return TAPIO_METHOD_GET;
+	case TEXT4('P', 'O', 'S', 'T'):
+	case TEXT4('O', 'S', 'T', ' '):
+		return TAPIO_METHOD_POST;
+	case TEXT4('P', 'U', 'T', ' '):
+	case TEXT4('U', 'T', ' ', '/'):
+		return TAPIO_METHOD_PUT;
+	case TEXT4('H', 'E', 'A', 'D'):
+	case TEXT4('E', 'A', 'D', ' '):
+		return TAPIO_METHOD_HEAD;
+	case TEXT4('D', 'E', 'L', 'E'):
+		return rest == TEXT4('T', 'E', ' ', '/') ? TAPIO_METHOD_DELETE : 0;
+	case TEXT4('E', 'L', 'E', 'T'):
+		return (rest & 0xffffff) == TEXT4('E', ' ', '/', 0) ? TAPIO_METHOD_DELETE : 0;
+	case TEXT4('P', 'A', 'T', 'C'):
+		return (rest & 0xffffff) == TEXT4('H', ' ', '/', 0) ? TAPIO_METHOD_PATCH : 0;
+	case TEXT4('A', 'T', 'C', 'H'):
+		return (rest & 0xffff) == TEXT4(' ', '/', 0, 0) ? TAPIO_METHOD_PATCH : 0;
+	case TEXT4('O', 'P', 'T', 'I'):
+		return rest == TEXT4('O', 'N', 'S', ' ') ? TAPIO_METHOD_OPTIONS : 0;
+	case TEXT4('P', 'T', 'I', 'O'):
+		return (rest & 0xffffff) == TEXT4('N', 'S', ' ', 0) ? TAPIO_METHOD_OPTIONS : 0;
+	}
+	return TAPIO_METHOD_NONE;
+}
+
+/* What was found in a header. */
+struct scan {
+	struct header *header;
+	__u32 len;
+	__u32 lines;
+	__u32 found; /* how many traceparents */
+	__u32 value; /* where the first one's value begins */
+	__u32 ended; /* with the empty line */
+	__u32 is_http;
+};
+
+static __always_inline __u8 byte_at(struct header *h, __u32 i)
+{
+	asm volatile("%0 &= 4095" : "+r"(i)); /* clang would drop a plain mask */
+	return ((__u8 *)h->words)[i];
+}
+
+/* " HTTP/1." before the end of the first line: "\r\n" behind the version. */
+static __always_inline bool is_request_line(struct header *h, __u32 newline)
+{
+	char text[8] = {};
+	__u32 at = newline - 10; /* " HTTP/1.1\r\n" */
+
+	if (newline < 10)
+		return false;
+	asm volatile("%0 &= 4095" : "+r"(at));
+	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)h->words + at);
+	return *(__u64 *)text == ((__u64)TEXT4('P', '/', '1', '.') << 32 | TEXT4(' ', 'H', 'T', 'T'));
+}
+
+static __always_inline int line_ends(struct scan *s, __u32 newline)
+{
+	__u32 at = newline + 1, text[3] = {};
+	__u8 next;
+
+	if (newline >= s->len)
+		return 1;
+	if (!s->lines++ && !is_request_line(s->header, newline))
+		return 1;
+	s->is_http = 1;
+	if (at >= s->len)
+		return 1;
+	next = byte_at(s->header, at);
+	if (next == '\n' || (next == '\r' && byte_at(s->header, at + 1) == '\n')) {
+		s->ended = at + 1 < s->len;
+		return 1;
+	}
+	if ((next | 0x20) != 't' || at + NAME_LEN > s->len)
+		return 0;
+	asm volatile("%0 &= 4095" : "+r"(at));
+	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)s->header->words + at);
+	if ((text[0] | 0x20202020) != TEXT4('t', 'r', 'a', 'c') ||
+	    (text[1] | 0x20202020) != TEXT4('e', 'p', 'a', 'r') ||
+	    (text[2] | 0x00202020) != TEXT4('e', 'n', 't', ':'))
+		return 0;
+	if (!s->found++)
+		s->value = at + NAME_LEN;
+	return 0;
+}
+
+/* Looks at eight bytes. */
+static int scan_word(__u32 i, struct scan *s)
+{
+	const __u64 low = 0x0101010101010101ULL;
+	__u64 word, is_newline;
+
+	if (i * 8 >= s->len)
+		return 1;
+	asm volatile("%0 &= 511" : "+r"(i));
+	word = s->header->words[i] ^ (low * '\n');
+	is_newline = (word - low) & ~word & (low << 7);
+	if (!is_newline) /* exact when there is none */
+		return 0;
+	for (int k = 0; k < 8; k++) {
+		if (!((word >> (8 * k)) & 0xff) && line_ends(s, i * 8 + k))
+			return 1;
+	}
+	return 0;
+}
+
+/* The value of a hexadecimal digit as traceparent has them, which is in lower
+ * case; above 15 when it is none. */
+static __always_inline __u32 hex(__u8 c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return 16;
+}
+
+static __always_inline bool read_hex(__u8 *out, const __u8 *text, int bytes)
+{
+	__u32 invalid = 0;
+
+	for (int i = 0; i < bytes; i++) {
+		__u32 high = hex(text[2 * i]), low = hex(text[2 * i + 1]);
+
+		invalid |= (high | low) & 16;
+		out[i] = high << 4 | low;
+	}
+	return !invalid;
+}
+
+/* W3C Trace Context: version 00, and what later ones must begin with. */
+static __always_inline bool parse_traceparent(struct trace_context *out, struct scan *s)
+{
+	__u8 text[VALUE_LEN + 1] = {}, version = 0;
+	__u32 at = s->value;
+	__u64 *id = (__u64 *)out->trace_id, *span = (__u64 *)out->span_id;
+
+	for (int i = 0; i < VALUE_SPACE; i++) {
+		__u8 c = byte_at(s->header, at);
+
+		if (c == ' ' || c == '\t')
+			at++;
+	}
+	if (at + VALUE_LEN + 1 > s->len)
+		return false;
+	asm volatile("%0 &= 4095" : "+r"(at));
+	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)s->header->words + at);
+	if (text[2] != '-' || text[35] != '-' || text[52] != '-')
+		return false;
+	if (!read_hex(&version, text, 1) || version == 0xff)
+		return false;
+	switch (text[VALUE_LEN]) {
+	case '\r':
+	case '\n':
+	case ' ':
+	case '\t':
+		break;
+	case '-':
+		if (version)
+			break;
+	default:
+		return false;
+	}
+	return read_hex(out->trace_id, text + 3, 16) && read_hex(out->span_id, text + 36, 8) &&
+	       read_hex(&out->flags, text + 53, 1) && (id[0] || id[1]) && span[0];
+}
+
+enum parsed {
+	NOT_HTTP,
+	NO_TRACEPARENT,
+	BAD_TRACEPARENT,
+	CUT_HEADER,
+	GOOD_TRACEPARENT,
+};
+
+/* Reads the header of a request. */
+static __noinline int parse_request(struct trace_context *out, struct data *d)
+{
+	struct scan s = {};
+	__u32 zero = 0, len;
+
+	if (!out || !d)
+		return NOT_HTTP;
+	__builtin_memset(out, 0, sizeof(*out));
+	s.header = bpf_map_lookup_elem(&header_scratch, &zero);
+	if (!s.header)
+		return NOT_HTTP;
+	len = d->len > SCAN ? SCAN : d->len;
+	asm volatile("%0 &= 8191" : "+r"(len));
+	if (len > SCAN || bpf_probe_read_user(s.header->words, len, (void *)d->at))
+		return NOT_HTTP;
+	s.len = len;
+	bpf_loop(SCAN / 8, scan_word, &s, 0);
+	if (!s.is_http)
+		return NOT_HTTP;
+	if (!s.ended && s.found < 2)
+		return CUT_HEADER; /* one more may follow, which would make both void */
+	if (!s.found)
+		return NO_TRACEPARENT;
+	if (s.found > 1 || !parse_traceparent(out, &s))
+		return BAD_TRACEPARENT;
+	return GOOD_TRACEPARENT;
+}
+
+/* The TCP socket of a file descriptor. */
+static __always_inline const struct sock *socket_of(struct task_struct *task, __u32 fd, bool *nonblocking)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files, *file = NULL;
+	struct socket *socket;
+	const struct sock *sk;
+
+	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	files = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000) /* S_IFSOCK */
+		return NULL;
+	*nonblocking = BPF_CORE_READ((struct file___http *)file, f_flags) & O_NONBLOCK;
+	socket = BPF_CORE_READ((struct file___http *)file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
+		sk = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return sk && is_tcp(sk) ? sk : NULL;
+}
+
+static __always_inline __u64 start_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+/* Tells user space of a process. */
+static __noinline int tell(struct task_struct *task, __u32 tgid)
+{
+	struct http_process_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+
+	if (!rec) {
+		count_lost(TAPIO_HTTP_PROCESS);
+		return -1;
+	}
+	fill_header(&rec->header, TAPIO_HTTP_PROCESS);
+	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
+	fill_path(&rec->cgroup, task_cgroup(task));
+	rec->tgid = tgid;
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+/* What is known of a process; NULL when user space must look at it first, which
+ * is asked to, once. */
+static __always_inline struct tracee *tracee_of(struct task_struct *task, __u32 tgid)
+{
+	struct tracee *p = bpf_map_lookup_elem(&tracees, &tgid), fresh = {};
+	__u64 start = start_of(task);
+
+	if (p && p->start == start) {
+		if (!p->told && !tell(task, tgid))
+			p->told = 1;
+		return p->runtime ? p : NULL;
+	}
+	fresh.start = start;
+	fresh.told = 1;
+	bpf_map_update_elem(&tracees, &tgid, &fresh, BPF_ANY);
+	if (tell(task, tgid))
+		bpf_map_delete_elem(&tracees, &tgid); /* the next request asks again */
+	return NULL;
+}
+
+/* An execution does not work on the request of this socket any more. */
+static __always_inline void forget_request(struct execution *by, __u64 sk)
+{
+	struct request *r;
+
+	if (!by->id)
+		return;
+	r = bpf_map_lookup_elem(&requests, by);
+	if (r && r->sk == sk)
+		bpf_map_delete_elem(&requests, by);
+}
+
+static __always_inline void fill_random(__u8 *id)
+{
+	__u32 *half = (void *)id;
+
+	half[0] = bpf_get_prandom_u32();
+	half[1] = bpf_get_prandom_u32() | 1; /* not all zero */
+}
+
+/* Whether a span is to be made of what begins now in a process. */
+static __always_inline bool makes_span(const struct tracee *p, const struct exchange *x)
+{
+	return (x->context.flags & 1) && p->sdk != TAPIO_SDK_YES && p->spans_from && x->begun >= p->spans_from;
+}
+
+/* Tells a request and its response. */
+static __noinline int send_exchange(struct exchange *x, const struct sock *sk, __u32 status)
+{
+	struct http_exchange_record *rec;
+	struct tracee *p;
+	__u32 tgid;
+
+	if (!x || !sk || !x->span)
+		return 0;
+	tgid = x->tgid;
+	p = bpf_map_lookup_elem(&tracees, &tgid);
+	if (!p || p->start != x->start || p->sdk == TAPIO_SDK_YES)
+		return 0; /* it was seen to have one meanwhile */
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	if (!rec) {
+		count_lost(TAPIO_HTTP_EXCHANGE);
+		return 0;
+	}
+	fill_header(&rec->header, TAPIO_HTTP_EXCHANGE);
+	rec->start = x->start;
+	rec->tgid = tgid;
+	rec->status = status;
+	rec->begun = x->begun;
+	__builtin_memcpy(rec->trace_id, x->context.trace_id, 16);
+	__builtin_memcpy(rec->span_id, x->span_id, 8);
+	__builtin_memcpy(rec->parent_span_id, x->parent, 8);
+	fill_endpoints(&rec->socket, sk);
+	rec->method = x->method;
+	rec->client = x->client;
+	rec->flags = x->context.flags;
+	rec->pad = 0;
+	bpf_ringbuf_submit(rec, 0);
+	return 0;
+}
+
+/* Remembers who works on a request. */
+static __always_inline void remember_request(struct execution *by, const struct exchange *x, __u64 sk,
+					     const struct tracee *p, struct pt_regs *regs)
+{
+	__u32 zero = 0;
+	struct request *r = bpf_map_lookup_elem(&request_scratch, &zero);
+
+	if (!r)
+		return;
+	__builtin_memcpy(&r->context, &x->context, sizeof(r->context));
+	r->begun = x->begun;
+	r->sk = sk;
+	__builtin_memcpy(r->span_id, x->span_id, 8);
+	r->stack = 0;
+	if (p->runtime == TAPIO_RUNTIME_NODE) {
+		r->stack = user_stack(regs);
+		if (!read_frames(r->frames, r->stack))
+			return;
+	}
+	bpf_map_update_elem(&requests, by, r, BPF_ANY);
+}
+
+/* A server has read the beginning of a request. */
+static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 method)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
+	bool nonblocking = false, known;
+	struct exchange x = {};
+	const struct sock *sk;
+	struct exchange *old;
+	struct tracee *p;
+	int parsed;
+
+	if (!regs || !d)
+		return 0;
+	sk = socket_of(task, argument_fd(regs), &nonblocking);
+	if (!sk)
+		return 0;
+	key = (__u64)sk;
+	parsed = parse_request(&x.context, d);
+	if (parsed == NOT_HTTP)
+		return 0;
+	p = tracee_of(task, pid_tgid >> 32);
+	if (!p) {
+		count_http(TAPIO_HTTP_PROCESS_UNKNOWN);
+		return 0;
+	}
+	known = current_execution(&x.by, p, pid_tgid, regs);
+	old = bpf_map_lookup_elem(&exchanges, &key);
+	if (old) { /* to which there was no response that we saw */
+		if (!old->client)
+			forget_request(&old->by, key);
+		if (old->span)
+			count_http(TAPIO_HTTP_SPANS_LOST);
+	}
+	if (parsed != GOOD_TRACEPARENT) {
+		if (known)
+			bpf_map_delete_elem(&requests, &x.by);
+		bpf_map_delete_elem(&exchanges, &key);
+		bpf_map_delete_elem(&socket_traces, &key);
+		count_http(parsed == NO_TRACEPARENT  ? TAPIO_HTTP_UNTRACED :
+			   parsed == BAD_TRACEPARENT ? TAPIO_HTTP_INVALID :
+						       TAPIO_HTTP_CUT);
+		return 0;
+	}
+	if (p->runtime == TAPIO_RUNTIME_OTHER && nonblocking) {
+		/* The thread may go on with another request at any time. */
+		bpf_map_delete_elem(&requests, &x.by);
+		known = false;
+	}
+	if (!known)
+		__builtin_memset(&x.by, 0, sizeof(x.by));
+	count_http(known ? TAPIO_HTTP_TRACED : TAPIO_HTTP_RUNTIME_UNKNOWN);
+	x.begun = bpf_ktime_get_boot_ns();
+	x.start = p->start;
+	x.tgid = pid_tgid >> 32;
+	x.method = method;
+	x.context.association = TAPIO_TRACE_SOCKET;
+	x.span = makes_span(p, &x);
+	fill_random(x.span_id);
+	__builtin_memcpy(x.parent, x.context.span_id, 8);
+	bpf_map_update_elem(&exchanges, &key, &x, BPF_ANY);
+	bpf_map_update_elem(&socket_traces, &key, &x.context, BPF_ANY);
+	if (known) {
+		x.context.association = x.by.kind == TAPIO_GOROUTINE ? TAPIO_TRACE_GOROUTINE : TAPIO_TRACE_THREAD;
+		remember_request(&x.by, &x, key, p, regs);
+	}
+	return 0;
+}
+
+/* The beginning of a response was written by a server, or read by a client. */
+static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 client)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct trace_context *t;
+	bool nonblocking;
+	const struct sock *sk;
+	struct exchange *x;
+	__u64 key;
+
+	if (!regs)
+		return 0;
+	sk = socket_of(task, argument_fd(regs), &nonblocking);
+	key = (__u64)sk;
+	x = sk ? bpf_map_lookup_elem(&exchanges, &key) : NULL;
+	if (!x || x->client != client || (status < 200 && status != 101))
+		return 0; /* 1xx: the response is yet to come */
+	if (!client)
+		forget_request(&x->by, key);
+	t = bpf_map_lookup_elem(&socket_traces, &key);
+	if (t)
+		t->answered = 1;
+	send_exchange(x, sk, status);
+	bpf_map_delete_elem(&exchanges, &key);
+	return 0;
+}
+
+/* A client has written the beginning of a request. If it names a span that is not
+ * the one that its server was asked for, an SDK made it. */
+static __noinline int request_written(struct pt_regs *regs, struct data *d, __u32 method)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
+	__u32 tgid = pid_tgid >> 32;
+	struct exchange x = {};
+	bool nonblocking;
+	const struct sock *sk;
+	struct request *r = NULL;
+	struct tracee *p;
+
+	if (!regs || !d)
+		return 0;
+	p = bpf_map_lookup_elem(&tracees, &tgid);
+	if (!p || !p->runtime || p->sdk == TAPIO_SDK_YES)
+		return 0;
+	if (current_execution(&x.by, p, pid_tgid, regs))
+		r = bpf_map_lookup_elem(&requests, &x.by);
+	if (r && r->stack && !is_same_callback(r, regs))
+		r = NULL;
+	if (p->sdk == TAPIO_SDK_NOT_SEEN && parse_request(&x.context, d) == GOOD_TRACEPARENT) {
+		__u64 *caller = (__u64 *)x.context.span_id;
+
+		if (!r || *caller != *(__u64 *)r->context.span_id) {
+			p->sdk = TAPIO_SDK_YES;
+			return 0;
+		}
+	}
+	if (!r)
+		return 0;
+	sk = socket_of(task, argument_fd(regs), &nonblocking);
+	key = (__u64)sk;
+	if (!sk || key == r->sk)
+		return 0;
+	__builtin_memcpy(&x.context, &r->context, sizeof(x.context));
+	__builtin_memcpy(x.parent, r->span_id, 8);
+	fill_random(x.span_id);
+	x.context.association = TAPIO_TRACE_SOCKET;
+	x.begun = bpf_ktime_get_boot_ns();
+	x.start = p->start;
+	x.tgid = tgid;
+	x.method = method;
+	x.client = 1;
+	/* Its parent is a span that was not made unless it began in time too. */
+	x.span = r->begun >= p->spans_from && makes_span(p, &x);
+	bpf_map_update_elem(&exchanges, &key, &x, BPF_ANY);
+	bpf_map_update_elem(&socket_traces, &key, &x.context, BPF_ANY);
+	return 0;
+}
+
+/* In an event loop: what follows is of another request, or may be. */
+static __always_inline void next_callback(long ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), *loops;
+	struct execution e = { .id = (__u32)pid_tgid, .tgid = pid_tgid >> 32, .kind = TAPIO_THREAD };
+	struct request *r;
+	__u32 zero = 0;
+
+	if (ret == -EAGAIN)
+		return;
+	loops = bpf_map_lookup_elem(&event_loops, &zero);
+	if (!loops || !*loops)
+		return;
+	r = bpf_map_lookup_elem(&requests, &e);
+	if (r && r->stack)
+		bpf_map_delete_elem(&requests, &e);
+}
+
+/* "HTTP/1.1 200" */
+#define STATUS_LEN 12
+
+static __always_inline bool is_response(const __u8 *text)
+{
+	return *(const __u32 *)text == TEXT4('H', 'T', 'T', 'P') && text[4] == '/' && text[5] == '1' &&
+	       text[6] == '.' && text[8] == ' ';
+}
+
+static __always_inline __u32 status_of(const __u8 *text)
+{
+	return (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
+}
+
+/* A call has read from or written to something. */
+static __always_inline void has_moved(struct pt_regs *regs, int number, long ret, bool is_read)
+{
+	struct data d = {};
+	__u8 text[16] __attribute__((aligned(8))) = {};
+	__u32 method;
+
+	if (ret < STATUS_LEN || !data_of(&d, number, regs, ret) || d.len < STATUS_LEN)
+		return;
+	if (bpf_probe_read_user(text, STATUS_LEN, (void *)d.at))
+		return;
+	if (is_response(text)) {
+		response_seen(regs, status_of(text), is_read);
+		return;
+	}
+	method = method_of(*(__u64 *)text);
+	if (!method)
+		return;
+	if (is_read)
+		request_read(regs, &d, method);
+	else
+		request_written(regs, &d, method);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(http_calls, struct pt_regs *regs, long ret)
+{
+	int number = NUMBER(regs);
+
+	switch (number) {
+	case NR_READ:
+	case NR_READV:
+	case NR_RECVFROM:
+	case NR_RECVMSG:
+		next_callback(ret);
+		has_moved(regs, number, ret, true);
+		return 0;
+	case NR_WRITE:
+	case NR_WRITEV:
+	case NR_SENDTO:
+	case NR_SENDMSG:
+		has_moved(regs, number, ret, false);
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	case NR_EPOLL_WAIT:
+#endif
+	case NR_EPOLL_PWAIT:
+	case NR_EPOLL_PWAIT2:
+	case NR_GETSOCKOPT:
+	case NR_ACCEPT4:
+		next_callback(ret);
+	}
+	return 0;
+}
+
+/* The ports of OTLP: who connects there exports, spans most likely. */
+#define PORT_OTLP_GRPC 4317
+#define PORT_OTLP_HTTP 4318
+
+static __always_inline void find_exporter(const struct sock *sk)
+{
+	__u16 port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct tracee *p;
+
+	if (port != PORT_OTLP_GRPC && port != PORT_OTLP_HTTP)
+		return;
+	p = bpf_map_lookup_elem(&tracees, &tgid);
+	if (p && p->sdk == TAPIO_SDK_NOT_SEEN)
+		p->sdk = TAPIO_SDK_YES;
+}
+
+/* A socket that listens belongs to a process that may serve HTTP; one that is
+ * connected now, or no more, has no request that waits. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(http_sockets, const struct sock *sk, int oldstate, int newstate)
+{
+	struct task_struct *task;
+	__u64 key = (__u64)sk;
+	struct exchange *x;
+
+	if (!is_tcp(sk))
+		return 0;
+	switch (newstate) {
+	case TCP_LISTEN:
+		task = (void *)bpf_get_current_task();
+		tracee_of(task, bpf_get_current_pid_tgid() >> 32);
+		return 0;
+	case TCP_SYN_SENT:
+		find_exporter(sk);
+		return 0;
+	case TCP_ESTABLISHED:
+	case TCP_CLOSE:
+		x = bpf_map_lookup_elem(&exchanges, &key);
+		if (!x)
+			return 0;
+		if (!x->client)
+			forget_request(&x->by, key);
+		if (newstate == TCP_CLOSE)
+			send_exchange(x, sk, 0);
+		bpf_map_delete_elem(&exchanges, &key);
+	}
+	return 0;
+}
+
+/* Run once: who listens already. */
+SEC("iter/task_file")
+int http_listeners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket *socket;
+	const struct sock *sk;
+	unsigned short family;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = BPF_CORE_READ(socket, sk);
+	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+		return 0;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	tracee_of(task, BPF_CORE_READ(task, tgid));
+	return 0;
+}
+
+/* A child is what its parent is, until it begins to run something else. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(http_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 from = BPF_CORE_READ(parent, tgid), to = BPF_CORE_READ(child, tgid);
+	struct execution e = { .tgid = to, .kind = TAPIO_THREAD };
+	struct tracee *p, copy;
+
+	p = bpf_map_lookup_elem(&tracees, &from);
+	if (from == to) {
+		/* A thread: of the one that had the number before, nothing is true any more. */
+		e.id = BPF_CORE_READ(child, pid);
+		if (p)
+			bpf_map_delete_elem(&requests, &e);
+		return 0;
+	}
+	if (!p) {
+		bpf_map_delete_elem(&tracees, &to);
+		return 0;
+	}
+	copy = *p;
+	copy.start = start_of(child);
+	copy.told = 0;
+	bpf_map_update_elem(&tracees, &to, &copy, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(http_exec, struct task_struct *task)
+{
+	__u32 tgid = BPF_CORE_READ(task, tgid);
+
+	bpf_map_delete_elem(&tracees, &tgid);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* Which request a task works on: what http.bpf.c learns and the others look up.
+ * An event without an id is better than one with a wrong id: whatever is not
+ * certain here ends in "none". */
+#ifndef TAPIO_TRACE_H
+#define TAPIO_TRACE_H
+
+#include "kernel.h"
+
+/* The group http runs. Else nothing here costs anything: the verifier removes it. */
+const volatile bool traces_enabled = false;
+/* The map of OpenTelemetry eBPF Instrumentation is there. */
+const volatile bool sdk_traces_enabled = false;
+
+/* How an event was joined to a request. */
+enum trace_association {
+	TAPIO_TRACE_NONE = 0,
+	TAPIO_TRACE_GOROUTINE = 1,
+	TAPIO_TRACE_THREAD = 2,
+	TAPIO_TRACE_SOCKET = 3,
+	TAPIO_TRACE_SDK = 4,
+};
+
+/* Sent behind a record: same layout for all kinds. All zero: none. */
+struct trace_context {
+	__u8 trace_id[16];
+	__u8 span_id[8];
+	__u8 flags; /* of the traceparent */
+	__u8 association;
+	__u8 answered; /* of a socket: the response has been written */
+	__u8 pad[5];
+};
+
+/* What runs in a process decides how its requests are told apart. */
+enum tracee_runtime {
+	TAPIO_RUNTIME_UNKNOWN = 0, /* user space has been asked */
+	TAPIO_RUNTIME_GO = 1,	   /* by goroutine */
+	TAPIO_RUNTIME_NODE = 2,	   /* by the callback that read the request */
+	TAPIO_RUNTIME_OTHER = 3,   /* by thread, if it reads from a blocking socket */
+};
+
+/* Whether a process makes spans itself. */
+enum tracee_sdk {
+	TAPIO_SDK_NOT_SEEN = 0,
+	TAPIO_SDK_YES = 1,
+	TAPIO_SDK_NO = 2, /* surely: its executable lists what it is made of */
+};
+
+/* A process that serves HTTP. */
+struct tracee {
+	__u64 start;
+	__u32 runtime;
+	__u32 goid_offset; /* of runtime.g.goid; 0: not known */
+	__u32 sdk;	   /* enum tracee_sdk */
+	__u32 told;	   /* user space has its identity */
+	__u64 spans_from; /* no span that began before; 0: none at all */
+};
+
+enum execution_kind {
+	TAPIO_GOROUTINE = 1,
+	TAPIO_THREAD = 2,
+};
+
+/* What works on one request at a time: a goroutine or a thread. */
+struct execution {
+	__u64 id;
+	__u32 tgid;
+	__u32 kind;
+};
+
+/* Words of the stack of an event loop that show whether the callback that read
+ * the request still runs, and how far they are from the read: between are what
+ * the C library's read, which has returned, had there, and variables of its caller. */
+#define TAPIO_FRAMES 16
+#define TAPIO_FRAMES_AT 128
+
+struct request {
+	struct trace_context context;
+	__u8 span_id[8]; /* of the span that is made of it */
+	__u64 begun;
+	__u64 sk;
+	__u64 stack; /* stack pointer at the read; 0: not an event loop */
+	__u64 frames[TAPIO_FRAMES];
+};
+
+/* Maps are of this size only when the group http runs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct tracee);
+} tracees SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct execution);
+	__type(value, struct request);
+} requests SEC(".maps");
+
+/* By socket, for what happens to it outside of any task. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct trace_context);
+} socket_traces SEC(".maps");
+
+/* The layout of traces_ctx_v1 of OpenTelemetry eBPF Instrumentation: by
+ * pid_tgid. Theirs takes the place of this one when it is there. */
+struct sdk_context {
+	__u8 trace_id[16];
+	__u8 span_id[8];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct sdk_context);
+} traces_ctx_v1 SEC(".maps");
+
+/* The user's registers that matter here. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct pt_regs___user {
+#if defined(__TARGET_ARCH_x86)
+	unsigned long r14, sp;
+#elif defined(__TARGET_ARCH_arm64)
+	__u64 regs[31], sp;
+#endif
+};
+#pragma clang attribute pop
+
+static __always_inline __u64 user_stack(struct pt_regs *regs)
+{
+	return BPF_CORE_READ((struct pt_regs___user *)regs, sp);
+}
+
+/* Go keeps the current goroutine in a register. In C code, and while the runtime
+ * works on a stack of its own, that holds anything: then the stack pointer is not
+ * within what it points to. */
+static __always_inline __u64 current_goid(struct pt_regs *regs, __u32 goid_offset)
+{
+	struct pt_regs___user *user = (void *)regs;
+	__u64 stack[2] = {}, goid = 0, sp = user_stack(regs);
+#if defined(__TARGET_ARCH_x86)
+	__u64 g = BPF_CORE_READ(user, r14);
+#else
+	__u64 g = BPF_CORE_READ(user, regs[28]);
+#endif
+
+	if (!goid_offset || bpf_probe_read_user(stack, sizeof(stack), (void *)g))
+		return 0;
+	if (sp < stack[0] || sp >= stack[1])
+		return 0;
+	if (bpf_probe_read_user(&goid, sizeof(goid), (void *)(g + goid_offset)))
+		return 0;
+	return goid;
+}
+
+/* Who executes in a process of that kind; false when it cannot be told. */
+static __always_inline bool current_execution(struct execution *e, const struct tracee *p,
+					      __u64 pid_tgid, struct pt_regs *regs)
+{
+	e->tgid = pid_tgid >> 32;
+	switch (p->runtime) {
+	case TAPIO_RUNTIME_GO:
+		e->kind = TAPIO_GOROUTINE;
+		e->id = current_goid(regs, p->goid_offset);
+		return e->id != 0;
+	case TAPIO_RUNTIME_NODE:
+	case TAPIO_RUNTIME_OTHER:
+		e->kind = TAPIO_THREAD;
+		e->id = (__u32)pid_tgid;
+		return true;
+	}
+	return false;
+}
+
+static __always_inline bool read_frames(__u64 *frames, __u64 stack)
+{
+	return !bpf_probe_read_user(frames, TAPIO_FRAMES * sizeof(*frames), (void *)(stack + TAPIO_FRAMES_AT));
+}
+
+/* Whether the callback that read the request still runs: the stack is deeper than
+ * it was then, and the frames below the read are the same. Timers run on less of
+ * the stack, since libuv keeps its events there while it reads; if they reach that
+ * far all the same, they have overwritten those frames. */
+static __always_inline bool is_same_callback(const struct request *r, struct pt_regs *regs)
+{
+	__u64 frames[TAPIO_FRAMES], differ = 0;
+
+	if (user_stack(regs) >= r->stack || !read_frames(frames, r->stack))
+		return false;
+	for (int i = 0; i < TAPIO_FRAMES; i++)
+		differ |= frames[i] ^ r->frames[i];
+	return !differ;
+}
+
+static __always_inline bool is_zero_id(const struct sdk_context *c)
+{
+	const __u64 *id = (const void *)c->trace_id;
+
+	return !id[0] && !id[1];
+}
+
+/* Fills what the current task works on, or zeros. To be called only where the
+ * current task is the one that the event is about. */
+static __noinline __attribute__((unused)) int fill_current_trace(struct trace_context *out)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 tgid = pid_tgid >> 32;
+	struct request *r = NULL;
+	struct tracee *p;
+
+	__builtin_memset(out, 0, sizeof(*out));
+	if (!traces_enabled)
+		return 0;
+	p = bpf_map_lookup_elem(&tracees, &tgid);
+	if (p) {
+		struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		struct execution e = {};
+
+		if (current_execution(&e, p, pid_tgid, regs))
+			r = bpf_map_lookup_elem(&requests, &e);
+		if (r && r->stack && !is_same_callback(r, regs))
+			r = NULL;
+		if (r)
+			__builtin_memcpy(out, &r->context, sizeof(*out));
+	}
+	if (sdk_traces_enabled) {
+		struct sdk_context *sdk = bpf_map_lookup_elem(&traces_ctx_v1, &pid_tgid);
+		__u64 *ours = (__u64 *)out->trace_id, *theirs;
+
+		if (!sdk || is_zero_id(sdk))
+			return 0;
+		theirs = (__u64 *)sdk->trace_id;
+		/* Of two that differ, that by goroutine or thread was read from the request
+		 * itself. */
+		if (r && (ours[0] != theirs[0] || ours[1] != theirs[1]))
+			return 0;
+		__builtin_memcpy(out, sdk, sizeof(*sdk));
+		out->association = TAPIO_TRACE_SDK;
+	}
+	return 0;
+}
+
+/* Fills what a socket is used for, or zeros. */
+static __always_inline void fill_socket_trace(struct trace_context *out, __u64 sk)
+{
+	struct trace_context *t = traces_enabled ? bpf_map_lookup_elem(&socket_traces, &sk) : NULL;
+
+	if (t)
+		__builtin_memcpy(out, t, sizeof(*out));
+	else
+		__builtin_memset(out, 0, sizeof(*out));
+}
+
+/* A socket of the current task begins to connect. */
+static __always_inline void remember_socket_trace(__u64 sk)
+{
+	struct trace_context t;
+
+	if (!traces_enabled)
+		return;
+	fill_current_trace(&t);
+	if (t.association)
+		bpf_map_update_elem(&socket_traces, &sk, &t, BPF_ANY);
+	else
+		bpf_map_delete_elem(&socket_traces, &sk);
+}
+
+#endif

@@ -1,0 +1,150 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"go.uber.org/zap"
+
+	"github.com/yairfalse/tapio/bpf"
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// associations are the values of tapio.trace.association.
+var associations = [...]string{
+	1: event.AssociationGoroutine, 2: event.AssociationThread, 3: event.AssociationSocket, 4: event.AssociationSDK,
+}
+
+// withTrace adds to an event the request that the kernel sent behind its record,
+// when it sent one.
+func withTrace(ev kernelEvent, rest []byte) kernelEvent {
+	var c bpf.HTTPTraceContext
+	size := int(unsafe.Sizeof(c))
+	if len(rest) < size {
+		return ev
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&c)), size), rest)
+	if int(c.Association) >= len(associations) || c.Association == 0 {
+		return ev
+	}
+	t := traced{traceContext{traceID: c.TraceId, spanID: c.SpanId, flags: c.Flags, association: associations[c.Association]}}
+	switch ev := ev.(type) {
+	case connectEvent:
+		ev.traced = t
+		return ev
+	case resetEvent:
+		ev.traced = t
+		return ev
+	case retransmitEvent:
+		ev.traced = t
+		return ev
+	case syscallEvent:
+		ev.traced = t
+		return ev
+	}
+	return ev
+}
+
+// traceMaps say which task works on which request: http.bpf.c fills them, others
+// look there.
+var traceMaps = []string{
+	bpf.HTTPMapTracees, bpf.HTTPMapRequests, bpf.HTTPMapSocketTraces, bpf.HTTPMapTracesCtxV1,
+	bpf.HTTPMapExchanges, bpf.HTTPMapEventLoops, bpf.HTTPMapHttpCounts,
+}
+
+// traces are those maps, when the group http runs.
+type traces struct {
+	maps map[string]*ebpf.Map
+	// hasSDKs says that one of them is that of OpenTelemetry eBPF Instrumentation.
+	hasSDKs bool
+}
+
+// openTraces makes the maps, but takes that of OpenTelemetry eBPF Instrumentation
+// when it is at contextMap.
+func openTraces(contextMap string, log *zap.Logger) (*traces, error) {
+	spec, err := bpf.LoadHTTP()
+	if err != nil {
+		return nil, err
+	}
+	t := &traces{maps: map[string]*ebpf.Map{}}
+	for _, name := range traceMaps {
+		m, err := ebpf.NewMap(spec.Maps[name])
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("create map %s: %w", name, err), t.close())
+		}
+		t.maps[name] = m
+	}
+	theirs, err := ebpf.LoadPinnedMap(contextMap, &ebpf.LoadPinOptions{ReadOnly: false})
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("the trace contexts of OpenTelemetry eBPF Instrumentation cannot be read", zap.String("context_map", contextMap), zap.Error(err))
+		}
+		return t, nil
+	}
+	ours := t.maps[bpf.HTTPMapTracesCtxV1]
+	if theirs.Type() != ours.Type() || theirs.KeySize() != ours.KeySize() || theirs.ValueSize() != ours.ValueSize() {
+		log.Warn("the map at context_map is not one of trace contexts", zap.String("context_map", contextMap), zap.Stringer("map", theirs))
+		return t, theirs.Close()
+	}
+	t.maps[bpf.HTTPMapTracesCtxV1], t.hasSDKs = theirs, true
+	return t, ours.Close()
+}
+
+// use makes a program's object look there. Without traces it costs next to no
+// memory, and no time: the verifier takes out what is for them.
+func (t *traces) use(spec *ebpf.CollectionSpec, replacements map[string]*ebpf.Map) error {
+	for _, name := range traceMaps {
+		m := spec.Maps[name]
+		switch {
+		case m == nil:
+		case t == nil:
+			m.MaxEntries = 1
+		default:
+			m.MaxEntries, m.Flags = t.maps[name].MaxEntries(), t.maps[name].Flags()
+			replacements[name] = t.maps[name]
+		}
+	}
+	if t == nil || spec.Variables["traces_enabled"] == nil {
+		return nil
+	}
+	return errors.Join(spec.Variables["traces_enabled"].Set(true), spec.Variables["sdk_traces_enabled"].Set(t.hasSDKs))
+}
+
+// outcomes are the values of the attribute outcome of
+// otelcol_receiver_tapio_ebpf_http_requests.
+var outcomes = map[bpf.HTTPHttpCount]string{
+	bpf.HTTPHttpCountTAPIO_HTTP_TRACED:          outcomeTraced,
+	bpf.HTTPHttpCountTAPIO_HTTP_UNTRACED:        outcomeUntraced,
+	bpf.HTTPHttpCountTAPIO_HTTP_INVALID:         outcomeInvalid,
+	bpf.HTTPHttpCountTAPIO_HTTP_CUT:             outcomeCut,
+	bpf.HTTPHttpCountTAPIO_HTTP_PROCESS_UNKNOWN: outcomeProcessUnknown,
+	bpf.HTTPHttpCountTAPIO_HTTP_RUNTIME_UNKNOWN: outcomeRuntimeUnknown,
+}
+
+// requests counts requests by what became of their traceparent.
+func (t *traces) requests() map[string]int64 {
+	counts := map[string]int64{}
+	if t == nil {
+		return counts
+	}
+	for number, name := range outcomes {
+		counts[name] = sum(t.maps[bpf.HTTPMapHttpCounts], uint32(number))
+	}
+	return counts
+}
+
+func (t *traces) close() error {
+	if t == nil {
+		return nil
+	}
+	var errs []error
+	for _, m := range t.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
