@@ -38,7 +38,7 @@ var formats = []format{
 
 type options struct {
 	data, json, config, cases   string
-	scenario, perturb           string
+	scenario, perturb, known    string
 	noTraces, noLogs, noMetrics bool
 	noBaseline, verbose, robust bool
 	parallel                    int
@@ -49,6 +49,7 @@ func main() {
 	flag.StringVar(&o.data, "data", "", "directory of a data set (required)")
 	flag.StringVar(&o.scenario, "scenario", "", "instead of --data: generated failures, such as services=50,noise=1,missing=logs+kernel,skew=500ms,loss=0.1,seed=1,cases=1; \"default\" for all defaults")
 	flag.StringVar(&o.perturb, "perturb", "", "change the recordings: thin=0.5 (traces kept), drop=0.05 (records lost), skew=500ms (clocks of services), jitter=0.3 (durations), head=20s, tail=20s (cut off cases), baseline=1 (warm with this one only), names or words (replaced by random ones), seed=1")
+	flag.StringVar(&o.known, "known", "", "JSON file of failures that are known to be in fault-free recordings: a list of recording, entity, peer (may be left out) and reason; findings that name one are right, and counted apart")
 	flag.BoolVar(&o.robust, "robust", false, "measure under a battery of changes, one line for each")
 	flag.StringVar(&o.json, "json", "", "file to write the results to")
 	flag.StringVar(&o.config, "config", "", "YAML file with the processor's section of a collector's configuration")
@@ -105,6 +106,10 @@ func measured(ctx context.Context, o options) (*summary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--perturb: %w", err)
 	}
+	failures, err := readKnown(o.known)
+	if err != nil {
+		return nil, fmt.Errorf("--known: %w", err)
+	}
 	set, err := o.set()
 	if err != nil {
 		return nil, err
@@ -125,7 +130,7 @@ func measured(ctx context.Context, o options) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	return summarize(set.Name, results), nil
+	return summarize(set.Name, results, failures), nil
 }
 
 // set reads or generates the data set.

@@ -62,12 +62,19 @@ func printFaultFree(out io.Writer, s *summary) {
 	if len(s.FaultFree) == 0 {
 		return
 	}
-	fmt.Fprintf(out, "\nFault-free: %d findings in %.1f minutes\n", s.FalseFindings, s.FaultFreeMinutes)
+	fmt.Fprintf(out, "\nFault-free: %d false findings in %.1f minutes", s.FalseFindings, s.FaultFreeMinutes)
+	if s.KnownFindings > 0 {
+		fmt.Fprintf(out, ", and %d of failures that are known to be there", s.KnownFindings)
+	}
+	fmt.Fprintln(out)
 	for _, d := range s.FaultFree {
 		fmt.Fprintf(out, "  %s: %d in %.1f minutes, after %.1f minutes of others (%d findings there)\n",
 			d.Case, len(d.Findings), d.Minutes, d.WarmMinutes, d.WarmFindings)
-		for _, f := range d.Findings {
+		for i, f := range d.Findings {
 			fmt.Fprintf(out, "    %s\n", line(f))
+			if d.Known[i] != "" {
+				fmt.Fprintf(out, "      known: %s\n", d.Known[i])
+			}
 		}
 	}
 }

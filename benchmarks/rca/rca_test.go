@@ -147,7 +147,7 @@ func TestSummary(t *testing.T) {
 		caseOf("y", "a", said("b", 1, 20, 30)),
 		caseOf("y", "", said("b", 0.1, 20, 30)),
 		{recording: &recording, findings: []*finding.Finding{said("a", 0.95, 1, 2)}},
-	})
+	}, nil)
 	assert.Equal(t, []group{{"x", 2, 1, 2, 2, 1}, {"y", 2, 0, 0, 0, 0}}, s.Groups)
 	assert.Equal(t, []int{4, 1, 2, 2, 1, 1, 1}, []int{s.Cases, s.A1, s.A3, s.A5, s.Exact, s.Silent, s.Unlabelled})
 	assert.Equal(t, 1, s.FalseFindings)
@@ -160,6 +160,38 @@ func TestSummary(t *testing.T) {
 	assert.InDelta(t, 2.9/3, s.Calibration[9].Confidence, 1e-9)
 	assert.Equal(t, 0, s.Calibration[1].Findings, "without a label there is no right or wrong")
 	assert.InDelta(t, (0.85+3*(2.9/3-1./3))/4, s.ECE, 1e-9)
+}
+
+func TestKnownFailures(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known.json")
+	read := func(text string) ([]known, error) {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return readKnown(path)
+	}
+	failures, err := read(`[{"recording": "quiet", "entity": "a", "peer": "b", "reason": "its logs say so"}]`)
+	require.NoError(t, err)
+	about := func(peer string) *finding.Finding {
+		f := said("a", 0.8, 1, 2)
+		f.RootCause.Evidence = map[string]any{"tapio.peer": peer}
+		return f
+	}
+	recording := dataset.Recording{ID: "quiet", Start: nezhatest.Start, End: nezhatest.Start.Add(time.Minute)}
+	s := summarize("set", []*outcome{{recording: &recording, findings: []*finding.Finding{about("b"), about("c"), said("d", 0.8, 1, 2)}}}, failures)
+	assert.Equal(t, 2, s.FalseFindings, "another peer, another service")
+	assert.Equal(t, 1, s.KnownFindings)
+	assert.Equal(t, []string{"its logs say so", "", ""}, s.FaultFree[0].Known)
+	assert.InDelta(t, 1./3, s.Calibration[8].Right, 1e-9)
+	var out bytes.Buffer
+	printFaultFree(&out, s)
+	assert.Contains(t, out.String(), "2 false findings in 1.0 minutes, and 1 of failures that are known")
+	assert.Contains(t, out.String(), "known: its logs say so")
+
+	for text, want := range map[string]string{`{`: "unexpected end", `[{"recording": "quiet", "entity": "a"}]`: "element 0: want recording, entity and reason"} {
+		_, err := read(text)
+		require.ErrorContains(t, err, want)
+	}
+	_, err = readKnown(filepath.Join(t.TempDir(), "none.json"))
+	require.Error(t, err)
 }
 
 func TestOverlap(t *testing.T) {

@@ -23,8 +23,10 @@ type summary struct {
 	Exact int `json:"exact"`
 	// Silent cases have no finding.
 	Silent int `json:"silent"`
-	// FalseFindings are those on fault-free recordings.
+	// FalseFindings are those on fault-free recordings, but for KnownFindings, which name
+	// a failure that is known to be there.
 	FalseFindings    int     `json:"false_findings"`
+	KnownFindings    int     `json:"known_findings,omitempty"`
 	FaultFreeMinutes float64 `json:"fault_free_minutes"`
 	// Calibration is over the cause that each case is said to have, and over all
 	// findings of fault-free recordings. A case's other findings have no label: some
@@ -88,8 +90,10 @@ type detail struct {
 	Records      int64            `json:"log_records"`
 	Points       int64            `json:"data_points"`
 	Dropped      map[string]int64 `json:"dropped,omitempty"`
-	// Findings are ranked.
+	// Findings are ranked. Known is, for each of a fault-free recording, how it is known
+	// to be right, "" where it is not.
 	Findings []*finding.Finding `json:"findings"`
+	Known    []string           `json:"known,omitempty"`
 }
 
 // bin is the findings of one tenth of the confidence, [From, From+0.1).
@@ -100,7 +104,7 @@ type bin struct {
 	Right      float64 `json:"right"`
 }
 
-func summarize(name string, outcomes []*outcome) *summary {
+func summarize(name string, outcomes []*outcome, failures []known) *summary {
 	s := &summary{Dataset: name, Calibration: make([]bin, bins), Details: []detail{}, FaultFree: []detail{}, Dropped: map[string]int64{}}
 	groups := map[string]*group{}
 	var after, symptoms []float64
@@ -112,9 +116,18 @@ func summarize(name string, outcomes []*outcome) *summary {
 		}
 		if o.of == nil {
 			s.FaultFree = append(s.FaultFree, d)
-			s.FalseFindings += len(o.findings)
+			real := func(f *finding.Finding) bool { return reason(failures, d.Case, f) != "" }
+			for _, f := range o.findings {
+				d.Known = append(d.Known, reason(failures, d.Case, f))
+				if real(f) {
+					s.KnownFindings++
+				} else {
+					s.FalseFindings++
+				}
+			}
+			s.FaultFree[len(s.FaultFree)-1] = d
 			s.FaultFreeMinutes += d.Minutes
-			s.calibrate(o.findings, nil)
+			s.calibrate(o.findings, real)
 			continue
 		}
 		s.Details = append(s.Details, d)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -20,6 +21,9 @@ var nameKeys = regexp.MustCompile(`^(service\.name|service\.namespace|host\.name
 
 var (
 	word = regexp.MustCompile(`[A-Za-z]{3,}`)
+	// token is a word or, with digits in it, an identifier, which stays: what is
+	// hexadecimal must remain so.
+	token = regexp.MustCompile(`[0-9A-Za-z]{3,}`)
 	// vocabulary are words that say what happened whatever the system: a system with
 	// other names uses them all the same.
 	vocabulary = regexp.MustCompile(`(?i)^(.*(exception|error|throwable|fail|failed|failure)|.*(timeout|timed|refused|reset|denied|abort|fatal|warn|warning|info|debug|trace|panic|killed|memory|connection|unavailable|available|instances|select|insert|update|delete|from|where|into|values|http|https|get|post|put|null|true|false|java|lang|caused|status|code))$`)
@@ -29,6 +33,7 @@ var (
 type renamer struct {
 	words    bool
 	seed     uint64
+	known    sync.Map // words of texts that were met, by the old one
 	to, from map[string]string
 	names    *strings.Replacer
 }
@@ -114,17 +119,28 @@ func (r *renamer) text(s string) string {
 	var out strings.Builder
 	for s != "" {
 		before, rest, _ := strings.Cut(s, begin)
-		out.WriteString(word.ReplaceAllStringFunc(before, func(w string) string {
-			if vocabulary.MatchString(w) {
-				return w
-			}
-			return r.word(w)
-		}))
+		out.WriteString(token.ReplaceAllStringFunc(before, r.other))
 		name, after, _ := strings.Cut(rest, end)
 		out.WriteString(name)
 		s = after
 	}
 	return out.String()
+}
+
+// other returns what stands for a word that is not part of a name.
+func (r *renamer) other(w string) string {
+	if strings.ContainsAny(w, "0123456789") {
+		return w
+	}
+	if to, ok := r.known.Load(w); ok {
+		return to.(string)
+	}
+	to := w
+	if !vocabulary.MatchString(w) {
+		to = r.word(w)
+	}
+	r.known.Store(w, to)
+	return to
 }
 
 func (r *renamer) all(names []string) []string {
