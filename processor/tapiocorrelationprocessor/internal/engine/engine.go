@@ -419,7 +419,7 @@ func (e *Engine) Advance() {
 	e.judgeGroups(now)
 	for _, o := range e.incidents {
 		last := max(o.Hypothesis.LastEffect, o.Hypothesis.Cause.Time)
-		if !o.Resolved() && !o.Predicted() && (now-last > int64(e.options.Quiet) || (o.Emitted() && o.Hypothesis.Over())) {
+		if !o.Resolved() && !o.Predicted() && (now-last > e.quiet(o) || (o.Emitted() && o.Hypothesis.Over())) {
 			o.Resolve(last)
 		}
 	}

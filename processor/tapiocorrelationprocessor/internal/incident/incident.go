@@ -132,6 +132,9 @@ func (i *Incident) Withdraw(at int64) {
 	i.Resolve(at)
 }
 
+// Withdrawn tells whether the incident was withdrawn.
+func (i *Incident) Withdrawn() bool { return i.withdrawn }
+
 // Reopen goes on with an incident that was resolved too early.
 func (i *Incident) Reopen() {
 	i.resolved = 0

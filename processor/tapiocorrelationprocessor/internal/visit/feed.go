@@ -1,6 +1,10 @@
 package visit
 
-import "time"
+import (
+	"time"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+)
 
 const (
 	// feedSlot and feedSlots make the memory of when log records were written.
@@ -37,6 +41,12 @@ func (f *feed) between(from, to int64) bool {
 		}
 	}
 	return false
+}
+
+// Logged tells whether a service wrote log records lately.
+func (a *Analyzer) Logged(service record.EntityID) bool {
+	f := a.feeds[service]
+	return f != nil && a.now-f.last <= 2*int64(a.options.Window)
 }
 
 // judgeable tells whether all log records of a visit have arrived, so that those

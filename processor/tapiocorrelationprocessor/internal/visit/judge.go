@@ -170,6 +170,17 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 	return out
 }
 
+// Visits returns how many visits of a service the last judgement looked at.
+func (a *Analyzer) Visits(service record.EntityID) int {
+	n := 0.0
+	for _, o := range a.judge.ops {
+		if o.service == service {
+			n += o.now.visits
+		}
+	}
+	return int(n)
+}
+
 // remember marks the visits that raise an alarm, or are explained by one: whenever
 // they leave, they do not become part of the past.
 func (a *Analyzer) remember(suspects []Suspect) {

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
+)
+
+func TestWhatComesAndGoesIsOneIncident(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	good := func(int) stay { return usual() }
+	bad := func(int) stay { v := usual(); v.says = v.says[:2]; return v }
+	s.stays(5*time.Minute, good)
+	require.Empty(t, s.findings)
+	s.stays(30*time.Second, bad)
+	first := s.one()
+	assert.Equal(t, finding.StateOpen, first.State)
+	s.stays(3*time.Minute, good)
+	assert.Equal(t, finding.StateResolved, s.one().State, "its visits are well again, long before nothing was heard for five minutes")
+	s.stays(30*time.Second, bad)
+	again := s.one()
+	assert.Equal(t, finding.StateOpen, again.State)
+	assert.Equal(t, first.ID, again.ID)
+}
+
+func TestWithoutVisitsNothingIsOver(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.stays(5*time.Minute, func(int) stay { return usual() })
+	s.stays(30*time.Second, func(int) stay { v := usual(); v.says = v.says[:2]; return v })
+	s.wait(4 * time.Minute)
+	assert.Equal(t, finding.StateOpen, s.one().State, "nobody came who could be served well")
+}
+
+func TestAServiceThatLogsNothingIsLessCertain(t *testing.T) {
+	t.Parallel()
+	confidence := func(silent bool) float64 {
+		s := newScenario(t)
+		s.stays(5*time.Minute, func(int) stay { v := usual(); v.silent = silent; return v })
+		s.stays(40*time.Second, func(int) stay { v := usual(); v.silent, v.calls = silent, 0; return v })
+		f := s.one()
+		assert.Equal(t, "payment", f.RootCause.Entity.Name)
+		return f.Confidence.Score
+	}
+	assert.InDelta(t, uninformed*confidence(false), confidence(true), 0.01)
+}
+
+func TestCertainty(t *testing.T) {
+	assert.InDelta(t, 0.7, certainty(visit.Alarm, 0), 1e-9)
+	assert.InDelta(t, 0.85, certainty(7, 0), 0.01)
+	assert.Greater(t, certainty(10, 0), 0.98)
+	assert.InDelta(t, certainty(10, 0), certainty(10, 10), 1e-9)
+	assert.Less(t, certainty(10, 20), 0.76, "another one is twice as suspicious")
+	for score := visit.Alarm; score < 30; score += 0.5 {
+		assert.GreaterOrEqual(t, certainty(score+0.5, 8), certainty(score, 8))
+	}
+}
