@@ -34,6 +34,8 @@ const (
 	MetricThreadsExhausted = "tapio.metric.threads_exhausted"
 	// MetricQueueGrowing: a queue grows steadily, or is nearly at its capacity.
 	MetricQueueGrowing = "tapio.metric.queue_growing"
+	// MetricRequestsSlow: the requests of a service take much longer than they did.
+	MetricRequestsSlow = "tapio.metric.requests_slow"
 	// MetricLimitPredicted: at this slope a resource reaches its limit soon.
 	MetricLimitPredicted = "tapio.metric.limit_predicted"
 )
@@ -56,6 +58,8 @@ const (
 	KeyMetricUnit = "tapio.metric.unit"
 	// KeyMetricZ is the change against its own past, or its peers, as a z score.
 	KeyMetricZ = "tapio.metric.z"
+	// KeyMetricFactor is how many times its past a value is.
+	KeyMetricFactor = "tapio.metric.factor"
 	// KeyMetricSlope is the growth per second, KeyMetricETA the seconds until the
 	// limit at that slope, KeyMetricConsistency the share of pairs of samples of
 	// which the later one is the larger.

@@ -7,11 +7,16 @@ const (
 	scheduling     = "Scheduling_Fault"
 	routing        = "Service_Routing_Fault"
 	startup        = "Startup_Fault"
+	performance    = "Performance_Fault"
 )
 
 // causes are the patterns of the library in the words of this data set. A pattern
 // that is not here names no cause that the data set knows.
 var causes = map[string]cause{
+	// Requests that are slow though CPU and all else is as before: the network is the
+	// one such cause that the data set knows.
+	"requests-slow":                      {performance, []string{"pod_network_delay"}},
+	"cpu-starvation":                     {performance, []string{"pod_cpu_overload"}},
 	"k8s-service-account-missing":        {admission, []string{"missing_service_account"}},
 	"k8s-quota-cpu":                      {admission, []string{"namespace_cpu_quota_exceeded"}},
 	"k8s-quota-memory":                   {admission, []string{"namespace_memory_quota_exceeded"}},

@@ -101,7 +101,8 @@ func load(folder string, shift time.Duration) (dataset.Telemetry, error) {
 	)
 	c.facts(r, s.at)
 	c.refused(r, s.at, messages)
-	return dataset.Telemetry{Logs: r.out}, err
+	metrics, read := c.metrics(folder, shift)
+	return dataset.Telemetry{Logs: r.out, Metrics: metrics}, errors.Join(err, read)
 }
 
 // sort puts the objects in an order that does not depend on how they were read, each

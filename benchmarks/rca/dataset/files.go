@@ -120,6 +120,15 @@ func (r Row) Get(column string) string {
 	return ""
 }
 
+// Columns returns the names of the columns, in their order.
+func (r Row) Columns() []string {
+	out := make([]string, len(r.index))
+	for name, i := range r.index {
+		out[i] = name
+	}
+	return out
+}
+
 // Table calls row with each line of a gzip compressed CSV file, whose first line
 // names the columns. It returns fs.ErrNotExist for a file that is not there, and
 // an error that names the file and the column when one of want is missing.

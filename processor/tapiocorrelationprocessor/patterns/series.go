@@ -26,6 +26,9 @@ type Metric struct {
 	Metric string `yaml:"metric"`
 	// Counter makes a cumulative counter of it.
 	Counter bool `yaml:"counter"`
+	// Histogram makes a cumulative histogram of it: ten values a second, whose mean the
+	// levels are.
+	Histogram bool `yaml:"histogram"`
 	// Every is the time between samples, Until that of the last.
 	Every time.Duration `yaml:"every"`
 	Until time.Duration `yaml:"until"`
@@ -72,8 +75,11 @@ func pace(every, until time.Duration, levels []Level) error {
 }
 
 func (m *Metric) validate() error {
-	if m.Metric == "" {
+	switch {
+	case m.Metric == "":
 		return errors.New("metric: must be set")
+	case m.Counter && m.Histogram:
+		return errors.New("counter, histogram: want one of them")
 	}
 	return pace(m.Every, m.Until, m.Levels)
 }
@@ -101,13 +107,27 @@ func at(levels []Level, t time.Duration) (v float64) {
 
 // metrics calls do with each sample.
 func (m *Metric) metrics(do func(pmetric.Metrics) error) error {
-	total := 0.0
+	total, count := 0.0, 0.0
 	for t := time.Duration(0); t <= m.Until; t += m.Every {
 		md := pmetric.NewMetrics()
 		rm := md.ResourceMetrics().AppendEmpty()
 		x := rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
 		x.SetName(m.Metric)
 		value := at(m.Levels, t)
+		if m.Histogram {
+			n := 10 * m.Every.Seconds()
+			count, total = count+n, total+value*n
+			h := x.SetEmptyHistogram()
+			h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+			dp := h.DataPoints().AppendEmpty()
+			dp.SetTimestamp(pcommon.NewTimestampFromTime(epoch.Add(t)))
+			dp.SetCount(uint64(count))
+			dp.SetSum(total)
+			if err := errors.Join(rm.Resource().Attributes().FromRaw(m.Resource), dp.Attributes().FromRaw(m.Attributes), do(md)); err != nil {
+				return err
+			}
+			continue
+		}
 		var dp pmetric.NumberDataPoint
 		if m.Counter {
 			total += value * m.Every.Seconds()

@@ -20,7 +20,7 @@ const maxRejected = 8
 // alternatives lists what else could have explained an incident and why it does
 // not: other causes at the same place, what the root calls, and who calls it.
 func (e *Engine) alternatives(o *open) []finding.Hypothesis {
-	out := append(e.otherCauses(o), e.otherSuspects(o)...)
+	out := slices.Concat(e.otherCauses(o), e.otherSuspects(o), e.otherSlow(o))
 	if caller := o.Hypothesis.Caller(); caller != "" {
 		out = append(out, finding.Hypothesis{
 			Pattern: "callee-failing", Entity: finding.Entity{Kind: "service", Name: caller},

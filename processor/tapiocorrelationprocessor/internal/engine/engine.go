@@ -129,6 +129,7 @@ type Engine struct {
 	gauged      int64                       // when metrics were judged last
 	announced   map[gauge.Key]bool          // anomalies that lasted at the last judgement
 	scored      map[record.EntityID]float64 // services with an abnormal resource
+	slow        []slowService               // services whose metrics say that requests are slow
 	predicted   map[gauge.Key]*open         // warnings that are open
 	grows       []grown                     // those of processes that the kernel sees grow
 }

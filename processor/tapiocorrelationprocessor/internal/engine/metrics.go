@@ -55,6 +55,7 @@ func (e *Engine) judgeGauges(now int64) {
 		}
 	}
 	e.resources(report.Anomalies, now)
+	e.judgeDurations(report.Anomalies, now)
 	for i := range report.Predictions {
 		e.predict(&report.Predictions[i])
 	}

@@ -42,6 +42,9 @@ const (
 	ClassThreads
 	// ClassQueue is the items that wait in a queue.
 	ClassQueue
+	// ClassDuration is how long the requests of a service take, in seconds: their mean,
+	// or a quantile where a summary has some.
+	ClassDuration
 	classEnd
 )
 
@@ -77,6 +80,11 @@ type spec struct {
 	// ratio: the signal is use divided by limit over the same interval, and 1 is its
 	// limit.
 	ratio bool
+	// mean: the signal is use divided by limit, and has no limit itself.
+	mean bool
+	// absolute: what is small beside the peers is no noise. One service takes a
+	// millisecond for what another takes a second.
+	absolute bool
 	// scores: changes count in the score of the service (signal M). The others vary
 	// too much by themselves: they support a cause and raise no alarm alone.
 	scores bool
@@ -96,7 +104,8 @@ type spec struct {
 // Nezha TrainTicket cases, where CPU counted for nothing below. The kubelet evicts
 // at 10 % of free disk, and most file systems slow down or keep the last 5 % for
 // root. A container that is throttled in a quarter of its periods loses at least
-// 25 ms of 100 at each of them. Ten percent of time in collections is the point at
+// 25 ms of 100 at each of them. A request is slow from 20 ms on, as in the judge of
+// visits. Ten percent of time in collections is the point at
 // which the JVM's own default for throughput (GCTimeRatio 12 of G1: 8 %) is missed.
 var specs = [classEnd]spec{
 	ClassCPU: {
@@ -157,6 +166,10 @@ var specs = [classEnd]spec{
 		name: "queue", unit: "{item}", grows: true,
 		change:  change{floor: 10, least: 20, event: event.MetricQueueGrowing},
 		ceiling: ceiling{at: 0.95, clear: 0.8, usual: 0.9, event: event.MetricQueueGrowing},
+	},
+	ClassDuration: {
+		name: "request_duration", unit: "s", mean: true, absolute: true,
+		change: change{floor: 0.001, least: 0.02, score: 4.5, event: event.MetricRequestsSlow},
 	},
 }
 

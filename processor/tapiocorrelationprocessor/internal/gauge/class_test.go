@@ -35,7 +35,7 @@ func TestRolesHaveNames(t *testing.T) {
 
 func TestUnknownNamesSayWhatIsAllowed(t *testing.T) {
 	var c Class
-	require.EqualError(t, c.UnmarshalText([]byte("ram")), `class "ram": want one of connections, conntrack, cpu, disk, disk_io, fds, gc, heap, inodes, memory, network, queue, threads, throttling`)
+	require.EqualError(t, c.UnmarshalText([]byte("ram")), `class "ram": want one of connections, conntrack, cpu, disk, disk_io, fds, gc, heap, inodes, memory, network, queue, request_duration, threads, throttling`)
 	var r Role
 	require.EqualError(t, r.UnmarshalText([]byte("")), `role "": want one of use, free, limit, utilization, waiting`)
 }

@@ -3,6 +3,7 @@ package gauge
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -143,18 +144,24 @@ func (d *decoder) metric(m pmetric.Metric, rules []*rule, src source, resource p
 		for _, dp := range m.Histogram().DataPoints().All() {
 			p.set(dp.Sum(), dp.Timestamp(), dp.StartTimestamp())
 			d.take(dp.Attributes(), p, dp.HasSum() && !dp.Flags().NoRecordedValue(), rules, resource)
+			d.count(dp.Attributes(), p, dp.Count(), rules, resource)
 		}
 	case pmetric.MetricTypeExponentialHistogram:
 		p.temporality = temporalityOf(m.ExponentialHistogram().AggregationTemporality())
 		for _, dp := range m.ExponentialHistogram().DataPoints().All() {
 			p.set(dp.Sum(), dp.Timestamp(), dp.StartTimestamp())
 			d.take(dp.Attributes(), p, dp.HasSum() && !dp.Flags().NoRecordedValue(), rules, resource)
+			d.count(dp.Attributes(), p, dp.Count(), rules, resource)
 		}
 	case pmetric.MetricTypeSummary:
 		p.temporality = cumulative
 		for _, dp := range m.Summary().DataPoints().All() {
+			if d.quantiles(dp, p, rules, resource) {
+				continue
+			}
 			p.set(dp.Sum(), dp.Timestamp(), dp.StartTimestamp())
 			d.take(dp.Attributes(), p, !dp.Flags().NoRecordedValue(), rules, resource)
+			d.count(dp.Attributes(), p, dp.Count(), rules, resource)
 		}
 	case pmetric.MetricTypeEmpty:
 	}
@@ -186,7 +193,7 @@ func (p *point) set(value float64, at, start pcommon.Timestamp) {
 
 // take adds a point under the first rule that takes it.
 func (d *decoder) take(attrs pcommon.Map, p point, hasValue bool, rules []*rule, resource pcommon.Map) {
-	i := slices.IndexFunc(rules, func(r *rule) bool { return r.takes(attrs) })
+	i := slices.IndexFunc(rules, func(r *rule) bool { return r.take == takeSum && r.takes(attrs) })
 	if i < 0 {
 		d.counts.Ignored++
 		return
@@ -200,6 +207,49 @@ func (d *decoder) take(attrs pcommon.Map, p point, hasValue bool, rules []*rule,
 	p.value *= p.rule.Scale
 	p.instance = p.rule.instanceOf(attrs, resource)
 	d.add(p)
+}
+
+// count adds the number of values of a data point, where a rule wants it. The data
+// point itself was counted with its sum.
+func (d *decoder) count(attrs pcommon.Map, p point, n uint64, rules []*rule, resource pcommon.Map) {
+	for _, r := range rules {
+		if r.take != takeCount || !r.takes(attrs) {
+			continue
+		}
+		p.rule, p.value = r, float64(n)
+		if d.valid(&p) {
+			p.instance = r.instanceOf(attrs, resource)
+			d.add(p)
+		}
+		return
+	}
+}
+
+// quantiles adds the quantiles of a summary, each a resource of its own, where a rule
+// wants them. It returns false when there are none.
+func (d *decoder) quantiles(dp pmetric.SummaryDataPoint, p point, rules []*rule, resource pcommon.Map) (any bool) {
+	i := slices.IndexFunc(rules, func(r *rule) bool { return r.take == takeQuantiles && r.takes(dp.Attributes()) })
+	if i < 0 || dp.Flags().NoRecordedValue() {
+		return false
+	}
+	p.rule, p.temporality = rules[i], level
+	for _, q := range dp.QuantileValues().All() {
+		if q.Quantile() < 0.5 || q.Quantile() > 0.95 {
+			continue
+		}
+		p.set(q.Value(), dp.Timestamp(), 0)
+		if !d.valid(&p) {
+			continue
+		}
+		any = true
+		p.value *= p.rule.Scale
+		p.instance = strings.TrimSpace(p.rule.instanceOf(dp.Attributes(), resource) + " p" + strconv.FormatFloat(100*q.Quantile(), 'g', 3, 64))
+		d.add(p)
+	}
+	if any {
+		d.counts.Used++
+	}
+	return any
 }
 
 // valid tells whether a point has a usable time, value and type.

@@ -29,6 +29,8 @@ const (
 	full = 0.99
 	// warmUp is how long a new series is not compared with its peers.
 	warmUp = int64(2 * time.Minute)
+	// youngWeight is what a change counts against the first samples only.
+	youngWeight = 0.5
 	// minPeers is how many peers a comparison needs.
 	minPeers = 3
 )
@@ -299,7 +301,10 @@ func (t *Tracker) exhausted(s *series, value, limit float64, past stats) bool {
 // change is the z score of a value against its own past, or its peers when there is
 // no past.
 func (t *Tracker) change(s *series, value float64, at int64, past stats) float64 {
-	floor := max(t.floors.of(s), specs[s.class].floor)
+	floor := specs[s.class].floor
+	if !specs[s.class].absolute {
+		floor = max(t.floors.of(s), floor)
+	}
 	if floor == 0 {
 		return 0 // a class that is judged by its limit only
 	}
@@ -308,6 +313,15 @@ func (t *Tracker) change(s *series, value float64, at int64, past stats) float64
 			return 0 // too small whatever the spread
 		}
 		return zScore(value, floor, s.normal(&t.scratch.values), t.scratch.logs[:0])
+	}
+	if len(s.young) >= minYoung {
+		values := t.scratch.values[:0]
+		for _, x := range s.young {
+			values = append(values, float64(x))
+		}
+		slices.Sort(values)
+		// The first minute of what may still start up is half as telling.
+		return youngWeight * zScore(value, floor, values, t.scratch.logs[:0])
 	}
 	if at-s.first < warmUp {
 		return 0

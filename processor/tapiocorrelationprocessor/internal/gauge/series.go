@@ -19,6 +19,9 @@ const (
 	nowSpan   = int64(30e9)
 	// minPast is how many samples of the past a judgement needs.
 	minPast = 6
+	// minYoung is how many samples before the recent ones stand in for a past that is
+	// not there yet, where samples are frequent; maxYoung bounds them.
+	minYoung, maxYoung = 8, 24
 	// channelStale is how long a metric is preferred to another that says the same
 	// after its last point.
 	channelStale = int64(300e9)
@@ -67,9 +70,11 @@ type series struct {
 
 	recent  [maxRecent]sample64
 	nRecent int
-	past    []sample // ordered by time, oldest first
-	open    bucket
-	stats   stats
+	// young are the first samples, oldest first, while there is no past.
+	young []float32
+	past  []sample // ordered by time, oldest first
+	open  bucket
+	stats stats
 
 	dirty      bool
 	alarm      alarm
@@ -186,7 +191,7 @@ func (c *channel) rate(p *point) (late, ok bool) {
 
 // forget drops the past: what comes is measured in another way.
 func (s *series) forget() {
-	s.nRecent, s.past, s.open, s.stats, s.first = 0, s.past[:0], bucket{}, stats{}, 0
+	s.nRecent, s.young, s.past, s.open, s.stats, s.first = 0, nil, s.past[:0], bucket{}, stats{}, 0
 }
 
 // push adds the signal to the past when the channels that make it up are complete
@@ -203,12 +208,23 @@ func (s *series) push(at int64) {
 		s.learnInterval(at - s.recent[s.nRecent-1].at)
 	}
 	if s.nRecent == maxRecent {
+		s.grow(s.recent[0].value)
 		copy(s.recent[:], s.recent[1:])
 		s.nRecent--
 	}
 	s.recent[s.nRecent] = sample64{at, value}
 	s.nRecent++
 	s.fill(at, value)
+}
+
+// grow adds a sample that is no longer recent to the first ones.
+func (s *series) grow(value float64) {
+	switch {
+	case s.stats.n >= minPast:
+		s.young = nil
+	case len(s.young) < maxYoung && !s.alarm.open:
+		s.young = append(s.young, float32(value))
+	}
 }
 
 func (s *series) learnInterval(d int64) {
@@ -223,11 +239,18 @@ func (s *series) learnInterval(d int64) {
 // free where nobody reports the use.
 func (s *series) signal(at int64) (float64, bool) {
 	switch {
+	case specs[s.class].ratio && s.share.rule != nil:
+		return min(s.share.value, 1), s.share.at == at
 	case specs[s.class].ratio:
 		if s.use.at != at || s.limit.at != at || s.limit.value <= 0 {
 			return 0, false
 		}
 		return min(s.use.value/s.limit.value, 1), true
+	case specs[s.class].mean && s.use.rule != nil && s.use.rule.take == takeSum:
+		if s.use.at != at || s.limit.at != at || s.limit.value <= 0 {
+			return 0, false
+		}
+		return s.use.value / s.limit.value, true
 	case s.use.rule != nil:
 		return s.use.value, s.use.at == at
 	case s.free.rule != nil && s.limit.rule != nil:
@@ -288,6 +311,8 @@ func (s *series) ceiling() float64 {
 	switch {
 	case specs[s.class].ratio || s.class == ClassGC || s.class == ClassDiskIO:
 		return 1
+	case specs[s.class].mean:
+		return 0
 	case s.use.at > 0 && s.free.at > 0 && abs(s.use.at-s.free.at) <= channelStale:
 		l = s.use.value + s.free.value
 	case s.limit.at > 0:

@@ -33,7 +33,18 @@ type Rule struct {
 	base bool
 	// part tells apart what several metrics say of one resource and class.
 	part string
+	// take is what of a data point that holds several values the rule reads.
+	take taken
 }
+
+// taken is what a rule reads of a histogram or a summary.
+type taken uint8
+
+const (
+	takeSum       taken = iota // its sum, or the value of a plain number
+	takeCount                  // how many values it counts
+	takeQuantiles              // the quantiles that it has from 0.5 to 0.95
+)
 
 // Validate says what is wrong with a rule.
 func (r *Rule) Validate() error {
@@ -133,6 +144,8 @@ var (
 	volume       = []string{"k8s.volume.name"}
 	poolName     = []string{"pool.name"}
 	dbPool       = []string{"db.client.connection.pool.name"}
+	route        = []string{"http.request.method", "http.route"}
+	method       = []string{"rpc.service", "rpc.method"}
 	heap         = map[string][]string{"jvm.memory.type": {"heap"}}
 )
 
@@ -142,9 +155,9 @@ var (
 //
 // Left out on purpose: the file system of a container or pod (kubelet reports the
 // capacity of the node's, which k8s.node.filesystem.* says once), the heap between
-// collections (it always fills up), bytes and packets of the network, latency
-// histograms (their buckets make any score; spans say it better), requests of CPU
-// and memory (exceeding them is normal).
+// collections (it always fills up), bytes and packets of the network, buckets of
+// histograms (a quantile between them moves in steps), requests of CPU and memory
+// (exceeding them is normal).
 var builtin = []Rule{
 	// CPU.
 	{Metric: "container.cpu.usage", Class: ClassCPU, Role: RoleUse},
@@ -173,6 +186,7 @@ var builtin = []Rule{
 	{Metric: "k8s.pod.cpu_limit_utilization", Class: ClassCPU, Role: RoleUtilization},
 	{Metric: "container.cpu.throttling_data.throttled_periods", Class: ClassThrottling, Role: RoleUse, Rate: true},
 	{Metric: "container.cpu.throttling_data.periods", Class: ClassThrottling, Role: RoleLimit, Rate: true},
+	{Metric: "container.cpu.throttling_data.throttled_time", Class: ClassThrottling, Role: RoleUtilization, Rate: true, Scale: 1e-9, part: "time"},
 
 	// Memory.
 	{Metric: "container.memory.working_set", Class: ClassMemory, Role: RoleUse},
@@ -258,4 +272,15 @@ var builtin = []Rule{
 	{Metric: "rabbitmq.message.current", Class: ClassQueue, Role: RoleUse, Instance: []string{"rabbitmq.queue.name"}, Attributes: map[string][]string{"state": {"ready"}}},
 	{Metric: "otelcol_exporter_queue_size", Class: ClassQueue, Role: RoleUse, Instance: []string{"exporter"}},
 	{Metric: "otelcol_exporter_queue_capacity", Class: ClassQueue, Role: RoleLimit, Instance: []string{"exporter"}},
+
+	// Requests that a service answers.
+	{Metric: "http.server.request.duration", Class: ClassDuration, Role: RoleUse, Instance: route, take: takeQuantiles},
+	{Metric: "http.server.request.duration", Class: ClassDuration, Role: RoleUse, Rate: true, Instance: route},
+	{Metric: "http.server.request.duration", Class: ClassDuration, Role: RoleLimit, Rate: true, Instance: route, take: takeCount},
+	{Metric: "http.server.duration", Class: ClassDuration, Role: RoleUse, Rate: true, Scale: 1e-3, Instance: route},
+	{Metric: "http.server.duration", Class: ClassDuration, Role: RoleLimit, Rate: true, Instance: route, take: takeCount},
+	{Metric: "rpc.server.call.duration", Class: ClassDuration, Role: RoleUse, Rate: true, Instance: method},
+	{Metric: "rpc.server.call.duration", Class: ClassDuration, Role: RoleLimit, Rate: true, Instance: method, take: takeCount},
+	{Metric: "rpc.server.duration", Class: ClassDuration, Role: RoleUse, Rate: true, Scale: 1e-3, Instance: method},
+	{Metric: "rpc.server.duration", Class: ClassDuration, Role: RoleLimit, Rate: true, Instance: method, take: takeCount},
 }

@@ -14,7 +14,7 @@ func TestBuiltinRules(t *testing.T) {
 	for i := range builtin {
 		r := builtin[i]
 		require.NoError(t, r.Validate(), r.Metric)
-		key := fmt.Sprint(r.Metric, r.Attributes)
+		key := fmt.Sprint(r.Metric, r.Attributes, r.take)
 		assert.False(t, seen[key], "two rules for %s", key)
 		seen[key] = true
 		if roles[r.Class] == nil {

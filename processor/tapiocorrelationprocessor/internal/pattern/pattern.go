@@ -42,6 +42,9 @@ const (
 	RequestSlow = "tapio.request.slow"
 	// ServiceFailing: a service's operation fails more than it used to.
 	ServiceFailing = "tapio.service.failing"
+	// ServiceSlow: the metrics of a service, of which there are no spans, say that its
+	// requests take longer than they used to.
+	ServiceSlow = "tapio.service.slow"
 	// StatementVanished: visits of an operation no longer reach a step (a log
 	// statement, a call) that nearly every one of them reached.
 	StatementVanished = "tapio.visit.step_vanished"
