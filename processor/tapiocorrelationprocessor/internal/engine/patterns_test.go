@@ -9,7 +9,6 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
-	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
 // ending is how a process ended, as the kernel receiver writes it.
@@ -181,18 +180,4 @@ func assertComplete(t *testing.T, f *finding.Finding) {
 	}
 	assert.GreaterOrEqual(t, f.Confidence.Score, 0.7)
 	assert.LessOrEqual(t, f.Confidence.Score, 1.0)
-}
-
-// TestPatternsAreAllPlayed fails for a pattern that TestPatterns has no case of.
-func TestPatternsAreAllPlayed(t *testing.T) {
-	patterns, err := pattern.Library()
-	require.NoError(t, err)
-	var ids []string
-	for _, p := range patterns {
-		ids = append(ids, p.ID)
-	}
-	assert.Subset(t, ids, []string{
-		"memory-limit-oom-kill", "node-out-of-memory", "process-killed", "process-crashed", "process-stopped",
-		"connection-refused", "callee-failing", "operation-slow",
-	}, "TestPatterns has a case of it; patterns that no span or process tells of have scenario files")
 }
