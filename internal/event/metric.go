@@ -58,6 +58,8 @@ const (
 	KeyMetricUnit = "tapio.metric.unit"
 	// KeyMetricZ is the change against its own past, or its peers, as a z score.
 	KeyMetricZ = "tapio.metric.z"
+	// KeyMetricEntityKind is the kind of entity that it is of: host, pod, service, ...
+	KeyMetricEntityKind = "tapio.metric.entity.kind"
 	// KeyMetricFactor is how many times its past a value is.
 	KeyMetricFactor = "tapio.metric.factor"
 	// KeyMetricSlope is the growth per second, KeyMetricETA the seconds until the

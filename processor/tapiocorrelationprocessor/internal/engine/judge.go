@@ -174,10 +174,16 @@ func (e *Engine) cause(o *detect.Occurrence) {
 		if !explain.Matches(p, o) || !e.often(p, o) || !p.Alone && p.Requires() && !e.hypothesis(p, o).HasRequired() {
 			continue
 		}
-		if e.repeats(p, o) || e.replaces(p, o) || e.explainsGroup(p, o) {
+		if e.repeats(p, o) || e.replaces(p, o) {
 			return
 		}
-		if !p.Alone || e.explained(o) {
+		if e.explainer(o) != nil {
+			continue // what it does to others is what its own cause does
+		}
+		if e.explainsGroup(p, o) {
+			return
+		}
+		if !p.Alone {
 			continue
 		}
 		if h := e.hypothesis(p, o); best == nil || explain.Better(h, best, e.options.Weights) < 0 {
@@ -262,9 +268,17 @@ func (e *Engine) main(o *detect.Occurrence, h *explain.Hypothesis, p *pattern.Pa
 		slices.Contains(h.Entities(), o.Subject)
 }
 
-// explained tells whether the event is an effect in an open incident.
-func (e *Engine) explained(o *detect.Occurrence) bool {
-	return slices.ContainsFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Explains(o) && !i.Hypothesis.Over() })
+// explainer returns the open incident of which an event is an effect, nil for none.
+func (e *Engine) explainer(o *detect.Occurrence) *open {
+	if o == nil {
+		return nil
+	}
+	for _, i := range e.incidents {
+		if i.Hypothesis.Explains(o) && !i.Hypothesis.Over() {
+			return i
+		}
+	}
+	return nil
 }
 
 // replaces gives an incident whose cause was only inferred from spans, or is
@@ -400,7 +414,11 @@ func (e *Engine) assign(r *detect.Request) {
 		}
 	}
 	if h := e.best(target, origin.End); h != nil {
-		if o := e.open(h); o != nil {
+		o := e.explainer(h.Cause.Occurrence)
+		if o == nil {
+			o = e.open(h)
+		}
+		if o != nil {
 			o.Assign(r)
 			return
 		}

@@ -46,7 +46,7 @@ func (e *Engine) judgeGauges(now int64) {
 		a := &report.Anomalies[i]
 		lasting[a.Key] = true
 		if a.Announce && a.Event != "" {
-			e.occur(&detect.Occurrence{Name: a.Event, Time: e.began(a), Subject: a.Subject, Detail: a.Detail()})
+			e.occur(&detect.Occurrence{Name: a.Event, Time: e.began(a), Subject: a.Subject, Detail: e.detailOf(a)})
 		}
 	}
 	for key := range e.announced {
@@ -59,6 +59,16 @@ func (e *Engine) judgeGauges(now int64) {
 	for i := range report.Predictions {
 		e.predict(&report.Predictions[i])
 	}
+}
+
+// detailOf adds to an anomaly what kind of entity it is of: the disk of a node is that
+// of all pods on it, a volume is that of one.
+func (e *Engine) detailOf(a *gauge.Anomaly) *record.Detail {
+	d := a.Detail()
+	if x, ok := e.graph.Entity(a.Subject); ok {
+		d.Attrs = append(d.Attrs, record.Attr{Key: event.KeyMetricEntityKind, Value: x.Kind.String()})
+	}
+	return d
 }
 
 // began is when an anomaly began; when it was announced before, when it was seen

@@ -353,6 +353,12 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 		first = e.latest()
 	}
 	h := e.best(explain.Target{Service: s.Service}, first)
+	if h != nil {
+		if root := e.explainer(h.Cause.Occurrence); root != nil { // of which this is one more effect
+			root.Hurt(s.Traces)
+			return
+		}
+	}
 	if h == nil || !h.Supported() || h.Confidence(e.options.Weights).Score < e.options.MinScore {
 		h = e.statistical(s, first)
 	}

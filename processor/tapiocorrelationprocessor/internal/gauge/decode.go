@@ -227,7 +227,7 @@ func (d *decoder) count(attrs pcommon.Map, p point, n uint64, rules []*rule, res
 
 // quantiles adds the quantiles of a summary, each a resource of its own, where a rule
 // wants them. It returns false when there are none.
-func (d *decoder) quantiles(dp pmetric.SummaryDataPoint, p point, rules []*rule, resource pcommon.Map) (any bool) {
+func (d *decoder) quantiles(dp pmetric.SummaryDataPoint, p point, rules []*rule, resource pcommon.Map) (taken bool) {
 	i := slices.IndexFunc(rules, func(r *rule) bool { return r.take == takeQuantiles && r.takes(dp.Attributes()) })
 	if i < 0 || dp.Flags().NoRecordedValue() {
 		return false
@@ -241,15 +241,15 @@ func (d *decoder) quantiles(dp pmetric.SummaryDataPoint, p point, rules []*rule,
 		if !d.valid(&p) {
 			continue
 		}
-		any = true
+		taken = true
 		p.value *= p.rule.Scale
 		p.instance = strings.TrimSpace(p.rule.instanceOf(dp.Attributes(), resource) + " p" + strconv.FormatFloat(100*q.Quantile(), 'g', 3, 64))
 		d.add(p)
 	}
-	if any {
+	if taken {
 		d.counts.Used++
 	}
-	return any
+	return taken
 }
 
 // valid tells whether a point has a usable time, value and type.
