@@ -114,6 +114,14 @@ func newestPoint(md pmetric.Metrics) (newest int64) {
 					for _, p := range m.Histogram().DataPoints().All() {
 						newest = max(newest, int64(p.Timestamp()))
 					}
+				case pmetric.MetricTypeSummary:
+					for _, p := range m.Summary().DataPoints().All() {
+						newest = max(newest, int64(p.Timestamp()))
+					}
+				case pmetric.MetricTypeExponentialHistogram:
+					for _, p := range m.ExponentialHistogram().DataPoints().All() {
+						newest = max(newest, int64(p.Timestamp()))
+					}
 				}
 			}
 		}

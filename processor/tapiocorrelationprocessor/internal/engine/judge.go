@@ -96,7 +96,7 @@ func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detec
 	known := e.occurrences.Named(p.Cause.Event)
 	var causes []*detect.Occurrence
 	for _, k := range known[max(0, len(known)-maxCompared):] {
-		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload && !e.explained(k) {
+		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload && e.explainer(k) == nil {
 			causes = append(causes, k)
 		}
 	}
@@ -436,7 +436,8 @@ func (e *Engine) covers(o *open, t explain.Target, failure int64) bool {
 	if o.Hypothesis.Pattern.Cause.Scope == pattern.ScopeName {
 		return true // who is called may well be there, for those who know its address
 	}
-	return o.Hypothesis.Cause.Occurrence == nil || !e.aliveAfter(t.Process, o.Hypothesis.Last(), failure)
+	h := o.Hypothesis
+	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || !e.aliveAfter(t.Process, h.Last(), failure)
 }
 
 // best returns the hypothesis that explains why a target fails, nil when no
@@ -469,12 +470,14 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 	seen := map[*detect.Occurrence]bool{}
 	for _, at := range append(e.graph.PlaceOf(target).All(), target) {
 		for _, o := range e.occurrences.Of(at) {
-			if seen[o] || e.aliveAfter(target, o.Time, first) {
+			if seen[o] {
 				continue
 			}
 			seen[o] = true
+			well := e.aliveAfter(target, o.Time, first)
 			for _, p := range e.options.Patterns {
-				if explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) && o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
+				if (p.Cause.Impairs || !well) && explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
+					o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}

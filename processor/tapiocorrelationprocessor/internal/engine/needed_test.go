@@ -95,6 +95,44 @@ var plays = map[string]func(*scenario){
 		s.refusals(10, "u")
 		s.wait(5 * time.Second)
 	},
+	"unit-out-of-space": func(s *scenario) {
+		s.healthy(5 * time.Second)
+		s.unit("payments.service", payment, "activated", nil)
+		s.enospc(payment)
+		s.unit("payments.service", payment, "failed", failed3)
+		s.refusals(10, "u")
+		s.wait(5 * time.Second)
+	},
+	"node-rebooted": func(s *scenario) {
+		s.healthy(5 * time.Second)
+		s.system("shutdown", map[string]any{"tapio.system.shutdown.kind": "reboot"})
+		s.wait(10 * time.Millisecond)
+		s.unit("payments.service", payment, "deactivated", nil)
+		s.refusals(10, "u")
+		s.system("boot_completed", nil)
+		s.wait(5 * time.Second)
+	},
+	"node-restarted": func(s *scenario) {
+		s.healthy(5 * time.Second)
+		s.refusals(10, "u")
+		s.wait(20 * time.Second)
+		s.system("boot_completed", nil)
+		s.wait(5 * time.Second)
+	},
+	"name-unresolved": func(s *scenario) {
+		for n := range 80 {
+			err := ""
+			if n >= 50 {
+				if n == 50 {
+					s.dnsFailed(storefront, "payment.shop", "NXDOMAIN")
+				}
+				err = noSuchHost
+			}
+			s.byName(err)
+			s.wait(100 * time.Millisecond)
+		}
+		s.wait(5 * time.Second)
+	},
 	"limit-predicted": func(s *scenario) {
 		s.healthy(5 * time.Second)
 		s.grow(30, steady)

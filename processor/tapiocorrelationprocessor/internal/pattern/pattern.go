@@ -149,6 +149,9 @@ type Cause struct {
 	// Before is how much earlier than the cause's own record an effect can have been
 	// seen: a state is noticed after it began. 0: effects follow.
 	Before time.Duration `yaml:"before"`
+	// Impairs: whoever it happened to goes on taking requests. Without it, one who took
+	// a request since is well again, and later failures are no effects.
+	Impairs bool `yaml:"impairs"`
 	// Entity is what the finding names: the cause's own entity when empty, else its
 	// pod, workload, node or namespace.
 	Entity Level `yaml:"entity"`
