@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,9 @@ type fault struct {
 	operation *operation
 	pod       *pod
 	node      *node
+	// other is an operation of another service that is at fault too, which no request
+	// visits that visits operation; nil for none.
+	other *operation
 	// from and to bound it, in ns since 1970.
 	from, to int64
 }
@@ -21,6 +25,14 @@ type kind struct {
 	name string
 	// ofNode is set where a node is at fault, not a service.
 	ofNode bool
+	// ofNamespace is set where a namespace is at fault.
+	ofNamespace bool
+	// calls is set where only a service that calls others can be at fault, two where
+	// two services are, which do not call each other.
+	calls, two bool
+	// brief is set where one pod fails its callers for seconds only: it is one that is
+	// called often, or else nobody would notice.
+	brief bool
 	// lead is how long before its first effect on users it shows in metrics.
 	lead time.Duration
 	// effects change what happens; nil for nothing.
@@ -38,6 +50,10 @@ type effects struct {
 	// nothing.
 	fails func(f *fault, op *operation, p *pod, r *rand.Rand) string
 	skips func(f *fault, op *operation) int
+	// blocked tells why a call does not get through, "" when it does. retries is how
+	// often callers try again what failed.
+	blocked func(f *fault, from, to *pod) string
+	retries int
 	// cpu, memory, throttled and pool are shares of the limit, disk that of the
 	// node's file system; below 0 as ever.
 	cpu, memory, throttled func(f *fault, p *pod, at int64) float64
@@ -50,10 +66,12 @@ type effects struct {
 const second = int64(time.Second)
 
 // kinds are all failures that can be made.
-var kinds = []kind{
+var kinds = slices.Concat(basic, network, placing, others)
+
+var basic = []kind{
 	{name: "out of memory", lead: 3 * time.Minute, effects: effects{down: restarting(40, 12), memory: leaking, events: oomKills}},
 	{name: "crash loop", effects: effects{down: restarting(30, 20), events: crashes}},
-	{name: "killed", effects: effects{down: restarting(3600, 30), events: killed}},
+	{name: "killed", brief: true, effects: effects{down: restarting(3600, 30), events: killed}},
 	{name: "stopped", effects: effects{down: always, events: stopped}},
 	{name: "cpu starvation", effects: effects{slower: starved, cpu: ofPod(0.97), throttled: ofPod(0.6)}},
 	{name: "slow code", effects: effects{slower: slowCode}},

@@ -133,7 +133,12 @@ func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64
 			continue
 		}
 		var broken bool
-		if now, broken = s.call(step.call, p, trace, server.id, now); broken {
+		for range 1 + s.retries(now) {
+			if now, broken = s.call(step.call, p, trace, server.id, now); !broken {
+				break
+			}
+		}
+		if broken {
 			exception = "java.io.IOException: the call of " + step.call.name + " failed"
 			break
 		}
@@ -148,6 +153,22 @@ func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64
 	return now, exception != ""
 }
 
+// retries is how often a call that failed is tried again.
+func (s *simulation) retries(at int64) int {
+	if f := s.active(at); f != nil {
+		return f.retries
+	}
+	return 0
+}
+
+// blocked tells why a call does not get through.
+func (s *simulation) blocked(from, to *pod, at int64) string {
+	if f := s.active(at); f != nil && f.blocked != nil {
+		return f.blocked(f, from, to)
+	}
+	return ""
+}
+
 // call is a request from a pod: it returns when it is over and whether it failed.
 func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int64) (end int64, failed bool) {
 	s.serial++
@@ -157,7 +178,10 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 	if f := s.active(at); f != nil && f.delay != nil {
 		way += int64(f.delay(f, op, to, s.random))
 	}
+	why := s.blocked(from, to, at)
 	switch {
+	case why != "":
+		client.end, client.failed = s.blockedCall(why, from, to, trace, parent, at), why
 	case s.dead(to, at) || s.dead(from, at):
 		client.end, client.failed = at+patience, "timeout"
 		s.connectFailed(from, to, client.end, "connection_timed_out")

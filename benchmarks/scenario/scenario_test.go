@@ -129,6 +129,32 @@ func TestKinds(t *testing.T) {
 	tel, f = load(t, o, "node down")
 	assert.Equal(t, 1, events(tel)[event.K8sNodeCondition])
 	assert.Equal(t, "node "+f.node.name, truth{fault: f}.String())
+	tel, f = load(t, o, "dns failing")
+	assert.Positive(t, events(tel)[event.DNSFailed])
+	assert.True(t, f.service.calls())
+	tel, f = load(t, o, "quota reached")
+	assert.Positive(t, events(tel)[event.K8sEvent])
+	assert.Equal(t, "namespace shop", truth{fault: f}.String())
+	_, f = load(t, o, "two faults")
+	require.NotNil(t, f.other)
+	assert.False(t, newWorld(o).together(f.operation, f.other))
+}
+
+// Of two faults both must be named, each by a finding of its own.
+func TestTwoFaults(t *testing.T) {
+	w := newWorld(DefaultOptions())
+	a, b, c := w.services[7], w.services[8], w.services[9]
+	of := truth{w, &fault{kind: kind{two: true}, service: a, other: b.main()}}
+	found := func(names ...string) (out []*finding.Finding) {
+		for _, n := range names {
+			out = append(out, &finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: n}}})
+		}
+		return out
+	}
+	assert.Equal(t, dataset.Verdict{Rank: 1, Exact: true}, of.Judge(found(b.name, a.name)))
+	assert.Equal(t, dataset.Verdict{Rank: 2}, of.Judge(found(a.name, c.name, b.name)))
+	assert.Equal(t, dataset.Verdict{}, of.Judge(found(a.name)))
+	assert.True(t, of.Right(found(b.name)[0]))
 }
 
 func TestMissingLayers(t *testing.T) {

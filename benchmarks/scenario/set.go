@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -69,26 +70,51 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 	var busy []*service
 	for _, s := range w.services {
 		// An entry has no caller who sees it fail.
-		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) {
+		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) && (!k.calls || s.calls()) {
 			busy = append(busy, s)
 		}
 	}
 	if len(busy) == 0 {
 		busy = w.services[len(w.services)/2:]
 	}
+	if k.brief {
+		slices.SortStableFunc(busy, func(a, b *service) int {
+			return cmp.Compare(b.visits()/float64(len(b.pods)), a.visits()/float64(len(a.pods)))
+		})
+		busy = busy[:max(1, len(busy)/4)]
+	}
 	f.service = busy[r.IntN(len(busy))]
-	f.operation = slices.MaxFunc(f.service.operations, func(a, b *operation) int {
-		switch {
-		case a.visits < b.visits:
-			return -1
-		case a.visits > b.visits:
-			return 1
+	f.operation = f.service.main()
+	if k.two {
+		for tries := 0; f.other == nil && tries < 100; tries++ {
+			if s := busy[r.IntN(len(busy))]; s != f.service && !w.together(s.main(), f.operation) {
+				f.other = s.main()
+			}
 		}
-		return 0
-	})
+	}
 	f.pod = f.service.pods[r.IntN(len(f.service.pods))]
 	f.node = f.pod.node
 	return f
+}
+
+// together tells whether a request from outside can visit both operations: if the first
+// one fails, nobody sees the other fail.
+func (w *world) together(a, b *operation) bool {
+	return slices.ContainsFunc(w.entries, func(e *operation) bool { return e.reaches(a) && e.reaches(b) })
+}
+
+func (op *operation) reaches(to *operation) bool {
+	return op == to || slices.ContainsFunc(op.steps, func(s step) bool { return s.call != nil && s.call.reaches(to) })
+}
+
+// main is the operation of a service that is visited most.
+func (s *service) main() *operation {
+	return slices.MaxFunc(s.operations, func(a, b *operation) int { return cmp.Compare(a.visits, b.visits) })
+}
+
+// calls tells whether the operation of a service that is visited most calls others.
+func (s *service) calls() bool {
+	return slices.ContainsFunc(s.main().steps, func(x step) bool { return x.call != nil })
 }
 
 // truth is what broke.
@@ -104,17 +130,32 @@ func (t truth) String() string {
 	if t.fault.ofNode {
 		return "node " + t.fault.node.name
 	}
+	if t.fault.ofNamespace {
+		return "namespace " + namespace
+	}
 	return t.fault.service.name
 }
 
 // Judge implements dataset.Truth.
 func (t truth) Judge(findings []*finding.Finding) dataset.Verdict {
-	rank := slices.Index(dataset.Ranking(findings, t.name), t.String()) + 1
+	ranking := dataset.Ranking(findings, t.name)
+	rank := slices.Index(ranking, t.String()) + 1
+	if t.fault.other != nil {
+		// Both, each as the cause of a finding of its own: the first two of all.
+		second := slices.Index(ranking, t.fault.other.service.name) + 1
+		if rank == 0 || second == 0 || len(findings) < 2 {
+			return dataset.Verdict{}
+		}
+		rank = max(rank, second) - 1
+	}
 	return dataset.Verdict{Rank: rank, Exact: rank == 1}
 }
 
 // Right implements dataset.Truth.
-func (t truth) Right(f *finding.Finding) bool { return t.name(&f.RootCause.Entity) == t.String() }
+func (t truth) Right(f *finding.Finding) bool {
+	name := t.name(&f.RootCause.Entity)
+	return name == t.String() || t.fault.other != nil && name == t.fault.other.service.name
+}
 
 // name says an entity in the words of the truth.
 func (t truth) name(e *finding.Entity) string {
@@ -125,6 +166,8 @@ func (t truth) name(e *finding.Entity) string {
 	switch e.Kind {
 	case "host", "node":
 		return "node " + e.Name
+	case "namespace":
+		return "namespace " + e.Name
 	case "service", "workload":
 		return e.Name
 	}

@@ -1,0 +1,127 @@
+package scenario
+
+import (
+	"math/rand/v2"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// Why a call does not get through.
+const (
+	unresolved = "no such host"
+	untrusted  = "tls: certificate has expired"
+	timedOut   = "timeout"
+)
+
+// network, placing and others are failures beside those of fault.go.
+var network = []kind{
+	{name: "dns failing", calls: true, effects: effects{blocked: func(f *fault, from, _ *pod) string {
+		if from.service == f.service {
+			return unresolved
+		}
+		return ""
+	}, events: noNames}},
+	{name: "certificate expired", effects: effects{blocked: func(f *fault, _, to *pod) string {
+		if to.service == f.service {
+			return untrusted
+		}
+		return ""
+	}}},
+	{name: "partition", effects: effects{blocked: func(f *fault, _, to *pod) string {
+		if to.service == f.service {
+			return timedOut
+		}
+		return ""
+	}}},
+}
+
+var placing = []kind{
+	{name: "quota reached", ofNamespace: true, effects: effects{down: always, events: overQuota}},
+	{name: "unschedulable", effects: effects{down: always, events: noRoom}},
+	{name: "volume missing", effects: effects{down: always, events: noVolume}},
+}
+
+var others = []kind{
+	{name: "bad rollout", effects: effects{fails: exception, events: rollout}},
+	{name: "retry storm", effects: effects{fails: mostly, retries: 4}},
+	{name: "two faults", two: true, effects: effects{fails: func(f *fault, op *operation, p *pod, r *rand.Rand) string {
+		if op == f.other {
+			return "java.lang.IllegalStateException: not initialised"
+		}
+		return exception(f, op, p, r)
+	}}},
+}
+
+// mostly fails in four of five visits, so that trying again is of some use.
+func mostly(f *fault, op *operation, p *pod, r *rand.Rand) string {
+	if r.Float64() < 0.2 {
+		return ""
+	}
+	return exception(f, op, p, r)
+}
+
+// blockedCall writes what is seen of a call that does not get through, and returns
+// when its caller gives up.
+func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64, at int64) int64 {
+	const soon = second / 500
+	switch why {
+	case timedOut:
+		s.connectFailed(from, to, at+patience, "connection_timed_out")
+		return at + patience
+	case untrusted:
+		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
+	case unresolved:
+		s.out.log(from, at+soon, trace, parent, fatal, "dial tcp: lookup "+to.service.name+" on 10.96.0.10:53: server misbehaving")
+	}
+	return at + soon
+}
+
+// noNames is what the kernel says of lookups, every ten seconds.
+func noNames(f *fault, w *writer) {
+	for at := f.from + second; at < f.to; at += 10 * second {
+		for _, p := range f.service.pods {
+			w.event(LayerKernel, event.DNSFailed, at, p.node, fatal, "lookups failed", p.process,
+				event.KeyDNSQuestion, "service.shop.svc.cluster.local", event.KeyErrorType, "SERVFAIL", event.KeyDNSCount, 5,
+				event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
+		}
+	}
+}
+
+// overQuota is what Kubernetes says when the pods of a new revision are refused.
+func overQuota(f *fault, w *writer) {
+	n := f.service.pods[0].node
+	for at := f.from; at < f.to; at += 30 * second {
+		w.event(LayerKubernetes, event.K8sEvent, at, n, warn,
+			text("Error creating: pods %q is forbidden: exceeded quota: compute, requested: limits.memory=1Gi, used: limits.memory=10Gi, limited: limits.memory=10Gi", f.pod.name),
+			f.service.workload, event.KeyK8sEventReason, "FailedCreate", event.KeyK8sEventCount, 5)
+	}
+	w.unavailable(f, 0)
+}
+
+// noRoom is what Kubernetes says of pods that no node can take.
+func noRoom(f *fault, w *writer) {
+	unschedulable(f, w, text("0/%d nodes are available: %d Insufficient memory.", len(w.world.nodes), len(w.world.nodes)), event.KeyNodesNoMemory)
+}
+
+func noVolume(f *fault, w *writer) {
+	for at := f.from; at < f.to; at += 60 * second {
+		w.event(LayerKubernetes, event.K8sClaimPending, at, f.pod.node, warn, "claim data is not bound: no volume", f.service.workload,
+			event.KeyClaimName, "data", event.KeyClaimClass, "fast", event.KeyClaimReason, "no_volume")
+	}
+	unschedulable(f, w, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.", event.KeyVolumesUnbound)
+}
+
+func unschedulable(f *fault, w *writer, body, why string) {
+	for at := f.from + second; at < f.to; at += 60 * second {
+		for _, p := range f.service.pods {
+			w.event(LayerKubernetes, event.K8sPodUnschedulable, at, p.node, warn, body, p.reported,
+				event.KeyNodesTotal, len(w.world.nodes), why, len(w.world.nodes))
+		}
+	}
+	w.unavailable(f, 0)
+}
+
+func rollout(f *fault, w *writer) {
+	w.event(LayerKubernetes, event.K8sWorkloadChanged, f.from-5*second, f.pod.node, info,
+		text("deployment %s: revision 8 is rolled out", f.service.name), f.service.workload, event.KeyWorkloadRevision, "8")
+}
