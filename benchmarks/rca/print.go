@@ -43,8 +43,8 @@ func printTotals(out io.Writer, s *summary) {
 	if s.Unlabelled > 0 {
 		fmt.Fprintf(out, ", %d without", s.Unlabelled)
 	}
-	fmt.Fprintf(out, ", %d silent; finding after the label: p50 %s s, p90 %s s; after the first symptom: p50 %s s, p90 %s s; CPU %.1f s\n",
-		s.Silent, number(s.AfterOnsetP50, 1), number(s.AfterOnsetP90, 1), number(s.AfterSymptomP50, 1), number(s.AfterSymptomP90, 1), s.CPUSeconds)
+	fmt.Fprintf(out, ", %d silent, %d findings withdrawn; finding after the label: p50 %s s, p90 %s s; after the first symptom: p50 %s s, p90 %s s; CPU %.1f s\n",
+		s.Silent, s.Withdrawn, number(s.AfterOnsetP50, 1), number(s.AfterOnsetP90, 1), number(s.AfterSymptomP50, 1), number(s.AfterSymptomP90, 1), s.CPUSeconds)
 	if len(s.Dropped) > 0 {
 		fmt.Fprintf(out, "dropped by the engines, by reason: %s\n", dropped(s.Dropped))
 	}

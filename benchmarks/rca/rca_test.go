@@ -110,10 +110,12 @@ func names(findings []*finding.Finding) (out []string) {
 
 func TestOrderOfFindings(t *testing.T) {
 	o := &outcome{recording: &dataset.Recording{Start: nezhatest.Start}}
-	o.sort([]*finding.Finding{
+	taken := said("taken back", 1, 20, 30)
+	taken.State = finding.StateWithdrawn
+	o.sort([]*finding.Finding{taken,
 		said("over before", 1, -60, -30), said("goes on", 0.99, -60, 10), said("late", 0.9, 50, 60), said("early", 0.9, 20, 90), said("sure", 0.95, 70, 70),
 	})
-	assert.Equal(t, []string{"sure", "early", "late", "goes on"}, names(o.findings))
+	assert.Equal(t, []string{"sure", "early", "late", "goes on", "taken back"}, names(o.findings))
 	assert.Equal(t, []string{"over before"}, names(o.before))
 }
 
@@ -140,8 +142,10 @@ func TestSummary(t *testing.T) {
 		}
 		return &outcome{recording: &recording, of: c, findings: findings}
 	}
+	taken := said("c", 1, 20, 30)
+	taken.State = finding.StateWithdrawn
 	s := summarize("set", []*outcome{
-		caseOf("x", "a", said("a", 0.95, 40, 50), said("b", 0.95, 35, 60)),
+		caseOf("x", "a", said("a", 0.95, 40, 50), said("b", 0.95, 35, 60), taken),
 		caseOf("x", "a", said("b", 0.85, 20, 30), said("c", 0.8, 20, 30), said("a", 0.8, 60, 70)),
 		caseOf("y", "a"),
 		caseOf("y", "a", said("b", 1, 20, 30)),
@@ -151,6 +155,7 @@ func TestSummary(t *testing.T) {
 	assert.Equal(t, []group{{"x", 2, 1, 2, 2, 1}, {"y", 2, 0, 0, 0, 0}}, s.Groups)
 	assert.Equal(t, []int{4, 1, 2, 2, 1, 1, 1}, []int{s.Cases, s.A1, s.A3, s.A5, s.Exact, s.Silent, s.Unlabelled})
 	assert.Equal(t, 1, s.FalseFindings)
+	assert.Equal(t, 1, s.Withdrawn)
 	assert.InDelta(t, 3, s.FaultFreeMinutes, 1e-9)
 	assert.InDelta(t, 10, *s.AfterOnsetP50, 1e-9, "to the finding that is right, not to the first")
 	assert.InDelta(t, 30, *s.AfterOnsetP90, 1e-9)

@@ -241,8 +241,8 @@ func (r *runner) put(buffer *replay.Buffer, rec *dataset.Recording, shift time.D
 	return errors.Join(errs...)
 }
 
-// sort tells the findings that count from those of before, and ranks them: what
-// began in the recording first, then by confidence, then by detection.
+// sort tells the findings that count from those of before, and ranks them: those that
+// stand before those that were withdrawn, then what began in the recording first, then by confidence, then by detection.
 func (o *outcome) sort(found []*finding.Finding) {
 	start := o.recording.Start
 	for _, f := range found {
@@ -258,8 +258,14 @@ func (o *outcome) sort(found []*finding.Finding) {
 		}
 		return 0
 	}
+	withdrawn := func(f *finding.Finding) int {
+		if f.State == finding.StateWithdrawn {
+			return 1
+		}
+		return 0
+	}
 	slices.SortStableFunc(o.findings, func(a, b *finding.Finding) int {
-		return cmp.Or(cmp.Compare(old(a), old(b)), cmp.Compare(b.Confidence.Score, a.Confidence.Score), a.DetectedAt.Compare(b.DetectedAt))
+		return cmp.Or(cmp.Compare(withdrawn(a), withdrawn(b)), cmp.Compare(old(a), old(b)), cmp.Compare(b.Confidence.Score, a.Confidence.Score), a.DetectedAt.Compare(b.DetectedAt))
 	})
 }
 

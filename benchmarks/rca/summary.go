@@ -23,8 +23,11 @@ type summary struct {
 	Exact int `json:"exact"`
 	// Silent cases have no finding.
 	Silent int `json:"silent"`
-	// FalseFindings are those on fault-free recordings, but for KnownFindings, which name
-	// a failure that is known to be there.
+	// Withdrawn findings of cases were taken back: a warning that did not come true, or
+	// what a deeper cause explained later.
+	Withdrawn int `json:"withdrawn"`
+	// FalseFindings are those on fault-free recordings, withdrawn ones too, but for
+	// KnownFindings, which name a failure that is known to be there.
 	FalseFindings    int     `json:"false_findings"`
 	KnownFindings    int     `json:"known_findings,omitempty"`
 	FaultFreeMinutes float64 `json:"fault_free_minutes"`
@@ -134,6 +137,11 @@ func summarize(name string, outcomes []*outcome, failures []known) *summary {
 		if o.of.Truth == nil {
 			s.Unlabelled++
 			continue
+		}
+		for _, f := range o.findings {
+			if f.State == finding.StateWithdrawn {
+				s.Withdrawn++
+			}
 		}
 		s.calibrate(o.findings[:min(1, len(o.findings))], o.of.Truth.Right)
 		g := groups[d.Group]

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const ownPatterns = "../../processor/tapiocorrelationprocessor/patterns/testdata/own"
+const ownPatterns = "../../examples/patterns"
 
 func TestPatterns(t *testing.T) {
 	code, out, errs := tapio(t, nil, "patterns", "list", ownPatterns)

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const own = "testdata/own"
+// own is the example for people who write patterns of their own.
+const own = "../../../examples/patterns"
 
 // The example is the README's own.
 func TestExampleOfTheReadme(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -120,7 +121,8 @@ type Pattern struct {
 	// NotObserved says, as templates, what no receiver can see of this.
 	NotObserved []string `yaml:"not_observed"`
 	Actions     Actions  `yaml:"actions"`
-	// Runbook is a link for people, "" for none.
+	// Runbook is a link for people, http or https, which findings give as the first
+	// immediate action; "" for none.
 	Runbook string `yaml:"runbook"`
 	// File is where the pattern was read from.
 	File string `yaml:"-"`
@@ -537,6 +539,9 @@ func (p *Pattern) validate() error {
 	}
 	if p.Cause.Within <= 0 {
 		bad("cause.within", "%v: want a duration above 0, such as 30s", p.Cause.Within)
+	}
+	if u, err := url.Parse(p.Runbook); p.Runbook != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		bad("runbook", "%q: want a link that begins with http:// or https://", p.Runbook)
 	}
 	if p.Cause.Reliability <= 0 || p.Cause.Reliability > 1 {
 		bad("cause.reliability", "%v: want a number above 0, at most 1", p.Cause.Reliability)

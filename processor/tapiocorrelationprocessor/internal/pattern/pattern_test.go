@@ -241,3 +241,19 @@ func TestBytes(t *testing.T) {
 		assert.Equal(t, want, Bytes(in))
 	}
 }
+
+// A runbook is the first thing to do, and must be a link.
+func TestRunbook(t *testing.T) {
+	read := func(link string) (*Pattern, error) {
+		b, err := library.ReadFile("library/process-killed.yaml")
+		require.NoError(t, err)
+		return Parse(append(b, "\nrunbook: "+link+"\n"...))
+	}
+	p, err := read("https://wiki.example.com/killed")
+	require.NoError(t, err)
+	assert.Equal(t, "Follow the runbook: https://wiki.example.com/killed", p.ActionsFor(&Values{}).Immediate[0])
+	for _, bad := range []string{"wiki/killed", "javascript:alert(1)", "https://"} {
+		_, err := read("\"" + bad + "\"")
+		require.ErrorContains(t, err, "runbook: ", bad)
+	}
+}

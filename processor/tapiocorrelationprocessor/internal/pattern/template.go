@@ -180,8 +180,12 @@ func (p *Pattern) NotObservedFor(v *Values) []string { return texts(p.notObserve
 
 // ActionsFor renders the actions.
 func (p *Pattern) ActionsFor(v *Values) finding.Actions {
+	immediate := texts(p.immediate, v)
+	if p.Runbook != "" {
+		immediate = append([]string{"Follow the runbook: " + p.Runbook}, immediate...)
+	}
 	return finding.Actions{
-		Immediate: texts(p.immediate, v), ShortTerm: texts(p.shortTerm, v), LongTerm: texts(p.longTerm, v),
+		Immediate: immediate, ShortTerm: texts(p.shortTerm, v), LongTerm: texts(p.longTerm, v),
 	}
 }
 
