@@ -326,7 +326,7 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 		return false // it happened to the caller
 	}
 	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
-		return e.above(o, target, p) || (e.spreads(p) && e.hypothesis(p, o).Reaches(target))
+		return e.above(o, target, p) || e.ofUnit(o, target, p) || (e.spreads(p) && e.hypothesis(p, o).Reaches(target))
 	}
 	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
 		return true
@@ -342,6 +342,20 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 		return subject.Container == 0 || subject.VPID == 1
 	}
 	return t.Kind == topology.KindWorkload || t.Kind == topology.KindK8sService || subject.Kind != topology.KindProcess
+}
+
+// ofUnit tells whether a target belongs to the unit of systemd that a pattern names for
+// an event of one of its processes.
+func (e *Engine) ofUnit(o *detect.Occurrence, target record.EntityID, p *pattern.Pattern) bool {
+	if p.Cause.Entity != pattern.LevelWorkload {
+		return false
+	}
+	unit := explain.Lift(e.graph, p.Cause.Entity, o.Subject)
+	if x, ok := e.graph.Entity(unit); !ok || x.Kind != topology.KindUnit {
+		return false
+	}
+	_, ok := e.graph.Concerns(unit, target)
+	return ok
 }
 
 // spreads tells whether an effect that spreads was seen of any cause of a pattern.

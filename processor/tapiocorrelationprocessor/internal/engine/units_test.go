@@ -165,6 +165,16 @@ func TestUnits(t *testing.T) {
 			s.about(event.ProcessExit, exit2, outside)
 			s.refusals(10, "u")
 		}},
+		"the same, and all is known before anybody calls": {"unit-out-of-space", payments, func(s *scenario) {
+			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
+			s.unit(payments, payment, "activated", nil)
+			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
+			s.wait(time.Millisecond)
+			s.about(event.ProcessExit, exit2, outside)
+			s.wait(time.Millisecond)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
 		"the same, and systemd says so last": {"unit-out-of-space", payments, func(s *scenario) {
 			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
 			s.unit(payments, payment, "activated", nil)
