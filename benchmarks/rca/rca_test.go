@@ -112,7 +112,8 @@ func TestOrderOfFindings(t *testing.T) {
 	o := &outcome{recording: &dataset.Recording{Start: nezhatest.Start}}
 	taken := said("taken back", 1, 20, 30)
 	taken.State = finding.StateWithdrawn
-	o.sort([]*finding.Finding{taken,
+	o.sort([]*finding.Finding{
+		taken,
 		said("over before", 1, -60, -30), said("goes on", 0.99, -60, 10), said("late", 0.9, 50, 60), said("early", 0.9, 20, 90), said("sure", 0.95, 70, 70),
 	})
 	assert.Equal(t, []string{"sure", "early", "late", "goes on", "taken back"}, names(o.findings))

@@ -119,10 +119,10 @@ func summarize(name string, outcomes []*outcome, failures []known) *summary {
 		}
 		if o.of == nil {
 			s.FaultFree = append(s.FaultFree, d)
-			real := func(f *finding.Finding) bool { return reason(failures, d.Case, f) != "" }
+			named := func(f *finding.Finding) bool { return reason(failures, d.Case, f) != "" }
 			for _, f := range o.findings {
 				d.Known = append(d.Known, reason(failures, d.Case, f))
-				if real(f) {
+				if named(f) {
 					s.KnownFindings++
 				} else {
 					s.FalseFindings++
@@ -130,7 +130,7 @@ func summarize(name string, outcomes []*outcome, failures []known) *summary {
 			}
 			s.FaultFree[len(s.FaultFree)-1] = d
 			s.FaultFreeMinutes += d.Minutes
-			s.calibrate(o.findings, real)
+			s.calibrate(o.findings, named)
 			continue
 		}
 		s.Details = append(s.Details, d)
