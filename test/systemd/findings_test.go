@@ -35,7 +35,13 @@ receivers:
 func startNode(t *testing.T, options ...func(*machine)) *node {
 	t.Helper()
 	requireMachine(t)
-	t.Parallel() // most of the time each waits
+	probe := &machine{}
+	for _, option := range options {
+		option(probe)
+	}
+	if !probe.kernel { // which tells of all machines here, whose units have the same names
+		t.Parallel() // most of the time each waits
+	}
 	n := &node{}
 	netns := rig.Namespace(t)
 	programs := t.TempDir()
