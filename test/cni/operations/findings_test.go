@@ -75,6 +75,7 @@ func startCluster(t *testing.T, subnet string) *cluster {
 	c.stop = rig.Start(t, rig.In(netns, checkout, "payment", "--listen", address+":8081", "--ledger-url", "http://"+gateway+":8082",
 		"--otlp-endpoint", "http://"+gateway+":4317"))
 	rig.Start(t, rig.In(h.netns, checkout, "storefront", "--payment-url", "http://"+address+":8081"))
+	rig.WaitListening(t, h.netns, gateway+":8082", address+":8081")
 	c.load = rig.StartLoad(t, h.netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
 	c.load.WaitOK(t, 50)
 	return c

@@ -304,12 +304,22 @@ func StartLoad(t *testing.T, netns, url, otlp string) *Load {
 	t.Helper()
 	storefront, err := neturl.Parse(url)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		return In(netns, "bash", "-c", fmt.Sprintf("</dev/tcp/%s/%s", storefront.Hostname(), storefront.Port())).Run() == nil
-	}, 30*time.Second, 50*time.Millisecond, "nobody listens at %s", url)
+	WaitListening(t, netns, storefront.Host)
 	l := &Load{path: filepath.Join(t.TempDir(), "report.json")}
 	l.process = start(t, In(netns, Program(t, "checkout"), "load", "--url", url, "--otlp-endpoint", otlp, "--report", l.path))
 	return l
+}
+
+// WaitListening waits until somebody listens at each address (host:port).
+func WaitListening(t *testing.T, netns string, addresses ...string) {
+	t.Helper()
+	for _, address := range addresses {
+		host, port, err := net.SplitHostPort(address)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			return In(netns, "bash", "-c", fmt.Sprintf("</dev/tcp/%s/%s", host, port)).Run() == nil
+		}, 30*time.Second, 50*time.Millisecond, "nobody listens at %s", address)
+	}
 }
 
 // Report is what was counted so far.
