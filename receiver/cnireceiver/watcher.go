@@ -25,6 +25,9 @@ const (
 	retryAfter = time.Second
 	// maxGather is how long changes are gathered at most when they do not end.
 	maxGather = time.Second
+	// maxReads bounds how often a picture is read again because directories appear
+	// while it is read; what is missed then comes with the next.
+	maxReads = 3
 	// restFactor bounds the work: after a picture that took a second, the next is
 	// not taken for so many seconds, however much changes.
 	restFactor = 10
@@ -136,16 +139,30 @@ func (w *watcher) gather(ctx context.Context, rest time.Duration) {
 	}
 }
 
+// watchFiles watches the directories that p was read from, and says whether p has
+// to be read again: what came between reading and watching is in neither.
+func (w *watcher) watchFiles(p *state.Picture) bool {
+	if w.files == nil {
+		return false
+	}
+	isNew, err := w.files.Update(w.reader, p)
+	if err != nil {
+		w.count(state.SourceConfig)
+		w.log.Debug("a directory cannot be watched", zap.Error(err))
+	}
+	return isNew
+}
+
 // look takes a picture and emits what follows. It returns when to look again at
 // the latest, and how long it took.
 func (w *watcher) look(ctx context.Context, isFirst bool) (next, took time.Duration) {
 	begun := time.Now()
 	p := w.reader.Read(begun)
-	if w.files != nil {
-		if err := w.files.Update(w.reader, p); err != nil {
-			w.count(state.SourceConfig)
-			w.log.Debug("a directory cannot be watched", zap.Error(err))
+	for range maxReads {
+		if !w.watchFiles(p) {
+			break
 		}
+		p = w.reader.Read(begun)
 	}
 	events := w.decider.Decide(p)
 	took = time.Since(begun)

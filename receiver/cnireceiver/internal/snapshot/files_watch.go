@@ -47,9 +47,11 @@ func (w *FileWatcher) IsRelevant(ev fsnotify.Event) bool {
 	return false
 }
 
-// Update watches what r's next picture is made of, and nothing else. It returns
-// the first error, such as a limit of the system (fs.inotify.max_user_watches).
-func (w *FileWatcher) Update(r *Reader, p *state.Picture) error {
+// Update watches what r's next picture is made of, and nothing else. It says
+// whether a directory is watched that was not before: p may lack what came into it
+// since it was read. The error is the first, such as a limit of the system
+// (fs.inotify.max_user_watches).
+func (w *FileWatcher) Update(r *Reader, p *state.Picture) (isNew bool, first error) {
 	w.wanted = w.wanted[:0]
 	for _, dir := range r.watchedDirs(p) {
 		w.wanted = append(w.wanted, r.host(dir))
@@ -60,18 +62,25 @@ func (w *FileWatcher) Update(r *Reader, p *state.Picture) error {
 			need[at] = true
 		}
 	}
+	watched := make(map[string]bool)
 	for _, at := range w.inotify.WatchList() {
+		watched[at] = true
 		if !need[at] {
 			_ = w.inotify.Remove(at) // fails when the directory went by itself
 		}
 	}
-	var first error
 	for at := range need {
-		if err := w.inotify.Add(at); err != nil && first == nil && !os.IsNotExist(err) {
+		// Also one that is watched already: it may be another of the same name.
+		switch err := w.inotify.Add(at); {
+		case err == nil:
+			isNew = isNew || !watched[at]
+		case os.IsNotExist(err): // it went, or the way to what is wanted did
+			isNew = true
+		case first == nil:
 			first = err
 		}
 	}
-	return first
+	return isNew, first
 }
 
 // Close ends it.
