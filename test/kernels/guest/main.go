@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +51,7 @@ func run() error {
 	if err := os.WriteFile("/proc/sys/kernel/bpf_stats_enabled", []byte("1"), 0o600); err != nil {
 		return err
 	}
-	if err := exec.Command("/bin/busybox", "--install", "/bin").Run(); err != nil {
+	if err := exec.CommandContext(context.Background(), "/bin/busybox", "--install", "/bin").Run(); err != nil {
 		return fmt.Errorf("busybox --install: %w", err)
 	}
 	return errors.Join(runTests(), handOver())
@@ -62,7 +63,7 @@ type mount struct {
 
 func mountEach(mounts []mount) error {
 	for _, m := range mounts {
-		if err := os.MkdirAll(m.at, 0o755); err != nil {
+		if err := os.MkdirAll(m.at, 0o750); err != nil {
 			return err
 		}
 		if err := unix.Mount(m.kind, m.at, m.kind, 0, m.options); err != nil {
@@ -141,7 +142,8 @@ func runTests() error {
 	}
 	for _, binary := range binaries {
 		fmt.Println("=== BINARY", filepath.Base(binary))
-		cmd := exec.Command(binary, "-test.v", "-test.count=1", "-test.timeout=15m")
+		//nolint:gosec // the binaries are those that package kernels put there
+		cmd := exec.CommandContext(context.Background(), binary, "-test.v", "-test.count=1", "-test.timeout=15m")
 		cmd.Dir = filepath.Dir(binary)
 		cmd.Env = []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_EBPF_TEST_RUNS=" + runsFile}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
