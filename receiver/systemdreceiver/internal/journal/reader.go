@@ -115,6 +115,9 @@ type closedFile struct {
 	size     int64
 	modified time.Time
 	err      error
+	// again says that its content was not seen, for want of a right or of file
+	// descriptors: it is tried again, as neither shows in size and time.
+	again bool
 }
 
 // same says that f, with that inode and info, still needs no reading. The number
@@ -124,7 +127,7 @@ func (c closedFile) same(f found, id inode, info fs.FileInfo) bool {
 		return false
 	}
 	if c.id.IsZero() {
-		return c.size == info.Size() && c.modified.Equal(info.ModTime())
+		return !c.again && c.size == info.Size() && c.modified.Equal(info.ModTime())
 	}
 	return f.archive()
 }
@@ -404,7 +407,7 @@ func (r *Reader) scan(now time.Time) {
 		h, err := peek(f.path)
 		switch {
 		case err != nil:
-			c := closedFile{inode: id, size: info.Size(), modified: info.ModTime()}
+			c := closedFile{inode: id, size: info.Size(), modified: info.ModTime(), again: !isVerdict(err)}
 			if c.size > 0 { // journald creates a file before it writes the header
 				c.err = fmt.Errorf("%s: %w", f.path, err)
 			}
@@ -548,6 +551,9 @@ func appendJournal(files []found, directory, machine, name string) []found {
 	}
 	return append(files, found{directory, machine, filepath.Join(directory, machine, name)})
 }
+
+// isVerdict says that an error of peek is about what the file holds.
+func isVerdict(err error) bool { return errors.Is(err, ErrNotJournal) || errors.Is(err, ErrUnsupported) }
 
 // peek reads the header of a file.
 func peek(path string) (header, error) {
