@@ -134,7 +134,18 @@ func parseHeader(b []byte) (header, error) {
 	if h.headerSize < headerMinSize || h.file.IsZero() {
 		return header{}, fmt.Errorf("%w: header of %d bytes", ErrNotJournal, h.headerSize)
 	}
+	// A number that cannot be would be told as lost, or as the backlog.
+	h.entries = min(h.entries, h.arenaSize/(entryHeaderSize+h.entryItemSize()))
 	return h, nil
+}
+
+// plausibleEntries is how many entries there are, to be counted and not read: no
+// more than the numbers that their writer gave out in the meantime.
+func (h *header) plausibleEntries() uint64 {
+	if span := h.tailSeqnum - h.headSeqnum; h.headSeqnum > 0 && h.tailSeqnum >= h.headSeqnum && span < h.entries {
+		return span + 1
+	}
+	return h.entries
 }
 
 // object is the header of any object.

@@ -97,7 +97,7 @@ func FuzzDecompress(f *testing.F) {
 
 func FuzzDecodeState(f *testing.F) {
 	s := NewState(1)
-	s.files[ID{1}] = 2
+	s.files[ID{1}] = position{Handed: 2, Entries: 3}
 	b, err := s.Encode()
 	if err != nil {
 		f.Fatal(err)

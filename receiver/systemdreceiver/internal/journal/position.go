@@ -9,7 +9,7 @@ import (
 
 const (
 	// stateVersion is written into every saved position.
-	stateVersion = 1
+	stateVersion = 2
 	// maxDone bounds how many finished files are remembered: four times what
 	// maxFiles lets a reader see, at 34 bytes each in the storage.
 	maxDone = 4 * maxFiles
@@ -26,12 +26,24 @@ type State struct {
 	// directories are those that were seen.
 	directories map[string]bool
 	// files are those that are being read, done those to which nothing is added.
-	files map[ID]uint64
+	files map[ID]position
 	done  map[ID]bool
 	// doneChanged says that done is not what EncodeDone returned last.
 	doneChanged bool
 	copies      []copied
 }
+
+// position is how far a file was read.
+type position struct {
+	// Handed is how many of its Entries were handed on.
+	Handed  uint64 `json:"handed"`
+	Entries uint64 `json:"entries"`
+	// Folder is where it was.
+	Folder string `json:"folder"`
+}
+
+// rest is how many entries are lost with the file.
+func (p position) rest() uint64 { return p.Entries - min(p.Handed, p.Entries) }
 
 // copied is how far a journal was read in one directory, as journald copies what
 // it wrote to /run into /var when that is there.
@@ -46,15 +58,15 @@ type copied struct {
 // NewState returns the state of a reader that never read: of the files that it
 // finds first it skips what is older than since, in µs since 1970.
 func NewState(since uint64) *State {
-	return &State{since: since, directories: map[string]bool{}, files: map[ID]uint64{}, done: map[ID]bool{}}
+	return &State{since: since, directories: map[string]bool{}, files: map[ID]position{}, done: map[ID]bool{}}
 }
 
 type stateJSON struct {
-	Version     int           `json:"version"`
-	Since       uint64        `json:"since"`
-	Directories []string      `json:"directories"`
-	Files       map[ID]uint64 `json:"files"`
-	Copies      []copied      `json:"copies,omitempty"`
+	Version     int             `json:"version"`
+	Since       uint64          `json:"since"`
+	Directories []string        `json:"directories"`
+	Files       map[ID]position `json:"files"`
+	Copies      []copied        `json:"copies,omitempty"`
 }
 
 // Encode returns all of the state but the finished files.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,10 @@ type Reader struct {
 	// limit is the source with the next entry after the current source's.
 	limit    *source
 	lastScan time.Time
+	// waiting are files beyond MaxOpenFiles, missing those that the last scan did
+	// not find where they were.
+	waiting  map[ID]position
+	missing  map[ID]bool
 	stats    Stats
 	problems []error
 }
@@ -100,6 +105,9 @@ type found struct {
 	// directory is one of the options', machine the folder in it or "".
 	directory, machine, path string
 }
+
+// folder is where the file is.
+func (f found) folder() string { return filepath.Dir(f.path) }
 
 // archive says that journald does not write into a file of this name again.
 func (f found) archive() bool {
@@ -137,6 +145,7 @@ func NewReader(options Options, state *State) *Reader {
 	return &Reader{
 		options: options, state: state, pool: newPool(), decode: &decompressor{},
 		open: map[inode]*source{}, closed: map[string]closedFile{},
+		waiting: map[ID]position{}, missing: map[ID]bool{},
 	}
 }
 
@@ -158,7 +167,7 @@ func (r *Reader) State() *State {
 		if s.header.file.IsZero() {
 			continue
 		}
-		r.state.files[s.header.file] = s.handed
+		r.state.files[s.header.file] = s.position()
 	}
 	return r.state
 }
@@ -169,7 +178,7 @@ func (r *Reader) Stats() Stats {
 	for _, s := range r.open {
 		stats.BadFields += s.badFields
 		stats.CutFields += s.cutFields
-		stats.Backlog += s.header.entries - min(s.handed, s.header.entries)
+		stats.Backlog += s.position().rest()
 	}
 	stats.Open = len(r.open)
 	return stats
@@ -243,6 +252,7 @@ func (r *Reader) load(s *source) {
 			s.handed, s.brokenAt = max(s.handed, s.read), time.Time{}
 			return
 		case errors.Is(err, errOld):
+			s.handed = max(s.handed, s.read)
 		case errors.As(err, &bad):
 			r.stats.lose(s.gone, 1)
 		default:
@@ -273,7 +283,7 @@ func (r *Reader) broken(s *source) {
 	case s.brokenAt.IsZero() || size != s.brokenSize:
 		s.brokenAt, s.brokenSize = now, size
 	case s.gone || now.Sub(s.brokenAt) >= patience:
-		r.stats.lose(s.gone, s.header.entries-s.read)
+		r.stats.lose(s.gone, s.header.plausibleEntries()-min(s.read, s.header.plausibleEntries()))
 		r.finish(s)
 	}
 }
@@ -382,11 +392,13 @@ func (r *Reader) scan(now time.Time) {
 	r.problems = r.problems[:0]
 	files, fresh := r.list()
 	seen := make(map[inode]bool, len(files))
+	there := newSight()
 	closed := make(map[string]closedFile, len(files))
 	var candidates []candidate
 	for _, f := range files {
 		info, err := os.Stat(f.path)
 		if err != nil {
+			there.unknown(f)
 			r.problem(err)
 			continue
 		}
@@ -397,14 +409,21 @@ func (r *Reader) scan(now time.Time) {
 		seen[id] = true
 		if s, ok := r.open[id]; ok {
 			s.found = f
+			there.file(f, s.header.file)
 			continue
 		}
 		if c, ok := r.closed[f.path]; ok && c.same(f, id, info) {
 			closed[f.path] = c
+			there.file(f, c.id)
 			r.problem(c.err)
 			continue
 		}
 		h, err := peek(f.path)
+		if err == nil || isVerdict(err) {
+			there.file(f, h.file)
+		} else {
+			there.unknown(f)
+		}
 		switch {
 		case err != nil:
 			c := closedFile{inode: id, size: info.Size(), modified: info.ModTime(), again: !isVerdict(err)}
@@ -424,6 +443,9 @@ func (r *Reader) scan(now time.Time) {
 		// One that was renamed while the directory was read may not have been seen.
 		s.gone = !seen[id] && deleted(s.os)
 	}
+	if len(files) < maxFiles {
+		r.countVanished(there)
+	}
 	r.admit(candidates, fresh, now)
 	for d := range fresh {
 		r.state.directories[d] = true
@@ -436,16 +458,20 @@ func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.T
 		return cmp.Or(cmp.Compare(a.header.headRealtime, b.header.headRealtime), strings.Compare(a.path, b.path))
 	})
 	r.stats.Waiting = 0
+	maps.DeleteFunc(r.waiting, func(id ID, _ position) bool { return !r.missing[id] })
 	for _, c := range candidates {
 		if other := r.sourceOf(c.header.file); other != nil {
 			if !other.gone {
 				continue // a copy of a file that is being read
 			}
-			r.state.files[c.header.file] = other.handed
+			r.state.files[c.header.file] = other.position()
 			r.release(other)
 		}
 		if len(r.open) >= r.options.MaxOpenFiles {
 			r.stats.Waiting++
+			if !fresh[c.directory] || !r.isOld(&c.header) {
+				r.waiting[c.header.file] = position{r.state.files[c.header.file].Handed, c.header.plausibleEntries(), c.folder()}
+			}
 			continue
 		}
 		if err := r.admitOne(c, fresh[c.directory], now); err != nil {
@@ -480,16 +506,27 @@ func (r *Reader) admitOne(c candidate, fresh bool, now time.Time) error {
 	if s.inode != c.inode || f.header.file != c.header.file {
 		return in.Close() // rotated in between: the next scan finds what is there now
 	}
-	position, known := r.state.files[f.header.file]
+	p, known := r.state.files[f.header.file]
 	if !known && fresh {
 		f.since = r.state.since
-		if f.header.tailRealtime < f.since && f.header.state != stateOnline {
-			position = f.header.entries
+		if r.isOld(&f.header) {
+			p.Handed = f.header.entries
 		}
 	}
-	s.first, s.handed = position, position
+	s.first, s.handed = p.Handed, p.Handed
 	r.open[s.inode] = s
 	return nil
+}
+
+// isOld says that a file of a directory that is seen for the first time has only
+// entries that are not wanted.
+func (r *Reader) isOld(h *header) bool {
+	return h.tailRealtime < r.state.since && h.state != stateOnline
+}
+
+// position is what to remember of a source.
+func (s *source) position() position {
+	return position{Handed: s.handed, Entries: s.header.plausibleEntries(), Folder: s.folder()}
 }
 
 // list returns the journal files of all directories, and the directories that
@@ -553,7 +590,9 @@ func appendJournal(files []found, directory, machine, name string) []found {
 }
 
 // isVerdict says that an error of peek is about what the file holds.
-func isVerdict(err error) bool { return errors.Is(err, ErrNotJournal) || errors.Is(err, ErrUnsupported) }
+func isVerdict(err error) bool {
+	return errors.Is(err, ErrNotJournal) || errors.Is(err, ErrUnsupported)
+}
 
 // peek reads the header of a file.
 func peek(path string) (header, error) {

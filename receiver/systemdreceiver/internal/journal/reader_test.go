@@ -10,7 +10,7 @@ import (
 func TestStateSurvivesEncoding(t *testing.T) {
 	s := NewState(7)
 	s.directories["/var/log/journal"] = true
-	s.files[ID{1}] = 5
+	s.files[ID{1}] = position{5, 7, "/var/log/journal/m"}
 	s.finish(ID{2}, func(ID) bool { return true })
 	s.handedOn("m", "/run/log/journal", &Entry{Boot: ID{3}, Monotonic: 9})
 	done := s.EncodeDone()
