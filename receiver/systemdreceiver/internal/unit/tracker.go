@@ -380,7 +380,7 @@ func kindOf(u *Unit, snapshot bool) Kind {
 	switch {
 	case u.Result == "start-limit-hit":
 		return StartLimitHit
-	case snapshot && u.ActiveState == "failed" && u.StartLimitBurst > 0 && u.NRestarts >= u.StartLimitBurst:
+	case snapshot && u.ActiveState == "failed" && u.StartLimitBurst > 0 && u.NRestarts >= u.StartLimitBurst && wasShort(u):
 		return StartLimitHit
 	case u.Result == "oom-kill":
 		return OOMKilled
@@ -388,6 +388,12 @@ func kindOf(u *Unit, snapshot bool) Kind {
 		return Watchdog
 	}
 	return Failed
+}
+
+// wasShort tells whether the last run ended within the interval in which systemd
+// counts starts; false when that is not known.
+func wasShort(u *Unit) bool {
+	return !u.ExecMainStart.IsZero() && !u.ExecMainExit.Before(u.ExecMainStart) && u.ExecMainExit.Sub(u.ExecMainStart) < u.StartLimitInterval
 }
 
 // restarts counts a loop. It is told at 1, 2, 4, 8, ... restarts.

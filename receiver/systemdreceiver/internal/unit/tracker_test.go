@@ -274,21 +274,27 @@ func TestSnapshotOfTheFirstStart(t *testing.T) {
 	for name, tt := range map[string]struct {
 		active, sub, result string
 		restarts            uint64
+		lasted              time.Duration
 		want                []string
 	}{
-		"runs":         {"active", "running", "success", 0, nil},
-		"inactive":     {"inactive", "dead", "success", 0, nil},
-		"failed":       {"failed", "failed", "signal", 0, []string{"failed (snapshot)"}},
-		"given up":     {"failed", "failed", "signal", 5, []string{"limit (snapshot)"}},
-		"in a loop":    {"activating", "auto-restart", "signal", 3, []string{"failed (snapshot)", "restarting 3 (snapshot)"}},
-		"was in a one": {"active", "running", "success", 3, nil},
+		"runs":             {"active", "running", "success", 0, 0, nil},
+		"inactive":         {"inactive", "dead", "success", 0, 0, nil},
+		"failed":           {"failed", "failed", "signal", 0, time.Second, []string{"failed (snapshot)"}},
+		"given up":         {"failed", "failed", "signal", 5, time.Second, []string{"limit (snapshot)"}},
+		"after a long run": {"failed", "failed", "signal", 7, 99 * time.Hour, []string{"failed (snapshot)"}},
+		"without a run":    {"failed", "failed", "signal", 7, 0, []string{"failed (snapshot)"}},
+		"in a loop":        {"activating", "auto-restart", "signal", 3, time.Second, []string{"failed (snapshot)", "restarting 3 (snapshot)"}},
+		"was in one":       {"active", "running", "success", 3, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newService(t, newTracker())
 			s.n = tt.restarts
 			p := s.properties(tt.active, tt.sub, tt.result)
-			p["StartLimitBurst"] = uint32(5)
+			p["StartLimitBurst"], p["StartLimitIntervalUSec"] = uint32(5), uint64(10_000_000)
+			if tt.lasted > 0 {
+				p["ExecMainStartTimestamp"], p["ExecMainExitTimestamp"] = us(s.now.Add(-tt.lasted)), us(s.now)
+			}
 			s.Snapshot(s.now)
 			if s.Listed(s.name, tt.active, tt.sub, s.now, s.now) {
 				s.hear(s.Found(s.name, p, s.now))
