@@ -23,15 +23,19 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	u.newRun(seedOf(u.host, manager))
 	finished, _ := manager["FinishTimestamp"].(uint64)
 	u.inBoot = finished == 0
+	jobs, err := conn.Jobs(ctx)
+	if err != nil {
+		return err
+	}
 	events, names, err := u.readUnits(ctx, conn)
-	u.announce(ctx, manager)
+	if err == nil {
+		u.announce(ctx, manager)
+	}
 	u.tell(ctx, conn, events, names...) // what was found before systemd left, too
 	if err != nil {
 		return err
 	}
-	if err := u.readJobs(ctx, conn); err != nil {
-		return err
-	}
+	u.foundJobs(ctx, conn, jobs)
 	u.tellBoot(ctx, conn)
 	return nil
 }
@@ -127,6 +131,10 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 		names = append(names, row.Name)
 		delete(gone, row.Name)
 		happened, err := u.readUnit(ctx, conn, row)
+		if bus.IsRefused(err) {
+			u.readError("read "+row.Name, err)
+			continue
+		}
 		if err != nil {
 			return oldestFirst(events), names, err
 		}

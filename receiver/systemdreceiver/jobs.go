@@ -24,12 +24,8 @@ var pulling = []string{
 	"RequiredBy", "BoundBy", "ConsistsOf", "ConflictedBy", "PropagatesStopTo", "PropagatesReloadTo",
 }
 
-// readJobs takes the jobs that are there, and those that ended unseen.
-func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
-	list, err := conn.Jobs(ctx)
-	if err != nil {
-		return err
-	}
+// foundJobs takes the jobs that are there, and those that ended unseen.
+func (u *units) foundJobs(ctx context.Context, conn *bus.Conn, list []bus.Job) {
 	now := time.Now()
 	ids := make([]uint32, len(list))
 	for i, j := range list {
@@ -40,7 +36,6 @@ func (u *units) readJobs(ctx context.Context, conn *bus.Conn) error {
 		j.Moved = u.moves(j.Unit)
 	}
 	u.settleJobs(ctx, conn, now)
-	return nil
 }
 
 // jobRemoved takes the end of a job.

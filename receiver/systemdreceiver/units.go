@@ -59,6 +59,8 @@ type units struct {
 	// seen, zero while something is.
 	started bool
 	lost    time.Time
+	// said is what was said last while systemd was never seen.
+	said string
 	// inBoot says that the boot is not over, reloading that unit files are read.
 	inBoot, reloading bool
 	// executed is when systemd last executed itself again.
@@ -132,32 +134,40 @@ func (u *units) shutdown(ctx context.Context) error {
 	return u.memory.close(ctx)
 }
 
-// run keeps a connection to systemd, conn at first when it is not nil.
+// run keeps a connection to systemd, conn at first when it is not nil. After one
+// over which not everything could be read it waits, each time longer.
 func (u *units) run(ctx context.Context, conn *bus.Conn) {
 	defer close(u.done)
 	wait := firstDial
 	for ctx.Err() == nil {
-		if conn == nil {
-			var err error
-			if conn, err = bus.Dial(ctx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
-				u.unavailable(err, wait == firstDial)
-				sleep(ctx, wait)
-				wait = min(2*wait, lastDial)
-				continue
-			}
-		}
-		err := u.session(ctx, conn)
-		u.connected.Store(0)
-		if closeErr := conn.Close(); closeErr != nil {
-			u.log.Debug("close the bus", zap.Error(closeErr))
+		if u.watch(ctx, conn) {
+			wait = firstDial
 		}
 		conn = nil
-		if ctx.Err() != nil {
-			return
-		}
-		u.lose(ctx, err)
-		wait = firstDial
+		sleep(ctx, wait)
+		wait = min(2*wait, lastDial)
 	}
+}
+
+// watch connects to systemd, unless conn is not nil, and watches until the
+// connection breaks. It returns whether systemd was seen.
+func (u *units) watch(ctx context.Context, conn *bus.Conn) (seen bool) {
+	if conn == nil {
+		var err error
+		if conn, err = bus.Dial(ctx, u.r.cfg.Units.BusAddress, queueSize); err != nil {
+			u.unavailable(err)
+			return false
+		}
+	}
+	err := u.session(ctx, conn)
+	seen = u.connected.Swap(0) == 1
+	if closeErr := conn.Close(); closeErr != nil {
+		u.log.Debug("close the bus", zap.Error(closeErr))
+	}
+	if ctx.Err() == nil {
+		u.lose(ctx, err)
+	}
+	return seen
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -167,17 +177,21 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// unavailable says, once, that systemd cannot be reached. While the bus of a
-// session that was lost is away it says nothing: that was told.
-func (u *units) unavailable(err error, first bool) {
-	if !first || u.started {
+// unavailable says, once for each kind of reason, why systemd cannot be seen.
+// While what was seen before is away it says nothing: that was told.
+func (u *units) unavailable(err error) {
+	hint := "everything else works on; it is looked for again"
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		hint = "this host has no systemd, or the socket is not mounted here; " + hint
+	case bus.IsRefused(err):
+		hint = "the bus does not let this user ask systemd; " + hint
+	}
+	if u.started || u.said == hint {
 		return
 	}
+	u.said = hint
 	err = fmt.Errorf("systemd cannot be seen at %s: %w", u.r.cfg.Units.BusAddress, err)
-	hint := "everything else works on; it is looked for again"
-	if errors.Is(err, os.ErrNotExist) {
-		hint = "this host has no systemd, or the socket is not mounted here; everything else works on; it is looked for again"
-	}
 	u.log.Warn("units, jobs and the boot are not seen", zap.Error(err), zap.String("hint", hint))
 	u.report(componentstatus.NewRecoverableErrorEvent(err))
 }
@@ -189,7 +203,7 @@ func (u *units) lose(ctx context.Context, err error) {
 		kind = "absent"
 	}
 	if !u.started {
-		u.unavailable(err, true)
+		u.unavailable(err)
 		return
 	}
 	if !u.lost.IsZero() {
@@ -216,8 +230,10 @@ func (u *units) session(ctx context.Context, conn *bus.Conn) error {
 	// When systemd leaves the bus, all is read again as soon as it is back.
 	var absent <-chan time.Time
 	for {
-		if err := u.next(ctx, conn, &absent); errors.Is(err, bus.ErrAbsent) && absent == nil {
-			absent = time.After(absentAfter)
+		if err := u.next(ctx, conn, &absent); errors.Is(err, bus.ErrAbsent) {
+			if absent == nil {
+				absent = time.After(absentAfter)
+			}
 		} else if err != nil {
 			return err
 		}
@@ -231,7 +247,7 @@ func (u *units) next(ctx context.Context, conn *bus.Conn, absent *<-chan time.Ti
 		ticks = time.After(tick)
 	}
 	var sampling <-chan time.Time
-	if due, ok := u.samples.due(); ok {
+	if due, ok := u.samples.due(); ok && *absent == nil {
 		sampling = time.After(time.Until(due))
 	}
 	select {

@@ -339,3 +339,10 @@ func IsGone(err error) bool {
 	return errors.As(err, &e) &&
 		(strings.HasSuffix(e.Name, ".UnknownObject") || strings.HasSuffix(e.Name, ".NoSuchUnit") || strings.HasSuffix(e.Name, ".UnknownInterface"))
 }
+
+// IsRefused tells whether an error is systemd's own answer to a question, or that
+// of the bus: one about this unit says nothing of others.
+func IsRefused(err error) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && !errors.Is(err, ErrAbsent)
+}
