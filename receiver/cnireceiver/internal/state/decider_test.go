@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,6 +147,40 @@ func TestChangedAndRemovedInterface(t *testing.T) {
 	assert.Equal(t, "10.0.0.2", got[0].Pod.IP)
 	assert.Zero(t, w.decider.Held()["conditions"])
 	assert.Equal(t, int64(1), w.decider.Held()["interfaces"], "the host's eth0")
+}
+
+// An address whose owner has no process yet is leaked only when that lasts: while an
+// ADD runs nobody should be told to free its address.
+func TestPoolTellsLeaksOnlyAfterTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		wait   time.Duration
+		leaked any
+	}{
+		{"an ADD runs", grace - time.Second, nil},
+		{"it was killed long ago", grace, int64(1)},
+	} {
+		w := newWorld()
+		for n := range 27 {
+			w.addPod(n + 1)
+		}
+		w.Namespaces = append(w.Namespaces, &Namespace{Inode: 2000, Paths: []string{"/run/netns/cni-new"}, Entered: true})
+		w.Reservations = append(w.Reservations, Reservation{
+			Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: netip.MustParseAddr("10.0.0.30"), ContainerID: "new", Since: w.At,
+		})
+		w.after(0)
+		w.addPod(28) // the last address
+		var full []Event
+		for _, ev := range w.after(tc.wait) {
+			if ev.Name == event.CNIPoolExhausted {
+				full = append(full, ev)
+			}
+		}
+		require.Len(t, full, 1, tc.name)
+		assert.Equal(t, tc.leaked, full[0].Attributes[event.KeyCNIPoolLeaked], tc.name)
+		assert.Equal(t, tc.leaked != nil, strings.Contains(full[0].Body, "by nobody who lives"), tc.name)
+	}
 }
 
 // While a DEL runs, the interface is gone and its result is not.

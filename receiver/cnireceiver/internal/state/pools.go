@@ -66,6 +66,10 @@ func (d *Decider) poolConditions(v *view) []condition {
 			}
 		}
 		for _, l := range leaked {
+			// A pod whose ADD has just run has no process yet.
+			if !d.tracker.lasts(l, v.At) {
+				continue
+			}
 			address, err := netip.ParseAddr(fmt.Sprint(l.event.Attributes[event.KeyCNIAddress]))
 			if err == nil && l.event.Attributes[event.KeyCNINetwork] == pool.network && pool.addresses.Contains(address) {
 				u.leaked++

@@ -117,6 +117,16 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	return told, true
 }
 
+// lasts says whether a condition of a picture of that time has lasted long enough
+// to be told.
+func (t *tracker) lasts(c condition, at time.Time) bool {
+	since := at
+	if h, ok := t.held[c.key]; ok {
+		since = h.since
+	}
+	return at.Sub(since) >= c.hold
+}
+
 // due is when the next condition will have lasted, or have been gone, for long
 // enough; zero when none waits. One that should have been told by now waits for a
 // source that is not seen: it is due at no certain time.
