@@ -90,9 +90,16 @@ func (w *logWatcher) look(now time.Time) []state.Event {
 	return events
 }
 
-// isNew says whether the failure was not told a moment ago, by another log.
+// isNew says whether the failure was not told a moment ago, by another log. What
+// has no owner may be of several: it is told each time.
 func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
 	key := runtimelog.Failure{Command: f.Command, Plugin: f.Plugin, ContainerID: f.ContainerID, Message: f.Message}
+	if f.ContainerID == "" {
+		if f.PodName == "" {
+			return true
+		}
+		key.PodNamespace, key.PodName = f.PodNamespace, f.PodName
+	}
 	if _, ok := w.told[key]; ok {
 		return false
 	}

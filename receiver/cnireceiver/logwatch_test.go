@@ -18,6 +18,7 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/runtimelog"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
@@ -46,15 +47,39 @@ func TestLoggedFailuresAreToldOnce(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(got) == 5
+		return len(got) == 6
 	}, 5*time.Second, 10*time.Millisecond)
 	require.NoError(t, w.shutdown(context.Background()))
-	require.Len(t, got, 5)
+	require.Len(t, got, 6, "Calico's line has no owner, and is told of both files")
 	assert.Equal(t, event.CNIOperation, got[0].Name)
 	assert.Equal(t, plog.SeverityNumberError, got[0].Severity)
 	assert.Equal(t, state.Pod{ContainerID: "cda935516085f259adfec47370d105820dce944fa8ef3d09c8c434c06a55fa95", Name: "payment-2", Namespace: "shop", UID: "uid-2"}, got[0].Pod)
 	assert.Equal(t, "bridge", got[0].Attributes[event.KeyCNIPlugin])
 	assert.Equal(t, plog.SeverityNumberWarn, got[3].Severity, "a DEL is tried again")
+}
+
+// The same failure of several pods is one of each.
+func TestFailuresOfSeveralPods(t *testing.T) {
+	t.Parallel()
+	w := &logWatcher{told: make(map[runtimelog.Failure]time.Time)}
+	now := time.Now()
+	isNew := func(line string) bool {
+		f, ok := runtimelog.Parse(line)
+		require.True(t, ok, line)
+		return w.isNew(f, now)
+	}
+	kubelet := func(pod string) string {
+		return `E1126 15:00:00.000000 1 pod_workers.go:1301] "Error syncing pod, skipping" err="failed to \"KillPodSandbox\" for \"u\" with KillPodSandboxError: ` +
+			`\"rpc error: code = Unknown desc = plugin type=\\\"bridge\\\" failed (delete): boom\"" pod="` + pod + `" podUID="u"`
+	}
+	for _, pod := range []string{"shop/a", "shop/b", "bank/a"} {
+		assert.True(t, isNew(kubelet(pod)), pod)
+		assert.False(t, isNew(kubelet(pod)), "%s again", pod)
+	}
+	const calico = `2026-11-26 15:00:00.000 [ERROR][123] cni-plugin/plugin.go 555: Final result of CNI ADD was an error. error=No more free affine blocks`
+	assert.True(t, isNew(calico))
+	assert.True(t, isNew(calico), "nobody knows whether it is the same pod's")
+	assert.Len(t, w.told, 3)
 }
 
 // Logs are read where kernel programs cannot run, and only there.
