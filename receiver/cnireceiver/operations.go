@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/retry"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/operation"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
@@ -154,8 +155,8 @@ func (o *operations) locked(use func(*operation.Assembler) []*operation.Operatio
 	return done
 }
 
-// emit hands operations to the pipelines. What these refuse is counted by
-// obsreport and gone: the kernel does not tell it twice.
+// emit hands operations to the pipelines. While these refuse for a moment records
+// wait in the queue, and what finds no place there is counted.
 func (o *operations) emit(ctx context.Context, done []*operation.Operation) {
 	if len(done) == 0 {
 		return
@@ -165,10 +166,10 @@ func (o *operations) emit(ctx context.Context, done []*operation.Operation) {
 			attribute.String("command", op.Request().Command), attribute.String("outcome", op.Outcome())))
 	}
 	if o.r.traces != nil {
-		_ = o.r.consumeTraces(ctx, o.encoder.Traces(done))
+		o.r.sendTraces(ctx, o.encoder.Traces(done))
 	}
 	if o.r.logs != nil && o.r.cfg.Events.TapioCniOperation.Enabled {
-		_ = o.r.consumeLogs(ctx, o.encoder.Failures(done, time.Now()))
+		o.r.sendLogs(ctx, o.encoder.Failures(done, time.Now()))
 	}
 }
 
@@ -221,11 +222,14 @@ func (o *operations) counts() operation.Counts {
 }
 
 // shutdown detaches the programs, reads what they have left in the ring buffer
-// and sends it, for as long as ctx lasts.
+// and sends it, for as long as ctx lasts, and no longer than a pipeline that
+// refuses one batch would take: there may be many.
 func (o *operations) shutdown(ctx context.Context) error {
 	if o == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, retry.Limit)
+	defer cancel()
 	err := o.source.Stop()
 	<-o.readDone // soon: the ring buffer is bounded and nothing fills it any more
 	err = errors.Join(err, o.source.Close())

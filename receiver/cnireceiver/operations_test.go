@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/otel/attribute"
@@ -175,6 +177,46 @@ func TestOperationsOfOneSignal(t *testing.T) {
 			assert.Equal(t, tc.logs, rig.logs.LogRecordCount())
 			assert.Equal(t, tc.spans, rig.traces.SpanCount())
 		})
+	}
+}
+
+// TestOperationsRefusedForAMoment: what memory_limiter or a full queue refuses is
+// handed on again; what is refused for good is counted.
+func TestOperationsRefusedForAMoment(t *testing.T) {
+	t.Parallel()
+	var refusals atomic.Int64
+	rig := startOperationsRig(t, nil)
+	or := func(take func() error) error {
+		if refusals.Add(-1) >= 0 {
+			return errors.New("data refused due to high memory usage")
+		}
+		return take()
+	}
+	logs, err := consumer.NewLogs(func(ctx context.Context, ld plog.Logs) error {
+		return or(func() error { return rig.logs.ConsumeLogs(ctx, ld) })
+	})
+	require.NoError(t, err)
+	traces, err := consumer.NewTraces(func(ctx context.Context, td ptrace.Traces) error {
+		return or(func() error { return rig.traces.ConsumeTraces(ctx, td) })
+	})
+	require.NoError(t, err)
+	rig.r.logs, rig.r.traces = logs, traces
+	refusals.Store(3)
+	rig.feed(fails(10)...)
+	require.Eventually(t, func() bool { return rig.logs.LogRecordCount() == 1 && rig.traces.SpanCount() == 2 }, 5*time.Second, time.Millisecond)
+	assert.Negative(t, refusals.Load())
+
+	refusals.Store(1000)
+	rig.feed(fails(20)...)
+	require.Eventually(t, func() bool { return refusals.Load() < 1000 }, 5*time.Second, time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, rig.shutdown(ctx), context.DeadlineExceeded, "it does not wait for ever")
+	<-rig.sendDone
+	for metric, want := range map[string]int64{"otelcol_receiver_refused_spans": 2, "otelcol_receiver_refused_log_records": 1} {
+		m, err := rig.telemetry.GetMetric(metric)
+		require.NoError(t, err)
+		assert.Equal(t, want, m.Data.(metricdata.Sum[int64]).DataPoints[0].Value, metric)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
+	"github.com/yairfalse/tapio/internal/retry"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
@@ -78,8 +79,7 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 	enc := newEncoder(r.cfg, r.set, info)
 	if r.operations == nil && r.cfg.Operations.Enabled && r.cfg.Logs.Enabled {
 		r.logWatcher = startLogWatcher(r.cfg, r.set.Logger, func(ctx context.Context, events []state.Event) {
-			// What is refused is counted by obsreport; the log has it still.
-			_ = r.consumeLogs(ctx, enc.encode(events, time.Now()))
+			r.sendLogs(ctx, enc.encode(events, time.Now()))
 		})
 	}
 	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen)
@@ -116,14 +116,26 @@ func (r *cniReceiver) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
-// consumeTraces hands traces to the next component and counts them.
-func (r *cniReceiver) consumeTraces(ctx context.Context, traces ptrace.Traces) error {
+// sendLogs hands logs on, again and again while they are refused for a moment. What
+// is refused for good, or for as long as retry.Limit, is gone, and counted by the
+// collector's otelcol_receiver_refused_log_records.
+func (r *cniReceiver) sendLogs(ctx context.Context, logs plog.Logs) {
+	count := logs.LogRecordCount()
+	if count == 0 {
+		return
+	}
+	op := r.obs.StartLogsOp(ctx)
+	err := retry.Do(ctx, func() error { return r.logs.ConsumeLogs(op, logs) })
+	r.obs.EndLogsOp(op, metadata.Type.String(), count, err)
+}
+
+// sendTraces is sendLogs for spans.
+func (r *cniReceiver) sendTraces(ctx context.Context, traces ptrace.Traces) {
 	count := traces.SpanCount()
 	if count == 0 {
-		return nil
+		return
 	}
-	ctx = r.obs.StartTracesOp(ctx)
-	err := r.traces.ConsumeTraces(ctx, traces)
-	r.obs.EndTracesOp(ctx, metadata.Type.String(), count, err)
-	return err
+	op := r.obs.StartTracesOp(ctx)
+	err := retry.Do(ctx, func() error { return r.traces.ConsumeTraces(op, traces) })
+	r.obs.EndTracesOp(op, metadata.Type.String(), count, err)
 }

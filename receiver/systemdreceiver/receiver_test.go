@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -113,29 +112,6 @@ func TestLogsAndTracesAreOneReceiver(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotSame(t, logs, again)
 	require.NoError(t, again.Shutdown(context.Background()))
-}
-
-func TestRetry(t *testing.T) {
-	t.Parallel()
-	calls := 0
-	err := retry(context.Background(), func() error {
-		if calls++; calls < 3 {
-			return errors.New("full")
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	assert.Equal(t, 3, calls)
-
-	calls = 0
-	err = retry(context.Background(), func() error { calls++; return consumererror.NewPermanent(errors.New("malformed")) })
-	require.Error(t, err)
-	assert.Equal(t, 1, calls)
-
-	ctx, cancel := context.WithCancel(context.Background())
-	err = retry(ctx, func() error { cancel(); return errors.New("full") })
-	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorContains(t, err, "full")
 }
 
 // store is a storage extension in memory.
