@@ -20,7 +20,7 @@ const unprivileged = "TAPIO_TEST_UNPRIVILEGED"
 const nobody = 65534
 
 // Without root the receiver says what it cannot see, tells what files say, and
-// takes nothing for wrong that it cannot see.
+// takes nothing for wrong that it cannot see. The kernel refuses its programs.
 func TestWithoutRoot(t *testing.T) {
 	if dir := os.Getenv(unprivileged); dir != "" {
 		withoutRoot(t, dir)
@@ -56,11 +56,14 @@ func TestWithoutRoot(t *testing.T) {
 // withoutRoot is the half that runs as nobody.
 func withoutRoot(t *testing.T, dir string) {
 	require.Equal(t, nobody, os.Geteuid())
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^CapEff:\s+0+$`, string(status), "without capabilities")
 	n := &node{t: t, dir: dir}
-	w := n.watch(map[string]any{"host_namespace": "", "leaks::grace_period": "0s", "interfaces::hold": "0s", "interval": "1s"})
+	w := n.watch(map[string]any{"host_namespace": "", "leaks::grace_period": "0s", "interfaces::hold": "0s", "interval": "1s", "operations::enabled": true})
 	started := w.records("tapio.cni.started")[0]
 	unseen, _ := started.Attributes().Get("tapio.cni.unseen")
-	for _, part := range []string{"results: ", "pods: ", "processes: ", "changes inside pods at once: "} {
+	for _, part := range []string{"operations: not permitted", "results: ", "pods: ", "processes: ", "changes inside pods at once: "} {
 		assert.Contains(t, unseen.AsString(), part)
 	}
 	// Reservations are for everybody to read.

@@ -124,6 +124,7 @@ func TestUnknownPlugin(t *testing.T) {
 	other := h.namespace("other")
 	_, err = h.cnitool("add", other)
 	require.Error(t, err)
+	w.stop()
 	assert.Empty(t, w.spans(is(event.KeyCNINetns, other)))
 }
 
@@ -177,16 +178,20 @@ func TestOutputNever(t *testing.T) {
 	}
 }
 
-// TestOperationsOff: nothing is watched.
+// TestOperationsOff: nothing is watched, while another receiver sees what happens.
 func TestOperationsOff(t *testing.T) {
 	requireParts(t)
 	h := newHost(t)
 	h.network("10.197.7.0/24")
-	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"enabled": false}})
+	off := startReceiver(t, h, map[string]any{"operations": map[string]any{"enabled": false}})
+	on := startReceiver(t, h, map[string]any{"operations": map[string]any{"enabled": true}})
 	netns := h.namespace("pod")
 	_, err := h.cnitool("add", netns)
 	require.NoError(t, err)
 	_, err = h.cnitool("del", netns)
 	require.NoError(t, err)
-	assert.Empty(t, w.spans(func(ptrace.Span) bool { return true }))
+	off.stop()
+	on.stop()
+	assert.NotEmpty(t, on.spans(is(event.KeyCNINetns, netns)))
+	assert.Empty(t, off.spans(func(ptrace.Span) bool { return true }))
 }

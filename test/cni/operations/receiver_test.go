@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type watch struct {
 	logs      *consumertest.LogsSink
 	traces    *consumertest.TracesSink
 	telemetry *componenttest.Telemetry
+	// stop ends the receiver, which then has told all that it has seen.
+	stop func()
 }
 
 // startReceiver starts one with the paths of h; settings come on top.
@@ -50,11 +53,12 @@ func startReceiver(t *testing.T, h *host, settings map[string]any) *watch {
 	for _, r := range []component.Component{logs, traces} {
 		require.NoError(t, r.Start(context.Background(), componenttest.NewNopHost()))
 	}
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		for _, r := range []component.Component{logs, traces} {
 			assert.NoError(t, r.Shutdown(context.Background()))
 		}
 	})
+	t.Cleanup(w.stop)
 	return w
 }
 
