@@ -23,6 +23,10 @@ const (
 	doneKey     = "done"
 )
 
+// fullBatch is how many bytes of entries make a batch full, before its last entry:
+// as much as receivers of OTLP over gRPC take at once.
+const fullBatch = 3 << 20
+
 // busPatience is for how long the bus may be gone before what the journal says
 // of units counts as an event.
 const busPatience = 10 * time.Second
@@ -173,7 +177,7 @@ func (j *journalPart) refresh() {
 func (j *journalPart) batch(ctx context.Context) bool {
 	now := time.Now()
 	read, filtered := 0, 0
-	for j.encoder.count < j.cfg.MaxBatchSize && filtered < maxJournalBatch {
+	for j.encoder.count < j.cfg.MaxBatchSize && j.encoder.size < fullBatch && filtered < maxJournalBatch {
 		e := j.reader.Next()
 		if e == nil {
 			break

@@ -61,6 +61,8 @@ type journalEncoder struct {
 	batch   plog.Logs
 	groups  map[journalResource]plog.LogRecordSlice
 	count   int
+	// size is how many bytes the fields of its entries have.
+	size int
 }
 
 // journalResource is what the records of one resource have in common.
@@ -78,7 +80,7 @@ func newJournalEncoder(cfg *Config, version string, host hostInfo, rules kmsg.Ru
 }
 
 func (e *journalEncoder) reset() {
-	e.batch, e.groups, e.count = plog.NewLogs(), map[journalResource]plog.LogRecordSlice{}, 0
+	e.batch, e.groups, e.count, e.size = plog.NewLogs(), map[journalResource]plog.LogRecordSlice{}, 0, 0
 }
 
 // take returns what was added since the last call.
@@ -118,6 +120,9 @@ func (e *journalEncoder) add(je *journal.Entry, seen time.Time) bool {
 		ev.attributes(je, record.Attributes())
 	}
 	e.count++
+	for i := range je.Fields {
+		e.size += len(je.Fields[i].Name) + len(je.Fields[i].Value)
+	}
 	return true
 }
 

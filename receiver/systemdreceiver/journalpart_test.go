@@ -1,11 +1,13 @@
 package systemdreceiver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -93,6 +95,8 @@ type journalRun struct {
 	uids     []string
 	// refuse is the error of the pipeline, nil for none.
 	refuse atomic.Pointer[error]
+	// largest is the body of the largest batch, in bytes.
+	largest int
 }
 
 func startJournal(t *testing.T, dir string, s *mapStorage, change func(*JournalConfig), refuse error) *journalRun {
@@ -125,8 +129,11 @@ func (r *journalRun) consume(_ context.Context, logs plog.Logs) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	size := 0
+	defer func() { r.largest = max(r.largest, size) }()
 	for _, rl := range logs.ResourceLogs().All() {
 		for _, record := range rl.ScopeLogs().At(0).LogRecords().All() {
+			size += len(record.Body().Str())
 			uid, _ := record.Attributes().Get(keyRecordUID)
 			r.uids = append(r.uids, uid.Str())
 		}
@@ -228,4 +235,23 @@ func consumerNop(t *testing.T) consumer.Logs {
 	c, err := consumer.NewLogs(func(context.Context, plog.Logs) error { return nil })
 	require.NoError(t, err)
 	return c
+}
+
+// A batch is bounded by its bytes too, and nothing is left out for that.
+func TestJournalBatchBytes(t *testing.T) {
+	dir := t.TempDir()
+	const n, each = 200, 60_000
+	var entries []byte
+	for i := range n {
+		text := journaltest.Export(i, 1, 1)
+		entries = append(entries, text[:len(text)-1]...)
+		entries = append(entries, "MESSAGE="+strings.Repeat("x", each)+"\n\n"...)
+	}
+	entries = bytes.ReplaceAll(entries, []byte("\nMESSAGE=request"), []byte("\nREQUEST=request"))
+	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, entries)
+	run := startJournal(t, dir, &mapStorage{}, func(c *JournalConfig) { c.MaxBatchSize = 1000 }, nil)
+	require.Eventually(t, func() bool { return run.count() == n }, 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, run.receiver.Shutdown(t.Context()))
+	assert.Less(t, run.largest, fullBatch+each)
+	assert.Greater(t, run.largest, fullBatch/2)
 }

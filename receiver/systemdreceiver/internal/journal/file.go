@@ -16,8 +16,12 @@ const (
 	maxCachedBytes = 128 << 10
 	// maxCachedValue is the largest value worth keeping.
 	maxCachedValue = 1 << 10
-	// maxCompressed bounds how much of a compressed payload is read at once.
-	maxCompressed = 4 << 20
+	// maxEntry bounds the values of an entry together, unless maxField is larger.
+	maxEntry = 1 << 20
+	// compressedMore is how much more of a compressed payload is read than what is
+	// wanted of its content: some blocks of the compressed form, none of which is
+	// larger than its content.
+	compressedMore = 1 << 20
 	// arrayChunk is how many offsets of an entry array are read at once.
 	arrayChunk = 512
 	// unlimited is the settled part of a file to which nothing will be added.
@@ -48,15 +52,15 @@ type file struct {
 
 	// read is how many entries were read, well or badly.
 	read uint64
-	// array is the entry array that holds the next entry, arrayCap its capacity,
-	// arrayAt how many of it were read; chunk holds its next offsets.
-	array, arrayCap, arrayAt uint64
-	chunk                    []byte
-	chunkBuffer              [arrayChunk * 8]byte
+	// array is the entry array that holds the next entry, arrayEnd where it ends,
+	// arrayCap its capacity, arrayAt how many of it were read; chunk holds its next
+	// offsets.
+	array, arrayEnd, arrayCap, arrayAt uint64
+	chunk                              []byte
+	chunkBuffer                        [arrayChunk * 8]byte
 
 	cached      map[uint64]Field
 	cachedBytes int
-	scratch     []byte
 	// badFields and cutFields count since the file was opened.
 	badFields, cutFields uint64
 }
@@ -130,10 +134,7 @@ func (f *file) bytes(offset, n uint64) ([]byte, error) {
 		}
 		return w.data[at : at+n : at+n], nil
 	}
-	if uint64(cap(f.scratch)) < n {
-		f.scratch = make([]byte, n)
-	}
-	b := f.scratch[:n]
+	b := f.pool.buffer(n)
 	if _, err := f.in.ReadAt(b, int64(offset)); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = f.beyond(offset, n)
@@ -171,9 +172,9 @@ func (f *file) object(offset uint64, kind uint8, minimum uint64) (object, error)
 
 // openArray moves to the entry array at offset.
 func (f *file) openArray(offset uint64) error {
-	// journald appends arrays, so that the next one always lies further on; an
-	// offset that leads back would never end.
-	if offset <= f.array {
+	// journald appends arrays, so that the next one always lies behind this one;
+	// offsets that lead back would never end.
+	if offset < f.arrayEnd {
 		return fmt.Errorf("%w: entry array at %d after the one at %d", errCorrupt, offset, f.array)
 	}
 	o, err := f.object(offset, objectEntryArray, entryArrayHeaderSize+f.header.itemSize())
@@ -181,6 +182,7 @@ func (f *file) openArray(offset uint64) error {
 		return err
 	}
 	f.array, f.arrayAt, f.chunk = offset, 0, f.chunk[:0]
+	f.arrayEnd = offset + o.size
 	f.arrayCap = (o.size - entryArrayHeaderSize) / f.header.itemSize()
 	return nil
 }
@@ -297,6 +299,7 @@ func (f *file) entry(offset uint64, e *Entry) error {
 		return errOld
 	}
 	e.Fields = e.Fields[:0]
+	room := max(maxEntry, f.maxField)
 	// An item at a time, as reading a field may move the window.
 	for i := range count {
 		b, err := f.bytes(offset+entryHeaderSize+i*itemSize, itemSize)
@@ -311,6 +314,15 @@ func (f *file) entry(offset uint64, e *Entry) error {
 			f.badFields++
 			continue
 		}
+		if len(field.Value) > room {
+			// Not a part of the text, which would be kept whole.
+			field.Name, field.Value = strings.Clone(field.Name), strings.Clone(field.Value[:room])
+			if !field.Truncated {
+				f.cutFields++
+			}
+			field.Truncated = true
+		}
+		room -= len(field.Value)
 		e.Fields = append(e.Fields, field)
 	}
 	if len(e.Fields) == 0 {
@@ -372,7 +384,9 @@ func (f *file) payload(offset, size uint64, flags uint8) (payload []byte, cut bo
 		payload, err = f.bytes(offset, min(size, limit))
 		return payload, size > limit, err
 	}
-	if size > maxCompressed {
+	if flags&compressedLZ4 == 0 {
+		size = min(size, limit+compressedMore)
+	} else if size > maxLZ4 {
 		return nil, false, errTooLarge
 	}
 	payload, err = f.bytes(offset, size)

@@ -60,24 +60,52 @@ func FuzzFile(f *testing.F) {
 			at := (int(changes[0])<<16 | int(changes[1])<<8 | int(changes[2])) % len(b)
 			in.changes[int64(len(b)-1-at)] = changes[3]
 		}
-		file, err := newFile(in, newPool(), &decompressor{}, 4096)
+		const maxField = 4096
+		file, err := newFile(in, newPool(), &decompressor{}, maxField)
 		if err != nil {
 			return
 		}
 		var e Entry
-		for range 10_000 {
+		// Every entry has an offset of its own in the arrays, of four bytes or more.
+		for range len(b) / 4 {
 			err := file.next(&e)
 			var bad entryError
 			if err != nil && !errors.As(err, &bad) {
 				return
 			}
-			for _, f := range e.Fields {
-				if len(f.Value) > 4096 || f.Name == "" {
-					t.Fatalf("%q with %d bytes", f.Name, len(f.Value))
-				}
-			}
+			checkMemory(t, file, &e, maxField)
 		}
+		t.Fatalf("%d entries in %d bytes, and no end", len(b)/4, len(b))
 	})
+}
+
+// checkMemory checks everything that reading a file can make grow.
+func checkMemory(t *testing.T, f *file, e *Entry, maxField int) {
+	t.Helper()
+	values := 0
+	for _, f := range e.Fields {
+		values += len(f.Value)
+		if len(f.Value) > maxField || f.Name == "" || len(f.Name) > maxNameLen {
+			t.Fatalf("%q with %d bytes", f.Name, len(f.Value))
+		}
+	}
+	for _, c := range []struct {
+		what       string
+		is, atMost int
+	}{
+		{"fields of an entry", len(e.Fields), maxEntryFields},
+		{"bytes of an entry", values, max(maxEntry, maxField)},
+		{"windows", len(f.pool.windows), maxWindows},
+		{"buffer", cap(f.pool.scratch), max(maxLZ4, maxField+maxNameLen+1+compressedMore)},
+		{"cached fields", len(f.cached), maxCached},
+		{"bytes of cached fields", f.cachedBytes, maxCachedBytes + maxCachedValue + maxNameLen},
+		{"bytes of a zstd field", cap(f.decode.whole), 2 * maxLZ4},
+		{"bytes of another field", f.decode.out.Cap(), 2*maxLZ4 + maxField},
+	} {
+		if c.is > c.atMost {
+			t.Fatalf("%s: %d, more than %d", c.what, c.is, c.atMost)
+		}
+	}
 }
 
 // Payloads alone reach the decoders more often.

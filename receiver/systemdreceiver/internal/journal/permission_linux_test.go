@@ -17,7 +17,7 @@ func TestPermissionGranted(t *testing.T) {
 	dir, err := os.MkdirTemp("", "journal")
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the other user must see it
+	require.NoError(t, os.Chmod(dir, 0o755))
 	path := filepath.Join(dir, "system@a.journal")
 	require.NoError(t, os.WriteFile(path, fixture(t, "compact"), 0o600))
 	require.NoError(t, os.Chmod(path, 0))
@@ -35,7 +35,7 @@ func TestPermissionGranted(t *testing.T) {
 	assert.False(t, r.Empty(), "it is there")
 	if os.Geteuid() == 0 {
 		_, _ = unix.SetfsuidRetUid(0)
-		require.NoError(t, os.Chmod(path, 0o644)) //nolint:gosec // the other user must see it
+		require.NoError(t, os.Chmod(path, 0o644))
 		_, _ = unix.SetfsuidRetUid(65534)
 	} else {
 		require.NoError(t, os.Chmod(path, 0o600))

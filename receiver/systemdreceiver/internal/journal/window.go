@@ -28,6 +28,8 @@ type pool struct {
 	byKey   map[windowKey]*window
 	windows []*window
 	hand    int
+	// scratch is for pieces that lie in more than one window.
+	scratch []byte
 }
 
 type windowKey struct {
@@ -36,6 +38,14 @@ type windowKey struct {
 }
 
 func newPool() *pool { return &pool{byKey: make(map[windowKey]*window, maxWindows)} }
+
+// buffer returns n bytes, valid until the next call.
+func (p *pool) buffer(n uint64) []byte {
+	if uint64(cap(p.scratch)) < n {
+		p.scratch = make([]byte, n)
+	}
+	return p.scratch[:n]
+}
 
 // get returns a window of which at least the bytes below offset need end are
 // there and settled, or were read just now.
