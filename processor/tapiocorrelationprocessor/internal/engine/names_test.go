@@ -124,6 +124,42 @@ func TestNameUnresolved(t *testing.T) {
 	}
 }
 
+// TestLookupsThatFailAreOneFinding: name-unresolved, and with a second lookup also
+// dns-failing or dns-name-unknown, can tell of the same calls. One does.
+func TestLookupsThatFailAreOneFinding(t *testing.T) {
+	t.Parallel()
+	for errorType, want := range map[string]string{
+		"NXDOMAIN": "name-unresolved", "SERVFAIL": "dns-failing", "REFUSED": "dns-failing", "timeout": "dns-failing", "connection_refused": "dns-failing",
+	} {
+		for _, failure := range []string{noSuchHost, "context deadline exceeded"} {
+			for _, isLate := range []bool{false, true} {
+				s := newScenario(t)
+				s.healthy(5 * time.Second)
+				for range 200 {
+					s.byName("")
+					s.wait(100 * time.Millisecond)
+				}
+				for n := range 60 {
+					if n%10 == 0 && (!isLate || n > 0) {
+						s.dnsFailed(storefront, "payment.shop", errorType)
+					}
+					s.byName(failure)
+					s.wait(100 * time.Millisecond)
+				}
+				s.wait(20 * time.Second)
+				var found []string
+				for _, f := range s.latest() {
+					if f.State != finding.StateWithdrawn {
+						found = append(found, f.Pattern+" of "+f.RootCause.Entity.Name)
+						assert.GreaterOrEqual(t, f.Impact.FailedRequests, int64(60), "%s, %s, late %v", errorType, failure, isLate)
+					}
+				}
+				assert.Equal(t, []string{want + " of storefront"}, found, "%s, %s, late %v", errorType, failure, isLate)
+			}
+		}
+	}
+}
+
 func TestSameName(t *testing.T) {
 	t.Parallel()
 	assert.True(t, sameName("payment.shop", "payment.shop"))
