@@ -20,7 +20,14 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	u.newRun(seedOf(u.host, manager))
+	machine, err := conn.MachineID(ctx)
+	if err != nil && !bus.IsRefused(err) {
+		return err
+	}
+	if err == nil {
+		u.host.told(machine)
+	}
+	u.newRun(seedOf(u.host.name, machine, manager))
 	finished, _ := manager["FinishTimestamp"].(uint64)
 	u.inBoot = finished == 0
 	jobs, err := conn.Jobs(ctx)

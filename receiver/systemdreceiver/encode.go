@@ -23,11 +23,11 @@ const maxStatusText = 256
 // encoder makes log records of events. It is not safe for concurrent use.
 type encoder struct {
 	builder *metadata.LogsBuilder
-	host    hostInfo
+	host    *hostInfo
 	cfg     *UnitsConfig
 }
 
-func newEncoder(cfg *Config, set receiver.Settings, host hostInfo) *encoder {
+func newEncoder(cfg *Config, set receiver.Settings, host *hostInfo) *encoder {
 	return &encoder{builder: metadata.NewLogsBuilder(cfg.LogsBuilderConfig, set), host: host, cfg: &cfg.Units}
 }
 

@@ -121,7 +121,7 @@ func TestReason(t *testing.T) {
 
 func TestSpansOfJobs(t *testing.T) {
 	t.Parallel()
-	s := &spanEncoder{host: hostInfo{name: "node-7"}, seed: "one"}
+	s := &spanEncoder{host: &hostInfo{name: "node-7"}, seed: "one"}
 	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
 	all := ptrace.NewTraces()
 	s.job(all, &job.Job{
@@ -170,7 +170,7 @@ func TestSpansOfJobs(t *testing.T) {
 
 func TestTraceOfTheBoot(t *testing.T) {
 	t.Parallel()
-	s := &spanEncoder{host: hostInfo{name: "node-7"}, seed: "one"}
+	s := &spanEncoder{host: &hostInfo{name: "node-7"}, seed: "one"}
 	b, ok := boot.Read(map[string]any{
 		"UserspaceTimestampMonotonic": uint64(1_000_000), "FinishTimestamp": uint64(epoch.UnixMicro()), "FinishTimestampMonotonic": uint64(9_000_000),
 	})

@@ -3,38 +3,92 @@ package systemdreceiver
 import (
 	"os"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
 
-// hostInfo is the machine, for the resource of every record.
+// hostInfo is the machine, for the resource of every record. It is safe for
+// concurrent use.
 type hostInfo struct {
-	name, id string
+	name string
+	// boot is the id of the kernel's boot, zero when it cannot be read.
+	boot journal.ID
+
+	mu sync.Mutex
+	// machine is the id of the machine, "" while it is not known; sure says that it
+	// is not only that of a file.
+	machine string
+	sure    bool
 }
 
-// machineIDFile is where systemd keeps the id of an installation.
-const machineIDFile = "/etc/machine-id"
+const (
+	// machineIDFile is where systemd keeps the id of an installation. In a
+	// container it is missing, or that of the image.
+	machineIDFile = "/etc/machine-id"
+	// bootIDFile is the kernel's, and the same in most containers.
+	bootIDFile = "/proc/sys/kernel/random/boot_id"
+)
 
 // readHost takes name for the host's name, or asks the system when it is empty.
-// An id that cannot be read is left out: most containers have none.
-func readHost(name string) (hostInfo, error) {
+// Ids that cannot be read are left out.
+func readHost(name string) (*hostInfo, error) {
 	var err error
 	if name == "" {
 		name, err = os.Hostname()
 	}
-	id, readErr := os.ReadFile(machineIDFile)
-	if readErr != nil {
-		id = nil
+	boot, bootErr := journal.ParseID(readID(bootIDFile))
+	if bootErr != nil {
+		boot = journal.ID{}
 	}
-	return hostInfo{name: name, id: strings.TrimSpace(string(id))}, err
+	return &hostInfo{name: name, boot: boot, machine: readID(machineIDFile)}, err
+}
+
+func readID(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(text)), "-", "")
+}
+
+// id is the id of the machine, "" while it is not known.
+func (h *hostInfo) id() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.machine
+}
+
+// told takes the id that systemd tells.
+func (h *hostInfo) told(machine string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.machine, h.sure = machine, true
+}
+
+// wrote takes the id of the machine that wrote an entry, if it did so in the boot of
+// this kernel: then it is this one. What systemd tells is surer.
+func (h *hostInfo) wrote(e *journal.Entry) {
+	if e.Boot != h.boot || h.boot.IsZero() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sure {
+		return
+	}
+	if machine := e.Get("_MACHINE_ID"); machine != "" {
+		h.machine, h.sure = machine, true
+	}
 }
 
 // describe puts the host into the attributes of a resource.
-func (h hostInfo) describe(attrs pcommon.Map) {
+func (h *hostInfo) describe(attrs pcommon.Map) {
 	attrs.PutStr(event.KeyHostName, h.name)
-	if h.id != "" {
-		attrs.PutStr(event.KeyHostID, h.id)
+	if id := h.id(); id != "" {
+		attrs.PutStr(event.KeyHostID, id)
 	}
 }

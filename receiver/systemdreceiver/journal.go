@@ -35,7 +35,7 @@ const busPatience = 10 * time.Second
 type journalPart struct {
 	r       *systemdReceiver
 	cfg     *JournalConfig
-	host    hostInfo
+	host    *hostInfo
 	log     *zap.Logger
 	status  component.Host
 	storage storage.Client
@@ -54,7 +54,7 @@ type journalPart struct {
 	done   chan struct{}
 }
 
-func newJournalPart(r *systemdReceiver, host hostInfo, busConnected func() bool) *journalPart {
+func newJournalPart(r *systemdReceiver, host *hostInfo, busConnected func() bool) *journalPart {
 	return &journalPart{r: r, cfg: &r.cfg.Journal, host: host, log: r.set.Logger, busConnected: busConnected}
 }
 

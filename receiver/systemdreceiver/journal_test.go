@@ -37,7 +37,7 @@ func testEncoder(t *testing.T, change func(*Config)) *journalEncoder {
 	require.NoError(t, cfg.Validate())
 	rules, err := cfg.Journal.rules()
 	require.NoError(t, err)
-	return newJournalEncoder(cfg, "1", hostInfo{name: "node-7", id: "aa"}, rules, func() bool { return cfg.Units.Enabled })
+	return newJournalEncoder(cfg, "1", &hostInfo{name: "node-7", machine: "aa"}, rules, func() bool { return cfg.Units.Enabled })
 }
 
 func withoutUnits(c *Config) { c.Units.Enabled = false }
@@ -210,6 +210,44 @@ func TestUnitsAreToldOnce(t *testing.T) {
 	assert.Empty(t, r.EventName(), "still a record, but no event")
 	_, r = only(t, e, newEntry(append(failed, "_MACHINE_ID=bb", "_HOSTNAME=other")...))
 	assert.Equal(t, "tapio.systemd.unit.failed", r.EventName(), "the bus does not tell of other machines")
+}
+
+// In a container /etc/machine-id is missing or that of the image, and the host's
+// name was given: the machine is known by what systemd tells, or by the boot of the
+// kernel in which an entry was written.
+func TestMachineOfAContainer(t *testing.T) {
+	entry := newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code",
+		"_MACHINE_ID=bb", "_HOSTNAME=node-7")
+	for _, file := range []string{"", "aa"} {
+		e := testEncoder(t, nil)
+		e.host = &hostInfo{name: "node-7.example", machine: file}
+		resource, r := only(t, e, entry)
+		assert.Equal(t, "tapio.systemd.unit.failed", r.EventName(), "nothing says that it is this machine")
+		assert.Equal(t, "node-7", resource["host.name"])
+		for name, learn := range map[string]func(){
+			"bus":  func() { e.host.told("bb") },
+			"boot": func() { e.host.boot = entry.Boot },
+		} {
+			e.host = &hostInfo{name: "node-7.example", machine: file}
+			learn()
+			resource, r = only(t, e, entry)
+			assert.Empty(t, r.EventName(), name)
+			assert.Equal(t, "node-7.example", resource["host.name"], name)
+			assert.Equal(t, "bb", resource["host.id"], name)
+		}
+		e.host = &hostInfo{name: "node-7.example", machine: file, boot: entry.Boot}
+		e.host.told("cc")
+		resource, _ = only(t, e, entry)
+		assert.Equal(t, "node-7", resource["host.name"], "a container of this kernel, as systemd has told another id")
+	}
+}
+
+// A machine that has the name of this one is another one.
+func TestMachineOfTheSameName(t *testing.T) {
+	e := testEncoder(t, nil)
+	_, r := only(t, e, newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_UID=0", "UNIT=db.service",
+		"UNIT_RESULT=exit-code", "_MACHINE_ID=bb", "_HOSTNAME=node-7"))
+	assert.Equal(t, "tapio.systemd.unit.failed", r.EventName())
 }
 
 func TestJournalFilter(t *testing.T) {

@@ -49,7 +49,7 @@ var severityOf = [...]plog.SeverityNumber{
 type journalEncoder struct {
 	cfg     *JournalConfig
 	units   *UnitsConfig
-	host    hostInfo
+	host    *hostInfo
 	filter  *journalFilter
 	rules   kmsg.Rules
 	enabled map[string]bool
@@ -70,7 +70,7 @@ type journalResource struct {
 	machine, host, unit, cgroup, container, containerName string
 }
 
-func newJournalEncoder(cfg *Config, version string, host hostInfo, rules kmsg.Rules, seesUnits func() bool) *journalEncoder {
+func newJournalEncoder(cfg *Config, version string, host *hostInfo, rules kmsg.Rules, seesUnits func() bool) *journalEncoder {
 	e := &journalEncoder{
 		cfg: &cfg.Journal, units: &cfg.Units, host: host, filter: newJournalFilter(&cfg.Journal), rules: rules,
 		enabled: enabledEvents(&cfg.Events), seesUnits: seesUnits, version: version, cgroups: map[string]cgroup.Identity{},
@@ -93,6 +93,7 @@ func (e *journalEncoder) take() plog.Logs {
 // add makes a record of an entry, unless it is filtered. seen is the time of
 // observation.
 func (e *journalEncoder) add(je *journal.Entry, seen time.Time) bool {
+	e.host.wrote(je)
 	r := readEntry(je)
 	if e.filter.excluded(&r) {
 		return false
@@ -161,9 +162,13 @@ func (e *journalEncoder) kernelEvent(message string) (journalEvent, bool) {
 	}}, true
 }
 
-// isLocal says that this machine wrote an entry, as far as it can tell.
+// isLocal says that this machine wrote an entry. While the id of this machine is not
+// known, its name has to do.
 func (e *journalEncoder) isLocal(r *entry) bool {
-	return e.host.id != "" && e.host.id == r.Get("_MACHINE_ID") || r.Get("_HOSTNAME") == e.host.name
+	if id := e.host.id(); id != "" {
+		return id == r.Get("_MACHINE_ID")
+	}
+	return r.Get("_HOSTNAME") == e.host.name
 }
 
 // machineEvents begins the names of events that happen to the whole machine, whoever
@@ -205,7 +210,7 @@ func (e *journalEncoder) group(r *entry, ofMachine bool) plog.LogRecordSlice {
 
 // resource describes who wrote the entries: the machine and what runs on it.
 func (e *journalEncoder) resource(key journalResource, attrs pcommon.Map) {
-	if key.machine == e.host.id || key.machine == "" {
+	if key.machine == e.host.id() || key.machine == "" {
 		e.host.describe(attrs)
 	} else {
 		putValid(attrs, event.KeyHostName, key.host)

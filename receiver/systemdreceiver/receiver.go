@@ -61,7 +61,7 @@ func (r *systemdReceiver) startParts(ctx context.Context, host component.Host) e
 }
 
 // enabled makes the parts that the configuration enables.
-func (r *systemdReceiver) enabled(info hostInfo) []part {
+func (r *systemdReceiver) enabled(info *hostInfo) []part {
 	var parts []part
 	var busConnected func() bool
 	if r.cfg.Units.Enabled {

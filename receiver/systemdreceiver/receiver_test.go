@@ -62,7 +62,7 @@ func newTestUnits(t *testing.T, logs consumer.Logs, traces consumer.Traces) *uni
 	r, err := newReceiver(noSystemd(t), receivertest.NewNopSettings(metadata.Type), func() {})
 	require.NoError(t, err)
 	r.out.logs, r.out.traces = logs, traces
-	return newUnits(r, hostInfo{name: "node-7"})
+	return newUnits(r, &hostInfo{name: "node-7"})
 }
 
 func TestHostWithoutSystemd(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 // the number of the job, so that a job has one span id however often it is
 // told, and a collector that was restarted goes on with the same trace.
 type spanEncoder struct {
-	host    hostInfo
+	host    *hostInfo
 	version string
 	// seed identifies one run of systemd: host and start of userspace.
 	seed string

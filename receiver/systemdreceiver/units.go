@@ -46,7 +46,7 @@ const (
 // it; the pipelines are called from there, so events leave in their order.
 type units struct {
 	r       *systemdReceiver
-	host    hostInfo
+	host    *hostInfo
 	encoder *encoder
 	spans   spanEncoder
 	memory  *memory
@@ -76,7 +76,7 @@ type units struct {
 	done   chan struct{}
 }
 
-func newUnits(r *systemdReceiver, host hostInfo) *units {
+func newUnits(r *systemdReceiver, host *hostInfo) *units {
 	return &units{
 		r: r, host: host, log: r.set.Logger,
 		encoder: newEncoder(r.cfg, r.set, host),
@@ -549,9 +549,9 @@ func (u *units) registerMetrics() error {
 	)
 }
 
-// seedOf identifies one run of systemd: jobs are numbered anew after a boot, and
-// not when systemd executes itself again.
-func seedOf(host hostInfo, manager bus.Properties) string {
+// seedOf identifies one run of the systemd of a machine: jobs are numbered anew
+// after a boot, and not when systemd executes itself again.
+func seedOf(host, machine string, manager bus.Properties) string {
 	started, _ := manager["UserspaceTimestamp"].(uint64)
-	return host.name + "\x00" + host.id + "\x00" + strconv.FormatUint(started, 10)
+	return host + "\x00" + machine + "\x00" + strconv.FormatUint(started, 10)
 }

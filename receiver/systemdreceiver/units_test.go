@@ -207,6 +207,22 @@ func TestSystemdThatDenies(t *testing.T) {
 	w.await(t, map[string]int{"tapio.systemd.started": 1, "tapio.systemd.unit.failed": 1})
 }
 
+// The machine is the one that systemd tells, not that of a file. The library
+// answers for fakeSystemd, with an id of the bus.
+func TestMachineOfSystemd(t *testing.T) {
+	t.Parallel()
+	f := startFakeSystemd(t)
+	w := watchFake(t, f, 0)
+	w.await(t, map[string]int{"tapio.systemd.started": 1, "tapio.systemd.unit.failed": 1})
+	var want string
+	require.NoError(t, f.conn.Object(fakeName, managerObject).Call("org.freedesktop.DBus.Peer.GetMachineId", 0).Store(&want))
+	assert.NotEqual(t, readID(machineIDFile), want)
+	for _, logs := range w.sink.AllLogs() {
+		id, _ := logs.ResourceLogs().At(0).Resource().Attributes().Get("host.id")
+		assert.Equal(t, want, id.AsString())
+	}
+}
+
 // One unit that may not be read hides no other.
 func TestUnitThatIsDenied(t *testing.T) {
 	t.Parallel()

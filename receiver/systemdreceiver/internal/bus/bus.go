@@ -252,6 +252,16 @@ func (c *Conn) Manager(ctx context.Context) (Properties, error) {
 	return p, nil
 }
 
+// MachineID returns the id of the machine that systemd runs on, which in a
+// container is not that of the container's own files.
+func (c *Conn) MachineID(ctx context.Context) (string, error) {
+	var id string
+	if err := c.call(ctx, c.manager, "org.freedesktop.DBus.Peer.GetMachineId").Store(&id); err != nil {
+		return "", fmt.Errorf("ask systemd for the id of the machine: %w", err)
+	}
+	return id, nil
+}
+
 // StateChange returns when the state of a unit last changed, in microseconds
 // since 1970, 0 for never. It costs systemd far less than Properties.
 func (c *Conn) StateChange(ctx context.Context, unit string) (uint64, error) {
