@@ -86,7 +86,7 @@ bench-peers: build ## Compare a whole collector with and without the processor, 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
 
-e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (four minutes; needs root)
+e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (two to three minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./systemd ./journal
 
 e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (three minutes; needs root)

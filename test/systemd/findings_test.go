@@ -67,6 +67,7 @@ func startNode(t *testing.T, options ...func(*machine)) *node {
 	rig.WaitListening(t, netns, "127.0.0.1:8082", "127.0.0.1:8081")
 	n.load = rig.StartLoad(t, netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
 	n.load.WaitOK(t, 50)
+	require.Zero(t, n.load.Report(t).Failed, "nothing is broken yet")
 	return n
 }
 
