@@ -112,6 +112,11 @@ func (u *units) unseen() []string {
 	if u.r.cfg.StorageID == nil {
 		unseen = append(unseen, "what was told before a restart of the collector: no storage is configured")
 	}
+	if u.r.cfg.Journal.Enabled && u.r.out.logs != nil {
+		for _, problem := range u.r.cfg.Journal.unreadable() {
+			unseen = append(unseen, "the journal: "+problem.Error())
+		}
+	}
 	return unseen
 }
 

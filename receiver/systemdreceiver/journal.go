@@ -74,9 +74,7 @@ func (j *journalPart) start(ctx context.Context, host component.Host) error {
 	now := time.Now()
 	j.status, j.busSeen = host, now
 	j.encoder = newJournalEncoder(j.r.cfg, j.r.set.BuildInfo.Version, j.host, rules, j.seesUnits)
-	j.reader = journal.NewReader(journal.Options{
-		Directories: j.cfg.Directories, MaxFieldSize: j.cfg.MaxFieldSize, MaxOpenFiles: j.cfg.MaxOpenFiles, Now: time.Now,
-	}, state)
+	j.reader = j.cfg.reader(state)
 	// From here on: the position of the first start must survive a crash.
 	if err := j.save(ctx); err != nil {
 		return errors.Join(err, j.storage.Close(ctx))
@@ -85,6 +83,24 @@ func (j *journalPart) start(ctx context.Context, host component.Host) error {
 	j.cancel, j.done = cancel, make(chan struct{})
 	go j.run(run)
 	return nil
+}
+
+// reader reads the configured directories from a position on.
+func (cfg *JournalConfig) reader(state *journal.State) *journal.Reader {
+	return journal.NewReader(journal.Options{
+		Directories: cfg.Directories, MaxFieldSize: cfg.MaxFieldSize, MaxOpenFiles: cfg.MaxOpenFiles, Now: time.Now,
+	}, state)
+}
+
+// unreadable returns why some of the journal cannot be read now, at most some reasons.
+func (cfg *JournalConfig) unreadable() []error {
+	probe := cfg.reader(journal.NewState(uint64(time.Now().UnixMicro())))
+	probe.Refresh()
+	problems := probe.Problems()
+	if err := probe.Close(); err != nil {
+		problems = append(problems, err)
+	}
+	return problems
 }
 
 // load reads the saved position. One that cannot be understood is told and
