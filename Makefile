@@ -36,10 +36,10 @@ TOOL    = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 SUMMARY = $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo dev watch test test-race bench bench-ebpf bench-peers rca e2e e2e-cni e2e-systemd kernel-matrix generate lint vet tidy-check fmt clean
+.PHONY: help deps build run demo dev watch test test-race bench bench-ebpf bench-peers rca e2e e2e-cni e2e-systemd journal-million kernel-matrix generate lint vet tidy-check fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what generate, e2e-cni, e2e-systemd, kernel-matrix and bench-ebpf need (with apt, as root) and download the modules
 	@.ci/packages $(PACKAGES)
@@ -88,6 +88,9 @@ e2e: build ## Run the shop, break it, check every number (minutes; needs root fo
 
 e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (two to three minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./systemd ./journal
+
+journal-million: ## Compare a million journal entries, read over rotations, with journalctl -o json, one by one (about five minutes)
+	TAPIO_MILLION=1 $(GO) test -count=1 -v -timeout 20m -run TestMillion ./receiver/systemdreceiver/internal/journal
 
 e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (three minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./cni/...
