@@ -372,7 +372,8 @@ func (e *Engine) above(o *detect.Occurrence, target record.EntityID, p *pattern.
 		place := e.graph.PlaceOf(target)
 		return at == target || at == place.Host || at == place.Namespace
 	}
-	return slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Relation == pattern.RelationCluster })
+	// A fault of the control plane is above all; what spreads reaches those alone to whom it spread.
+	return slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Relation == pattern.RelationCluster && !f.Spreads })
 }
 
 // hypothesis makes a hypothesis of an event and gives it all that is known.

@@ -168,3 +168,33 @@ func TestSameName(t *testing.T) {
 	assert.False(t, sameName("payment.shop", "payment"))
 	assert.False(t, sameName("", "payment"))
 }
+
+// TestUnrelatedLookups: what a process does in vain explains nothing of services that
+// it has nothing to do with, whenever it does it.
+func TestUnrelatedLookups(t *testing.T) {
+	lookups := func(s *scenario) {
+		for range 8 {
+			s.dnsFailed(ledger, "nobody.example", "SERVFAIL")
+			s.wait(700 * time.Millisecond)
+		}
+	}
+	for name, play := range map[string]func(*scenario){
+		"after":  func(s *scenario) { s.refusals(20, "u"); s.wait(5 * time.Second); lookups(s) },
+		"before": func(s *scenario) { lookups(s); s.refusals(20, "u") },
+		"between": func(s *scenario) {
+			s.refusals(10, "u")
+			lookups(s)
+			s.refusals(10, "u")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScenario(t)
+			s.healthy(20 * time.Second)
+			play(s)
+			s.wait(20 * time.Second)
+			f := s.one()
+			assert.Equal(t, "connection-refused", f.Pattern)
+			assert.Equal(t, "payment", f.RootCause.Entity.Name)
+		})
+	}
+}
