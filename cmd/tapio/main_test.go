@@ -213,9 +213,11 @@ func TestHelpAndVersion(t *testing.T) {
 	for _, want := range []string{"Exit codes:", "TAPIO_ENDPOINT", "NO_COLOR", "correlate", "findings"} {
 		assert.Contains(t, out, want)
 	}
-	code, out, _ = tapio(t, nil, "version")
-	assert.Equal(t, exitOK, code)
-	assert.Regexp(t, `^tapio \S+ \(commit \S+, go1\.\S+, \w+/\w+\)\n$`, out)
+	for _, arg := range []string{"version", "--version"} {
+		code, out, _ = tapio(t, nil, arg)
+		assert.Equal(t, exitOK, code)
+		assert.Regexp(t, `^tapio \S+ \(commit \S+, go1\.\S+, \w+/\w+\)\n$`, out)
+	}
 }
 
 func TestTableOnATerminal(t *testing.T) {

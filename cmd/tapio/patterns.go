@@ -79,7 +79,7 @@ func (a *app) patternsLint() *cobra.Command {
 		Example: "  tapio patterns lint /etc/tapio/patterns",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			problems, err := patterns.Lint(args[0])
+			count, problems, err := patterns.Lint(args[0])
 			if err != nil {
 				return err
 			}
@@ -91,7 +91,12 @@ func (a *app) patternsLint() *cobra.Command {
 			if len(problems) > 0 {
 				return fmt.Errorf("%s: %w: %d problems", args[0], errPatterns, len(problems))
 			}
-			return nil
+			noun := "patterns"
+			if count == 1 {
+				noun = "pattern"
+			}
+			_, err = fmt.Fprintf(a.out, "%d %s, no mistakes\n", count, noun)
+			return err
 		},
 	}
 }

@@ -30,7 +30,7 @@ func TestPatterns(t *testing.T) {
 
 	code, out, errs = tapio(t, nil, "patterns", "lint", ownPatterns)
 	assert.Equal(t, exitOK, code, errs)
-	assert.Empty(t, out)
+	assert.Equal(t, "1 pattern, no mistakes\n", out)
 
 	code, out, errs = tapio(t, nil, "patterns", "test", ownPatterns)
 	assert.Equal(t, exitOK, code, errs)

@@ -96,11 +96,13 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 		Use:           "tapio",
 		Short:         "Show what broke, why, whom it hurts and what to do",
 		Long:          help,
+		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          usage(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	endpoint := getenv(envEndpoint)
 	if endpoint == "" {
 		endpoint = defaultEndpoint

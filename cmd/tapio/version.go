@@ -17,11 +17,16 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			v, commit := buildVersion(debug.ReadBuildInfo())
-			_, err := fmt.Fprintf(a.out, "tapio %s (commit %s, %s, %s/%s)\n", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(a.out, "tapio %s\n", versionText())
 			return err
 		},
 	}
+}
+
+// versionText is the version with what it was built from, by and for.
+func versionText() string {
+	v, commit := buildVersion(debug.ReadBuildInfo())
+	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // buildVersion prefers what the linker was told over what the toolchain stamped.

@@ -57,6 +57,9 @@ const (
 	LayerBusiness   Layer = "BIZ"
 )
 
+// Layers are all layers, from the bottom up.
+var Layers = []Layer{LayerKernel, LayerNetwork, LayerSystem, LayerKubernetes, LayerApp, LayerBusiness}
+
 // ID identifies a finding; it is also the trace id of the finding's own trace.
 type ID [16]byte
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/yairfalse/tapio/internal/replay"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor"
@@ -88,39 +89,38 @@ func (p Problem) Error() string {
 // Unwrap returns the reason.
 func (p Problem) Unwrap() error { return p.Err }
 
-// Lint checks every *.yaml file of a directory, its ids and its scenarios. The error is
-// that of the directory itself.
-func Lint(dir string) ([]Problem, error) {
+// Lint checks every *.yaml file of a directory, its ids and its scenarios, and returns
+// how many files it has. The error is that of the directory itself.
+func Lint(dir string) (files int, problems []Problem, err error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if _, err := os.ReadDir(dir); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if len(names) == 0 {
-		return []Problem{{File: dir, Err: errors.New("no *.yaml file")}}, nil
+		return 0, []Problem{{File: dir, Err: errors.New("no *.yaml file")}}, nil
 	}
-	var out []Problem
 	seen := map[string]string{}
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			out = append(out, Problem{File: name, Err: err})
+			problems = append(problems, Problem{File: name, Err: err})
 			continue
 		}
 		p, err := pattern.Parse(b)
 		if err != nil {
-			out = append(out, problems(name, b, err)...)
+			problems = append(problems, split(name, b, err)...)
 			continue
 		}
 		if other, ok := seen[p.ID]; ok {
-			out = append(out, Problem{name, lineOf(b, "id"), fmt.Errorf("id: %q is already the id of %s", p.ID, other)})
+			problems = append(problems, Problem{name, lineOf(b, "id"), fmt.Errorf("id: %q is already the id of %s", p.ID, other)})
 		}
 		seen[p.ID] = name
-		out = append(out, lintScenarios(dir, name, p.ID)...)
+		problems = append(problems, lintScenarios(dir, name, p.ID)...)
 	}
-	return out, nil
+	return len(names), problems, nil
 }
 
 func lintScenarios(dir, name, id string) (out []Problem) {
@@ -135,23 +135,24 @@ func lintScenarios(dir, name, id string) (out []Problem) {
 			_, err = ReadScenario(b)
 		}
 		if err != nil {
-			out = append(out, problems(file, b, err)...)
+			out = append(out, split(file, b, err)...)
 		}
 	}
 	return out
 }
 
-// problems splits what was joined, and finds the lines.
-func problems(file string, b []byte, err error) (out []Problem) {
+// split splits what was joined, and finds the lines.
+func split(file string, b []byte, err error) (out []Problem) {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
-			out = append(out, problems(file, b, e)...)
+			out = append(out, split(file, b, e)...)
 		}
 		return out
 	}
 	line := 0
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
+		err = errors.New(strings.TrimPrefix(err.Error(), m[0]))
 	} else if m := keyPath.FindStringSubmatch(err.Error()); m != nil {
 		line = lineOf(b, m[0])
 	}
@@ -159,7 +160,7 @@ func problems(file string, b []byte, err error) (out []Problem) {
 }
 
 var (
-	yamlLine = regexp.MustCompile(`line (\d+):`)
+	yamlLine = regexp.MustCompile(`^line (\d+): `)
 	keyPath  = regexp.MustCompile(`^[a-z_]+(\[\d+\])?(\.[a-z_]+(\[\d+\])?)*`)
 )
 

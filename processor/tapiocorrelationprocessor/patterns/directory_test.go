@@ -31,7 +31,7 @@ func TestDirectoryOfOnesOwn(t *testing.T) {
 	for _, r := range results {
 		assert.NoError(t, r.Err, r.Scenario)
 	}
-	problems, err := Lint(own)
+	_, problems, err := Lint(own)
 	require.NoError(t, err)
 	assert.Empty(t, problems)
 	all, err := List(own)
@@ -52,11 +52,13 @@ func TestLintSaysWhere(t *testing.T) {
 	good, err := os.ReadFile(filepath.Join(own, "licence-expired.yaml"))
 	require.NoError(t, err)
 	for want, change := range map[string][2]string{
-		`:5: `: {"event: tapio.log ", "evnt: tapio.log "},
-		`:13: cause.reliability: 1.5: want a number above 0, at most 1`: {"reliability: 0.9", "reliability: 1.5"},
-		`relation: "beside": want one of [same`:                         {"relation: owner", "relation: beside"},
-		`.ottl: "severity_number >=`:                                    {"severity_number >= SEVERITY_NUMBER_ERROR", "severity_number >="},
-		`cause.entity: "galaxy": want one of [pod workload node`:        {"entity: workload", "entity: galaxy"},
+		`:5: evnt: no such key; want one of [before count_within entity event`: {"event: tapio.log ", "evnt: tapio.log "},
+		`cause.layer: "FOO": want one of [KERNEL NET SYS K8S APP BIZ]`:         {"layer: APP", "layer: FOO"},
+		`reliability: "often": want a number`:                                  {"reliability: 0.9", "reliability: often"},
+		`:13: cause.reliability: 1.5: want a number above 0, at most 1`:        {"reliability: 0.9", "reliability: 1.5"},
+		`relation: "beside": want one of [same`:                                {"relation: owner", "relation: beside"},
+		`.ottl: "severity_number >=`:                                           {"severity_number >= SEVERITY_NUMBER_ERROR", "severity_number >="},
+		`cause.entity: "galaxy": want one of [pod workload node`:               {"entity: workload", "entity: galaxy"},
 		`no scenario`: {"id: licence-expired", "id: another"},
 	} {
 		dir := t.TempDir()
@@ -64,7 +66,7 @@ func TestLintSaysWhere(t *testing.T) {
 		changed := strings.Replace(string(good), change[0], change[1], 1)
 		require.NotEqual(t, string(good), changed, want)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "licence-expired.yaml"), []byte(changed), 0o600))
-		problems, err := Lint(dir)
+		_, problems, err := Lint(dir)
 		require.NoError(t, err)
 		var all []string
 		for _, p := range problems {

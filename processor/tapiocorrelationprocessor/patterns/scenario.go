@@ -1,7 +1,6 @@
 package patterns
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,11 +14,11 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/replay"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
 // The two scenarios of a pattern.
@@ -69,9 +68,7 @@ const maxScenario = 24 * time.Hour
 // ReadScenario reads a file; the error says which key is wrong.
 func ReadScenario(b []byte) (*Scenario, error) {
 	s := &Scenario{}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(s); err != nil {
+	if err := pattern.Decode(b, s); err != nil {
 		return nil, err
 	}
 	if len(s.Events)+len(s.Metrics)+len(s.Requests) == 0 {

@@ -17,7 +17,7 @@ func TestSeriesErrors(t *testing.T) {
 		"requests: [{every: 1s, seconds: [{at: 0s, value: 1}]}]":                                      "requests[0]: name: must be set",
 		"requests: [{name: a, every: 1s}]":                                                            "requests[0]: want at least one level",
 		"requests: [{name: a, every: 1s, seconds: [{at: 0s, value: 1}], failing: [{at: 1s}]}]":        "requests[0]: want at least one level, the first at 0s",
-		"requests: [{name: a, every: 1s, seconds: [{at: 0s, value: 1}], failing: [{at: 0s, is: 1}]}]": "field is not found",
+		"requests: [{name: a, every: 1s, seconds: [{at: 0s, value: 1}], failing: [{at: 0s, is: 1}]}]": "is: no such key; want one of [at value]",
 		"about: nothing": "events, metrics, requests: want at least one",
 	} {
 		_, err := ReadScenario([]byte(text))

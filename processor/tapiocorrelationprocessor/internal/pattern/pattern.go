@@ -4,7 +4,6 @@
 package pattern
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -20,8 +19,6 @@ import (
 	"sync"
 	"text/template"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
@@ -518,9 +515,7 @@ func Load(files fs.FS, dir string) ([]*Pattern, error) {
 // Parse reads one pattern. Unknown keys are errors.
 func Parse(b []byte) (*Pattern, error) {
 	p := &Pattern{}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(p); err != nil {
+	if err := Decode(b, p); err != nil {
 		return nil, err
 	}
 	return p, errors.Join(p.validate(), p.compile())
@@ -536,6 +531,9 @@ func (p *Pattern) validate() error {
 		if v == "" {
 			bad(key, "missing")
 		}
+	}
+	if l := p.Cause.Layer; l != "" && !slices.Contains(finding.Layers, l) {
+		bad("cause.layer", "%q: want one of %v", l, finding.Layers)
 	}
 	if p.Cause.Within <= 0 {
 		bad("cause.within", "%v: want a duration above 0, such as 30s", p.Cause.Within)
@@ -591,6 +589,8 @@ func (e *Effect) validate(key string) (errs []error) {
 	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
 	if e.Event == "" || e.Layer == "" {
 		bad(key, "want event and layer")
+	} else if !slices.Contains(finding.Layers, e.Layer) {
+		bad(key+".layer", "%q: want one of %v", e.Layer, finding.Layers)
 	}
 	if !slices.Contains(relations, e.Relation) {
 		bad(key+".relation", "%q: want one of %v", e.Relation, relations)
