@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // resolvConf is what a pod of Kubernetes has.
@@ -148,8 +148,7 @@ func serveFar() error {
 		return err
 	}
 	made, moved, done := make(chan *os.File), make(chan error), make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	go linux.OnOwnThread(func() { // the first thread stays: the test reads its namespace
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		own, failed := os.Open("/proc/thread-self/ns/net")
 		made <- own
@@ -161,7 +160,7 @@ func serveFar() error {
 			go answerDNS(c)
 		}
 		done <- errors.Join(err, failed)
-	}()
+	})
 	own := <-made
 	moved <- netlink.LinkSetNsFd(far, int(own.Fd()))
 	return errors.Join(<-done, own.Close(), bringUp("near", "192.0.2.1/24"))

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -15,6 +14,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // node is a machine made for one test: a network namespace that stands for the
@@ -87,16 +88,13 @@ func (n *node) installPlugin(name string) {
 func (n *node) newNamespace(name string) string {
 	path := n.path("netns", name)
 	require.NoError(n.t, os.WriteFile(path, nil, 0o444))
-	failed := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, in its namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
+	var err error
+	linux.OnOwnThread(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
 			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 		}
-		failed <- err
-	}()
-	require.NoError(n.t, <-failed)
+	})
+	require.NoError(n.t, err)
 	n.t.Cleanup(func() { n.removeNamespace(path) })
 	return path
 }
@@ -110,20 +108,19 @@ func (n *node) removeNamespace(path string) {
 // in runs f on a thread inside a network namespace; programs that f starts are there too.
 func (n *node) in(path string, f func()) {
 	n.t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		ns, err := os.Open(path)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			ns.Close()
+	var err error
+	linux.OnOwnThread(func() {
+		var ns *os.File
+		if ns, err = os.Open(path); err != nil {
+			return
 		}
+		err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		ns.Close()
 		if err == nil {
 			f()
 		}
-		done <- err
-	}()
-	require.NoError(n.t, <-done)
+	})
+	require.NoError(n.t, err)
 }
 
 // run runs a program to its end, in the namespace of the thread.

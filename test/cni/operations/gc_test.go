@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // buildPlugins builds plugins that know GC and STATUS (CNI 1.1); those of Debian 12
@@ -36,20 +36,19 @@ func buildPlugins(t *testing.T) string {
 
 // in runs f on a thread in the host's network namespace; so are the plugins that it calls.
 func (h *host) in(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, in its namespace
-		ns, err := os.Open(h.netns)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			ns.Close()
+	var err error
+	linux.OnOwnThread(func() {
+		var ns *os.File
+		if ns, err = os.Open(h.netns); err != nil {
+			return
 		}
+		err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		ns.Close()
 		if err == nil {
 			err = f()
 		}
-		done <- err
-	}()
-	return <-done
+	})
+	return err
 }
 
 // TestGCAndStatus: a runtime asks whether the network works and has what it no longer

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
@@ -47,15 +47,7 @@ func (r *Reader) readNamespaces(p *state.Picture) {
 	if r.opts.Processes {
 		r.readProcesses(p)
 	}
-	// A thread of its own: it changes its namespace, and ends with the goroutine
-	// because it stays locked.
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		r.visitAll(p, open)
-	}()
-	<-done
+	linux.OnOwnThread(func() { r.visitAll(p, open) })
 }
 
 // openNamespaces opens the host's namespace, and then all that are pinned in
@@ -89,8 +81,8 @@ func (r *Reader) openNamespaces(p *state.Picture) ([]openNamespace, error) {
 	return all, nil
 }
 
-// ownNamespace is the collector's.
-const ownNamespace = "/proc/self/ns/net"
+// ownNamespace is the collector's: that of every thread but those that visit others.
+const ownNamespace = "/proc/thread-self/ns/net"
 
 // openHost opens the host's namespace: the configured one, or that of the
 // host's first process. Without the right to see that, the collector's own
@@ -157,7 +149,7 @@ func blind(p *state.Picture, err error) { unseen(p, state.SourcePods, err) }
 
 // visitAll reads all namespaces. It runs on a thread of its own.
 func (r *Reader) visitAll(p *state.Picture, open []openNamespace) {
-	own, err := os.Open("/proc/thread-self/ns/net")
+	own, err := os.Open(ownNamespace)
 	if err != nil {
 		unseen(p, state.SourceNamespaces, err)
 		return

@@ -1,11 +1,11 @@
 package snapshot
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/result"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
@@ -34,16 +35,11 @@ func needRoot(t *testing.T) {
 func pin(t *testing.T, path string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	failed := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	linux.OnOwnThread(func() {
+		if err := unix.Unshare(unix.CLONE_NEWNET); assert.NoError(t, err) {
+			assert.NoError(t, unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""))
 		}
-		failed <- err
-	}()
-	require.NoError(t, <-failed)
+	})
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
@@ -192,4 +188,35 @@ func TestNamespacesAreNotHeld(t *testing.T) {
 		return exec.Command("nsenter", "--net="+hostPath, "ip", "link", "show", "veth0").Run() != nil
 	}, 5*time.Second, 20*time.Millisecond)
 	require.NoError(t, unix.Mount("/proc/self/ns/net", podPath, "", unix.MS_BIND, "")) // for the cleanup
+}
+
+// The process's first thread is what others, and /proc/net, take for the whole
+// process; goroutines come by it, most often with one processor.
+func TestProcessStaysInItsNamespace(t *testing.T) {
+	const key = "TAPIO_TEST_PROCESS"
+	if os.Getenv(key) == "" {
+		needRoot(t)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+		cmd.Env = append(os.Environ(), key+"=1", "GOMAXPROCS=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return
+	}
+	first := fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
+	own, err := os.Readlink(first)
+	require.NoError(t, err)
+	opts, _, _ := twoNamespaces(t)
+	opts.Processes = false
+	r := NewReader(opts)
+	for i := range 200 {
+		p := r.Read(time.Now())
+		require.Empty(t, p.Unseen)
+		require.True(t, len(p.Namespaces) == 2 && p.Namespaces[1].Entered)
+		n, err := Notify(opts)
+		require.NoError(t, err)
+		require.NoError(t, n.Close())
+		now, err := os.Readlink(first)
+		require.NoError(t, err)
+		require.Equal(t, own, now, "after %d visits", i+1)
+	}
 }

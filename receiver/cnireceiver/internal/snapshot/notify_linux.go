@@ -6,9 +6,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // groups are the changes of which the kernel tells: RTMGRP_* of linux/rtnetlink.h.
@@ -41,7 +42,8 @@ func Notify(opts Options) (*Notifier, error) {
 		return nil, fmt.Errorf("the host's network namespace: %w", err)
 	}
 	defer host.Close()
-	fd, err := subscribeIn(host)
+	var fd int
+	linux.OnOwnThread(func() { fd, err = subscribe(host) })
 	if err != nil {
 		return nil, err
 	}
@@ -55,25 +57,9 @@ func Notify(opts Options) (*Notifier, error) {
 	return n, nil
 }
 
-// subscribeIn opens the socket inside a namespace, on a thread that ends with it
-// when it had to change its own.
-func subscribeIn(ns *os.File) (int, error) {
-	type outcome struct {
-		fd  int
-		err error
-	}
-	result := make(chan outcome)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		fd, err := subscribe(ns)
-		result <- outcome{fd, err}
-	}()
-	o := <-result
-	return o.fd, o.err
-}
-
+// subscribe opens the socket inside a namespace. It runs on a thread of its own.
 func subscribe(ns *os.File) (int, error) {
-	own, err := os.Readlink("/proc/thread-self/ns/net")
+	own, err := os.Readlink(ownNamespace)
 	if err != nil {
 		return -1, err
 	}
