@@ -100,6 +100,13 @@ struct {
 	__type(value, struct request);
 } request_scratch SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct exchange);
+} exchange_scratch SEC(".maps");
+
 /* How many processes run Node.js: without any, reads need not be followed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -541,25 +548,37 @@ static __always_inline void remember_request(struct execution *by, const struct 
 	bpf_map_update_elem(&requests, by, r, BPF_ANY);
 }
 
+/* An exchange to fill: on the stack it would leave too little for what is called,
+ * kernels before 6.18 allow all calls together 512 bytes. */
+static __always_inline struct exchange *scratch_exchange(void)
+{
+	__u32 zero = 0;
+	struct exchange *x = bpf_map_lookup_elem(&exchange_scratch, &zero);
+
+	if (x)
+		__builtin_memset(x, 0, sizeof(*x));
+	return x;
+}
+
 /* A server has read the beginning of a request. */
 static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 method)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
 	bool nonblocking = false, known;
-	struct exchange x = {};
+	struct exchange *x = scratch_exchange();
 	const struct sock *sk;
 	struct exchange *old;
 	struct tracee *p;
 	int parsed;
 
-	if (!regs || !d)
+	if (!regs || !d || !x)
 		return 0;
 	sk = socket_of(task, argument_fd(regs), &nonblocking);
 	if (!sk)
 		return 0;
 	key = (__u64)sk;
-	parsed = parse_request(&x.context, d);
+	parsed = parse_request(&x->context, d);
 	if (parsed == NOT_HTTP)
 		return 0;
 	p = tracee_of(task, pid_tgid >> 32);
@@ -567,7 +586,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 		count_http(TAPIO_HTTP_PROCESS_UNKNOWN);
 		return 0;
 	}
-	known = current_execution(&x.by, p, pid_tgid, regs);
+	known = current_execution(&x->by, p, pid_tgid, regs);
 	old = bpf_map_lookup_elem(&exchanges, &key);
 	if (old) { /* to which there was no response that we saw */
 		if (!old->client)
@@ -577,7 +596,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	}
 	if (parsed != GOOD_TRACEPARENT) {
 		if (known)
-			bpf_map_delete_elem(&requests, &x.by);
+			bpf_map_delete_elem(&requests, &x->by);
 		bpf_map_delete_elem(&exchanges, &key);
 		bpf_map_delete_elem(&socket_traces, &key);
 		count_http(parsed == NO_TRACEPARENT  ? TAPIO_HTTP_UNTRACED :
@@ -587,25 +606,25 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	}
 	if (p->runtime == TAPIO_RUNTIME_OTHER && nonblocking) {
 		/* The thread may go on with another request at any time. */
-		bpf_map_delete_elem(&requests, &x.by);
+		bpf_map_delete_elem(&requests, &x->by);
 		known = false;
 	}
 	if (!known)
-		__builtin_memset(&x.by, 0, sizeof(x.by));
+		__builtin_memset(&x->by, 0, sizeof(x->by));
 	count_http(known ? TAPIO_HTTP_TRACED : TAPIO_HTTP_RUNTIME_UNKNOWN);
-	x.begun = bpf_ktime_get_boot_ns();
-	x.start = p->start;
-	x.tgid = pid_tgid >> 32;
-	x.method = method;
-	x.context.association = TAPIO_TRACE_SOCKET;
-	x.span = makes_span(p, &x);
-	fill_random(x.span_id);
-	__builtin_memcpy(x.parent, x.context.span_id, 8);
-	bpf_map_update_elem(&exchanges, &key, &x, BPF_ANY);
-	bpf_map_update_elem(&socket_traces, &key, &x.context, BPF_ANY);
+	x->begun = bpf_ktime_get_boot_ns();
+	x->start = p->start;
+	x->tgid = pid_tgid >> 32;
+	x->method = method;
+	x->context.association = TAPIO_TRACE_SOCKET;
+	x->span = makes_span(p, x);
+	fill_random(x->span_id);
+	__builtin_memcpy(x->parent, x->context.span_id, 8);
+	bpf_map_update_elem(&exchanges, &key, x, BPF_ANY);
+	bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
 	if (known) {
-		x.context.association = x.by.kind == TAPIO_GOROUTINE ? TAPIO_TRACE_GOROUTINE : TAPIO_TRACE_THREAD;
-		remember_request(&x.by, &x, key, p, regs);
+		x->context.association = x->by.kind == TAPIO_GOROUTINE ? TAPIO_TRACE_GOROUTINE : TAPIO_TRACE_THREAD;
+		remember_request(&x->by, x, key, p, regs);
 	}
 	return 0;
 }
@@ -644,23 +663,23 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
 	__u32 tgid = pid_tgid >> 32;
-	struct exchange x = {};
+	struct exchange *x = scratch_exchange();
 	bool nonblocking;
 	const struct sock *sk;
 	struct request *r = NULL;
 	struct tracee *p;
 
-	if (!regs || !d)
+	if (!regs || !d || !x)
 		return 0;
 	p = bpf_map_lookup_elem(&tracees, &tgid);
 	if (!p || !p->runtime || p->sdk == TAPIO_SDK_YES)
 		return 0;
-	if (current_execution(&x.by, p, pid_tgid, regs))
-		r = bpf_map_lookup_elem(&requests, &x.by);
+	if (current_execution(&x->by, p, pid_tgid, regs))
+		r = bpf_map_lookup_elem(&requests, &x->by);
 	if (r && r->stack && !is_same_callback(r, regs))
 		r = NULL;
-	if (p->sdk == TAPIO_SDK_NOT_SEEN && parse_request(&x.context, d) == GOOD_TRACEPARENT) {
-		__u64 *caller = (__u64 *)x.context.span_id;
+	if (p->sdk == TAPIO_SDK_NOT_SEEN && parse_request(&x->context, d) == GOOD_TRACEPARENT) {
+		__u64 *caller = (__u64 *)x->context.span_id;
 
 		if (!r || *caller != *(__u64 *)r->context.span_id) {
 			p->sdk = TAPIO_SDK_YES;
@@ -673,19 +692,19 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	key = (__u64)sk;
 	if (!sk || key == r->sk)
 		return 0;
-	__builtin_memcpy(&x.context, &r->context, sizeof(x.context));
-	__builtin_memcpy(x.parent, r->span_id, 8);
-	fill_random(x.span_id);
-	x.context.association = TAPIO_TRACE_SOCKET;
-	x.begun = bpf_ktime_get_boot_ns();
-	x.start = p->start;
-	x.tgid = tgid;
-	x.method = method;
-	x.client = 1;
+	__builtin_memcpy(&x->context, &r->context, sizeof(x->context));
+	__builtin_memcpy(x->parent, r->span_id, 8);
+	fill_random(x->span_id);
+	x->context.association = TAPIO_TRACE_SOCKET;
+	x->begun = bpf_ktime_get_boot_ns();
+	x->start = p->start;
+	x->tgid = tgid;
+	x->method = method;
+	x->client = 1;
 	/* Its parent is a span that was not made unless it began in time too. */
-	x.span = r->begun >= p->spans_from && makes_span(p, &x);
-	bpf_map_update_elem(&exchanges, &key, &x, BPF_ANY);
-	bpf_map_update_elem(&socket_traces, &key, &x.context, BPF_ANY);
+	x->span = r->begun >= p->spans_from && makes_span(p, x);
+	bpf_map_update_elem(&exchanges, &key, x, BPF_ANY);
+	bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
 	return 0;
 }
 

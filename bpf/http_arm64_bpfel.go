@@ -258,6 +258,7 @@ const (
 	HTTPMapConnections       = "connections"
 	HTTPMapEventLoops        = "event_loops"
 	HTTPMapEvents            = "events"
+	HTTPMapExchangeScratch   = "exchange_scratch"
 	HTTPMapExchanges         = "exchanges"
 	HTTPMapHeaderScratch     = "header_scratch"
 	HTTPMapHttpCounts        = "http_counts"
@@ -349,6 +350,7 @@ type HTTPMapSpecs struct {
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	EventLoops        *ebpf.MapSpec `ebpf:"event_loops"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
+	ExchangeScratch   *ebpf.MapSpec `ebpf:"exchange_scratch"`
 	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
 	HeaderScratch     *ebpf.MapSpec `ebpf:"header_scratch"`
 	HttpCounts        *ebpf.MapSpec `ebpf:"http_counts"`
@@ -408,6 +410,7 @@ type HTTPMaps struct {
 	Connections       *ebpf.Map `ebpf:"connections"`
 	EventLoops        *ebpf.Map `ebpf:"event_loops"`
 	Events            *ebpf.Map `ebpf:"events"`
+	ExchangeScratch   *ebpf.Map `ebpf:"exchange_scratch"`
 	Exchanges         *ebpf.Map `ebpf:"exchanges"`
 	HeaderScratch     *ebpf.Map `ebpf:"header_scratch"`
 	HttpCounts        *ebpf.Map `ebpf:"http_counts"`
@@ -432,6 +435,7 @@ func (m *HTTPMaps) Close() error {
 		m.Connections,
 		m.EventLoops,
 		m.Events,
+		m.ExchangeScratch,
 		m.Exchanges,
 		m.HeaderScratch,
 		m.HttpCounts,

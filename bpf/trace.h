@@ -188,12 +188,16 @@ static __always_inline bool read_frames(__u64 *frames, __u64 stack)
  * far all the same, they have overwritten those frames. */
 static __always_inline bool is_same_callback(const struct request *r, struct pt_regs *regs)
 {
-	__u64 frames[TAPIO_FRAMES], differ = 0;
+	__u64 words[4], differ = 0; /* a few at a time: kernels before 6.18 allow all calls together 512 bytes of stack */
 
-	if (user_stack(regs) >= r->stack || !read_frames(frames, r->stack))
+	if (user_stack(regs) >= r->stack)
 		return false;
-	for (int i = 0; i < TAPIO_FRAMES; i++)
-		differ |= frames[i] ^ r->frames[i];
+	for (int i = 0; i < TAPIO_FRAMES; i += 4) {
+		if (bpf_probe_read_user(words, sizeof(words), (void *)(r->stack + TAPIO_FRAMES_AT + i * sizeof(*words))))
+			return false;
+		for (int j = 0; j < 4; j++)
+			differ |= words[j] ^ r->frames[i + j];
+	}
 	return !differ;
 }
 

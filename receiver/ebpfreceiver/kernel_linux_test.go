@@ -134,8 +134,8 @@ func leaderFirst() {
 		time.Sleep(100 * time.Millisecond)
 		os.Exit(3)
 	}()
-	runtime.LockOSThread() // init runs on the first thread
-	_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+	runtime.LockOSThread()                               // init runs on the first thread
+	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0) // not Raw: that would take the only processor of a small machine with it
 }
 
 // eatMemory waits until it is put in its cgroup, then allocates without end.
