@@ -161,7 +161,7 @@ func TestParseNamesTheWrongKey(t *testing.T) {
 		"effects: want at least one":                             {"effects:\n  - {event: f, layer: APP, relation: trace, within: 1m, weight: 1}", "effects: []"},
 		"cause.where[0]: want key and exactly one of":            {"layer: KERNEL", "where: [{key: a}], layer: KERNEL"},
 		"effects[0].where[0]: want key and exactly one of":       {"layer: APP", "where: [{key: a, in: [1], not: [2]}], layer: APP"},
-		"tilte: no such key; want one of [actions alone":                                  {"title:", "tilte:"},
+		"tilte: no such key; want one of [actions alone":         {"title:", "tilte:"},
 		"can't evaluate field Servce":                            {".Service", ".Servce"},
 		`function "atr" not defined`:                             {"attr", "atr"},
 		"title":                                                  {"{{.Service}}", "{{.Service"},
