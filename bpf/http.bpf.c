@@ -549,7 +549,7 @@ static __always_inline void remember_request(struct execution *by, const struct 
 }
 
 /* An exchange to fill: on the stack it would leave too little for what is called,
- * kernels before 6.18 allow all calls together 512 bytes. */
+ * Linux 6.1 and 6.12 allow all calls together 512 bytes. */
 static __always_inline struct exchange *scratch_exchange(void)
 {
 	__u32 zero = 0;

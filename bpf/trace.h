@@ -188,7 +188,7 @@ static __always_inline bool read_frames(__u64 *frames, __u64 stack)
  * far all the same, they have overwritten those frames. */
 static __always_inline bool is_same_callback(const struct request *r, struct pt_regs *regs)
 {
-	__u64 words[4], differ = 0; /* a few at a time: kernels before 6.18 allow all calls together 512 bytes of stack */
+	__u64 words[4], differ = 0; /* a few at a time: Linux 6.1 and 6.12 allow all calls together 512 bytes of stack */
 
 	if (user_stack(regs) >= r->stack)
 		return false;
