@@ -197,10 +197,11 @@ var startedAtBoot = map[string]string{
 	"test.target.d/shop.conf": "[Unit]\nWants=ledger.service payment.service storefront.service\nAfter=ledger.service payment.service storefront.service\n",
 }
 
-// restart starts the machine again when it has gone down.
+// restart starts the machine again when it has gone down and somebody has missed it.
 func (n *node) restart(t *testing.T) {
 	t.Helper()
 	_ = n.nspawn.Wait()
+	n.load.WaitFailed(t, 10)
 	n.start(t)
 	n.waitUp(t)
 }

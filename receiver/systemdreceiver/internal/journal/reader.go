@@ -254,7 +254,7 @@ func (r *Reader) load(s *source) {
 		case errors.Is(err, errOld):
 			s.handed = max(s.handed, s.read)
 		case errors.As(err, &bad):
-			r.stats.lose(s.gone, 1)
+			r.lose(s, 1)
 		default:
 			r.broken(s)
 			return
@@ -262,12 +262,13 @@ func (r *Reader) load(s *source) {
 	}
 }
 
-// lose counts entries that cannot be read.
-func (s *Stats) lose(gone bool, n uint64) {
-	if gone {
-		s.LostDeleted += n
+// lose counts entries that cannot be read. A file may have been deleted, and its
+// space freed, since the directories were listed.
+func (r *Reader) lose(s *source, n uint64) {
+	if s.gone || deleted(s.os) {
+		r.stats.LostDeleted += n
 	} else {
-		s.LostCorrupt += n
+		r.stats.LostCorrupt += n
 	}
 }
 
@@ -283,7 +284,7 @@ func (r *Reader) broken(s *source) {
 	case s.brokenAt.IsZero() || size != s.brokenSize:
 		s.brokenAt, s.brokenSize = now, size
 	case s.gone || now.Sub(s.brokenAt) >= patience:
-		r.stats.lose(s.gone, s.header.plausibleEntries()-min(s.read, s.header.plausibleEntries()))
+		r.lose(s, s.header.plausibleEntries()-min(s.read, s.header.plausibleEntries()))
 		r.finish(s)
 	}
 }
