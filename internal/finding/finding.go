@@ -22,7 +22,8 @@ type State string
 const (
 	// StatePredicted: it has not happened yet, but its cause is on the way.
 	StatePredicted State = "predicted"
-	// StateWithdrawn: what was predicted did not happen, and is no longer on the way.
+	// StateWithdrawn: what was predicted did not happen and is no longer on the way, or
+	// the cause of another finding turned out to be the cause of this one, too.
 	StateWithdrawn State = "withdrawn"
 	// StateOpen: the incident goes on.
 	StateOpen State = "open"

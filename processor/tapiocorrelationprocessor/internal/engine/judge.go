@@ -212,10 +212,13 @@ func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
 }
 
 // supersede takes the place of other incidents whose causes are among the effects of
-// this one: one root for many symptoms.
+// this one, or were only inferred from spans of those to whom it happened: one root
+// for many symptoms.
 func (e *Engine) supersede(root *open) {
+	h := root.Hypothesis
 	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
-		if i == root || !deeper(root.Hypothesis, i.Hypothesis) {
+		inferred := h.Cause.Occurrence != nil && i.Hypothesis.Cause.Occurrence == nil && e.causes(h.Pattern, h.Cause.Occurrence, i.Hypothesis)
+		if i == root || !inferred && !deeper(h, i.Hypothesis) {
 			return false
 		}
 		e.requests.Each(func(r *detect.Request) {
@@ -286,7 +289,7 @@ func (e *Engine) explainer(o *detect.Occurrence) *open {
 func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 	for _, i := range e.incidents {
 		old := i.Hypothesis
-		if o.Time > old.Cause.Time+explain.Slack+int64(p.Cause.Before) || o.Time < old.Cause.Time-int64(p.Cause.Within) || !e.touches(old, o, p) {
+		if !e.causes(p, o, old) {
 			continue
 		}
 		h := e.hypothesis(p, o, old.Addresses()...)
@@ -304,6 +307,12 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		return true
 	}
 	return false
+}
+
+// causes tells whether an event is near enough, in time and place, to be why a
+// hypothesis was made.
+func (e *Engine) causes(p *pattern.Pattern, o *detect.Occurrence, h *explain.Hypothesis) bool {
+	return o.Time <= h.Cause.Time+explain.Slack+int64(p.Cause.Before) && o.Time >= h.Cause.Time-int64(p.Cause.Within) && e.touches(h, o, p)
 }
 
 // touches tells whether an event happened to one of those that a hypothesis is

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"testing"
 	"time"
 
@@ -248,6 +249,10 @@ const (
 	refused = `Post "http://127.0.0.1:8081/charge": dial tcp 127.0.0.1:8081: connect: connection refused`
 	eof     = `Post "http://127.0.0.1:8081/charge": EOF`
 )
+
+func refusedAt(v service) string {
+	return fmt.Sprintf("dial tcp 127.0.0.1:%d: connect: connection refused", v.port)
+}
 
 // healthy sends good requests for a while, ten a second.
 func (s *scenario) healthy(d time.Duration) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
 )
 
 // unit hands over an event of a unit, with the main process v, as tapio_systemd tells it.
@@ -242,6 +244,30 @@ func TestUnits(t *testing.T) {
 			assertComplete(t, f)
 		})
 	}
+}
+
+// TestNodeThatMissesSeveral: callers of two of its services fail while a node is away.
+// Nothing says why before it comes up again; then there is one finding, and the other
+// is withdrawn.
+func TestNodeThatMissesSeveral(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(5 * time.Second)
+	for range 10 {
+		s.send(order{"u", 10, &call{from: load, to: storefront, took: time.Millisecond, err: refusedAt(storefront)}})
+		s.wait(100 * time.Millisecond)
+	}
+	s.refusals(10, "u")
+	s.wait(2 * time.Second)
+	require.Len(t, s.latest(), 2, "as far as anybody can know")
+	s.system("boot_completed", nil)
+	s.wait(5 * time.Second)
+	left := slices.DeleteFunc(s.latest(), func(f *finding.Finding) bool { return f.State == finding.StateWithdrawn })
+	require.Len(t, left, 1)
+	assert.Equal(t, "node-restarted", left[0].Pattern)
+	assert.Equal(t, "node1", left[0].RootCause.Entity.Name)
+	assert.EqualValues(t, 20, left[0].Impact.FailedRequests, "all are counted once")
+	assertComplete(t, left[0])
 }
 
 // TestRedeliveredEventCountsOnce: after a crash the collector hands on the last batch
