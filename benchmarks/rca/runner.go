@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
+	"github.com/yairfalse/tapio/benchmarks/rca/perturb"
 	"github.com/yairfalse/tapio/benchmarks/rca/symptom"
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/replay"
@@ -30,6 +31,7 @@ const sameServices = 0.5
 // runner replays recordings.
 type runner struct {
 	options options
+	changes perturb.Options
 	logger  *zap.Logger
 }
 
@@ -149,12 +151,17 @@ func (r *runner) replay(ctx context.Context, rec *dataset.Recording, warmers []*
 	}
 	o = &outcome{recording: rec}
 	cpu := cpuTime()
-	buffer := replay.NewBuffer(engine, math.MaxInt)
+	late := perturb.NewLate(r.changes, engine)
+	var sink replay.Sink = engine
+	if r.changes.Delays() {
+		sink = late
+	}
+	buffer := replay.NewBuffer(sink, math.MaxInt)
 	if o.warm, err = r.warm(buffer, rec, warmers); err == nil {
 		err = r.put(buffer, rec, 0)
 	}
 	if err == nil {
-		err = buffer.Flush(ctx)
+		err = errors.Join(buffer.Flush(ctx), late.Flush(ctx))
 	}
 	found, dropped, finished := engine.Finish(ctx)
 	if err = errors.Join(err, finished); err != nil {

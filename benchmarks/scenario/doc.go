@@ -4,6 +4,11 @@
 // and everything else (errors of callers, refused connections, metrics, events of
 // the kernel and of Kubernetes) follows from that.
 //
+// There are also services that work without being asked: they log, and no request
+// shows how they are. By default the failures are those of which each works in its own
+// way (faults=core); faults=all adds those that look alike to users and differ in who
+// says what is wrong: the application, Kubernetes or a node.
+//
 // Noise, missing layers, skewed clocks and lost data are options. The same options
 // make the same telemetry.
 //

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -96,10 +97,10 @@ func (w *writer) k8sEvent(p *pod, at int64, reason, body string) {
 }
 
 // notStarting is what Kubernetes says, every half minute, of pods that do not start.
-func notStarting(f *fault, w *writer, waiting, body string) {
+func notStarting(f *fault, w *writer, reason, waiting, body string) {
 	for at := f.from; at < f.to; at += 30 * second {
 		for _, p := range f.service.pods {
-			w.k8sEvent(p, at, "Failed", body)
+			w.k8sEvent(p, at, reason, body)
 			w.event(LayerKubernetes, event.K8sContainerWaiting, at+second, p.node, warn, "container app waits: "+waiting, p.reported,
 				event.KeyContainerName, "app", event.KeyContainerReason, waiting, event.KeyContainerRestart, 0)
 		}
@@ -109,11 +110,11 @@ func notStarting(f *fault, w *writer, waiting, body string) {
 
 func imageMissing(f *fault, w *writer) {
 	image := "registry.example/" + f.service.name + ":v9"
-	notStarting(f, w, "ErrImagePull", text("Failed to pull image %q: rpc error: code = NotFound desc = failed to pull and unpack image %q: not found", image, image))
+	notStarting(f, w, "Failed", "ErrImagePull", text("Failed to pull image %q: rpc error: code = NotFound desc = failed to pull and unpack image %q: not found", image, image))
 }
 
 func configMissing(f *fault, w *writer) {
-	notStarting(f, w, "CreateContainerConfigError", text("Error: configmap %q not found", f.service.name+"-settings"))
+	notStarting(f, w, "Failed", "CreateContainerConfigError", text("Error: configmap %q not found", f.service.name+"-settings"))
 }
 
 func (n *node) attributes(m pcommon.Map) { put(m, event.KeyNodeName, n.name) }
@@ -127,7 +128,7 @@ func (w *writer) condition(n *node, at int64, condition, status, reason, body st
 func nodeDown(f *fault, w *writer) {
 	// The control plane waits 40 seconds for a heartbeat.
 	w.condition(f.node, f.from+40*second, "Ready", "unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
-	for _, s := range w.world.services {
+	for _, s := range w.world.all() {
 		for _, p := range s.pods {
 			if p.node == f.node {
 				w.event(LayerKubernetes, event.K8sPodNotReady, f.from+45*second, p.node, warn, "pod "+p.name+" is not ready", p.reported)
@@ -138,11 +139,35 @@ func nodeDown(f *fault, w *writer) {
 
 func diskPressure(f *fault, w *writer) {
 	w.condition(f.node, f.from+10*second, "DiskPressure", "true", "KubeletHasDiskPressure", "kubelet has disk pressure")
-	for _, s := range w.world.services {
+	for _, s := range w.world.all() {
 		for _, p := range s.pods {
 			if p.node == f.node {
 				w.event(LayerKernel, event.SyscallFailed, f.from+second, p.node, fatal, "write failed: no space", p.process,
 					event.KeySyscall, "write", event.KeyErrorType, "ENOSPC")
+			}
+		}
+	}
+}
+
+// labour is what services log that take no requests, and what they fail at now and then.
+func (s *simulation) labour(from, to int64) {
+	r := rand.New(rand.NewPCG(s.world.options.Seed, s.serial))
+	for _, of := range s.world.workers {
+		for _, p := range of.pods {
+			for at := from + int64(r.ExpFloat64()*float64(2*second)); at < to; at += int64(r.ExpFloat64() * float64(2*second)) {
+				cry := ""
+				if f := s.active(at); f != nil && f.cries != nil {
+					cry = f.cries(f, p)
+				}
+				switch {
+				case s.down(p, at) || s.dead(p, at):
+				case cry != "":
+					s.out.log(p, at, 0, 0, fatal, text(cry, r.IntN(1e6)))
+				case r.Float64() < 0.03*s.world.options.Noise:
+					s.out.log(p, at, 0, 0, fatal, text("item %d is locked, trying again", r.IntN(1e6)))
+				default:
+					s.out.log(p, at, 0, 0, info, text("item %d is done", r.IntN(1e6)))
+				}
 			}
 		}
 	}

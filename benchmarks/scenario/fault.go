@@ -33,8 +33,12 @@ type kind struct {
 	// brief is set where one pod fails its callers for seconds only: it is one that is
 	// called often, or else nobody would notice.
 	brief bool
+	// ofWorker is set where a service is at fault that takes no requests.
+	ofWorker bool
 	// lead is how long before its first effect on users it shows in metrics.
 	lead time.Duration
+	// foretold is set where it must be named before its first effect on users.
+	foretold bool
 	// effects change what happens; nil for nothing.
 	effects
 }
@@ -59,14 +63,17 @@ type effects struct {
 	cpu, memory, throttled func(f *fault, p *pod, at int64) float64
 	pool                   func(f *fault, s *service) float64
 	disk                   func(f *fault, n *node, at int64) float64
+	// cries is what a service without requests logs as an error all the time, "" for nothing.
+	cries func(f *fault, p *pod) string
 	// events writes what the kernel, systemd and Kubernetes say.
 	events func(f *fault, w *writer)
 }
 
 const second = int64(time.Second)
 
-// kinds are all failures that can be made.
-var kinds = slices.Concat(basic, network, placing, others)
+// kinds are the failures that are made by default, told those that are made with
+// faults=all too.
+var kinds = slices.Concat(basic, network, placing, others, unseen)
 
 var basic = []kind{
 	{name: "out of memory", lead: 3 * time.Minute, effects: effects{down: restarting(40, 12), memory: leaking, events: oomKills}},

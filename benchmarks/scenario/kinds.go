@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
 )
@@ -52,6 +53,17 @@ var others = []kind{
 	}}},
 }
 
+// unseen are failures that no request shows, or not yet.
+var unseen = []kind{
+	{name: "leak foretold", lead: 6 * time.Minute, foretold: true, effects: effects{down: restarting(40, 12), memory: leaking, events: oomKills}},
+	{name: "errors without requests", ofWorker: true, effects: effects{cries: func(f *fault, p *pod) string {
+		if p.service == f.service {
+			return "cannot write item %d: broken pipe"
+		}
+		return ""
+	}}},
+}
+
 // mostly fails in four of five visits, so that trying again is of some use.
 func mostly(f *fault, op *operation, p *pod, r *rand.Rand) string {
 	if r.Float64() < 0.2 {
@@ -72,17 +84,24 @@ func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64
 		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
 	case unresolved:
 		s.out.log(from, at+soon, trace, parent, fatal, "dial tcp: lookup "+to.service.name+" on 10.96.0.10:53: server misbehaving")
+	case unknownAuthority:
+		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate signed by unknown authority")
 	}
 	return at + soon
 }
 
-// noNames is what the kernel says of lookups, every ten seconds.
+// noNames is what the kernel says of lookups, every ten seconds, of the names that a
+// service calls.
 func noNames(f *fault, w *writer) {
 	for at := f.from + second; at < f.to; at += 10 * second {
 		for _, p := range f.service.pods {
-			w.event(LayerKernel, event.DNSFailed, at, p.node, fatal, "lookups failed", p.process,
-				event.KeyDNSQuestion, "service.shop.svc.cluster.local", event.KeyErrorType, "SERVFAIL", event.KeyDNSCount, 5,
-				event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
+			for _, s := range f.operation.steps {
+				if s.call != nil {
+					w.event(LayerKernel, event.DNSFailed, at, p.node, fatal, "lookups failed", p.process,
+						event.KeyDNSQuestion, s.call.service.name+".shop.svc.cluster.local", event.KeyErrorType, "SERVFAIL", event.KeyDNSCount, 5,
+						event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
+				}
+			}
 		}
 	}
 }
@@ -100,7 +119,7 @@ func overQuota(f *fault, w *writer) {
 
 // noRoom is what Kubernetes says of pods that no node can take.
 func noRoom(f *fault, w *writer) {
-	unschedulable(f, w, text("0/%d nodes are available: %d Insufficient memory.", len(w.world.nodes), len(w.world.nodes)), event.KeyNodesNoMemory)
+	unschedulable(f, w, text("0/%d nodes are available: %d Insufficient memory.", len(w.world.nodes), len(w.world.nodes)), event.KeyNodesNoMemory, len(w.world.nodes))
 }
 
 func noVolume(f *fault, w *writer) {
@@ -108,14 +127,14 @@ func noVolume(f *fault, w *writer) {
 		w.event(LayerKubernetes, event.K8sClaimPending, at, f.pod.node, warn, "claim data is not bound: no volume", f.service.workload,
 			event.KeyClaimName, "data", event.KeyClaimClass, "fast", event.KeyClaimReason, "no_volume")
 	}
-	unschedulable(f, w, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.", event.KeyVolumesUnbound)
+	unschedulable(f, w, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.", event.KeyVolumesUnbound, true)
 }
 
-func unschedulable(f *fault, w *writer, body, why string) {
+func unschedulable(f *fault, w *writer, body, why string, value any) {
 	for at := f.from + second; at < f.to; at += 60 * second {
 		for _, p := range f.service.pods {
 			w.event(LayerKubernetes, event.K8sPodUnschedulable, at, p.node, warn, body, p.reported,
-				event.KeyNodesTotal, len(w.world.nodes), why, len(w.world.nodes))
+				event.KeyNodesTotal, len(w.world.nodes), why, value)
 		}
 	}
 	w.unavailable(f, 0)

@@ -23,7 +23,7 @@ func (s *simulation) measure(from, to int64) {
 				s.node(n, f, at)
 			}
 		}
-		for _, service := range s.world.services {
+		for _, service := range s.world.all() {
 			for _, p := range service.pods {
 				if !s.down(p, at) && !s.dead(p, at) {
 					s.container(p, f, at)

@@ -14,7 +14,7 @@ const (
 	LayerTraces     = "traces"
 	LayerLogs       = "logs"
 	LayerMetrics    = "metrics"
-	LayerKernel     = "kernel"
+	LayerKernel     = "kernel" // and units and the network of containers: what the agents of nodes say
 	LayerKubernetes = "kubernetes"
 )
 
@@ -37,13 +37,22 @@ type Options struct {
 	Skew time.Duration
 	// Loss is the share of spans, log records and data points that never arrive.
 	Loss float64
+	// Faults are which kinds of failures there are: FaultsCore or FaultsAll.
+	Faults string
 	// Minutes of each fault-free recording, of which there are three.
 	Minutes int
 }
 
+// The values of Options.Faults: those of which each works in its own way, and with
+// them those that differ only in who says what.
+const (
+	FaultsCore = "core"
+	FaultsAll  = "all"
+)
+
 // DefaultOptions are what a text leaves out.
 func DefaultOptions() Options {
-	return Options{Services: 30, Cases: 1, Seed: 1, Noise: 1, Minutes: 10}
+	return Options{Services: 30, Cases: 1, Seed: 1, Noise: 1, Minutes: 10, Faults: FaultsCore}
 }
 
 // Parse reads options such as "services=100,noise=2,missing=logs+kernel,skew=500ms".
@@ -74,10 +83,12 @@ func (o *Options) set(key, value string) (err error) {
 		o.Loss, err = strconv.ParseFloat(value, 64)
 	case "skew":
 		o.Skew, err = time.ParseDuration(value)
+	case "faults":
+		o.Faults = value
 	case "missing":
 		o.Missing = strings.Split(value, "+")
 	default:
-		err = errors.New("unknown: want services, cases, seed, noise, missing, skew, loss or minutes")
+		err = errors.New("unknown: want services, cases, seed, noise, missing, skew, loss, faults or minutes")
 	}
 	return err
 }
@@ -98,12 +109,23 @@ func (o *Options) Validate() error {
 	case o.Skew < 0 || o.Skew > time.Minute:
 		return fmt.Errorf("skew: %v: want 0 to 1m", o.Skew)
 	}
+	if o.Faults != FaultsCore && o.Faults != FaultsAll {
+		return fmt.Errorf("faults: %q: want %s or %s", o.Faults, FaultsCore, FaultsAll)
+	}
 	for _, l := range o.Missing {
 		if !slices.Contains(Layers, l) {
 			return fmt.Errorf("missing: %q: want some of %s, joined by +", l, strings.Join(Layers, ", "))
 		}
 	}
 	return nil
+}
+
+// kinds are the failures that there are.
+func (o *Options) kinds() []kind {
+	if o.Faults == FaultsAll {
+		return slices.Concat(kinds, told)
+	}
+	return kinds
 }
 
 func (o *Options) has(layer string) bool { return !slices.Contains(o.Missing, layer) }

@@ -53,6 +53,7 @@ func (s *simulation) run(from, to int64) {
 		s.measure(from, to)
 	}
 	s.background(from, to)
+	s.labour(from, to)
 	if s.fault != nil && s.fault.events != nil {
 		s.fault.events(s.fault, s.out)
 	}
@@ -173,7 +174,7 @@ func (s *simulation) blocked(from, to *pod, at int64) string {
 func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int64) (end int64, failed bool) {
 	s.serial++
 	to := s.pick(op.service, at)
-	client := span{trace: trace, id: s.serial, parent: parent, pod: from, name: op.name, kind: ptrace.SpanKindClient, start: at, peer: to}
+	client := span{trace: trace, id: s.serial, parent: parent, pod: from, name: op.name, kind: ptrace.SpanKindClient, start: at, calls: to.service, peer: to}
 	way := int64(400e3 * s.spread())
 	if f := s.active(at); f != nil && f.delay != nil {
 		way += int64(f.delay(f, op, to, s.random))
@@ -182,6 +183,9 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 	switch {
 	case why != "":
 		client.end, client.failed = s.blockedCall(why, from, to, trace, parent, at), why
+		if why == unresolved {
+			client.peer = nil // it has no address
+		}
 	case s.dead(to, at) || s.dead(from, at):
 		client.end, client.failed = at+patience, "timeout"
 		s.connectFailed(from, to, client.end, "connection_timed_out")

@@ -17,10 +17,10 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	o, err := Parse("services=100,cases=3,seed=7,noise=0.5,missing=logs+kernel,skew=500ms,loss=0.1,minutes=20")
+	o, err := Parse("services=100,cases=3,seed=7,noise=0.5,missing=logs+kernel,skew=500ms,loss=0.1,minutes=20,faults=all")
 	require.NoError(t, err)
 	assert.Equal(t, Options{
-		Services: 100, Cases: 3, Seed: 7, Noise: 0.5, Missing: []string{LayerLogs, LayerKernel}, Skew: 500 * time.Millisecond, Loss: 0.1, Minutes: 20,
+		Services: 100, Cases: 3, Seed: 7, Noise: 0.5, Missing: []string{LayerLogs, LayerKernel}, Skew: 500 * time.Millisecond, Loss: 0.1, Minutes: 20, Faults: FaultsAll,
 	}, o)
 	o, err = Parse("")
 	require.NoError(t, err)
@@ -35,6 +35,7 @@ func TestParse(t *testing.T) {
 		"noise=NaN":     "noise: NaN: want 0 to 4",
 		"loss=1":        "loss: 1: want 0 to below 1",
 		"skew=2m":       "skew: 2m0s: want 0 to 1m",
+		"faults=some":   `faults: "some": want core or all`,
 		"missing=disks": `missing: "disks": want some of traces, logs, metrics, kernel, kubernetes`,
 	} {
 		_, err := Parse(text)
@@ -113,9 +114,15 @@ func failed(tel dataset.Telemetry, f *fault) (before, during int) {
 // Every kind of failure is there, and does something that telemetry shows.
 func TestKinds(t *testing.T) {
 	o := DefaultOptions()
-	o.Noise = 0
+	o.Services, o.Noise, o.Faults = 15, 0, FaultsAll
 	slow := []string{"cpu starvation", "slow code", "network delay", "wrong result"}
-	for _, k := range kinds {
+	names := map[string]bool{}
+	for _, k := range o.kinds() {
+		assert.False(t, names[k.name], k.name)
+		names[k.name] = true
+		if k.ofWorker {
+			continue // TestErrorsWithoutRequests
+		}
 		tel, f := load(t, o, k.name)
 		before, during := failed(tel, f)
 		assert.Zero(t, before, k.name)
@@ -132,12 +139,55 @@ func TestKinds(t *testing.T) {
 	tel, f = load(t, o, "dns failing")
 	assert.Positive(t, events(tel)[event.DNSFailed])
 	assert.True(t, f.service.calls())
+	tel, f = load(t, o, "kubelet down")
+	assert.Equal(t, 1, events(tel)["tapio.systemd.unit.deactivated"])
+	tel, f = load(t, o, "selector wrong")
+	assert.Equal(t, 3, events(tel)[event.K8sServiceNoEndpoints])
 	tel, f = load(t, o, "quota reached")
 	assert.Positive(t, events(tel)[event.K8sEvent])
 	assert.Equal(t, "namespace shop", truth{fault: f}.String())
 	_, f = load(t, o, "two faults")
 	require.NotNil(t, f.other)
 	assert.False(t, newWorld(o).together(f.operation, f.other))
+}
+
+// Services that take no requests say that they fail, without a trace.
+func TestErrorsWithoutRequests(t *testing.T) {
+	o := DefaultOptions()
+	o.Noise = 0
+	tel, f := load(t, o, "errors without requests")
+	said := 0
+	for _, rl := range tel.Logs[0].ResourceLogs().All() {
+		for _, l := range rl.ScopeLogs().At(0).LogRecords().All() {
+			if l.SeverityNumber() != plog.SeverityNumberError {
+				continue
+			}
+			said++
+			service, _ := rl.Resource().Attributes().Get(event.KeyServiceName)
+			assert.Equal(t, f.service.name, service.Str())
+			assert.True(t, l.TraceID().IsEmpty())
+			assert.GreaterOrEqual(t, int64(l.Timestamp()), f.from)
+		}
+	}
+	assert.Greater(t, said, 30*len(f.service.pods))
+	assert.Zero(t, f.service.visits())
+}
+
+// What must be foretold counts only when it was named before it happened, and there is
+// time for that.
+func TestForetold(t *testing.T) {
+	set, err := New(DefaultOptions())
+	require.NoError(t, err)
+	for _, c := range set.Cases {
+		of := c.Truth.(truth)
+		assert.GreaterOrEqual(t, c.Onset.Sub(c.Start), of.fault.lead+time.Minute, c.ID)
+		if of.fault.foretold {
+			f := &finding.Finding{DetectedAt: c.Onset.Add(-time.Second), RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: of.fault.service.name}}}
+			assert.Equal(t, dataset.Verdict{Rank: 1, Exact: true}, of.Judge([]*finding.Finding{f}))
+			f.DetectedAt = c.Onset
+			assert.Equal(t, dataset.Verdict{}, of.Judge([]*finding.Finding{f}))
+		}
+	}
 }
 
 // Of two faults both must be named, each by a finding of its own.

@@ -33,7 +33,8 @@ func New(o Options) (*dataset.Set, error) {
 		start = start.Add(length + time.Minute)
 	}
 	r := rand.New(rand.NewPCG(o.Seed, 2))
-	for _, k := range kinds {
+	for _, k := range o.kinds() {
+		before := leadOf(k)
 		for i := range o.Cases {
 			f := w.newFault(k, r, start.Add(before))
 			c := &dataset.Case{
@@ -49,7 +50,7 @@ func New(o Options) (*dataset.Set, error) {
 
 func (w *world) recording(id string, start time.Time, length time.Duration, f *fault, seed uint64) *dataset.Recording {
 	r := &dataset.Recording{ID: id, Start: start, End: start.Add(length)}
-	for _, s := range w.services {
+	for _, s := range w.all() {
 		r.Services = append(r.Services, s.name)
 	}
 	slices.Sort(r.Services)
@@ -73,6 +74,12 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) && (!k.calls || s.calls()) {
 			busy = append(busy, s)
 		}
+	}
+	if k.ofWorker {
+		f.service = w.workers[r.IntN(len(w.workers))]
+		f.pod = f.service.pods[r.IntN(len(f.service.pods))]
+		f.node = f.pod.node
+		return f
 	}
 	if len(busy) == 0 {
 		busy = w.services[len(w.services)/2:]
@@ -138,6 +145,9 @@ func (t truth) String() string {
 
 // Judge implements dataset.Truth.
 func (t truth) Judge(findings []*finding.Finding) dataset.Verdict {
+	if t.fault.foretold {
+		findings = slices.DeleteFunc(slices.Clone(findings), func(f *finding.Finding) bool { return f.DetectedAt.UnixNano() >= t.fault.from })
+	}
 	ranking := dataset.Ranking(findings, t.name)
 	rank := slices.Index(ranking, t.String()) + 1
 	if t.fault.other != nil {
@@ -176,7 +186,7 @@ func (t truth) name(e *finding.Entity) string {
 			return s
 		}
 	}
-	for _, s := range t.world.services {
+	for _, s := range t.world.all() {
 		for _, p := range s.pods {
 			if uid := value(event.KeyPodUID); uid == p.uid || uid == "" && value(event.KeyPodName) == p.name || e.Name == p.ip {
 				return s.name

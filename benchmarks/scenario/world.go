@@ -3,15 +3,17 @@ package scenario
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 // world is the system that is simulated. It does not change after it is made.
 type world struct {
-	options  Options
-	services []*service
-	nodes    []*node
-	entries  []*operation
+	options Options
+	// services take requests, workers do not: of them there are only logs and metrics.
+	services, workers []*service
+	nodes             []*node
+	entries           []*operation
 	// rate is requests per second from outside, over all entries.
 	rate float64
 }
@@ -79,6 +81,7 @@ func newWorld(o Options) *world {
 		w.services = append(w.services, w.newService(r, i))
 	}
 	w.connect(r)
+	w.hire()
 	for _, s := range w.services {
 		if s.tier == 0 {
 			w.entries = append(w.entries, s.operations...)
@@ -126,6 +129,20 @@ func (w *world) newService(r *rand.Rand, i int) *service {
 	}
 	return s
 }
+
+// hire adds services that work without being asked: one for ten others.
+func (w *world) hire() {
+	r := rand.New(rand.NewPCG(w.options.Seed, 3))
+	n := len(w.services)
+	for i := range max(2, n/10) {
+		s := w.newService(r, n+i)
+		s.operations, s.pool = nil, 0
+		w.workers = append(w.workers, s)
+	}
+}
+
+// all are all services.
+func (w *world) all() []*service { return slices.Concat(w.services, w.workers) }
 
 // maxSteps bounds the calls of an operation.
 const maxSteps = 5

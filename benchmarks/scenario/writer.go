@@ -58,6 +58,13 @@ func put(m pcommon.Map, pairs ...any) {
 		switch v := pairs[i+1].(type) {
 		case string:
 			m.PutStr(key, v)
+		case bool:
+			m.PutBool(key, v)
+		case []string:
+			list := m.PutEmptySlice(key)
+			for _, s := range v {
+				list.AppendEmpty().SetStr(s)
+			}
 		case int:
 			m.PutInt(key, int64(v))
 		case int64:
@@ -100,8 +107,9 @@ type span struct {
 	start, end int64
 	// failed is the error.type, "" for none.
 	failed string
-	// peer is the pod that a client span calls.
-	peer *pod
+	// calls is the service that a client span calls, peer the pod of it that it got.
+	calls *service
+	peer  *pod
 }
 
 func id16(n uint64) (id pcommon.TraceID) {
@@ -138,9 +146,11 @@ func (w *writer) span(s *span) {
 		x.Status().SetCode(ptrace.StatusCodeError)
 		put(x.Attributes(), event.KeyErrorType, s.failed)
 	}
+	if s.calls != nil {
+		put(x.Attributes(), event.KeyServerAddress, s.calls.name, event.KeyServerPort, servicePort)
+	}
 	if s.peer != nil {
-		put(x.Attributes(), event.KeyServerAddress, s.peer.service.name, event.KeyServerPort, servicePort,
-			event.KeyPeerAddress, s.peer.ip, event.KeyPeerPort, servicePort)
+		put(x.Attributes(), event.KeyPeerAddress, s.peer.ip, event.KeyPeerPort, servicePort)
 	}
 }
 

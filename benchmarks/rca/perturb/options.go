@@ -15,6 +15,10 @@ type Options struct {
 	// Drop is the share of spans, log records and data points that is lost, each by
 	// itself.
 	Drop float64
+	// Late is how long exporters collect what they send, Retry the share of what they send
+	// that arrives a minute later still: see Late. They take effect in delivery.
+	Late  time.Duration
+	Retry float64
 	// Skew is how far the clock of a service is off, at most, either way.
 	Skew time.Duration
 	// Jitter is the standard deviation of the logarithm of the factor by which the
@@ -53,6 +57,10 @@ func (o *Options) set(key, value string) (err error) {
 		o.Drop, err = strconv.ParseFloat(value, 64)
 	case "jitter":
 		o.Jitter, err = strconv.ParseFloat(value, 64)
+	case "retry":
+		o.Retry, err = strconv.ParseFloat(value, 64)
+	case "late":
+		o.Late, err = time.ParseDuration(value)
 	case "skew":
 		o.Skew, err = time.ParseDuration(value)
 	case "head":
@@ -68,7 +76,7 @@ func (o *Options) set(key, value string) (err error) {
 	case "words":
 		o.Names, o.Words = true, true
 	default:
-		err = errors.New("want some of thin, drop, jitter, skew, head, tail, baseline, names, words or seed")
+		err = errors.New("want some of thin, drop, late, retry, jitter, skew, head, tail, baseline, names, words or seed")
 	}
 	return err
 }
@@ -80,6 +88,10 @@ func (o *Options) validate() error {
 		return fmt.Errorf("thin: %v: want above 0, to 1", o.Thin)
 	case !(o.Drop >= 0 && o.Drop < 1):
 		return fmt.Errorf("drop: %v: want 0 to below 1", o.Drop)
+	case !(o.Retry >= 0 && o.Retry < 1):
+		return fmt.Errorf("retry: %v: want 0 to below 1", o.Retry)
+	case o.Late < 0 || o.Late > longest:
+		return fmt.Errorf("late: %v: want 0 to %v", o.Late, longest)
 	case !(o.Jitter >= 0 && o.Jitter <= 2):
 		return fmt.Errorf("jitter: %v: want 0 to 2", o.Jitter)
 	case o.Skew < 0 || o.Skew > longest:

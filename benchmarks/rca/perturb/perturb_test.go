@@ -190,7 +190,7 @@ func TestNamesAreReplacedAndUnderstood(t *testing.T) {
 
 func TestWrongOptions(t *testing.T) {
 	for _, text := range []string{
-		"thin=0", "thin=2", "thin=x", "drop=1", "jitter=-1", "skew=5", "skew=1h", "head=-1s", "tail=1h", "baseline=-1", "seed=-1", "colour=red",
+		"thin=0", "thin=2", "thin=x", "drop=1", "late=5", "late=1h", "retry=1", "retry=-1", "jitter=-1", "skew=5", "skew=1h", "head=-1s", "tail=1h", "baseline=-1", "seed=-1", "colour=red",
 	} {
 		_, err := Parse(text)
 		assert.Error(t, err, text)
