@@ -173,7 +173,9 @@ func TestPoolExhaustedHurtsCallers(t *testing.T) {
 	assert.Contains(t, op.Title, "no IP addresses available")
 	assert.Equal(t, finding.LinkedByTopology, rig.Link(t, f, event.K8sEvent, "payment-2").LinkedBy)
 	rig.Link(t, f, event.K8sPodNotReady, "payment-2")
-	assert.Equal(t, finding.LayerApp, rig.Link(t, f, "tapio.call.failed", "storefront").Layer)
+	call := rig.Link(t, f, "tapio.call.failed", "storefront")
+	assert.Equal(t, finding.LayerApp, call.Layer)
+	assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
 }
 
 // TestBrokenConfigurationHurtsCallers: somebody breaks the network's configuration;
@@ -196,6 +198,5 @@ func TestBrokenConfigurationHurtsCallers(t *testing.T) {
 	assert.Contains(t, f.RootCause.Evidence["file.path"], "10-test.conflist")
 	assert.Contains(t, f.Actions.Immediate[0], "10-test.conflist")
 	rig.Link(t, f, event.K8sEvent, "payment-2")
-	// Whether its call is one to the pod is known only while somebody owns the pod's address.
-	rig.Link(t, f, "tapio.request.failed", "storefront")
+	rig.Link(t, f, "tapio.call.failed", "storefront")
 }

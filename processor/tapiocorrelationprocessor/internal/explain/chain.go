@@ -154,7 +154,7 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 	if failed && s.Kind == record.SpanClient && h.callsRoot(s, below, deeper) {
 		name, rank = pattern.CallFailed, rankCall
 		if !deeper && s.Peer != 0 {
-			by, on = finding.LinkedByAddress, h.addressOf(s.Peer, s.End)
+			by, on = finding.LinkedByAddress, "" // Chain says what
 		}
 	}
 	h.seeEvent(name, s.End, by)
@@ -167,17 +167,21 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 	if name == pattern.CallFailed && h.caller == "" {
 		h.caller = h.graph.ServiceName(s.Subject)
 	}
-	h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
+	l := h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
 		title, detail := h.spanWords(s, name)
 		return finding.Link{
 			Layer: layer, Event: name, Entity: EntityOf(h.graph, s.Subject), Title: title, Detail: detail,
 			LinkedBy: by, LinkedOn: on,
 		}
 	})
+	if l != nil && l.LinkedBy == finding.LinkedByAddress {
+		l.dialled = s.Peer
+	}
 }
 
-// callsRoot tells whether a client span called the cause's entity: its address,
-// or, where the callee's span is there, the callee itself.
+// callsRoot tells whether a client span called the cause's entity: its address or who
+// had that then, on the node that the cause is about or, where the callee's span is
+// there, the callee itself.
 func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
 	if deeper {
 		return h.isRoot(below.Subject) && h.graph.ServiceOf(below.Subject) != h.graph.ServiceOf(s.Subject)
@@ -186,7 +190,7 @@ func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
 		return false
 	}
 	owner := h.graph.Owner(s.Peer, s.End)
-	return h.addresses[s.Peer] || (owner != 0 && h.isRoot(owner))
+	return h.addresses[s.Peer] || (owner != 0 && (h.isRoot(owner) || h.onNode(owner)))
 }
 
 // isRoot tells whether an entity is, or belongs to the service of, the cause.
@@ -308,6 +312,9 @@ func (h *Hypothesis) Chain() []finding.Link {
 			p := h.parentOf(l)
 			put(p)
 			l.Parent = p.Key
+		}
+		if l.dialled != 0 { // who had it may have become known after the call
+			l.LinkedOn = h.addressOf(l.dialled, l.Time.UnixNano())
 		}
 		out = append(out, l.Link)
 	}

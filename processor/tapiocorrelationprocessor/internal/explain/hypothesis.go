@@ -82,6 +82,8 @@ type link struct {
 	// connection that it waited for, "" for none.
 	call       bool
 	connection string
+	// dialled is the address that it called, 0 where another identity links it.
+	dialled record.EntityID
 }
 
 // Hypothesis is a pattern applied to a cause.
@@ -168,10 +170,15 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 		return true
 	}
 	e, ok := h.graph.Entity(h.Cause.Entity)
-	if ok && e.Kind == topology.KindHost && (h.Pattern.Cause.Entity == pattern.LevelNode || h.Pattern.Cause.Entity == pattern.LevelNetwork) {
-		return h.graph.PlaceOf(cmp.Or(t.Process, t.Service)).Host == e.ID
-	}
-	return ok && e.Kind == topology.KindService && t.Service == e.ID
+	return ok && (h.onNode(cmp.Or(t.Process, t.Service)) || e.Kind == topology.KindService && t.Service == e.ID)
+}
+
+// onNode tells whether an entity is on the node that the cause is about, where the
+// pattern names one.
+func (h *Hypothesis) onNode(id record.EntityID) bool {
+	e, ok := h.graph.Entity(h.Cause.Entity)
+	return ok && e.Kind == topology.KindHost && (h.Pattern.Cause.Entity == pattern.LevelNode || h.Pattern.Cause.Entity == pattern.LevelNetwork) &&
+		h.graph.PlaceOf(id).Host == e.ID
 }
 
 // concerns tells how an entity is one of those to whom the cause happened.

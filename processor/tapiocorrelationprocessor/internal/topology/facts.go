@@ -2,6 +2,7 @@ package topology
 
 import (
 	"cmp"
+	"math"
 	"strings"
 	"time"
 
@@ -131,23 +132,31 @@ func (g *Graph) hold(address record.EntityID, at int64, held bool) {
 }
 
 // keeps adds to used what must be remembered because of e: what it is part of and, of
-// an address that is in use, who has it.
+// an address, who has it or had it last.
 func (e *Entity) keeps(g *Graph, used map[record.EntityID]bool) {
-	used[e.Service], used[e.Container], used[e.Pod], used[e.Host] = true, true, true, true
-	used[e.Workload], used[e.Namespace] = true, true
-	if last := e.lastOwner(); e.held && g.entity(last) != nil {
-		used[last] = true
-		h := g.entity(last)
-		used[h.Pod], used[h.Host], used[h.Namespace], used[h.Workload], used[h.Service] = true, true, true, true, true
+	e.parts(used)
+	if e.Kind != KindAddress {
+		return
+	}
+	g.keepOwner(e, used)
+	if whole := g.whole(e); whole != nil && whole != e {
+		used[whole.ID] = true
+		g.keepOwner(whole, used)
 	}
 }
 
-func (e *Entity) lastOwner() record.EntityID {
-	var last owner
-	for _, o := range e.owners {
-		if last.entity == 0 || o.last > last.last {
-			last = o
-		}
+func (g *Graph) keepOwner(address *Entity, used map[record.EntityID]bool) {
+	if owner := g.entity(address.lastOwner()); owner != nil {
+		used[owner.ID] = true
+		owner.parts(used)
 	}
-	return last.entity
 }
+
+// parts adds to used what e is part of.
+func (e *Entity) parts(used map[record.EntityID]bool) {
+	for _, id := range []record.EntityID{e.Service, e.Container, e.Pod, e.Host, e.Workload, e.Namespace} {
+		used[id] = true
+	}
+}
+
+func (e *Entity) lastOwner() record.EntityID { return e.ownerAt(math.MaxInt64).entity }

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -40,6 +41,51 @@ func TestAddressBelongsToPodFromThenOn(t *testing.T) {
 	g.Attached(two.Network, iface("10.88.0.5"), 6*second)
 	assert.Equal(t, one.Network, g.Owner(a, 5*second))
 	assert.Equal(t, two.Network, g.Owner(a, 7*second))
+}
+
+// TestOwnerAtItsTime: an address goes from pod to pod and back. Who had it is the same
+// in whichever order the receivers tell.
+func TestOwnerAtItsTime(t *testing.T) {
+	const rounds = 6
+	for seed := range uint64(50) {
+		g := New(Limits{Entities: 100, OperationsPerService: 10})
+		pods := []Ref{podOf(g, "one", "c1", second), podOf(g, "two", "c2", second), podOf(g, "three", "c3", second)}
+		has := func(n int) record.EntityID { return pods[n%len(pods)].Network }
+		a := g.Address(0, "10.88.0.5", 8081, second)
+		told := rand.New(rand.NewPCG(seed, 0)).Perm(2 * rounds) //nolint:gosec // an order, no secret
+		for _, n := range told {
+			from := int64(n/2+1) * 10 * second
+			if n%2 == 0 {
+				g.Attached(has(n/2), iface("10.88.0.5"), from)
+			} else {
+				g.Detached(has(n/2), iface("10.88.0.5"), from+5*second)
+			}
+		}
+		for n := range rounds {
+			from := int64(n+1) * 10 * second
+			require.Equal(t, has(n), g.Owner(a, from+second), "told in the order %v", told)
+			require.Equal(t, has(n), g.Owner(a, from+7*second), "gone, and nobody else's: %v", told)
+		}
+	}
+}
+
+// TestLastOwnerIsRememberedWhileCalled: as long as callers try the address of a pod that
+// is gone, it is known whose it was.
+func TestLastOwnerIsRememberedWhileCalled(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one := podOf(g, "one", "c1", second)
+	g.Attached(one.Network, iface("10.88.0.5"), second)
+	g.Detached(one.Network, iface("10.88.0.5"), 2*second)
+	for at := 3 * second; at < 100*second; at += 5 * second {
+		a := g.Address(0, "10.88.0.5", 8081, at)
+		require.Equal(t, one.Network, g.Owner(a, at))
+		g.Sweep(at - 10*second)
+	}
+	e, ok := g.Entity(one.Network)
+	require.True(t, ok)
+	assert.True(t, g.Known(e.Host), "and what it was part of")
+	g.Sweep(200 * second)
+	assert.False(t, g.Known(one.Network), "nobody calls it any more")
 }
 
 func TestWhoAnsweredIsMoreExactThanTheInterface(t *testing.T) {

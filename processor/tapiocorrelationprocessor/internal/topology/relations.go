@@ -3,6 +3,7 @@ package topology
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 
 const (
 	// maxOwners is how many owners of one address are remembered.
-	maxOwners = 4
+	maxOwners = 8
 	// maxCalls bounds the service graph; further calls are not learned.
 	maxCalls = 100_000
 	// maxAddress is the length of the longest DNS name.
@@ -222,7 +223,8 @@ func isLoopback(address string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// Owned notes that an entity answered at an address.
+// Owned notes that an entity answered at an address or, of all ports of one, that it
+// has it from then on. In which order that is told does not matter.
 func (g *Graph) Owned(address, by record.EntityID, at int64) {
 	if address == 0 || by == 0 {
 		return
@@ -233,24 +235,45 @@ func (g *Graph) Owned(address, by record.EntityID, at int64) {
 	if a == nil || a.Kind != KindAddress {
 		return
 	}
+	a.parted(by, at)
 	for i := range a.owners {
-		o := &a.owners[i]
-		if o.entity == by {
+		if o := &a.owners[i]; o.entity == by && !a.otherBetween(o, at) {
 			o.first, o.last = min(o.first, at), max(o.last, at)
 			return
 		}
 	}
-	if len(a.owners) == maxOwners {
+	a.owners = append(a.owners, owner{by, at, at})
+	for len(a.owners) > maxOwners {
 		oldest := 0
 		for i := range a.owners {
 			if a.owners[i].last < a.owners[oldest].last {
 				oldest = i
 			}
 		}
-		a.owners[oldest] = owner{by, at, at}
+		a.owners = slices.Delete(a.owners, oldest, oldest+1)
+	}
+}
+
+// parted ends the stretch of time in which one had all ports of an address at a time at
+// which another got them: those have one owner at a time. At a port several can take turns.
+func (e *Entity) parted(by record.EntityID, at int64) {
+	if e.Port != anyPort {
 		return
 	}
-	a.owners = append(a.owners, owner{by, at, at})
+	for i := range e.owners {
+		if o := &e.owners[i]; o.entity != by && o.first < at && at < o.last {
+			e.owners = append(e.owners, owner{o.entity, o.last, o.last})
+			e.owners[i].last = e.owners[i].first
+		}
+	}
+}
+
+// otherBetween tells whether somebody else got all ports of an address between a stretch
+// of time in which one had them and another time at which he has them.
+func (e *Entity) otherBetween(o *owner, at int64) bool {
+	return e.Port == anyPort && slices.ContainsFunc(e.owners, func(x owner) bool {
+		return x.entity != o.entity && min(o.first, at) < x.first && x.first < max(o.last, at)
+	})
 }
 
 // initPID is the process that holds the sockets of services that it starts when
@@ -292,11 +315,7 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 	if a.Port == anyPort {
 		return answered.entity
 	}
-	key := addressKey{address: a.Address}
-	if isHostsOwn(a.Address) {
-		key.network = a.Host
-	}
-	whole := g.addresses[key]
+	whole := g.whole(a)
 	if whole == nil {
 		return answered.entity
 	}
@@ -306,6 +325,15 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 		return answered.entity
 	}
 	return has.entity
+}
+
+// whole returns the entity of all ports of an address, nil where no network told of it.
+func (g *Graph) whole(a *Entity) *Entity {
+	key := addressKey{address: a.Address}
+	if isHostsOwn(a.Address) {
+		key.network = a.Host
+	}
+	return g.addresses[key]
 }
 
 // succeeds tells whether who listens at an address is its owner: nobody answered
@@ -326,11 +354,19 @@ func (g *Graph) within(e, of *Entity) bool {
 	return e.ID == of.ID || pod(e) != 0 && pod(e) == pod(of) || e.Container != 0 && e.Container == of.ID
 }
 
-// ownerAt returns the last owner of an address, not after at.
+// ownerAt returns the last owner of an address, not after at: who answered last or, of
+// all ports of it, who got it last.
 func (e *Entity) ownerAt(at int64) owner {
 	var best owner
 	for _, o := range e.owners {
-		if o.first <= at && (best.entity == 0 || min(o.last, at) > min(best.last, at)) {
+		if o.first > at {
+			continue
+		}
+		had, has := min(best.last, at), min(o.last, at)
+		if e.Port == anyPort {
+			had, has = best.first, o.first
+		}
+		if best.entity == 0 || has > had {
 			best = o
 		}
 	}
@@ -456,7 +492,8 @@ func linkOf(k Kind) finding.LinkedBy {
 }
 
 // Sweep forgets entities that no event has named since a time, but for what a
-// living one is part of, and for addresses in use and those who have them.
+// living one is part of, and for addresses in use or still called and those who have
+// them or had them last.
 func (g *Graph) Sweep(before int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
