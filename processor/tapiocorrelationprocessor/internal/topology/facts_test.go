@@ -52,7 +52,7 @@ func TestOwnerAtItsTime(t *testing.T) {
 		pods := []Ref{podOf(g, "one", "c1", second), podOf(g, "two", "c2", second), podOf(g, "three", "c3", second)}
 		has := func(n int) record.EntityID { return pods[n%len(pods)].Network }
 		a := g.Address(0, "10.88.0.5", 8081, second)
-		told := rand.New(rand.NewPCG(seed, 0)).Perm(2 * rounds) //nolint:gosec // an order, no secret
+		told := rand.New(rand.NewPCG(seed, 0)).Perm(2 * rounds)
 		for _, n := range told {
 			from := int64(n/2+1) * 10 * second
 			if n%2 == 0 {
