@@ -65,14 +65,6 @@ struct file___http {
 };
 #pragma clang attribute pop
 
-/* Requests that wait for their response, by socket. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64);
-	__type(value, struct exchange);
-} exchanges SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TAPIO_HTTP_COUNTS);

@@ -5,7 +5,7 @@
 #define TAPIO_HTTP_H
 
 #include "network.h"
-#include "trace.h"
+#include "exchange.h"
 
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_EXIST 2
@@ -62,20 +62,6 @@ struct http_exchange_record {
 	__u32 client; /* 1: the process sent the request */
 	__u32 flags;
 	__u32 pad;
-};
-
-/* The request of a connection that waits for its response. */
-struct exchange {
-	struct execution by; /* id 0: nobody */
-	struct trace_context context;
-	__u8 span_id[8];
-	__u8 parent[8];
-	__u64 begun;
-	__u64 start;
-	__u32 tgid;
-	__u32 method;
-	__u32 client;
-	__u32 span; /* 1: to be told as a span */
 };
 
 #endif

@@ -230,6 +230,8 @@ type HTTPTracee struct {
 	Sdk        uint32
 	Told       uint32
 	SpansFrom  uint64
+	CurgOffset uint32
+	Pad        uint32
 }
 
 type HTTPTraceeRuntime uint32

@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* Out-of-memory kills, and how much memory processes hold. */
-#include "process.h"
+#include "death.h"
 
 /* Bytes of a page, and how many CPUs may hold back charges. */
 const volatile __u32 page_size = 4096;
@@ -136,17 +136,44 @@ static __always_inline void fill_trigger(struct oom_record *rec)
 	fill_path(&rec->trigger_cgroup, task_cgroup(task));
 }
 
+/* A record, and the request that the victim worked on. */
+struct traced_oom {
+	struct oom_record record;
+	struct trace_context trace;
+};
+
+/* Victims that were told: each further thread of one that wants memory before it is
+ * gone is marked too. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct death_key);
+	__type(value, __u8);
+} victims SEC(".maps");
+
+#define EEXIST 17
+
 SEC("tp_btf/mark_victim")
 int BPF_PROG(oom_kill, struct task_struct *task)
 {
-	struct oom_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct traced_oom *traced;
+	struct oom_record *rec;
+	struct death_key key;
 	struct mm_struct *mm;
 	bool group = false;
+	__u8 one = 1;
 
-	if (!rec) {
+	fill_death_key(&key, task);
+	if (traces_enabled && key.tgid == bpf_get_current_pid_tgid() >> 32)
+		note_death(); /* a thread of the victim wanted the memory that was not there */
+	if (bpf_map_update_elem(&victims, &key, &one, BPF_NOEXIST) == -EEXIST)
+		return 0;
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	if (!traced) {
 		count_lost(TAPIO_OOM);
 		return 0;
 	}
+	rec = &traced->record;
 	mm = BPF_CORE_READ(task, mm);
 	fill_header(&rec->header, TAPIO_OOM);
 	fill_process(&rec->process, task, mm);
@@ -156,8 +183,9 @@ int BPF_PROG(oom_kill, struct task_struct *task)
 	rec->rss = mm ? rss_pages(mm) * page_size : 0;
 	rec->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
 	rec->fate = container_fate(task, group);
+	fill_death_trace(&traced->trace, &key);
 	/* Rare and urgent: whatever the reader does, wake it. */
-	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
+	bpf_ringbuf_submit(traced, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 

@@ -28,6 +28,39 @@ const (
 	MemoryContainerFateTAPIO_FATE_LIVES   MemoryContainerFate = 2
 )
 
+type MemoryDeath struct {
+	_       structs.HostLayout
+	Trace   MemoryTraceContext
+	Several uint64
+}
+
+type MemoryDeathKey struct {
+	_     structs.HostLayout
+	Start uint64
+	Tgid  uint64
+}
+
+type MemoryExchange struct {
+	_       structs.HostLayout
+	By      MemoryExecution
+	Context MemoryTraceContext
+	SpanId  [8]uint8
+	Parent  [8]uint8
+	Begun   uint64
+	Start   uint64
+	Tgid    uint32
+	Method  uint32
+	Client  uint32
+	Span    uint32
+}
+
+type MemoryExecution struct {
+	_    structs.HostLayout
+	Id   uint64
+	Tgid uint32
+	Kind uint32
+}
+
 type MemoryMemorySample struct {
 	_           structs.HostLayout
 	Process     MemoryProcessId
@@ -72,23 +105,70 @@ type MemoryProcessId struct {
 	Exe      [64]uint8
 }
 
+type MemoryRequest struct {
+	_       structs.HostLayout
+	Context MemoryTraceContext
+	SpanId  [8]uint8
+	Begun   uint64
+	Sk      uint64
+	Stack   uint64
+	Frames  [16]uint64
+}
+
+type MemorySdkContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
+type MemoryTraceContext struct {
+	_           structs.HostLayout
+	TraceId     [16]uint8
+	SpanId      [8]uint8
+	Flags       uint8
+	Association uint8
+	Answered    uint8
+	Pad         [5]uint8
+}
+
+type MemoryTracee struct {
+	_          structs.HostLayout
+	Start      uint64
+	Runtime    uint32
+	GoidOffset uint32
+	Sdk        uint32
+	Told       uint32
+	SpansFrom  uint64
+	CurgOffset uint32
+	Pad        uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	MemoryMapEvents         = "events"
-	MemoryMapLost           = "lost"
-	MemoryMapSampleScratch  = "sample_scratch"
-	MemoryMapSuppressed     = "suppressed"
-	MemoryProgMemorySamples = "memory_samples"
-	MemoryProgOomKill       = "oom_kill"
-	MemoryVarCollectorPidns = "collector_pidns"
-	MemoryVarCpus           = "cpus"
-	MemoryVarPageSize       = "page_size"
-	MemoryVarSampleMinRss   = "sample_min_rss"
-	MemoryVarUnusedFate     = "unused_fate"
-	MemoryVarUnusedOom      = "unused_oom"
-	MemoryVarUnusedSample   = "unused_sample"
+	MemoryMapDeaths           = "deaths"
+	MemoryMapEvents           = "events"
+	MemoryMapExchanges        = "exchanges"
+	MemoryMapLost             = "lost"
+	MemoryMapRequests         = "requests"
+	MemoryMapSampleScratch    = "sample_scratch"
+	MemoryMapSocketTraces     = "socket_traces"
+	MemoryMapSuppressed       = "suppressed"
+	MemoryMapTracees          = "tracees"
+	MemoryMapTracesCtxV1      = "traces_ctx_v1"
+	MemoryMapVictims          = "victims"
+	MemoryProgMemorySamples   = "memory_samples"
+	MemoryProgOomKill         = "oom_kill"
+	MemoryVarCollectorPidns   = "collector_pidns"
+	MemoryVarCpus             = "cpus"
+	MemoryVarPageSize         = "page_size"
+	MemoryVarSampleMinRss     = "sample_min_rss"
+	MemoryVarSdkTracesEnabled = "sdk_traces_enabled"
+	MemoryVarTracesEnabled    = "traces_enabled"
+	MemoryVarUnusedFate       = "unused_fate"
+	MemoryVarUnusedOom        = "unused_oom"
+	MemoryVarUnusedSample     = "unused_sample"
 )
 
 // LoadMemory returns the embedded CollectionSpec for Memory.
@@ -141,23 +221,32 @@ type MemoryProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryMapSpecs struct {
+	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Exchanges     *ebpf.MapSpec `ebpf:"exchanges"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
+	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	SampleScratch *ebpf.MapSpec `ebpf:"sample_scratch"`
+	SocketTraces  *ebpf.MapSpec `ebpf:"socket_traces"`
 	Suppressed    *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees       *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Victims       *ebpf.MapSpec `ebpf:"victims"`
 }
 
 // MemoryVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryVariableSpecs struct {
-	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
-	Cpus           *ebpf.VariableSpec `ebpf:"cpus"`
-	PageSize       *ebpf.VariableSpec `ebpf:"page_size"`
-	SampleMinRss   *ebpf.VariableSpec `ebpf:"sample_min_rss"`
-	UnusedFate     *ebpf.VariableSpec `ebpf:"unused_fate"`
-	UnusedOom      *ebpf.VariableSpec `ebpf:"unused_oom"`
-	UnusedSample   *ebpf.VariableSpec `ebpf:"unused_sample"`
+	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
+	Cpus             *ebpf.VariableSpec `ebpf:"cpus"`
+	PageSize         *ebpf.VariableSpec `ebpf:"page_size"`
+	SampleMinRss     *ebpf.VariableSpec `ebpf:"sample_min_rss"`
+	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
+	UnusedFate       *ebpf.VariableSpec `ebpf:"unused_fate"`
+	UnusedOom        *ebpf.VariableSpec `ebpf:"unused_oom"`
+	UnusedSample     *ebpf.VariableSpec `ebpf:"unused_sample"`
 }
 
 // MemoryObjects contains all objects after they have been loaded into the kernel.
@@ -180,18 +269,32 @@ func (o *MemoryObjects) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryMaps struct {
+	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Exchanges     *ebpf.Map `ebpf:"exchanges"`
 	Lost          *ebpf.Map `ebpf:"lost"`
+	Requests      *ebpf.Map `ebpf:"requests"`
 	SampleScratch *ebpf.Map `ebpf:"sample_scratch"`
+	SocketTraces  *ebpf.Map `ebpf:"socket_traces"`
 	Suppressed    *ebpf.Map `ebpf:"suppressed"`
+	Tracees       *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Victims       *ebpf.Map `ebpf:"victims"`
 }
 
 func (m *MemoryMaps) Close() error {
 	return _MemoryClose(
+		m.Deaths,
 		m.Events,
+		m.Exchanges,
 		m.Lost,
+		m.Requests,
 		m.SampleScratch,
+		m.SocketTraces,
 		m.Suppressed,
+		m.Tracees,
+		m.TracesCtxV1,
+		m.Victims,
 	)
 }
 
@@ -199,13 +302,15 @@ func (m *MemoryMaps) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryVariables struct {
-	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
-	Cpus           *ebpf.Variable `ebpf:"cpus"`
-	PageSize       *ebpf.Variable `ebpf:"page_size"`
-	SampleMinRss   *ebpf.Variable `ebpf:"sample_min_rss"`
-	UnusedFate     *ebpf.Variable `ebpf:"unused_fate"`
-	UnusedOom      *ebpf.Variable `ebpf:"unused_oom"`
-	UnusedSample   *ebpf.Variable `ebpf:"unused_sample"`
+	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
+	Cpus             *ebpf.Variable `ebpf:"cpus"`
+	PageSize         *ebpf.Variable `ebpf:"page_size"`
+	SampleMinRss     *ebpf.Variable `ebpf:"sample_min_rss"`
+	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
+	UnusedFate       *ebpf.Variable `ebpf:"unused_fate"`
+	UnusedOom        *ebpf.Variable `ebpf:"unused_oom"`
+	UnusedSample     *ebpf.Variable `ebpf:"unused_sample"`
 }
 
 // MemoryPrograms contains all programs after they have been loaded into the kernel.

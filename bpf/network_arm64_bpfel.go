@@ -242,6 +242,8 @@ type NetworkTracee struct {
 	Sdk        uint32
 	Told       uint32
 	SpansFrom  uint64
+	CurgOffset uint32
+	Pad        uint32
 }
 
 // Names of all BPF objects in the ELF.

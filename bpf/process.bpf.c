@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* Beginning and end of processes. */
-#include "process.h"
+#include "death.h"
 
 /* Send all arguments of an exec, not the first alone. */
 const volatile bool command_line = false;
@@ -87,25 +87,42 @@ static __always_inline bool is_last_thread(__u64 *ctx, struct task_struct *task)
 	return bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST) == 0;
 }
 
+/* A record, and the request that the process worked on. */
+struct traced_exit {
+	struct exit_record record;
+	struct trace_context trace;
+};
+
 SEC("tp_btf/sched_process_exit")
 int process_exit(__u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0];
+	struct traced_exit *traced;
 	struct exit_record *rec;
+	struct death_key key;
 
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD || !is_last_thread(ctx, task))
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
-	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
-	if (!rec) {
+	if (traces_enabled && ends_its_process(task))
+		note_death();
+	if (!is_last_thread(ctx, task))
+		return 0;
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
+	if (!traced) {
 		count_lost(TAPIO_EXIT);
 		return 0;
 	}
+	rec = &traced->record;
 	fill_header(&rec->header, TAPIO_EXIT);
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
 	fill_path(&rec->cgroup, task_cgroup(task));
 	rec->code = wait_status(task);
 	rec->pad = 0;
-	bpf_ringbuf_submit(rec, 0);
+	fill_death_key(&key, task);
+	fill_death_trace(&traced->trace, &key);
+	if (traces_enabled)
+		bpf_map_delete_elem(&deaths, &key);
+	bpf_ringbuf_submit(traced, 0);
 	return 0;
 }
 

@@ -20,10 +20,36 @@ type ProcessCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type ProcessDeath struct {
+	_       structs.HostLayout
+	Trace   ProcessTraceContext
+	Several uint64
+}
+
+type ProcessDeathKey struct {
+	_     structs.HostLayout
+	Start uint64
+	Tgid  uint64
+}
+
 type ProcessEnded struct {
 	_     structs.HostLayout
 	Start uint64
 	Tgid  uint64
+}
+
+type ProcessExchange struct {
+	_       structs.HostLayout
+	By      ProcessExecution
+	Context ProcessTraceContext
+	SpanId  [8]uint8
+	Parent  [8]uint8
+	Begun   uint64
+	Start   uint64
+	Tgid    uint32
+	Method  uint32
+	Client  uint32
+	Span    uint32
 }
 
 type ProcessExecRecord struct {
@@ -40,6 +66,13 @@ type ProcessExecRecord struct {
 	ArgsLen   uint32
 	ArgsTotal uint32
 	Args      [1024]uint8
+}
+
+type ProcessExecution struct {
+	_    structs.HostLayout
+	Id   uint64
+	Tgid uint32
+	Kind uint32
 }
 
 type ProcessExitRecord struct {
@@ -79,6 +112,22 @@ const (
 	ProcessRecordKindTAPIO_SYSCALL ProcessRecordKind = 6
 )
 
+type ProcessRequest struct {
+	_       structs.HostLayout
+	Context ProcessTraceContext
+	SpanId  [8]uint8
+	Begun   uint64
+	Sk      uint64
+	Stack   uint64
+	Frames  [16]uint64
+}
+
+type ProcessSdkContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
 type ProcessSignalRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -95,20 +144,50 @@ type ProcessSignalRecord struct {
 	Pad          uint32
 }
 
+type ProcessTraceContext struct {
+	_           structs.HostLayout
+	TraceId     [16]uint8
+	SpanId      [8]uint8
+	Flags       uint8
+	Association uint8
+	Answered    uint8
+	Pad         [5]uint8
+}
+
+type ProcessTracee struct {
+	_          structs.HostLayout
+	Start      uint64
+	Runtime    uint32
+	GoidOffset uint32
+	Sdk        uint32
+	Told       uint32
+	SpansFrom  uint64
+	CurgOffset uint32
+	Pad        uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ProcessMapDeaths           = "deaths"
 	ProcessMapEnded            = "ended"
 	ProcessMapEvents           = "events"
+	ProcessMapExchanges        = "exchanges"
 	ProcessMapLost             = "lost"
+	ProcessMapRequests         = "requests"
+	ProcessMapSocketTraces     = "socket_traces"
 	ProcessMapSuppressed       = "suppressed"
+	ProcessMapTracees          = "tracees"
+	ProcessMapTracesCtxV1      = "traces_ctx_v1"
 	ProcessProgProcessExec     = "process_exec"
 	ProcessProgProcessExit     = "process_exit"
 	ProcessProgProcessSignal   = "process_signal"
 	ProcessVarCollectorPidns   = "collector_pidns"
 	ProcessVarCommandLine      = "command_line"
 	ProcessVarExitHasGroupDead = "exit_has_group_dead"
+	ProcessVarSdkTracesEnabled = "sdk_traces_enabled"
+	ProcessVarTracesEnabled    = "traces_enabled"
 	ProcessVarUnusedExec       = "unused_exec"
 	ProcessVarUnusedExit       = "unused_exit"
 	ProcessVarUnusedKind       = "unused_kind"
@@ -166,10 +245,16 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
-	Ended      *ebpf.MapSpec `ebpf:"ended"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Lost       *ebpf.MapSpec `ebpf:"lost"`
-	Suppressed *ebpf.MapSpec `ebpf:"suppressed"`
+	Deaths       *ebpf.MapSpec `ebpf:"deaths"`
+	Ended        *ebpf.MapSpec `ebpf:"ended"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Exchanges    *ebpf.MapSpec `ebpf:"exchanges"`
+	Lost         *ebpf.MapSpec `ebpf:"lost"`
+	Requests     *ebpf.MapSpec `ebpf:"requests"`
+	SocketTraces *ebpf.MapSpec `ebpf:"socket_traces"`
+	Suppressed   *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees      *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1  *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -179,6 +264,8 @@ type ProcessVariableSpecs struct {
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	CommandLine      *ebpf.VariableSpec `ebpf:"command_line"`
 	ExitHasGroupDead *ebpf.VariableSpec `ebpf:"exit_has_group_dead"`
+	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
 	UnusedExec       *ebpf.VariableSpec `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.VariableSpec `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
@@ -205,18 +292,30 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
-	Ended      *ebpf.Map `ebpf:"ended"`
-	Events     *ebpf.Map `ebpf:"events"`
-	Lost       *ebpf.Map `ebpf:"lost"`
-	Suppressed *ebpf.Map `ebpf:"suppressed"`
+	Deaths       *ebpf.Map `ebpf:"deaths"`
+	Ended        *ebpf.Map `ebpf:"ended"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Exchanges    *ebpf.Map `ebpf:"exchanges"`
+	Lost         *ebpf.Map `ebpf:"lost"`
+	Requests     *ebpf.Map `ebpf:"requests"`
+	SocketTraces *ebpf.Map `ebpf:"socket_traces"`
+	Suppressed   *ebpf.Map `ebpf:"suppressed"`
+	Tracees      *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1  *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
 
 func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
+		m.Deaths,
 		m.Ended,
 		m.Events,
+		m.Exchanges,
 		m.Lost,
+		m.Requests,
+		m.SocketTraces,
 		m.Suppressed,
+		m.Tracees,
+		m.TracesCtxV1,
 	)
 }
 
@@ -227,6 +326,8 @@ type ProcessVariables struct {
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	CommandLine      *ebpf.Variable `ebpf:"command_line"`
 	ExitHasGroupDead *ebpf.Variable `ebpf:"exit_has_group_dead"`
+	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
 	UnusedExec       *ebpf.Variable `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.Variable `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`

@@ -100,6 +100,8 @@ type SyscallsTracee struct {
 	Sdk        uint32
 	Told       uint32
 	SpansFrom  uint64
+	CurgOffset uint32
+	Pad        uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -54,6 +54,8 @@ struct tracee {
 	__u32 sdk;	   /* enum tracee_sdk */
 	__u32 told;	   /* user space has its identity */
 	__u64 spans_from; /* no span that began before; 0: none at all */
+	__u32 curg_offset; /* of runtime.m.curg; 0: not known */
+	__u32 pad;
 };
 
 enum execution_kind {

@@ -50,7 +50,7 @@ func TestExitSeverityAndSentence(t *testing.T) {
 		{0x8b, plog.SeverityNumberError, "payment (pid 42) was ended by SIGSEGV", map[string]any{event.KeyExitSignal: int64(11), event.KeyExitSignalName: "SIGSEGV", event.KeyCoreDumped: true}},
 		{34, plog.SeverityNumberError, "payment (pid 42) was ended by SIGRT2", map[string]any{event.KeyExitSignal: int64(34), event.KeyExitSignalName: "SIGRT2", event.KeyCoreDumped: false}},
 	} {
-		record, _ := encodeOne(t, exitEvent{base{5, testProcess}, tc.status})
+		record, _ := encodeOne(t, exitEvent{base: base{5, testProcess}, status: tc.status})
 		assert.Equal(t, tc.severity, record.SeverityNumber(), tc.body)
 		assert.Equal(t, tc.body, record.Body().Str())
 		assert.Equal(t, tc.attrs, record.Attributes().AsRaw())
@@ -105,7 +105,7 @@ func TestProcessOutsideOfThePIDNamespace(t *testing.T) {
 	t.Parallel()
 	who := testProcess
 	who.pid, who.vpid, who.parent = 0, 7, 0
-	record, resource := encodeOne(t, exitEvent{base{5, who}, 0})
+	record, resource := encodeOne(t, exitEvent{base: base{5, who}})
 	assert.NotContains(t, resource, event.KeyProcessPID)
 	assert.NotContains(t, resource, event.KeyProcessParentPID)
 	assert.Equal(t, int64(7), resource[event.KeyProcessVPID])
@@ -124,7 +124,7 @@ func TestOneResourceForEachProcess(t *testing.T) {
 	other := testProcess
 	other.pid = 43
 	logs := newTestEncoder(nil).encode([]kernelEvent{
-		exitEvent{base{1, testProcess}, 0}, exitEvent{base{2, other}, 0}, refused(3),
+		exitEvent{base: base{1, testProcess}}, exitEvent{base: base{2, other}}, refused(3),
 	}, testEpoch)
 	require.Equal(t, 2, logs.ResourceLogs().Len())
 	first := recordsOf(logs.ResourceLogs().At(0))

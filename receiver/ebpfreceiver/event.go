@@ -71,6 +71,7 @@ func (execEvent) isUrgent() bool { return false }
 
 type exitEvent struct {
 	base
+	traced
 	// status is what wait(2) returns.
 	status uint32
 }
@@ -123,6 +124,7 @@ func (syscallsEvent) isUrgent() bool { return false }
 
 type oomEvent struct {
 	base
+	traced
 	// rss of the victim, and limit, usage and peak of the memory cgroup that
 	// was at its limit, in bytes. limit 0 means that none was.
 	rss, limit, usage, peak uint64

@@ -193,7 +193,7 @@ func (r *tracer) answer(p httpProcessEvent) {
 			return
 		}
 	}
-	t := bpf.HTTPTracee{Start: p.who.started, Runtime: uint32(info.runtime), GoidOffset: info.goidOffset, Told: 1}
+	t := bpf.HTTPTracee{Start: p.who.started, Runtime: uint32(info.runtime), GoidOffset: info.goidOffset, CurgOffset: info.curgOffset, Told: 1}
 	observation := r.observation
 	switch {
 	case info.hasSDK:

@@ -92,6 +92,8 @@ func init() {
 		spin()
 	case "disk":
 		readDisk(os.Getenv("TAPIO_EBPF_TEST_DEVICE"))
+	case "mortal":
+		serveUntilDeath()
 	case "eating-child":
 		eatingChild()
 	case "segfault":
@@ -141,6 +143,10 @@ func leaderFirst() {
 // eatMemory waits until it is put in its cgroup, then allocates without end.
 func eatMemory() {
 	_, _ = os.Stdin.Read(make([]byte, 1))
+	eat()
+}
+
+func eat() {
 	var held [][]byte
 	for {
 		b := make([]byte, 1<<20)

@@ -44,7 +44,7 @@ func programs(cfg *Config) []program {
 			program{name: bpf.ProcessProgProcessExec, load: bpf.LoadProcess, configure: func(spec *ebpf.CollectionSpec, _ *features) error {
 				return spec.Variables["command_line"].Set(cfg.CommandLine)
 			}},
-			program{name: bpf.ProcessProgProcessExit, load: bpf.LoadProcess, configure: func(spec *ebpf.CollectionSpec, f *features) error {
+			program{name: bpf.ProcessProgProcessExit, load: bpf.LoadProcess, sharesMaps: []string{bpf.ProcessMapDeaths}, configure: func(spec *ebpf.CollectionSpec, f *features) error {
 				return spec.Variables["exit_has_group_dead"].Set(f.exitHasGroupDead)
 			}},
 			program{name: bpf.ProcessProgProcessSignal, load: bpf.LoadProcess},
@@ -52,7 +52,7 @@ func programs(cfg *Config) []program {
 	}
 	if cfg.Programs.Memory.Enabled {
 		all = append(all,
-			program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, configure: configureOOM},
+			program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, sharesMaps: []string{bpf.MemoryMapDeaths}, configure: configureOOM},
 			program{name: bpf.MemoryProgMemorySamples, load: bpf.LoadMemory, configure: configureMemory, attached: watchGrowth(cfg.Programs.Memory.GrowthWindow)})
 		all = append(all, reclaimPrograms()...)
 	}

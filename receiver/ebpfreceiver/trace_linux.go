@@ -46,6 +46,12 @@ func withTrace(ev kernelEvent, rest []byte) kernelEvent {
 	case syscallEvent:
 		ev.traced = t
 		return ev
+	case exitEvent:
+		ev.traced = t
+		return ev
+	case oomEvent:
+		ev.traced = t
+		return ev
 	}
 	return ev
 }

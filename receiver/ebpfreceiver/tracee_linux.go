@@ -7,7 +7,6 @@ import (
 	"debug/buildinfo"
 	"debug/dwarf"
 	"debug/elf"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +32,9 @@ type traceeInfo struct {
 	// goidOffset is where in a goroutine's descriptor its number is; 0 when that is
 	// not known, and then no event of the process has a request.
 	goidOffset uint32
+	// curgOffset is where in a thread's descriptor its goroutine is; 0 when that is
+	// not known.
+	curgOffset uint32
 	// hasSDK says that it makes spans itself, or may.
 	hasSDK bool
 	// isSDKKnown: there is no doubt, since a Go program lists its modules.
@@ -147,7 +149,7 @@ func readExecutable(f io.ReaderAt) (info traceeInfo) {
 	}
 	defer file.Close()
 	if build != nil {
-		info.goidOffset = goidOffset(file, build.GoVersion)
+		info.goidOffset, info.curgOffset = offsetsOf(file, build.GoVersion)
 		return info
 	}
 	if isNode(file) {
@@ -221,42 +223,40 @@ func mapsNameSDK(maps []byte) bool {
 // builds: releases, their candidates, and those with a vendor's suffix.
 var releasedGo = regexp.MustCompile(`^go1\.(\d+)(\.\d+|rc\d+)?$`)
 
-// goidOffset is the offset of runtime.g.goid on 64-bit machines, 0 when it is not
-// known: by version, which is quick; by debugging information, where it is there,
-// for versions that are newer than this table or no releases.
-func goidOffset(file *elf.File, version string) uint32 {
+// offsetsOf are the offsets of runtime.g.goid and runtime.m.curg on 64-bit machines,
+// 0 where they are not known: by version, which is quick; by debugging information,
+// where it is there, for versions that are newer than this table or no releases.
+func offsetsOf(file *elf.File, version string) (goid, curg uint32) {
 	if m := releasedGo.FindStringSubmatch(version); m != nil {
 		minor, _ := strconv.Atoi(m[1])
-		if offset := goidOffsetOfVersion(minor); offset != 0 {
-			return offset
+		if goid, curg = offsetsOfVersion(minor); goid != 0 {
+			return goid, curg
 		}
 	}
-	offset, err := goidOffsetFromDWARF(file)
-	if err != nil {
-		return 0
-	}
-	return offset
+	return offsetFromDWARF(file, "runtime.g", "goid"), offsetFromDWARF(file, "runtime.m", "curg")
 }
 
-// goidOffsetOfVersion knows the layouts from src/runtime/runtime2.go. From 1.17 on
+// offsetsOfVersion knows the layouts from src/runtime/runtime2.go. From 1.17 on
 // the goroutine is in a register. 1.23 put syscallbp before goid, 1.25 took ret out
-// of the gobuf before it.
-func goidOffsetOfVersion(minor int) uint32 {
-	switch {
-	case minor >= 17 && minor <= 22, minor == 25, minor == 26:
-		return 152
-	case minor == 23, minor == 24:
-		return 160
+// of the gobuf before it, and out of that before curg.
+func offsetsOfVersion(minor int) (goid, curg uint32) {
+	switch minor {
+	case 17, 18, 19, 20, 21, 22:
+		return 152, 192
+	case 23, 24:
+		return 160, 192
+	case 25, 26:
+		return 152, 184
 	}
-	return 0
+	return 0, 0
 }
 
 // maxDebugInfo bounds the debugging information that is read of one executable.
 const maxDebugInfo = 256 << 20
 
-var errNoGoid = errors.New("no runtime.g.goid in the debugging information")
-
-func goidOffsetFromDWARF(file *elf.File) (uint32, error) {
+// offsetFromDWARF is the offset of a member of a structure of the runtime, 0 when it
+// cannot be found.
+func offsetFromDWARF(file *elf.File, structure, member string) uint32 {
 	size := uint64(0)
 	for _, s := range file.Sections {
 		if strings.HasPrefix(s.Name, ".debug_") || strings.HasPrefix(s.Name, ".zdebug_") {
@@ -264,45 +264,42 @@ func goidOffsetFromDWARF(file *elf.File) (uint32, error) {
 		}
 	}
 	if size == 0 || size > maxDebugInfo {
-		return 0, fmt.Errorf("%d bytes of debugging information: %w", size, errNoGoid)
+		return 0
 	}
 	data, err := file.DWARF()
 	if err != nil {
-		return 0, err
+		return 0
 	}
 	r := data.Reader()
 	for {
 		entry, err := r.Next()
-		if err != nil {
-			return 0, err
-		}
-		if entry == nil {
-			return 0, errNoGoid
+		if err != nil || entry == nil {
+			return 0
 		}
 		name, _ := entry.Val(dwarf.AttrName).(string)
 		switch {
 		case entry.Tag == dwarf.TagCompileUnit && name == "runtime":
 			continue // look at what is in it
-		case entry.Tag == dwarf.TagStructType && name == "runtime.g":
-			return memberOffset(data, entry, "goid")
+		case entry.Tag == dwarf.TagStructType && name == structure:
+			return memberOffset(data, entry, member)
 		}
 		r.SkipChildren()
 	}
 }
 
-func memberOffset(data *dwarf.Data, entry *dwarf.Entry, member string) (uint32, error) {
+func memberOffset(data *dwarf.Data, entry *dwarf.Entry, member string) uint32 {
 	t, err := data.Type(entry.Offset)
 	if err != nil {
-		return 0, err
+		return 0
 	}
 	s, ok := t.(*dwarf.StructType)
 	if !ok {
-		return 0, errNoGoid
+		return 0
 	}
 	for _, f := range s.Field {
 		if f.Name == member && f.ByteOffset > 0 && f.ByteOffset < 4096 {
-			return uint32(f.ByteOffset), nil
+			return uint32(f.ByteOffset)
 		}
 	}
-	return 0, errNoGoid
+	return 0
 }

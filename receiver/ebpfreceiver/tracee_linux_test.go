@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGoidOffset: what the table says of this version of Go is what the compiler
+// TestGoOffsets: what the table says of this version of Go is what the compiler
 // wrote down.
-func TestGoidOffset(t *testing.T) {
+func TestGoOffsets(t *testing.T) {
 	t.Parallel()
 	name := buildGoServer(t)
 	build, err := buildinfo.ReadFile(name)
@@ -27,28 +27,31 @@ func TestGoidOffset(t *testing.T) {
 	file, err := elf.Open(name)
 	require.NoError(t, err)
 	defer file.Close()
-	found, err := goidOffsetFromDWARF(file)
-	require.NoError(t, err)
+	goid, curg := offsetsOf(file, "devel go1.99-0123456789") // not in the table
+	assert.NotZero(t, goid)
+	assert.NotZero(t, curg)
 	m := releasedGo.FindStringSubmatch(build.GoVersion)
 	require.NotNil(t, m, build.GoVersion)
 	minor, err := strconv.Atoi(m[1])
 	require.NoError(t, err)
-	if fromTable := goidOffsetOfVersion(minor); fromTable != 0 {
-		assert.Equal(t, found, fromTable)
+	if fromTable, curgFromTable := offsetsOfVersion(minor); fromTable != 0 {
+		assert.Equal(t, goid, fromTable)
+		assert.Equal(t, curg, curgFromTable)
 	}
-	assert.Equal(t, found, goidOffset(file, "devel go1.99-0123456789"), "not in the table")
 }
 
-func TestGoidOffsetOfVersions(t *testing.T) {
+func TestGoOffsetsOfVersions(t *testing.T) {
 	t.Parallel()
 	file, err := elf.Open(buildGoServer(t, "-ldflags=-s -w"))
 	require.NoError(t, err)
 	defer file.Close()
-	for version, want := range map[string]uint32{
-		"go1.16.15": 0, "go1.17": 152, "go1.22.0": 152, "go1.23.4": 160, "go1.24rc1": 160, "go1.25.0": 152, "go1.26.8": 152,
-		"go1.99.0": 0, "go1.26.8 X:noswissmap": 0, "devel": 0, "": 0,
+	for version, want := range map[string][2]uint32{
+		"go1.16.15": {}, "go1.17": {152, 192}, "go1.22.0": {152, 192}, "go1.23.4": {160, 192}, "go1.24rc1": {160, 192},
+		"go1.25.0": {152, 184}, "go1.26.8": {152, 184},
+		"go1.99.0": {}, "go1.26.8 X:noswissmap": {}, "devel": {}, "": {},
 	} {
-		assert.Equal(t, want, goidOffset(file, version), version)
+		goid, curg := offsetsOf(file, version)
+		assert.Equal(t, want, [2]uint32{goid, curg}, version)
 	}
 }
 

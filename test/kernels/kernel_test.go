@@ -19,6 +19,10 @@ type kernel struct {
 	modules map[string]string // files, by name
 }
 
+// patience makes apt-get try again when a server does not answer; it pauses longer
+// each time.
+var patience = []string{"--option=Acquire::Retries=5", "--option=Acquire::http::Timeout=30"}
+
 // fetch returns the newest kernel that a meta package of Debian stands for. It is
 // downloaded unless the cache has it. Root may have the lists of packages renewed.
 func fetch(metaPackage, cache string) (*kernel, error) {
@@ -26,7 +30,7 @@ func fetch(metaPackage, cache string) (*kernel, error) {
 	if err == nil || os.Geteuid() != 0 {
 		return k, err
 	}
-	if updateErr := command(".", "apt-get", "update", "--quiet=2"); updateErr != nil {
+	if updateErr := command(".", "apt-get", append(patience, "update", "--quiet=2")...); updateErr != nil {
 		return nil, errors.Join(err, updateErr)
 	}
 	return fetchListed(metaPackage, cache)
@@ -65,7 +69,7 @@ func download(name, folder string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	if err := command(scratch, "apt-get", "download", "--quiet=2", name); err != nil {
+	if err := command(scratch, "apt-get", append(patience, "download", "--quiet=2", name)...); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(scratch, "*.deb"))

@@ -3,6 +3,7 @@ package kernels
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,8 +26,12 @@ import (
 const (
 	qemu    = "qemu-system-x86_64"
 	busybox = "busybox"
-	// bootTime is far above what a machine without acceleration takes for all tests.
+	// bootTime is far above what a busy machine without acceleration takes.
 	bootTime = 20 * time.Minute
+	// silence is how long a guest may say nothing: far above what its slowest test takes.
+	silence = 4 * time.Minute
+	// testsEnv names other tests of the receiver to run, as a regular expression.
+	testsEnv = "TAPIO_KERNEL_TESTS"
 )
 
 // machines are what is booted. Debian's 6.12 has no memory controller for v1.
@@ -41,6 +46,37 @@ type machine struct{ metaPackage, cgroup string }
 
 // packages are the directories whose tests run there.
 var packages = []string{"bpf", "receiver/ebpfreceiver"}
+
+// tests are those of the receiver that run there, of the other package all.
+var tests = []string{
+	// process and forks
+	"TestProcessThatExitsWithACode", "TestProcessKilledBySignal", "TestWhoSentASignal", "TestProcessWhoseFirstThreadEndsFirst",
+	"TestProcessInAPIDNamespace", "TestCommandLine",
+	// memory, with direct reclaim of a cgroup
+	"TestMemoryOfThisProcess", "TestOOMKillInMemoryCgroup", "TestOOMKillOfAChild",
+	// syscalls
+	"TestSystemCallsThatRunOut",
+	// network: connections, names, drops
+	"TestConnectionRefused", "TestIPv4AddressOnIPv6Socket", "TestConnectionTimedOut", "TestUnreachable", "TestWhoListens", "TestReset",
+	"TestRetransmit", "TestListenQueueOverflows", "TestConnectionsAreCounted",
+	"TestLookupsThatFail", "TestPacketsDropped", "TestDropsKnowTheProcess",
+	// disk
+	"TestBlockDeviceThatFails",
+	// scheduler
+	"TestCPUThrottling",
+	// http
+	"TestTraceOfInstrumentation", "TestTraceOfExit", "TestTraceOfOOMKill",
+	// the kernel's log, and what the kernel can do
+	"TestMessageOfTheKernel", "TestSupport", "TestOneProgramFailsAlone",
+}
+
+// chosen is the regular expression of the tests of a package that run there.
+func chosen(name string) string {
+	if name != "ebpfreceiver" {
+		return "."
+	}
+	return cmp.Or(os.Getenv(testsEnv), "^("+strings.Join(tests, "|")+")$")
+}
 
 // modules of the kernel that those tests need.
 var modules = []string{"loop", "veth", "sch_netem"}
@@ -188,6 +224,7 @@ func makeInitrd(t *testing.T, k *kernel, built map[string]builtTest) string {
 		}
 		i.addTree("tests/"+name, b.source)
 		i.addFile("tests/"+name+"/"+name+".test", b.binary)
+		i.add("tests/"+name+"/tests", []byte(chosen(name)))
 	}
 	require.NoError(t, i.close())
 	return path
@@ -199,8 +236,9 @@ func boot(t *testing.T, initrd string, k *kernel, m machine) (log, results []byt
 	t.Helper()
 	dir := t.TempDir()
 	console, port := filepath.Join(dir, "console"), filepath.Join(dir, "results")
-	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go watch(ctx, console, cancel)
 	begin := time.Now()
 	cmd := exec.CommandContext(ctx, qemu, "-M", "pc", "-cpu", "max", "-accel", "tcg,thread=multi", "-m", "1536",
 		// One CPU: emulated ones do not always see at once what another wrote into the
@@ -212,10 +250,32 @@ func boot(t *testing.T, initrd string, k *kernel, m machine) (log, results []byt
 	t.Logf("%s: %s", k.release, time.Since(begin).Round(time.Second))
 	log, readErr := os.ReadFile(console)
 	require.NoError(t, readErr, string(out))
-	require.NoError(t, err, "%s\n%s", out, tail(log, 50))
+	require.NoError(t, cmp.Or(context.Cause(ctx), err), "%s\nlast of the console:\n%s", out, tail(log, 50))
 	results, err = os.ReadFile(port)
 	require.NoError(t, err)
 	return log, results
+}
+
+// watch ends a guest that hangs.
+func watch(ctx context.Context, console string, end context.CancelCauseFunc) {
+	begin := time.Now()
+	said, size := begin, int64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		if info, err := os.Stat(console); err == nil && info.Size() > size {
+			said, size = time.Now(), info.Size()
+		}
+		switch {
+		case time.Since(said) > silence:
+			end(fmt.Errorf("the guest hangs: it said nothing for %s", silence))
+		case time.Since(begin) > bootTime:
+			end(fmt.Errorf("the guest is not done after %s", bootTime))
+		}
+	}
 }
 
 var testResult = regexp.MustCompile(`^--- (PASS|SKIP|FAIL): (\S+)`)
@@ -267,6 +327,11 @@ func check(t *testing.T, r *result, log []byte) {
 			assert.NotZero(t, p.runs, "%s loaded and never ran: nothing exercises it", name)
 		} else if p.runs == 0 {
 			t.Logf("%s loaded, attached and never ran: %s", name, why)
+		}
+	}
+	if os.Getenv(testsEnv) == "" {
+		for _, name := range tests {
+			assert.Contains(t, slices.Concat(r.passed, r.skipped, r.failed), name, "it did not run: there is no such test, or the guest ended before it")
 		}
 	}
 	t.Logf("%d tests passed, %d skipped: %s", len(r.passed), len(r.skipped), strings.Join(r.skipped, ", "))

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command guest is the first process of the machines that package kernels boots:
-// it mounts what the tests need, runs all of them, hands over what they found at
+// it mounts what the tests need, runs them, hands over what they found at
 // the second serial port, and turns the machine off.
 package main
 
@@ -142,8 +142,12 @@ func runTests() error {
 	}
 	for _, binary := range binaries {
 		fmt.Println("=== BINARY", filepath.Base(binary))
+		tests, err := os.ReadFile(filepath.Join(filepath.Dir(binary), "tests"))
+		if err != nil {
+			return err
+		}
 		//nolint:gosec // the binaries are those that package kernels put there
-		cmd := exec.CommandContext(context.Background(), binary, "-test.v", "-test.count=1", "-test.timeout=15m")
+		cmd := exec.CommandContext(context.Background(), binary, "-test.v", "-test.count=1", "-test.timeout=15m", "-test.run="+string(tests))
 		cmd.Dir = filepath.Dir(binary)
 		cmd.Env = []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_EBPF_TEST_RUNS=" + runsFile}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout

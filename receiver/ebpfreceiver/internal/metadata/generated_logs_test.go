@@ -243,7 +243,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioMemoryReclaimEvent(ctx, timestamp, 27, 25.100000, 24.100000, 26.100000, 26, 14.100000)
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"))
+			lb.RecordTapioOomKillEvent(ctx, timestamp, "tapio.oom.scope-val", 20, 26, WithTapioOomContainerSurvivesEventAttribute(true), WithTapioOomTriggerNameEventAttribute("tapio.oom.trigger.name-val"), WithTapioOomTriggerPidEventAttribute(21), WithTapioOomTriggerCgroupEventAttribute("tapio.oom.trigger.cgroup-val"), WithTapioMemoryCgroupEventAttribute("tapio.memory.cgroup-val"), WithTapioMemoryLimitEventAttribute(18), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithProcessPidEventAttribute(11), WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioPacketsDroppedEvent(ctx, timestamp, "tapio.packets.drop_reason-val", 19, "network.transport-val", 23, 14.100000, WithNetworkLocalPortEventAttribute(18), WithDestinationPortEventAttribute(16))
@@ -252,7 +252,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioProcessExecEvent(ctx, timestamp, WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandEventAttribute("process.command-val"), WithProcessCommandLineEventAttribute("process.command_line-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioProcessExitEvent(ctx, timestamp, WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true))
+			lb.RecordTapioProcessExitEvent(ctx, timestamp, WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessForkStormEvent(ctx, timestamp, 19, 21, 25.100000, 14.100000)
@@ -1051,6 +1051,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.comm")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.comm-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				case "tapio.packets.dropped":
 					assert.False(t, validatedEvents["tapio.packets.dropped"], "Found a duplicate in the events slice: tapio.packets.dropped")
 					validatedEvents["tapio.packets.dropped"] = true
@@ -1114,6 +1117,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
+					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
 				case "tapio.process.fork_storm":
 					assert.False(t, validatedEvents["tapio.process.fork_storm"], "Found a duplicate in the events slice: tapio.process.fork_storm")
 					validatedEvents["tapio.process.fork_storm"] = true
