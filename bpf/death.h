@@ -138,7 +138,9 @@ static __noinline __attribute__((unused)) int note_death(void)
 }
 
 /* The requests that a process has not answered. Flags: the verifier would follow a
- * number to all its values. */
+ * number to all its values. And not on the stack: before 6.6 it looks at one call of
+ * a callback only, and takes out what that cannot reach from what it knows of the
+ * stack, here all that comes after the first one found. */
 struct unanswered {
 	struct death_key by;
 	struct trace_context trace; /* of the first one found */
@@ -146,8 +148,20 @@ struct unanswered {
 	__u32 several;
 };
 
-static long find_unanswered(void *map, const void *key, struct exchange *x, struct unanswered *u)
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct unanswered);
+} unanswered_scratch SEC(".maps");
+
+static long find_unanswered(void *map, const void *key, struct exchange *x, void *context)
 {
+	__u32 zero = 0;
+	struct unanswered *u = bpf_map_lookup_elem(&unanswered_scratch, &zero);
+
+	if (!u)
+		return 1;
 	if (x->client || x->tgid != u->by.tgid || x->start != u->by.start)
 		return 0;
 	if (u->found) {
@@ -162,8 +176,8 @@ static long find_unanswered(void *map, const void *key, struct exchange *x, stru
 /* Fills what a process that ends worked on, or zeros. */
 static __noinline __attribute__((unused)) int fill_death_trace(struct trace_context *out, struct death_key *by)
 {
-	__u32 tgid = by->tgid;
-	struct unanswered u = {};
+	__u32 tgid = by->tgid, zero = 0;
+	struct unanswered *u;
 	struct death *d;
 
 	__builtin_memset(out, 0, sizeof(*out));
@@ -177,10 +191,14 @@ static __noinline __attribute__((unused)) int fill_death_trace(struct trace_cont
 	}
 	if (!bpf_map_lookup_elem(&tracees, &tgid))
 		return 0; /* it did not serve HTTP: nearly all that end */
-	u.by = *by;
-	bpf_for_each_map_elem(&exchanges, find_unanswered, &u, 0);
-	if (u.found && !u.several)
-		__builtin_memcpy(out, &u.trace, sizeof(*out));
+	u = bpf_map_lookup_elem(&unanswered_scratch, &zero);
+	if (!u)
+		return 0;
+	u->by = *by;
+	u->found = u->several = 0;
+	bpf_for_each_map_elem(&exchanges, find_unanswered, NULL, 0);
+	if (u->found && !u->several)
+		__builtin_memcpy(out, &u->trace, sizeof(*out));
 	return 0;
 }
 

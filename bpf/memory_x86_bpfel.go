@@ -143,32 +143,41 @@ type MemoryTracee struct {
 	Pad        uint32
 }
 
+type MemoryUnanswered struct {
+	_       structs.HostLayout
+	By      MemoryDeathKey
+	Trace   MemoryTraceContext
+	Found   uint32
+	Several uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	MemoryMapDeaths           = "deaths"
-	MemoryMapEvents           = "events"
-	MemoryMapExchanges        = "exchanges"
-	MemoryMapLost             = "lost"
-	MemoryMapRequests         = "requests"
-	MemoryMapSampleScratch    = "sample_scratch"
-	MemoryMapSocketTraces     = "socket_traces"
-	MemoryMapSuppressed       = "suppressed"
-	MemoryMapTracees          = "tracees"
-	MemoryMapTracesCtxV1      = "traces_ctx_v1"
-	MemoryMapVictims          = "victims"
-	MemoryProgMemorySamples   = "memory_samples"
-	MemoryProgOomKill         = "oom_kill"
-	MemoryVarCollectorPidns   = "collector_pidns"
-	MemoryVarCpus             = "cpus"
-	MemoryVarPageSize         = "page_size"
-	MemoryVarSampleMinRss     = "sample_min_rss"
-	MemoryVarSdkTracesEnabled = "sdk_traces_enabled"
-	MemoryVarTracesEnabled    = "traces_enabled"
-	MemoryVarUnusedFate       = "unused_fate"
-	MemoryVarUnusedOom        = "unused_oom"
-	MemoryVarUnusedSample     = "unused_sample"
+	MemoryMapDeaths            = "deaths"
+	MemoryMapEvents            = "events"
+	MemoryMapExchanges         = "exchanges"
+	MemoryMapLost              = "lost"
+	MemoryMapRequests          = "requests"
+	MemoryMapSampleScratch     = "sample_scratch"
+	MemoryMapSocketTraces      = "socket_traces"
+	MemoryMapSuppressed        = "suppressed"
+	MemoryMapTracees           = "tracees"
+	MemoryMapTracesCtxV1       = "traces_ctx_v1"
+	MemoryMapUnansweredScratch = "unanswered_scratch"
+	MemoryMapVictims           = "victims"
+	MemoryProgMemorySamples    = "memory_samples"
+	MemoryProgOomKill          = "oom_kill"
+	MemoryVarCollectorPidns    = "collector_pidns"
+	MemoryVarCpus              = "cpus"
+	MemoryVarPageSize          = "page_size"
+	MemoryVarSampleMinRss      = "sample_min_rss"
+	MemoryVarSdkTracesEnabled  = "sdk_traces_enabled"
+	MemoryVarTracesEnabled     = "traces_enabled"
+	MemoryVarUnusedFate        = "unused_fate"
+	MemoryVarUnusedOom         = "unused_oom"
+	MemoryVarUnusedSample      = "unused_sample"
 )
 
 // LoadMemory returns the embedded CollectionSpec for Memory.
@@ -221,17 +230,18 @@ type MemoryProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryMapSpecs struct {
-	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	Exchanges     *ebpf.MapSpec `ebpf:"exchanges"`
-	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Requests      *ebpf.MapSpec `ebpf:"requests"`
-	SampleScratch *ebpf.MapSpec `ebpf:"sample_scratch"`
-	SocketTraces  *ebpf.MapSpec `ebpf:"socket_traces"`
-	Suppressed    *ebpf.MapSpec `ebpf:"suppressed"`
-	Tracees       *ebpf.MapSpec `ebpf:"tracees"`
-	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	Victims       *ebpf.MapSpec `ebpf:"victims"`
+	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
+	Lost              *ebpf.MapSpec `ebpf:"lost"`
+	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	SampleScratch     *ebpf.MapSpec `ebpf:"sample_scratch"`
+	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
+	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	UnansweredScratch *ebpf.MapSpec `ebpf:"unanswered_scratch"`
+	Victims           *ebpf.MapSpec `ebpf:"victims"`
 }
 
 // MemoryVariableSpecs contains global variables before they are loaded into the kernel.
@@ -269,17 +279,18 @@ func (o *MemoryObjects) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryMaps struct {
-	Deaths        *ebpf.Map `ebpf:"deaths"`
-	Events        *ebpf.Map `ebpf:"events"`
-	Exchanges     *ebpf.Map `ebpf:"exchanges"`
-	Lost          *ebpf.Map `ebpf:"lost"`
-	Requests      *ebpf.Map `ebpf:"requests"`
-	SampleScratch *ebpf.Map `ebpf:"sample_scratch"`
-	SocketTraces  *ebpf.Map `ebpf:"socket_traces"`
-	Suppressed    *ebpf.Map `ebpf:"suppressed"`
-	Tracees       *ebpf.Map `ebpf:"tracees"`
-	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
-	Victims       *ebpf.Map `ebpf:"victims"`
+	Deaths            *ebpf.Map `ebpf:"deaths"`
+	Events            *ebpf.Map `ebpf:"events"`
+	Exchanges         *ebpf.Map `ebpf:"exchanges"`
+	Lost              *ebpf.Map `ebpf:"lost"`
+	Requests          *ebpf.Map `ebpf:"requests"`
+	SampleScratch     *ebpf.Map `ebpf:"sample_scratch"`
+	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
+	Suppressed        *ebpf.Map `ebpf:"suppressed"`
+	Tracees           *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	UnansweredScratch *ebpf.Map `ebpf:"unanswered_scratch"`
+	Victims           *ebpf.Map `ebpf:"victims"`
 }
 
 func (m *MemoryMaps) Close() error {
@@ -294,6 +305,7 @@ func (m *MemoryMaps) Close() error {
 		m.Suppressed,
 		m.Tracees,
 		m.TracesCtxV1,
+		m.UnansweredScratch,
 		m.Victims,
 	)
 }

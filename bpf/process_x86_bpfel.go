@@ -166,32 +166,41 @@ type ProcessTracee struct {
 	Pad        uint32
 }
 
+type ProcessUnanswered struct {
+	_       structs.HostLayout
+	By      ProcessDeathKey
+	Trace   ProcessTraceContext
+	Found   uint32
+	Several uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProcessMapDeaths           = "deaths"
-	ProcessMapEnded            = "ended"
-	ProcessMapEvents           = "events"
-	ProcessMapExchanges        = "exchanges"
-	ProcessMapLost             = "lost"
-	ProcessMapRequests         = "requests"
-	ProcessMapSocketTraces     = "socket_traces"
-	ProcessMapSuppressed       = "suppressed"
-	ProcessMapTracees          = "tracees"
-	ProcessMapTracesCtxV1      = "traces_ctx_v1"
-	ProcessProgProcessExec     = "process_exec"
-	ProcessProgProcessExit     = "process_exit"
-	ProcessProgProcessSignal   = "process_signal"
-	ProcessVarCollectorPidns   = "collector_pidns"
-	ProcessVarCommandLine      = "command_line"
-	ProcessVarExitHasGroupDead = "exit_has_group_dead"
-	ProcessVarSdkTracesEnabled = "sdk_traces_enabled"
-	ProcessVarTracesEnabled    = "traces_enabled"
-	ProcessVarUnusedExec       = "unused_exec"
-	ProcessVarUnusedExit       = "unused_exit"
-	ProcessVarUnusedKind       = "unused_kind"
-	ProcessVarUnusedSignal     = "unused_signal"
+	ProcessMapDeaths            = "deaths"
+	ProcessMapEnded             = "ended"
+	ProcessMapEvents            = "events"
+	ProcessMapExchanges         = "exchanges"
+	ProcessMapLost              = "lost"
+	ProcessMapRequests          = "requests"
+	ProcessMapSocketTraces      = "socket_traces"
+	ProcessMapSuppressed        = "suppressed"
+	ProcessMapTracees           = "tracees"
+	ProcessMapTracesCtxV1       = "traces_ctx_v1"
+	ProcessMapUnansweredScratch = "unanswered_scratch"
+	ProcessProgProcessExec      = "process_exec"
+	ProcessProgProcessExit      = "process_exit"
+	ProcessProgProcessSignal    = "process_signal"
+	ProcessVarCollectorPidns    = "collector_pidns"
+	ProcessVarCommandLine       = "command_line"
+	ProcessVarExitHasGroupDead  = "exit_has_group_dead"
+	ProcessVarSdkTracesEnabled  = "sdk_traces_enabled"
+	ProcessVarTracesEnabled     = "traces_enabled"
+	ProcessVarUnusedExec        = "unused_exec"
+	ProcessVarUnusedExit        = "unused_exit"
+	ProcessVarUnusedKind        = "unused_kind"
+	ProcessVarUnusedSignal      = "unused_signal"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -245,16 +254,17 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
-	Deaths       *ebpf.MapSpec `ebpf:"deaths"`
-	Ended        *ebpf.MapSpec `ebpf:"ended"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	Exchanges    *ebpf.MapSpec `ebpf:"exchanges"`
-	Lost         *ebpf.MapSpec `ebpf:"lost"`
-	Requests     *ebpf.MapSpec `ebpf:"requests"`
-	SocketTraces *ebpf.MapSpec `ebpf:"socket_traces"`
-	Suppressed   *ebpf.MapSpec `ebpf:"suppressed"`
-	Tracees      *ebpf.MapSpec `ebpf:"tracees"`
-	TracesCtxV1  *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
+	Ended             *ebpf.MapSpec `ebpf:"ended"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
+	Lost              *ebpf.MapSpec `ebpf:"lost"`
+	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
+	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	UnansweredScratch *ebpf.MapSpec `ebpf:"unanswered_scratch"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -292,16 +302,17 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
-	Deaths       *ebpf.Map `ebpf:"deaths"`
-	Ended        *ebpf.Map `ebpf:"ended"`
-	Events       *ebpf.Map `ebpf:"events"`
-	Exchanges    *ebpf.Map `ebpf:"exchanges"`
-	Lost         *ebpf.Map `ebpf:"lost"`
-	Requests     *ebpf.Map `ebpf:"requests"`
-	SocketTraces *ebpf.Map `ebpf:"socket_traces"`
-	Suppressed   *ebpf.Map `ebpf:"suppressed"`
-	Tracees      *ebpf.Map `ebpf:"tracees"`
-	TracesCtxV1  *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Deaths            *ebpf.Map `ebpf:"deaths"`
+	Ended             *ebpf.Map `ebpf:"ended"`
+	Events            *ebpf.Map `ebpf:"events"`
+	Exchanges         *ebpf.Map `ebpf:"exchanges"`
+	Lost              *ebpf.Map `ebpf:"lost"`
+	Requests          *ebpf.Map `ebpf:"requests"`
+	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
+	Suppressed        *ebpf.Map `ebpf:"suppressed"`
+	Tracees           *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	UnansweredScratch *ebpf.Map `ebpf:"unanswered_scratch"`
 }
 
 func (m *ProcessMaps) Close() error {
@@ -316,6 +327,7 @@ func (m *ProcessMaps) Close() error {
 		m.Suppressed,
 		m.Tracees,
 		m.TracesCtxV1,
+		m.UnansweredScratch,
 	)
 }
 
