@@ -293,7 +293,7 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 			continue
 		}
 		h := e.hypothesis(p, o, old.Addresses()...)
-		if old.Cause.Occurrence != nil && !deeper(h, old) {
+		if old.Cause.Occurrence != nil && !deeper(h, old) || old.Cause.Event == pattern.ErrorsLogged && !e.convinces(h) {
 			continue
 		}
 		i.Replace(h)
@@ -307,6 +307,12 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		return true
 	}
 	return false
+}
+
+// convinces tells whether a hypothesis is sure enough by itself to be a finding: nothing
+// else says that anybody was hurt.
+func (e *Engine) convinces(h *explain.Hypothesis) bool {
+	return h.Supported() && h.Confidence(e.options.Weights).Score >= e.options.MinScore
 }
 
 // causes tells whether an event is near enough, in time and place, to be why a

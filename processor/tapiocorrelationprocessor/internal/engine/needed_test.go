@@ -144,6 +144,7 @@ var plays = map[string]func(*scenario){
 		s.stays(40*time.Second, func(n int) stay { v := usual(); v.calls, v.direct = n%2, n%2 == 0; return v })
 		s.wait(15 * time.Second)
 	},
+	"errors-logged":     errorsLogged,
 	"step-vanished":     visits(nothing, func(v *stay) { v.says = v.says[:2] }),
 	"step-appeared":     visits(nothing, func(v *stay) { v.says = append(v.says, "ERROR TaxException: no rate for region 77") }),
 	"operation-failing": visits(nothing, func(v *stay) { v.fails = true }),

@@ -151,6 +151,9 @@ func (e *Engine) shallower(s *visit.Suspect) *open {
 	return nil
 }
 
+// loud tells whether all that there is against a suspect are its own log records.
+func loud(s *visit.Suspect) bool { return len(s.Signals) > 0 && s.Signals[0].Kind == visit.Errors }
+
 // anecdotal tells whether too few visits changed to say anything: a resource that is
 // busy and hurts nobody is no incident.
 func anecdotal(s *visit.Suspect) bool {
@@ -210,7 +213,7 @@ func (e *Engine) compare() {
 	for _, o := range e.incidents {
 		h := o.Hypothesis
 		for i := range e.suspects {
-			if s := &e.suspects[i]; s.Service == h.Service {
+			if s := &e.suspects[i]; s.Service == h.Service && (!loud(s) || h.Cause.Event == pattern.ErrorsLogged) {
 				o.peak, o.rival = max(o.peak, s.Score), max(o.rival, e.rivalOf(s))
 			}
 		}
@@ -352,14 +355,17 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 	if first == 0 {
 		first = e.latest()
 	}
-	h := e.best(explain.Target{Service: s.Service}, first)
+	var h *explain.Hypothesis
+	if !loud(s) { // many records of an event are no more than one
+		h = e.best(explain.Target{Service: s.Service}, first)
+	}
 	if h != nil {
 		if root := e.explainer(h.Cause.Occurrence); root != nil { // of which this is one more effect
 			root.Hurt(s.Traces)
 			return
 		}
 	}
-	if h == nil || !h.Supported() || h.Confidence(e.options.Weights).Score < e.options.MinScore {
+	if h == nil || !e.convinces(h) {
 		h = e.statistical(s, first)
 	}
 	if h == nil {
@@ -401,6 +407,7 @@ var signalEvents = map[visit.Kind]string{
 	visit.Appeared:   pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
 	visit.Gap: pattern.CallDelayed, visit.Slow: pattern.StepSlow, visit.Self: pattern.OperationSlow,
 	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
+	visit.Errors: pattern.ErrorsLogged,
 }
 
 // certainty is how probable it is that a suspect is the root: the more, the higher
@@ -416,9 +423,16 @@ func certainty(score, rival float64) float64 {
 // doing of a service without log records: it may be what an earlier answer said.
 const uninformed = 0.9
 
+// unharmed is by what the certainty is multiplied that a service is in trouble which only
+// its own log records tell of: nobody was seen to suffer from it.
+const unharmed = 0.8
+
 // informed is the part of a hypothesis' certainty that what is known of its service
 // allows.
 func (e *Engine) informed(h *explain.Hypothesis) float64 {
+	if h.Cause.Event == pattern.ErrorsLogged {
+		return unharmed
+	}
 	vanished := h.Cause.Event == pattern.StatementVanished || h.Cause.Event == pattern.CalleeUnanswered
 	if h.Cause.Certainty > 0 && vanished && !e.visits.Logged(h.Service) {
 		return uninformed

@@ -62,6 +62,8 @@ const (
 	CallsMultiplied = "tapio.visit.calls_multiplied"
 	// ResourceAbnormal: a metric of the service changed, and nothing else did.
 	ResourceAbnormal = "tapio.visit.resource_abnormal"
+	// ErrorsLogged: a service without spans logs many more errors than it ever did.
+	ErrorsLogged = "tapio.log.errors"
 	// Log is a log record without an event name, told apart by its body. A cause or
 	// effect that names it must have a condition on the body; all other records of
 	// logs are not looked at.

@@ -15,7 +15,9 @@
 //   - slow: a leaf span, such as a database call, takes longer;
 //   - self: the service's own time grew;
 //   - burst: more calls to one operation per visit than ever: retries, fan-out;
-//   - resource: an anomaly of a metric, reported through Resource.
+//   - resource: an anomaly of a metric, reported through Resource;
+//   - errors: of a service without any span, log records that say that something fails,
+//     many more in the last minute than in any of the last hour.
 //
 // All counts use one currency, the signed two-sample G statistic (detect.Score),
 // so that a few samples say little and many say much. An anomalous visit counts

@@ -839,6 +839,7 @@ func (a *Analyzer) collect() {
 	}
 	a.collectUnanswered()
 	a.collectGaps()
+	a.collectErrors()
 	for id, r := range a.resources {
 		if a.now-r.at <= 3*int64(a.options.Window) && r.z >= report {
 			t := a.tally(id)
@@ -949,7 +950,7 @@ func (a *Analyzer) signal(t *tally, s Signal) {
 	switch s.Kind {
 	case Slow: // a leaf is part of any operation of the service
 		t.squares += z * z
-	case Gap, Resource:
+	case Gap, Resource, Errors:
 	default:
 		if o := a.operations[s.Operation]; o != nil {
 			o.now.z = max(o.now.z, z)

@@ -341,6 +341,11 @@ func (a *Analyzer) forget() {
 			delete(a.exceptions, e)
 		}
 	}
+	for id, o := range a.outcries {
+		if (o.newest+1)*errorSlot < before {
+			delete(a.outcries, id)
+		}
+	}
 	for id, r := range a.resources {
 		if r.at < a.now-3*int64(a.options.Window) {
 			delete(a.resources, id)

@@ -37,11 +37,14 @@ const (
 	Unanswered
 	// Resource: a metric is abnormal.
 	Resource
+	// Errors: log records of no trace say that something fails, Template the newest. Now
+	// is how many of the last minute, Before the most of any minute of the past hour.
+	Errors
 )
 
 // String returns the name of the kind.
 func (k Kind) String() string {
-	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "unanswered", "resource"}
+	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "unanswered", "resource", "errors"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -56,7 +59,7 @@ type Signal struct {
 	Kind Kind
 	// Z is the signed score: negative for what became rarer.
 	Z float64
-	// Operation is the entry span of the visits, 0 for Gap and Resource.
+	// Operation is the entry span of the visits, 0 for Gap, Resource and Errors.
 	Operation record.EntityID
 	// Template or Other is what vanished, appeared, failed or is slow: a statement or
 	// exception type, or an operation. Of a Gap, Other is the worst called operation

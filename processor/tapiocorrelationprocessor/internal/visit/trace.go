@@ -181,6 +181,7 @@ func (a *Analyzer) restart(now int64) {
 	a.now, a.swept, a.mark = now, 0, 0
 	clear(a.open)
 	clear(a.feeds)
+	clear(a.outcries)
 	a.window = nil
 	a.sampler.since = 0
 }

@@ -120,6 +120,7 @@ type Analyzer struct {
 	mark       int64                     // the newest log record of all
 	exceptions map[exception]origins
 	resources  map[record.EntityID]resource
+	outcries   map[record.EntityID]*outcries // of services
 	build      builder
 	judge      judge
 }
@@ -148,7 +149,7 @@ func New(o Options) *Analyzer {
 	a := &Analyzer{
 		options: o, open: map[record.TraceID]*trace{}, operations: map[record.EntityID]*operation{},
 		measures: map[measureKey]*measure{}, feeds: map[record.EntityID]*feed{}, exceptions: map[exception]origins{},
-		resources: map[record.EntityID]resource{},
+		resources: map[record.EntityID]resource{}, outcries: map[record.EntityID]*outcries{},
 	}
 	a.sampler.init(o.MaxTracesPerSecond)
 	a.done.init(2 * o.MaxOpen)
@@ -183,6 +184,7 @@ func (a *Analyzer) Span(s Span) {
 // Log takes in a log record.
 func (a *Analyzer) Log(l Log) {
 	a.arrived(&l)
+	a.errorLog(&l)
 	t := a.trace(l.Trace, l.Time)
 	if t == nil {
 		return
