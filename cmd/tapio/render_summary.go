@@ -37,6 +37,9 @@ func (p *page) summary(f *finding.Finding) {
 	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the first revision of this finding", "")
 	p.field("Confidence", confidenceText(f.Confidence), "")
 	p.field("State", stateText(f), stateColor(f.State))
+	if f.Ending != "" {
+		p.field("Over because", clean(f.Ending), "")
+	}
 	p.field("Finding", f.ID.String()+" (also a trace id in Jaeger or Tempo)", "")
 }
 

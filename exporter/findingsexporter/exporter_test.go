@@ -54,6 +54,7 @@ type memoryStore struct {
 	component.ShutdownFunc
 	mu    sync.Mutex
 	saved []finding.ID
+	last  *finding.Finding
 	err   func(*finding.Finding) error
 }
 
@@ -65,9 +66,11 @@ func (m *memoryStore) SaveFinding(_ context.Context, f *finding.Finding) error {
 			return err
 		}
 	}
-	m.saved = append(m.saved, f.ID)
+	m.saved, m.last = append(m.saved, f.ID), f
 	return nil
 }
+
+func (m *memoryStore) OpenFindings(context.Context) ([]*finding.Finding, error) { return nil, nil }
 
 func (m *memoryStore) ids() []finding.ID {
 	m.mu.Lock()
@@ -217,6 +220,26 @@ func TestAcceptForeignKeepsOtherCollectorsFindings(t *testing.T) {
 	_, err := tel.GetMetric("otelcol_exporter_tapio_findings_records_foreign")
 	assert.Error(t, err, "none counted")
 	assert.Zero(t, logs.Len())
+}
+
+// TestOnlyOwnFindingsAreResumed: what a processor needs to go on with a finding after a
+// restart is kept of this process's findings alone.
+func TestOnlyOwnFindingsAreResumed(t *testing.T) {
+	for foreign, want := range map[bool]string{false: "what it takes", true: ""} {
+		store := &memoryStore{}
+		cfg := synchronous()
+		cfg.AcceptForeign = true
+		exp, _, _ := start(t, cfg, store)
+		f := findingtest.Minimal(1)
+		f.Resume = "what it takes"
+		ld := logsOf(t, f)
+		if foreign {
+			ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutInt(finding.KeyRevision, 1<<40)
+		}
+		require.NoError(t, exp.ConsumeLogs(t.Context(), ld))
+		require.NotNil(t, store.last)
+		assert.Equal(t, want, store.last.Resume)
+	}
 }
 
 func TestIntervalPassesOnceAMinute(t *testing.T) {

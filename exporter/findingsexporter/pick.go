@@ -19,13 +19,16 @@ type picked struct {
 func pick(ld plog.Logs, acceptForeign bool) picked {
 	p := picked{findings: plog.NewLogs()}
 	each(ld, func(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
+		own := r.EventName() == event.Finding && finding.Own(r)
 		switch {
 		case r.EventName() != event.Finding:
 			p.ignored++
-		case !acceptForeign && !finding.Own(r):
+		case !acceptForeign && !own:
 			p.foreign++
 		default:
-			appendRecord(p.findings, rl, sl, r)
+			if c := appendRecord(p.findings, rl, sl, r); !own {
+				c.Attributes().Remove(finding.KeyResume) // only who wrote a finding goes on with it
+			}
 		}
 	})
 	return p
@@ -41,12 +44,15 @@ func each(ld plog.Logs, do func(plog.ResourceLogs, plog.ScopeLogs, plog.LogRecor
 	}
 }
 
-func appendRecord(to plog.Logs, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
+// appendRecord copies a record with its resource and scope, and returns the copy.
+func appendRecord(to plog.Logs, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) plog.LogRecord {
 	nrl := to.ResourceLogs().AppendEmpty()
 	rl.Resource().CopyTo(nrl.Resource())
 	nrl.SetSchemaUrl(rl.SchemaUrl())
 	nsl := nrl.ScopeLogs().AppendEmpty()
 	sl.Scope().CopyTo(nsl.Scope())
 	nsl.SetSchemaUrl(sl.SchemaUrl())
-	r.CopyTo(nsl.LogRecords().AppendEmpty())
+	c := nsl.LogRecords().AppendEmpty()
+	r.CopyTo(c)
+	return c
 }

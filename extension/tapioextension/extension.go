@@ -42,7 +42,13 @@ type FindingStore interface {
 	// is final; after any other the same call may be repeated. It may be called
 	// concurrently, between the extension's Start and Shutdown.
 	SaveFinding(ctx context.Context, f *finding.Finding) error
+	// OpenFindings returns the findings that are neither resolved nor withdrawn and can
+	// be resumed (finding.Finding.Resume), at most MaxOpenFindings, newest start first.
+	OpenFindings(ctx context.Context) ([]*finding.Finding, error)
 }
+
+// MaxOpenFindings bounds what OpenFindings returns.
+const MaxOpenFindings = 1000
 
 var _ FindingStore = (*tapioExtension)(nil)
 
@@ -177,6 +183,15 @@ func (e *tapioExtension) SaveFinding(ctx context.Context, f *finding.Finding) er
 		e.report(err)
 	}
 	return err
+}
+
+// OpenFindings implements FindingStore.
+func (e *tapioExtension) OpenFindings(ctx context.Context) ([]*finding.Finding, error) {
+	s := e.store.Load()
+	if s == nil {
+		return nil, errNotRunning
+	}
+	return s.Unfinished(ctx, MaxOpenFindings)
 }
 
 // report tells the host when the store begins to fail and when it works again.

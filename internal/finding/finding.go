@@ -128,7 +128,7 @@ type Finding struct {
 	// StartedAt is when the cause happened and UpdatedAt when the newest evidence
 	// did, both in event time; DetectedAt is when the first revision was written, by
 	// the engine's clock; ResolvedAt is nil while the incident is predicted or
-	// open, then the time of its last effect, or when the prediction was withdrawn.
+	// open, then the time of its last effect, or when it was withdrawn.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
@@ -145,6 +145,12 @@ type Finding struct {
 	// HurtTraces are failed requests of this incident, oldest first, bounded;
 	// Impact.FailedRequests counts them all.
 	HurtTraces []HurtTrace `json:"hurt_traces,omitempty"`
+	// Ending says in a sentence why the incident is over, "" while it is not.
+	Ending string `json:"ending,omitempty"`
+	// Resume is what the processor that wrote this revision needs to go on with the
+	// incident after a restart: opaque to all others, "" when the incident is over or
+	// nothing keeps findings. Stores keep it; it is no part of the JSON form.
+	Resume string `json:"-"`
 }
 
 // TimeToDetection is the time from the cause to the first revision.

@@ -55,6 +55,8 @@ const (
 	KeyChain      = "tapio.finding.chain"
 	KeyRejected   = "tapio.finding.rejected"
 	KeyHurtTraces = "tapio.finding.hurt_traces"
+	KeyEnding     = "tapio.finding.ending"
+	KeyResume     = "tapio.finding.resume"
 )
 
 // ErrNotFinding is returned by FromLog for a record that is no finding.
@@ -95,6 +97,12 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	a.PutStr(KeyDetectedAt, f.DetectedAt.UTC().Format(time.RFC3339Nano))
 	if f.ResolvedAt != nil {
 		a.PutStr(KeyResolvedAt, f.ResolvedAt.UTC().Format(time.RFC3339Nano))
+	}
+	if f.Ending != "" {
+		a.PutStr(KeyEnding, f.Ending)
+	}
+	if f.Resume != "" {
+		a.PutStr(KeyResume, f.Resume)
 	}
 	a.PutDouble(KeyConfidence, f.Confidence.Score)
 	a.PutDouble(KeyCompleteness, f.Confidence.Completeness)
@@ -169,7 +177,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 		Actions: Actions{
 			Immediate: d.strings(KeyImmediate), ShortTerm: d.strings(KeyShortTerm), LongTerm: d.strings(KeyLongTerm),
 		},
-		Missing: d.strings(KeyMissing),
+		Missing: d.strings(KeyMissing), Ending: d.optional(KeyEnding), Resume: d.optional(KeyResume),
 	}
 	if res.Attributes().Len() > 0 {
 		f.RootCause.Entity.Attributes = res.Attributes().AsRaw()

@@ -32,8 +32,11 @@ func overTheWire(t *testing.T, f *finding.Finding) (pcommon.Resource, plog.LogRe
 func TestOTLPRoundTrip(t *testing.T) {
 	unknownImpact := findingtest.Full()
 	unknownImpact.Impact.Users, unknownImpact.Impact.Value = nil, nil
+	open := findingtest.Minimal(2)
+	open.Resume = `{"version":1}`
 	for name, want := range map[string]*finding.Finding{
-		"full": findingtest.Full(), "minimal": findingtest.Minimal(1), "impact unknown, keys known": unknownImpact,
+		"open, to be resumed": open,
+		"full":                findingtest.Full(), "minimal": findingtest.Minimal(1), "impact unknown, keys known": unknownImpact,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := finding.FromLog(overTheWire(t, want))

@@ -59,6 +59,8 @@ func (es *engines) get(set processor.Settings, cfg *Config) (*shared, error) {
 // first instance of each signal that started.
 type shared struct {
 	engine    *engine.Engine
+	id        string // of the component
+	eventTime bool
 	telemetry *metadata.TelemetryBuilder
 	logger    *zap.Logger
 	forget    func()
@@ -67,6 +69,7 @@ type shared struct {
 	started   []*instance
 	cancel    context.CancelFunc
 	done      chan struct{}
+	resumed   bool // what was left open has been asked for
 	refused   atomic.Int64
 	lastError time.Time
 }
@@ -95,7 +98,7 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{telemetry: telemetry, logger: set.Logger}
+	s := &shared{telemetry: telemetry, logger: set.Logger, id: set.ID.String(), eventTime: cfg.EventTime}
 	s.engine = engine.New(engine.Options{
 		Window: cfg.Window, Retention: cfg.Retention, Quiet: cfg.ResolveAfter, MinScore: cfg.MinScore,
 		Weights: explain.Weights(cfg.ConfidenceWeights), Impact: decode.Options(cfg.Impact),
@@ -116,22 +119,61 @@ func (s *shared) instance(traces consumer.Traces, logs consumer.Logs) *instance 
 	return &instance{shared: s, traces: traces, logs: logs}
 }
 
-// start begins the engine with the first instance.
-func (i *instance) start(context.Context, component.Host) error {
+// start begins the engine with the first instance, and goes on with what was left open
+// with the first through which findings leave.
+func (i *instance) start(ctx context.Context, host component.Host) error {
 	s := i.shared
+	if s.begin(i) {
+		s.resume(ctx, host)
+	}
+	return nil
+}
+
+// begin notes that an instance runs, and tells whether it is the first of a logs pipeline.
+func (s *shared) begin(i *instance) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.started = append(s.started, i)
-	if s.cancel != nil {
-		return nil
+	if s.cancel == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		s.cancel, s.done = cancel, make(chan struct{})
+		go func() {
+			defer close(s.done)
+			s.engine.Run(ctx, s)
+		}()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel, s.done = cancel, make(chan struct{})
-	go func() {
-		defer close(s.done)
-		s.engine.Run(ctx, s)
-	}()
-	return nil
+	first = i.logs != nil && !s.resumed && !s.eventTime
+	s.resumed = s.resumed || first
+	return first
+}
+
+// keeper is an extension that keeps findings and knows which were left open.
+type keeper interface {
+	OpenFindings(ctx context.Context) ([]*finding.Finding, error)
+}
+
+// resume goes on with the findings that this processor had left open.
+func (s *shared) resume(ctx context.Context, host component.Host) {
+	var left []*finding.Finding
+	keeps := false
+	for id, extension := range host.GetExtensions() {
+		k, ok := extension.(keeper)
+		if !ok {
+			continue
+		}
+		keeps = true
+		found, err := k.OpenFindings(ctx)
+		if err != nil {
+			s.logger.Error("The findings that were open cannot be read: they are not followed any more", zap.Stringer("extension", id), zap.Error(err))
+		}
+		left = append(left, found...)
+	}
+	if !keeps {
+		return
+	}
+	if resumed, ended := s.engine.Resume(ctx, s.id, left); resumed+ended > 0 {
+		s.logger.Info("Going on with the findings that were open", zap.Int("followed", resumed), zap.Int("ended", ended))
+	}
 }
 
 // shutdown writes what is known while the instance can still pass it on, and ends

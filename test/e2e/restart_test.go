@@ -50,11 +50,15 @@ func TestCollectorKilled(t *testing.T) {
 }
 
 // restartCollector starts a collector with the default configuration on six
-// addresses and that database.
-func restartCollector(t *testing.T, a []string, database string) *program {
+// addresses and that database, and with more configuration.
+func restartCollector(t *testing.T, a []string, database string, more ...string) *program {
 	t.Helper()
 	_, metricsPort, _ := strings.Cut(a[5], ":")
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin(t, collectorName), "--config", defaultConfig(t))
+	args := []string{"--config", defaultConfig(t)}
+	for _, config := range more {
+		args = append(args, "--config", config)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin(t, collectorName), args...)
 	cmd.Env = environ(
 		"TAPIO_OTLP_GRPC_ENDPOINT="+a[0], "TAPIO_OTLP_HTTP_ENDPOINT="+a[1], "TAPIO_API_ENDPOINT="+a[2],
 		"TAPIO_HEALTH_ENDPOINT="+a[3], "TAPIO_ZPAGES_ENDPOINT="+a[4], "TAPIO_METRICS_PORT="+metricsPort,

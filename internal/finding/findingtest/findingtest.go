@@ -55,6 +55,7 @@ func Full() *finding.Finding {
 			{Pattern: "connection_refused", Entity: payment, Score: 0.42, Reason: "The refused connections are themselves explained by the OOM kill of the listener."},
 		},
 		Missing:    []string{"No Kubernetes events were received, so a restart or deploy of payment cannot be seen."},
+		Ending:     "No further effect was seen for 5m0s.",
 		HurtTraces: []finding.HurtTrace{{TraceID: TraceID(1), SpanID: "00f067aa0ba902b7"}, {TraceID: TraceID(2)}},
 	}
 }

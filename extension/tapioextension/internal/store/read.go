@@ -100,3 +100,26 @@ func (s *Store) Get(ctx context.Context, id finding.ID) (json.RawMessage, error)
 	}
 	return body, err
 }
+
+// Unfinished returns up to limit findings that are not over and can be resumed, newest start
+// first, each with its Resume. One that this version cannot read is left out: it stays as
+// it is.
+func (s *Store) Unfinished(ctx context.Context, limit int) (open []*finding.Finding, err error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT body, resume FROM finding
+		WHERE state IN ('open', 'predicted') AND resume <> '' ORDER BY started_at DESC, id DESC LIMIT ?`, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var body []byte
+		f := &finding.Finding{}
+		if err := rows.Scan(&body, &f.Resume); err != nil {
+			return nil, err
+		}
+		if json.Unmarshal(body, f) == nil {
+			open = append(open, f)
+		}
+	}
+	return open, rows.Err()
+}

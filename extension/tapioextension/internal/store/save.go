@@ -46,6 +46,7 @@ func (s *Store) Save(ctx context.Context, f *finding.Finding) error {
 // row is a finding as the database keeps it.
 type row struct {
 	id, state, body    string
+	resume             string
 	revision           int
 	startedAt, savedAt int64
 	traces             []string
@@ -69,8 +70,11 @@ func newRow(f *finding.Finding, now time.Time) (*row, error) {
 		return nil, fmt.Errorf("%w: finding %s has %d bytes as JSON, at most %d are kept", ErrRefused, f.ID, len(body), MaxFindingBytes)
 	}
 	r := &row{
-		id: f.ID.String(), state: string(f.State), body: string(body), revision: f.Revision,
+		id: f.ID.String(), state: string(f.State), body: string(body), resume: f.Resume, revision: f.Revision,
 		startedAt: f.StartedAt.UnixNano(), savedAt: now.UnixNano(),
+	}
+	if f.State.Over() || len(r.resume) > MaxFindingBytes {
+		r.resume = ""
 	}
 	r.indexTraces(f)
 	return r, nil
@@ -126,10 +130,10 @@ func (s *Store) commit(ctx context.Context, r *row) (saved bool, evicted int64, 
 }
 
 func (r *row) put(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO finding (id, revision, state, started_at, saved_at, body) VALUES (?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO finding (id, revision, state, started_at, saved_at, body, resume) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state,
-			started_at = excluded.started_at, saved_at = excluded.saved_at, body = excluded.body`,
-		r.id, r.revision, r.state, r.startedAt, r.savedAt, r.body)
+			started_at = excluded.started_at, saved_at = excluded.saved_at, body = excluded.body, resume = excluded.resume`,
+		r.id, r.revision, r.state, r.startedAt, r.savedAt, r.body, r.resume)
 	if err != nil {
 		return err
 	}

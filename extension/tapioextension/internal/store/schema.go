@@ -28,6 +28,9 @@ var migrations = []string{
 		PRIMARY KEY (trace_id, finding_id)
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX finding_trace_by_finding ON finding_trace (finding_id);`,
+	// What the processor needs to go on with an open finding after a restart, '' for one
+	// that is over or another process's.
+	`ALTER TABLE finding ADD COLUMN resume TEXT NOT NULL DEFAULT ''`,
 }
 
 // applicationID marks the file as Tapio's: "TAPI" in ASCII, in the field of the

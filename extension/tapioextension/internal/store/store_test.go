@@ -360,3 +360,70 @@ func TestOpenFailsWithoutAPlace(t *testing.T) {
 	_, err := Open(t.Context(), Options{Path: filepath.Join(file, "findings.db")})
 	assert.ErrorContains(t, err, "cannot create the directory")
 }
+
+func TestUnfinished(t *testing.T) {
+	o := options(t)
+	s := mustOpen(t, o)
+	followed, other, over := findingtest.Minimal(1), findingtest.Minimal(2), findingtest.Minimal(3)
+	followed.Resume, over.Resume = "what it takes", "what it took"
+	over.State, over.ResolvedAt = finding.StateResolved, &over.UpdatedAt
+	save(t, s, followed, other, over)
+	open, err := s.Unfinished(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, open, 1, "neither the one of another process nor the one that is over")
+	assert.Equal(t, followed, open[0])
+	page, _, err := s.List(t.Context(), "", first, 10)
+	require.NoError(t, err)
+	for _, body := range page {
+		assert.NotContains(t, string(body), "what it t", "nobody else needs it")
+	}
+
+	later := *followed
+	later.Revision, later.Resume = followed.Revision+1, ""
+	later.State, later.ResolvedAt = finding.StateResolved, &later.UpdatedAt
+	save(t, s, &later)
+	open, err = s.Unfinished(t.Context(), 10)
+	require.NoError(t, err)
+	assert.Empty(t, open)
+}
+
+func TestUnfinishedIsBoundedAndSkipsWhatItCannotRead(t *testing.T) {
+	s := mustOpen(t, options(t))
+	for n := range 5 {
+		f := findingtest.Minimal(n + 1)
+		f.Resume = "x"
+		save(t, s, f)
+	}
+	open, err := s.Unfinished(t.Context(), 3)
+	require.NoError(t, err)
+	assert.Len(t, open, 3)
+	_, err = s.write.ExecContext(t.Context(), "UPDATE finding SET body = '{' WHERE id = ?", open[0].ID.String())
+	require.NoError(t, err)
+	open, err = s.Unfinished(t.Context(), 10)
+	require.NoError(t, err)
+	assert.Len(t, open, 4)
+}
+
+// TestFileOfTheFirstSchema: one that an earlier version wrote is brought up to date.
+func TestFileOfTheFirstSchema(t *testing.T) {
+	o := options(t)
+	require.NoError(t, os.MkdirAll(filepath.Dir(o.Path), 0o700))
+	db, err := sql.Open("sqlite", dsn(o.Path, ""))
+	require.NoError(t, err)
+	f := findingtest.Minimal(1)
+	body, err := json.Marshal(f)
+	require.NoError(t, err)
+	for _, statement := range []string{migrations[0], fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 1", applicationID)} {
+		_, err = db.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	_, err = db.ExecContext(t.Context(), "INSERT INTO finding VALUES (?, 1, 'open', ?, ?, ?)", f.ID.String(), f.StartedAt.UnixNano(), time.Now().UnixNano(), string(body))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+
+	s := mustOpen(t, o)
+	assert.Equal(t, f, get(t, s, f.ID))
+	open, err := s.Unfinished(t.Context(), 10)
+	require.NoError(t, err)
+	assert.Empty(t, open, "nothing is known of how to go on with it")
+}

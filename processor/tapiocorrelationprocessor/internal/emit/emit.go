@@ -43,6 +43,16 @@ type Emitted struct {
 	traces           int
 }
 
+// Already returns what has left of a finding that another engine wrote, up to maxHurt
+// spans in hurt traces.
+func Already(f *finding.Finding, maxHurt int) Emitted {
+	e := Emitted{opened: true, links: map[string]bool{}, traces: min(len(f.HurtTraces), maxHurt)}
+	for i := range f.Chain {
+		e.links[f.Chain[i].Key] = true
+	}
+	return e
+}
+
 // Traces writes the spans that are new with this revision: the root span with
 // the first, a span for each new link, a span in each further hurt trace up to
 // maxHurt, and a closing span with the last. It returns empty Traces when there

@@ -38,6 +38,9 @@ const (
 	tick = 250 * time.Millisecond
 	// reviseEvery is the least time between two revisions of one finding.
 	reviseEvery = time.Second
+	// sayEvery is how much later than it said an incident has an effect before it says so
+	// though nothing else changed: after a restart it counts when that was.
+	sayEvery = time.Minute
 	// sweepEvery is how often what is old is forgotten.
 	sweepEvery = 10 * time.Second
 	// readBatch is how many records are taken from the ring at once.
@@ -107,6 +110,7 @@ type Engine struct {
 
 	// What follows belongs to the goroutine of Run.
 	sink        Sink
+	processor   string // whose findings these are, once somebody keeps them
 	cursor      uint64
 	batch       []record.Event
 	baselines   *detect.Baselines
@@ -139,6 +143,7 @@ type open struct {
 	*incident.Incident
 	emitted emit.Emitted
 	revised int64 // the engine's time of the last revision
+	said    int64 // the last effect that it told of
 	// peak and rival are the highest scores of the cause's service and of another one
 	// while the incident was open, where statistics name the cause.
 	peak, rival float64
@@ -273,7 +278,10 @@ func (e *Engine) Flush(ctx context.Context) {
 
 func (e *Engine) finish() {
 	e.Drain()
-	if e.options.EventTime && e.clock.Load() > 0 {
+	switch {
+	case !e.options.EventTime:
+		e.settle(e.now() + int64(settleAfter)) // nobody waits any more
+	case e.clock.Load() > 0:
 		e.advanceTo(e.clock.Load() + int64(settled))
 	}
 	e.flush(true)
@@ -419,15 +427,29 @@ func (e *Engine) Advance() {
 	e.judgeVisits(now)
 	e.judgeGroups(now)
 	for _, o := range e.incidents {
-		last := max(o.Hypothesis.LastEffect, o.Hypothesis.Cause.Time)
-		if !o.Resolved() && !o.Predicted() && (now-last > e.quiet(o) || (o.Emitted() && o.Hypothesis.Over())) {
-			o.Resolve(last)
-		}
+		e.end(o, now)
 	}
 	e.flush(false)
 	if now-e.lastSweep >= int64(sweepEvery) || now < e.lastSweep {
 		e.lastSweep = now
 		e.sweep(now)
+	}
+}
+
+// end resolves an incident that is over, and makes one that goes on say so now and then.
+func (e *Engine) end(o *open, now int64) {
+	h := o.Hypothesis
+	last := max(h.LastEffect, h.Cause.Time)
+	switch {
+	case o.Resolved():
+	case o.Predicted():
+		e.forgotten(o, now)
+	case o.Emitted() && h.Over():
+		o.Resolve(last, h.EndedBy()+" says that it is over.")
+	case now-max(last, h.Resumed()) > e.quiet(o):
+		o.Resolve(last, e.whyQuiet(o))
+	case last-o.said > int64(sayEvery):
+		o.Dirty = true
 	}
 }
 
@@ -472,16 +494,20 @@ func (e *Engine) flush(all bool) {
 }
 
 func (e *Engine) revise(o *open, now int64) {
-	o.revised = now
+	o.revised, o.said = now, o.Hypothesis.LastEffect
 	o.Rejected, o.Notes = e.alternatives(o), e.missingReceivers(o)
 	e.stakes(o, now)
-	f := o.Finding(now)
+	e.send(o.Finding(now), &o.emitted)
+}
+
+// send hands out one revision.
+func (e *Engine) send(f *finding.Finding, emitted *emit.Emitted) {
 	log, err := emit.Log(f, e.options.Now())
 	if err != nil {
 		e.options.Logger.Error("a finding cannot be written as a log record", zap.Error(err))
 		return
 	}
-	e.sink.Finding(f, log, o.emitted.Traces(f, e.options.MaxCauseSpans))
+	e.sink.Finding(f, log, emitted.Traces(f, e.options.MaxCauseSpans))
 }
 
 // keep makes the topology remember whom incidents are about: an outage of hours is

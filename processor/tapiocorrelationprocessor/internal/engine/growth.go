@@ -17,11 +17,17 @@ type grown struct {
 	until int64 // when it is taken back, unless the process is seen to grow again
 }
 
+// growthWindow is how long after a process was seen to grow its warning is taken back,
+// in ns.
+func growthWindow(o *detect.Occurrence) int64 {
+	window, _ := o.Detail.Attr(event.KeyInterval).(float64)
+	return int64(growthEnds * window * float64(time.Second))
+}
+
 // growing makes a warning of an incident that a process's growth opened or goes on
 // with: it has not reached its limit yet.
 func (e *Engine) growing(o *detect.Occurrence) {
-	window, _ := o.Detail.Attr(event.KeyInterval).(float64)
-	until := o.Time + int64(growthEnds*window*float64(time.Second))
+	until := o.Time + growthWindow(o)
 	for i := range e.grows {
 		g := &e.grows[i]
 		if _, same := e.graph.Concerns(o.Subject, g.Hypothesis.Cause.Occurrence.Subject); same && g.Predicted() {
@@ -56,7 +62,7 @@ func (e *Engine) withdrawGrowth(now int64) {
 		if now <= g.until {
 			return false
 		}
-		g.Withdraw(now)
+		g.Withdraw(now, "The process has not grown any more.")
 		return true
 	})
 }

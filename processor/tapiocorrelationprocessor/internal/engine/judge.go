@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -227,7 +228,7 @@ func (e *Engine) supersede(root *open) {
 			}
 		})
 		if i.Emitted() {
-			i.Withdraw(e.now())
+			i.Withdraw(e.now(), fmt.Sprintf("Finding %s explains it.", root.ID()))
 			e.revise(i, e.now())
 		}
 		return true
@@ -518,9 +519,8 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 // open makes an incident of a hypothesis, or goes on with the one that the same
 // cause made before. It returns nil when there are too many incidents.
 func (e *Engine) open(h *explain.Hypothesis) *open {
-	i := incident.New(e.graph, h, incident.Options{
-		Weights: e.options.Weights, ValueAttribute: e.options.Impact.ValueAttribute, MaxTraces: e.options.MaxTraces,
-	})
+	i := incident.New(e.graph, h, e.incidentOptions())
+	i.Keep(e.processor)
 	for n, old := range e.resolved {
 		if old.ID() == i.ID() {
 			return e.reopen(n)
@@ -534,6 +534,12 @@ func (e *Engine) open(h *explain.Hypothesis) *open {
 	e.incidents = append(e.incidents, o)
 	e.absorbGroups(o)
 	return o
+}
+
+func (e *Engine) incidentOptions() incident.Options {
+	return incident.Options{
+		Weights: e.options.Weights, ValueAttribute: e.options.Impact.ValueAttribute, MaxTraces: e.options.MaxTraces,
+	}
 }
 
 // retire keeps a resolved incident for the time that its cause is remembered.

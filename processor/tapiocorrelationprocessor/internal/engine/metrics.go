@@ -109,7 +109,8 @@ func (e *Engine) predict(p *gauge.Prediction) {
 		o := &detect.Occurrence{Name: event.MetricLimitPredicted, Time: p.Since, Subject: p.Subject, Detail: p.Detail()}
 		e.occur(o)
 		for _, i := range e.incidents {
-			if i.Hypothesis.Cause.Occurrence == o {
+			again := i.Predicted() && i.Hypothesis.Explains(o) // predicted before, as of before a restart
+			if again || i.Hypothesis.Cause.Occurrence == o {
 				i.Predict()
 				e.predicted[p.Key] = i
 			}
@@ -122,13 +123,14 @@ func (e *Engine) predict(p *gauge.Prediction) {
 		i.Confirm(p.Time)
 		delete(e.predicted, p.Key)
 	default:
-		i.Withdraw(p.Time)
+		i.Withdraw(p.Time, "The resource is not on its way to its limit any more, or nothing is heard of it.")
 		delete(e.predicted, p.Key)
 	}
 }
 
 // killed confirms a warning when the kernel kills for want of the memory.
 func (e *Engine) killed(o *detect.Occurrence) {
+	e.confirmForgotten(o)
 	for key := range e.predicted {
 		if key.Class != gauge.ClassMemory && key.Class != gauge.ClassHeap {
 			continue

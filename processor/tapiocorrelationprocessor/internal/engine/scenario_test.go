@@ -23,10 +23,11 @@ import (
 // scenario feeds an engine with the telemetry of a shop (load -> storefront ->
 // payment -> ledger) on a clock of its own, and keeps what the engine finds.
 type scenario struct {
-	t      *testing.T
-	engine *Engine
-	clock  time.Time
-	serial int
+	t       *testing.T
+	engine  *Engine
+	options Options
+	clock   time.Time
+	serial  int
 
 	// recording keeps telemetry on the tape instead of delivering it.
 	recording bool
@@ -57,6 +58,7 @@ func newScenario(t *testing.T, change ...func(*Options)) *scenario {
 	for _, f := range change {
 		f(&o)
 	}
+	s.options = o
 	s.engine = New(o)
 	s.engine.sink = s
 	return s

@@ -125,7 +125,7 @@ func (e *Engine) withdrawEnds(s *visit.Suspect, of *open) {
 			return false
 		}
 		if o.Emitted() {
-			o.Withdraw(e.now())
+			o.Withdraw(e.now(), fmt.Sprintf("By now the calls show that %s is slow: finding %s.", e.graph.ServiceName(s.Service), of.ID()))
 			e.revise(o, e.now())
 		}
 		return true
@@ -187,11 +187,17 @@ const recovered = time.Minute
 
 // quiet is after what time without an effect an incident is over.
 func (e *Engine) quiet(o *open) int64 {
-	h := o.Hypothesis
-	if h.Cause.Certainty > 0 && e.scoreOf(h.Service) < calm && e.visits.Visits(h.Service) >= minHurt {
+	if e.hasRecovered(o) {
 		return int64(min(recovered, e.options.Quiet))
 	}
 	return int64(e.options.Quiet)
+}
+
+// hasRecovered tells whether visits are again as they were before an incident that
+// statistics tell of. After a restart nobody knows how they were.
+func (e *Engine) hasRecovered(o *open) bool {
+	h := o.Hypothesis
+	return h.Cause.Certainty > 0 && h.Resumed() == 0 && e.scoreOf(h.Service) < calm && e.visits.Visits(h.Service) >= minHurt
 }
 
 // hearing is how long the requests that failed are waited for to say why.

@@ -60,7 +60,7 @@ func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by 
 		}
 	})
 	if l != nil {
-		l.call = l.call || address
+		l.call, l.subject = l.call || address, o.Subject
 	}
 }
 
@@ -174,7 +174,11 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 			LinkedBy: by, LinkedOn: on,
 		}
 	})
-	if l != nil && l.LinkedBy == finding.LinkedByAddress {
+	if l == nil {
+		return
+	}
+	l.subject = s.Subject
+	if l.LinkedBy == finding.LinkedByAddress {
 		l.dialled = s.Peer
 	}
 }

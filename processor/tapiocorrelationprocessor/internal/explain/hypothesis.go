@@ -84,6 +84,7 @@ type link struct {
 	connection string
 	// dialled is the address that it called, 0 where another identity links it.
 	dialled record.EntityID
+	subject record.EntityID // to whom it happened
 }
 
 // Hypothesis is a pattern applied to a cause.
@@ -114,8 +115,12 @@ type Hypothesis struct {
 	// Support is how probable the visits of the cause's service make it that this is
 	// where it went wrong; 0 when they do not say.
 	Support float64
-	// over is when the cause ended, 0 while nothing says that it did.
-	over int64
+	// over is when the cause ended, 0 while nothing says that it did; ended is the event
+	// that said so.
+	over  int64
+	ended string
+	// resumed is when it was taken up after a restart, 0 for never.
+	resumed int64
 }
 
 // New returns a hypothesis that has no effects yet. addresses are those that the
@@ -159,7 +164,7 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	if h.Over() && first > h.over {
 		return false
 	}
-	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.LastEffect+int64(h.Pattern.Cause.Within) {
+	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
 		return false
 	}
 	if t.Process != 0 {
@@ -302,7 +307,7 @@ func (h *Hypothesis) ends(o *detect.Occurrence) bool {
 			continue
 		}
 		if _, _, ok := h.relate(u.Relation, o); ok {
-			h.over = max(h.over, o.Time)
+			h.over, h.ended = max(h.over, o.Time), o.Name
 			return true
 		}
 	}
@@ -311,6 +316,9 @@ func (h *Hypothesis) ends(o *detect.Occurrence) bool {
 
 // Over tells whether something said that the cause has ended since it was seen last.
 func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }
+
+// EndedBy is the event that said so, "" for none.
+func (h *Hypothesis) EndedBy() string { return h.ended }
 
 // says returns an attribute of the cause's event, nil when it has none.
 func (h *Hypothesis) says(key string) any {
@@ -331,7 +339,7 @@ func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
 	if h.Over() && t > h.over {
 		return false
 	}
-	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.LastEffect+int64(within)
+	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.watched()+int64(within)
 }
 
 func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by finding.LinkedBy, on string, ok bool) {

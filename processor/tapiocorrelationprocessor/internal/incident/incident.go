@@ -59,6 +59,15 @@ type Incident struct {
 	business     *finding.Link
 	entryKey     string
 	traces       []finding.HurtTrace
+	// ending says why it is over.
+	ending string
+	// processor is whose incident it is, for those who keep findings; before are the
+	// traces, and lost the hypotheses that lost, of the revisions before a restart.
+	processor string
+	before    map[string]bool
+	lost      []finding.Hypothesis
+	// unvalued are the last traces whose value has not come.
+	unvalued []string
 	// Dirty: there is more to say than the last revision said.
 	Dirty bool
 	// Rejected and Notes are what the engine adds to the next revision: the
@@ -102,9 +111,9 @@ func (i *Incident) Emitted() bool { return i.revision > 0 }
 // Resolved tells whether the incident is over.
 func (i *Incident) Resolved() bool { return i.resolved != 0 }
 
-// Resolve ends the incident.
-func (i *Incident) Resolve(at int64) {
-	i.resolved = at
+// Resolve ends the incident; why is a sentence.
+func (i *Incident) Resolve(at int64, why string) {
+	i.resolved, i.ending = at, why
 	i.Dirty = true
 }
 
@@ -126,10 +135,10 @@ func (i *Incident) Confirm(at int64) {
 func (i *Incident) Predicted() bool { return i.predicted }
 
 // Withdraw ends the incident because a deeper cause explains its own (what it counted
-// is that one's) or because what was expected is not to be any more.
-func (i *Incident) Withdraw(at int64) {
+// is that one's) or because what was expected is not to be any more; why is a sentence.
+func (i *Incident) Withdraw(at int64, why string) {
 	i.withdrawn = true
-	i.Resolve(at)
+	i.Resolve(at, why)
 }
 
 // Withdrawn tells whether the incident was withdrawn.
@@ -137,7 +146,7 @@ func (i *Incident) Withdrawn() bool { return i.withdrawn }
 
 // Reopen goes on with an incident that was resolved too early.
 func (i *Incident) Reopen() {
-	i.resolved = 0
+	i.resolved, i.ending, i.withdrawn = 0, "", false
 	i.Dirty = true
 }
 
@@ -219,6 +228,9 @@ func (i *Incident) Count(r *detect.Request) {
 	if !found || (!certain && !r.Settled) {
 		return
 	}
+	if !c.request && i.countedBefore(r.TraceID) {
+		c.listed, c.request, c.value = true, true, !slices.Contains(i.unvalued, r.TraceID.String())
+	}
 	if !c.listed && len(i.traces) < i.options.MaxTraces {
 		c.listed = true
 		i.traces = append(i.traces, finding.HurtTrace{TraceID: r.TraceID.String(), SpanID: r.Origin().ID.String()})
@@ -234,10 +246,22 @@ func (i *Incident) Count(r *detect.Request) {
 	}
 	if s, ok := find(r, entry, func(s *record.Span) bool { return s.HasValue }); ok && r.Failed() && !c.value {
 		c.value = true
+		i.valued(r.TraceID)
 		if sum := i.value + s.Value; !math.IsInf(sum, 0) { // a finding is JSON, which has no infinity
 			i.hasValue = true
 			i.value = sum
 		}
+	}
+}
+
+// maxUnvalued bounds the traces of which it is known that their value has not come: a
+// restart may come between a request's spans.
+const maxUnvalued = 256
+
+func (i *Incident) valued(id record.TraceID) {
+	text := id.String()
+	if n := slices.Index(i.unvalued, text); n >= 0 {
+		i.unvalued = slices.Delete(i.unvalued, n, n+1)
 	}
 }
 
@@ -254,9 +278,13 @@ func find(r *detect.Request, entry detect.HurtSpan, has func(*record.Span) bool)
 	return nil, false
 }
 
+// businessKey is the key of the link that sums up the impact.
+const businessKey = "impact"
+
 func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 	if r.Failed() {
 		i.failed++
+		i.unvalued = append(i.unvalued[max(0, len(i.unvalued)-maxUnvalued+1):], r.TraceID.String())
 	} else {
 		i.slow++
 	}
@@ -273,7 +301,7 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 	at := record.UTC(entry.End)
 	if i.business == nil {
 		i.business = &finding.Link{
-			Key: "impact", Time: at, Last: at, Layer: finding.LayerBusiness, Event: pattern.RequestFailed,
+			Key: businessKey, Time: at, Last: at, Layer: finding.LayerBusiness, Event: pattern.RequestFailed,
 			Entity:   explain.EntityOf(i.graph, entry.Subject),
 			LinkedBy: finding.LinkedByTrace, LinkedOn: "trace " + r.TraceID.String(),
 		}
@@ -311,8 +339,8 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		UpdatedAt:  record.UTC(max(i.updated, h.LastEffect)),
 		Confidence: h.Confidence(i.options.Weights), RootCause: h.RootCause(),
 		Impact: i.impact(), Chain: h.Chain(), Actions: h.Pattern.ActionsFor(v),
-		Rejected: slices.Clone(i.Rejected), Missing: append(slices.Clone(i.Notes), h.Missing()...),
-		HurtTraces: slices.Clone(i.traces),
+		Rejected: i.rejected(), Missing: append(slices.Clone(i.Notes), h.Missing()...),
+		HurtTraces: slices.Clone(i.traces), Ending: i.ending, Resume: i.resume(),
 	}
 	if i.predicted {
 		f.State = finding.StatePredicted
@@ -337,6 +365,18 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		f.Chain = append(f.Chain, b)
 	}
 	return f
+}
+
+// rejected are the hypotheses that lost; where the evidence against one was forgotten
+// with a restart, what was said then.
+func (i *Incident) rejected() []finding.Hypothesis {
+	out := slices.Clone(i.Rejected)
+	for _, x := range i.lost {
+		if len(out) < len(i.lost) && !slices.ContainsFunc(out, func(y finding.Hypothesis) bool { return y.Pattern == x.Pattern && y.Entity.Name == x.Entity.Name }) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func (i *Incident) impact() finding.Impact {

@@ -225,7 +225,7 @@ func TestRevisions(t *testing.T) {
 	assert.Equal(t, first.DetectedAt, second.DetectedAt, "detected once")
 	assert.Equal(t, sec, int64(first.TimeToDetection()))
 
-	r.Resolve(t0 + 2*sec)
+	r.Resolve(t0+2*sec, "Quiet.")
 	f := r.Finding(t0 + 300*sec)
 	assert.Equal(t, finding.StateResolved, f.State)
 	assert.Equal(t, record.UTC(t0+2*sec), *f.ResolvedAt)

@@ -70,6 +70,7 @@ type Entity struct {
 	// Address and Port are those of an address.
 	Address string
 	Port    int64
+	network record.EntityID // see addressKey
 	owners  []owner
 	held    bool // its last owner has it still, as a container network says
 	// listener is who listens at an address as the kernel tells it, since first.

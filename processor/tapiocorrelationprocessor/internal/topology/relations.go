@@ -170,7 +170,7 @@ func (g *Graph) addressAt(network record.EntityID, address string, port, at int6
 	}
 	e := g.add(KindAddress, "", name, at)
 	e.Key = "address/" + scope + "/" + name
-	e.Host, e.Address, e.Port = host, text, port
+	e.Host, e.Address, e.Port, e.network = host, text, port, key.network
 	e.set(event.KeyServerAddress, text)
 	if port != anyPort {
 		e.set(event.KeyServerPort, port)

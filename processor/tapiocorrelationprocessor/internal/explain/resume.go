@@ -1,0 +1,233 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+// maxSaved bounds each of the entities and addresses that a saved hypothesis names.
+const maxSaved = 32
+
+// Saved is what of a hypothesis its finding does not say, in a form that outlives the
+// engine. Entities are places in a list of topology.Remembered.
+type Saved struct {
+	Event      string       `json:"event"`
+	Time       int64        `json:"time"`
+	Entity     topology.Nth `json:"entity"`
+	Service    topology.Nth `json:"service,omitempty"`
+	Attributes []SavedAttr  `json:"attributes,omitempty"`
+	// Seen: the cause is an event, which happened to Subject; else spans tell of it.
+	Seen      bool           `json:"seen,omitempty"`
+	Subject   topology.Nth   `json:"subject,omitempty"`
+	Peer      topology.Nth   `json:"peer,omitempty"`
+	Body      string         `json:"body,omitempty"`
+	Certainty float64        `json:"certainty,omitempty"`
+	Support   float64        `json:"support,omitempty"`
+	Entities  []topology.Nth `json:"entities,omitempty"`
+	Addresses []topology.Nth `json:"addresses,omitempty"`
+	Effects   []SavedEffect  `json:"effects,omitempty"`
+	Links     []SavedLink    `json:"links,omitempty"`
+	Repeats   int64          `json:"repeats,omitempty"`
+	Last      int64          `json:"last"`
+	Over      int64          `json:"over,omitempty"`
+	Caller    string         `json:"caller,omitempty"`
+}
+
+// SavedAttr is an attribute with its type.
+type SavedAttr struct {
+	Key    string   `json:"k"`
+	Text   *string  `json:"s,omitempty"`
+	Int    *int64   `json:"i,omitempty"`
+	Double *float64 `json:"d,omitempty"`
+	Bool   *bool    `json:"b,omitempty"`
+	List   []string `json:"l,omitempty"`
+}
+
+func saveAttr(a record.Attr) SavedAttr {
+	s := SavedAttr{Key: a.Key}
+	switch v := a.Value.(type) {
+	case string:
+		s.Text = &v
+	case int64:
+		s.Int = &v
+	case float64:
+		s.Double = &v
+	case bool:
+		s.Bool = &v
+	case []string:
+		s.List = v
+	}
+	return s
+}
+
+func (s *SavedAttr) attr() record.Attr {
+	a := record.Attr{Key: s.Key, Value: s.List}
+	switch {
+	case s.Text != nil:
+		a.Value = *s.Text
+	case s.Int != nil:
+		a.Value = *s.Int
+	case s.Double != nil:
+		a.Value = *s.Double
+	case s.Bool != nil:
+		a.Value = *s.Bool
+	}
+	return a
+}
+
+// SavedEffect is what was seen of the effect of the pattern with that index.
+type SavedEffect struct {
+	Index int              `json:"index"`
+	Event string           `json:"event"`
+	First int64            `json:"first"`
+	Last  int64            `json:"last"`
+	Count int64            `json:"count"`
+	By    finding.LinkedBy `json:"by"`
+}
+
+// SavedLink is what a link of the chain does not say of itself.
+type SavedLink struct {
+	Key        string `json:"key"`
+	Rank       int    `json:"rank,omitempty"`
+	Parent     string `json:"parent,omitempty"`
+	Call       bool   `json:"call,omitempty"`
+	Connection string `json:"connection,omitempty"`
+	// Subject is to whom it happened: another event of it may not say who that is.
+	Subject topology.Nth `json:"subject,omitempty"`
+}
+
+// Named lists the entities that a saved hypothesis names.
+func (h *Hypothesis) Named() []record.EntityID {
+	ids := []record.EntityID{h.Cause.Entity, h.Service}
+	if o := h.Cause.Occurrence; o != nil {
+		ids = append(ids, o.Subject, o.Detail.Peer)
+	}
+	ids = append(ids, first(h.Entities())...)
+	ids = append(ids, first(h.Addresses())...)
+	for _, l := range h.links {
+		ids = append(ids, l.subject)
+	}
+	return ids
+}
+
+func first(ids []record.EntityID) []record.EntityID { return ids[:min(len(ids), maxSaved)] }
+
+// Save returns what Resume needs beside the finding; at says where in the list of
+// remembered entities each of those is that Named lists.
+func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
+	places := func(ids []record.EntityID) (out []topology.Nth) {
+		for _, id := range first(ids) {
+			out = append(out, at[id])
+		}
+		return out
+	}
+	s := Saved{
+		Event: h.Cause.Event, Time: h.Cause.Time, Entity: at[h.Cause.Entity], Service: at[h.Service],
+		Certainty: h.Cause.Certainty, Support: h.Support, Entities: places(h.Entities()), Addresses: places(h.Addresses()),
+		Repeats: h.repeats, Last: h.LastEffect, Over: h.over, Caller: h.caller,
+	}
+	for _, a := range h.Cause.Attributes {
+		s.Attributes = append(s.Attributes, saveAttr(a))
+	}
+	if o := h.Cause.Occurrence; o != nil {
+		s.Seen, s.Subject, s.Peer, s.Body = true, at[o.Subject], at[o.Detail.Peer], o.Detail.Body
+	}
+	for i, o := range h.effects {
+		if o.count > 0 {
+			s.Effects = append(s.Effects, SavedEffect{i, h.Pattern.Effects[i].Event, o.first, o.last, o.count, o.by})
+		}
+	}
+	for key, l := range h.links {
+		x := SavedLink{Key: key, Rank: l.rank, Call: l.call, Connection: l.connection, Subject: at[l.subject]}
+		if l.parent != nil {
+			x.Parent = l.parent.Key
+		}
+		s.Links = append(s.Links, x)
+	}
+	slices.SortFunc(s.Links, func(a, b SavedLink) int { return cmp.Compare(a.Key, b.Key) })
+	return s
+}
+
+// Resume makes the hypothesis of a finding again, from now on, with ids the entities as
+// they are known again. It fails when the pattern is not what it was.
+func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Link, ids []record.EntityID, now int64) (*Hypothesis, error) {
+	id := func(n topology.Nth) record.EntityID {
+		if n < 1 || int(n) > len(ids) {
+			return 0
+		}
+		return ids[n-1]
+	}
+	c := Cause{Event: s.Event, Time: s.Time, Entity: id(s.Entity), Certainty: s.Certainty}
+	if !p.Cause.Is(s.Event) || c.Entity == 0 {
+		return nil, fmt.Errorf("%s at an entity that is known: not the cause of pattern %s any more", s.Event, p.ID)
+	}
+	for i := range s.Attributes {
+		c.Attributes = append(c.Attributes, s.Attributes[i].attr())
+	}
+	if s.Seen {
+		c.Occurrence = &detect.Occurrence{
+			Name: s.Event, Time: s.Time, Subject: id(s.Subject),
+			Detail: &record.Detail{Name: s.Event, Attrs: c.Attributes, Body: s.Body, Peer: id(s.Peer)},
+		}
+	}
+	h := New(g, p, c)
+	h.Cause.Entity, h.Service = c.Entity, id(s.Service)
+	for _, n := range s.Entities {
+		remember(h.entities, id(n))
+	}
+	for _, n := range s.Addresses {
+		remember(h.addresses, id(n))
+	}
+	delete(h.entities, 0)
+	delete(h.addresses, 0)
+	h.Support, h.repeats, h.LastEffect, h.over, h.caller, h.resumed = s.Support, max(s.Repeats, 1), s.Last, s.Over, s.Caller, now
+	for _, e := range s.Effects {
+		if e.Index < 0 || e.Index >= len(p.Effects) || p.Effects[e.Index].Event != e.Event {
+			return nil, fmt.Errorf("%s is not effect %d of pattern %s any more", e.Event, e.Index, p.ID)
+		}
+		h.effects[e.Index] = observed{first: e.First, last: e.Last, count: e.Count, by: e.By}
+	}
+	h.relinked(chain, s.Links, id)
+	return h, nil
+}
+
+// relinked takes over the links of a chain.
+func (h *Hypothesis) relinked(chain []finding.Link, saved []SavedLink, id func(topology.Nth) record.EntityID) {
+	for i := range chain {
+		if l := chain[i]; l.Key == h.root.Key {
+			h.root.Link = l
+		} else if len(h.links) < maxLinks {
+			l.Parent = ""
+			h.links[l.Key] = &link{Link: l}
+		}
+	}
+	known := map[string]bool{}
+	for _, s := range saved {
+		if l := h.links[s.Key]; l != nil && l != h.root {
+			known[s.Key] = true
+			l.rank, l.call, l.connection, l.subject = s.Rank, s.Call, s.Connection, id(s.Subject)
+			if p := h.links[s.Parent]; p != nil && !descends(p, l) {
+				l.parent = p
+			}
+		}
+	}
+	for key, l := range h.links {
+		if l != h.root && !known[key] { // such as the sum of the impact, which the incident adds
+			delete(h.links, key)
+		}
+	}
+}
+
+// Resumed is when the incident was taken up after a restart of the engine, 0 for never.
+func (h *Hypothesis) Resumed() int64 { return h.resumed }
+
+// watched is until when the incident was watched at least: what an effect that came
+// later can follow. Nobody watched before a restart.
+func (h *Hypothesis) watched() int64 { return max(h.LastEffect, h.resumed) }
