@@ -37,6 +37,19 @@ type DiskBucket struct {
 	Tokens uint64
 }
 
+type DiskCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type DiskCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type DiskCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -75,6 +88,7 @@ type DiskLatencyKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DiskMapBuckets         = "buckets"
+	DiskMapCgroupBuckets   = "cgroup_buckets"
 	DiskMapCgroupPaths     = "cgroup_paths"
 	DiskMapCgroupScratch   = "cgroup_scratch"
 	DiskMapEvents          = "events"
@@ -144,6 +158,7 @@ type DiskProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DiskMapSpecs struct {
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets  *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	CgroupPaths    *ebpf.MapSpec `ebpf:"cgroup_paths"`
 	CgroupScratch  *ebpf.MapSpec `ebpf:"cgroup_scratch"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
@@ -187,6 +202,7 @@ func (o *DiskObjects) Close() error {
 // It can be passed to LoadDiskObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DiskMaps struct {
 	Buckets        *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets  *ebpf.Map `ebpf:"cgroup_buckets"`
 	CgroupPaths    *ebpf.Map `ebpf:"cgroup_paths"`
 	CgroupScratch  *ebpf.Map `ebpf:"cgroup_scratch"`
 	Events         *ebpf.Map `ebpf:"events"`
@@ -199,6 +215,7 @@ type DiskMaps struct {
 func (m *DiskMaps) Close() error {
 	return _DiskClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.CgroupPaths,
 		m.CgroupScratch,
 		m.Events,

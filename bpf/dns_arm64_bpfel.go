@@ -19,6 +19,19 @@ type DNSBucket struct {
 	Tokens uint64
 }
 
+type DNSCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type DNSCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type DNSCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -167,6 +180,7 @@ type DNSProcessId struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DNSMapBuckets           = "buckets"
+	DNSMapCgroupBuckets     = "cgroup_buckets"
 	DNSMapConnectionScratch = "connection_scratch"
 	DNSMapConnections       = "connections"
 	DNSMapDnsOutcomes       = "dns_outcomes"
@@ -242,6 +256,7 @@ type DNSProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DNSMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	DnsOutcomes       *ebpf.MapSpec `ebpf:"dns_outcomes"`
@@ -291,6 +306,7 @@ func (o *DNSObjects) Close() error {
 // It can be passed to LoadDNSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DNSMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	DnsOutcomes       *ebpf.Map `ebpf:"dns_outcomes"`
@@ -309,6 +325,7 @@ type DNSMaps struct {
 func (m *DNSMaps) Close() error {
 	return _DNSClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
 		m.DnsOutcomes,

@@ -19,6 +19,19 @@ type DropsBucket struct {
 	Tokens uint64
 }
 
+type DropsCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type DropsCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type DropsCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -113,6 +126,7 @@ type DropsProcessId struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DropsMapBuckets           = "buckets"
+	DropsMapCgroupBuckets     = "cgroup_buckets"
 	DropsMapConnectionScratch = "connection_scratch"
 	DropsMapConnections       = "connections"
 	DropsMapDropScratch       = "drop_scratch"
@@ -183,6 +197,7 @@ type DropsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DropsMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	DropScratch       *ebpf.MapSpec `ebpf:"drop_scratch"`
@@ -229,6 +244,7 @@ func (o *DropsObjects) Close() error {
 // It can be passed to LoadDropsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DropsMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	DropScratch       *ebpf.Map `ebpf:"drop_scratch"`
@@ -246,6 +262,7 @@ type DropsMaps struct {
 func (m *DropsMaps) Close() error {
 	return _DropsClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
 		m.DropScratch,

@@ -496,6 +496,8 @@ static __noinline int send_exchange(struct exchange *x, const struct sock *sk, _
 	p = bpf_map_lookup_elem(&tracees, &tgid);
 	if (!p || p->start != x->start || p->sdk == TAPIO_SDK_YES)
 		return 0; /* it was seen to have one meanwhile */
+	if (!may_send(TAPIO_HTTP_EXCHANGE, tgid, EXCHANGES, false)) /* by process: its cgroup is not at hand */
+		return 0;
 	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
 	if (!rec) {
 		count_lost(TAPIO_HTTP_EXCHANGE);

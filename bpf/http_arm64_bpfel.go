@@ -19,6 +19,19 @@ type HTTPBucket struct {
 	Tokens uint64
 }
 
+type HTTPCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type HTTPCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type HTTPCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -256,6 +269,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	HTTPMapBuckets           = "buckets"
+	HTTPMapCgroupBuckets     = "cgroup_buckets"
 	HTTPMapConnectionScratch = "connection_scratch"
 	HTTPMapConnections       = "connections"
 	HTTPMapEventLoops        = "event_loops"
@@ -348,6 +362,7 @@ type HTTPProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HTTPMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	EventLoops        *ebpf.MapSpec `ebpf:"event_loops"`
@@ -408,6 +423,7 @@ func (o *HTTPObjects) Close() error {
 // It can be passed to LoadHTTPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HTTPMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	EventLoops        *ebpf.Map `ebpf:"event_loops"`
@@ -433,6 +449,7 @@ type HTTPMaps struct {
 func (m *HTTPMaps) Close() error {
 	return _HTTPClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
 		m.EventLoops,

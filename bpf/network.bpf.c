@@ -70,15 +70,18 @@ static __always_inline void fill_addresses(struct connect_record *rec, const str
 
 static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 {
-	struct traced_connect *traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
-	struct connect_record *rec = &traced->record;
-	struct connection *c;
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	struct traced_connect *traced;
+	struct connect_record *rec;
 
+	if (!may_send(TAPIO_CONNECT, c ? c->process.cgroup_id : 0, CONNECTS, false))
+		return;
+	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
 	if (!traced) {
 		count_lost(TAPIO_CONNECT);
 		return;
 	}
-	c = bpf_map_lookup_elem(&connections, &key);
+	rec = &traced->record;
 	fill_header(&rec->header, TAPIO_CONNECT);
 	rec->begun = c ? c->begun : 0;
 	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);

@@ -19,6 +19,19 @@ type NetworkBucket struct {
 	Tokens uint64
 }
 
+type NetworkCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type NetworkCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type NetworkCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -251,6 +264,7 @@ type NetworkTracee struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	NetworkMapBuckets           = "buckets"
+	NetworkMapCgroupBuckets     = "cgroup_buckets"
 	NetworkMapConnectionScratch = "connection_scratch"
 	NetworkMapConnections       = "connections"
 	NetworkMapEvents            = "events"
@@ -342,6 +356,7 @@ type NetworkProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -395,6 +410,7 @@ func (o *NetworkObjects) Close() error {
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -414,6 +430,7 @@ type NetworkMaps struct {
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
 		m.Events,

@@ -2,6 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* Beginning and end of processes. */
+#include "bucket.h"
 #include "death.h"
 
 /* Send all arguments of an exec, not the first alone. */
@@ -39,9 +40,12 @@ static __always_inline void fill_args(struct exec_record *rec, struct mm_struct 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	struct exec_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+	struct exec_record *rec;
 	struct mm_struct *mm;
 
+	if (!may_send(TAPIO_EXEC, cgroup_id(task_cgroup(task)), PROCESSES, false))
+		return 0;
+	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
 	if (!rec) {
 		count_lost(TAPIO_EXEC);
 		return 0;
@@ -100,12 +104,16 @@ int process_exit(__u64 *ctx)
 	struct traced_exit *traced;
 	struct exit_record *rec;
 	struct death_key key;
+	int status;
 
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
 	if (traces_enabled && ends_its_process(task))
 		note_death();
 	if (!is_last_thread(ctx, task))
+		return 0;
+	status = wait_status(task);
+	if (!may_send(TAPIO_EXIT, cgroup_id(task_cgroup(task)), PROCESSES, status != 0))
 		return 0;
 	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
 	if (!traced) {
@@ -116,7 +124,7 @@ int process_exit(__u64 *ctx)
 	fill_header(&rec->header, TAPIO_EXIT);
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
 	fill_path(&rec->cgroup, task_cgroup(task));
-	rec->code = wait_status(task);
+	rec->code = status;
 	rec->pad = 0;
 	fill_death_key(&key, task);
 	fill_death_trace(&traced->trace, &key);
@@ -126,6 +134,35 @@ int process_exit(__u64 *ctx)
 	return 0;
 }
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernel_siginfo {
+	int si_code;
+};
+
+struct sigaction {
+	void *sa_handler;
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+struct sighand_struct {
+	struct k_sigaction action[64];
+};
+
+typedef struct {
+	__u64 sig[1];
+} sigset_t;
+
+struct task_struct___signals {
+	struct sighand_struct *sighand;
+	sigset_t blocked;
+};
+
+#pragma clang attribute pop
+
 /* The signals by which people, service managers and the kernel end a process
  * that did nothing wrong itself. */
 static __always_inline bool ends_processes(int sig)
@@ -134,22 +171,71 @@ static __always_inline bool ends_processes(int sig)
 	       sig == SIGKILL || sig == SIGTERM;
 }
 
+/* include/uapi/asm-generic/signal.h: SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU,
+ * SIGURG and SIGWINCH, which end nobody who does nothing about them. */
+#define HARMLESS_SIGNALS (1ULL << 17 | 1ULL << 18 | 1ULL << 19 | 1ULL << 20 | 1ULL << 21 | 1ULL << 22 | 1ULL << 23 | 1ULL << 28)
+#define MAX_SIGNAL 64
+#define SIG_DFL NULL
+
+/* Whether any other signal ends a process: it neither handles nor blocks it. */
+static __always_inline bool is_deadly(int sig, struct task_struct *target)
+{
+	struct task_struct___signals *t = (void *)target;
+	struct sighand_struct *sighand = BPF_CORE_READ(t, sighand);
+	void *action = (void *)sighand + bpf_core_field_offset(struct sighand_struct, action), *handler = NULL;
+
+	if (sig < 1 || sig > MAX_SIGNAL || (sig < MAX_SIGNAL && HARMLESS_SIGNALS >> sig & 1))
+		return false;
+	if (BPF_CORE_READ(t, blocked.sig[0]) >> (sig - 1) & 1)
+		return false;
+	action += (sig - 1) * bpf_core_type_size(struct k_sigaction) + bpf_core_field_offset(struct k_sigaction, sa) +
+		  bpf_core_field_offset(struct sigaction, sa_handler);
+	return !bpf_probe_read_kernel(&handler, sizeof(handler), action) && handler == SIG_DFL;
+}
+
 /* include/trace/events/signal.h */
 #define TRACE_SIGNAL_DELIVERED 0
-/* include/linux/sched/signal.h: in place of a siginfo, the kernel itself. */
+/* include/linux/sched/signal.h: in place of a siginfo, the current task and the kernel itself. */
+#define SEND_SIG_NOINFO 0
 #define SEND_SIG_PRIV 1
+/* include/uapi/asm-generic/siginfo.h: kill(2), sigqueue(3), tgkill(2). */
+#define SI_USER 0
+#define SI_QUEUE -1
+#define SI_TKILL -6
+
+/* Whether a system call of the current task sent a signal. All other codes come from
+ * within the kernel: timers and files that are ready (SI_TIMER, SI_SIGIO, POLL_IN) in an
+ * interrupt, where the current task is anybody, queues (SI_MESGQ) in who wrote to
+ * them. What si_pid says is of no use: 0 of a process that the target does not see,
+ * and with sigqueue(3) whatever the sender likes. */
+static __always_inline bool is_from_current(const struct kernel_siginfo *info)
+{
+	int code;
+
+	if ((__u64)info == SEND_SIG_NOINFO)
+		return true;
+	if ((__u64)info == SEND_SIG_PRIV)
+		return false;
+	code = BPF_CORE_READ(info, si_code);
+	return code == SI_USER || code == SI_QUEUE || code == SI_TKILL;
+}
 
 SEC("tp_btf/signal_generate")
 int BPF_PROG(process_signal, int sig, void *info, struct task_struct *target, int group, int result)
 {
 	struct task_struct *sender = (void *)bpf_get_current_task();
 	struct signal_record *rec;
-	bool from_kernel = (__u64)info == SEND_SIG_PRIV;
+	bool from_kernel = !is_from_current(info);
 
-	if (!ends_processes(sig) || result != TRACE_SIGNAL_DELIVERED)
+	if (result != TRACE_SIGNAL_DELIVERED)
 		return 0;
+	/* What a process does to itself, abort(3) or a fault: the exit says it all. */
 	if (BPF_CORE_READ(sender, tgid) == BPF_CORE_READ(target, tgid) && !from_kernel)
-		return 0; /* abort(3) and the like: the exit says it all */
+		return 0;
+	if (!ends_processes(sig) && (from_kernel || !is_deadly(sig, target)))
+		return 0;
+	if (!may_send(TAPIO_SIGNAL, cgroup_id(task_cgroup(from_kernel ? target : sender)), SIGNALS, false))
+		return 0;
 	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
 	if (!rec) {
 		count_lost(TAPIO_SIGNAL);

@@ -13,6 +13,25 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type ProcessBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type ProcessCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type ProcessCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type ProcessCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -178,6 +197,8 @@ type ProcessUnanswered struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ProcessMapBuckets           = "buckets"
+	ProcessMapCgroupBuckets     = "cgroup_buckets"
 	ProcessMapDeaths            = "deaths"
 	ProcessMapEnded             = "ended"
 	ProcessMapEvents            = "events"
@@ -254,6 +275,8 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
+	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
 	Ended             *ebpf.MapSpec `ebpf:"ended"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -302,6 +325,8 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
+	Buckets           *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	Deaths            *ebpf.Map `ebpf:"deaths"`
 	Ended             *ebpf.Map `ebpf:"ended"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -317,6 +342,8 @@ type ProcessMaps struct {
 
 func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
+		m.Buckets,
+		m.CgroupBuckets,
 		m.Deaths,
 		m.Ended,
 		m.Events,

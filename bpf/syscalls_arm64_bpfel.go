@@ -19,6 +19,19 @@ type SyscallsBucket struct {
 	Tokens uint64
 }
 
+type SyscallsCgroupBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type SyscallsCgroupBucketKey struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Kind   uint32
+	Pad    uint32
+}
+
 type SyscallsCgroupPath struct {
 	_       structs.HostLayout
 	Len     uint32
@@ -109,6 +122,7 @@ type SyscallsTracee struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SyscallsMapBuckets          = "buckets"
+	SyscallsMapCgroupBuckets    = "cgroup_buckets"
 	SyscallsMapEvents           = "events"
 	SyscallsMapFailurePaths     = "failure_paths"
 	SyscallsMapFailureScratch   = "failure_scratch"
@@ -177,6 +191,7 @@ type SyscallsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SyscallsMapSpecs struct {
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets  *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	FailurePaths   *ebpf.MapSpec `ebpf:"failure_paths"`
 	FailureScratch *ebpf.MapSpec `ebpf:"failure_scratch"`
@@ -221,6 +236,7 @@ func (o *SyscallsObjects) Close() error {
 // It can be passed to LoadSyscallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SyscallsMaps struct {
 	Buckets        *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets  *ebpf.Map `ebpf:"cgroup_buckets"`
 	Events         *ebpf.Map `ebpf:"events"`
 	FailurePaths   *ebpf.Map `ebpf:"failure_paths"`
 	FailureScratch *ebpf.Map `ebpf:"failure_scratch"`
@@ -236,6 +252,7 @@ type SyscallsMaps struct {
 func (m *SyscallsMaps) Close() error {
 	return _SyscallsClose(
 		m.Buckets,
+		m.CgroupBuckets,
 		m.Events,
 		m.FailurePaths,
 		m.FailureScratch,

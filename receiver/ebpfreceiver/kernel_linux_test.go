@@ -67,6 +67,14 @@ func init() {
 			fmt.Println(err)
 		}
 		os.Exit(0)
+	case "catch-signals":
+		catchSignals()
+	case "flood-with-signals":
+		floodWithSignals(os.Getenv("TAPIO_EBPF_TEST_TARGETS"))
+	case "flood-with-connects":
+		floodWithConnects()
+	case "signal-itself":
+		signalItself()
 	case "sleep":
 		time.Sleep(time.Minute)
 	case "storm":
