@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -137,7 +138,26 @@ const bpftraceProgram = `tracepoint:raw_syscalls:sys_exit
 type bpftrace struct {
 	cmd    *exec.Cmd
 	output bytes.Buffer
+	errors bytes.Buffer
 	done   chan error
+}
+
+// memlock explains once what bpftrace says each time where it lacks CAP_SYS_RESOURCE.
+var memlock = sync.OnceFunc(func() {
+	fmt.Fprintln(os.Stderr, "bpftrace may not raise RLIMIT_MEMLOCK here (CAP_SYS_RESOURCE is missing) and goes on without: from Linux 5.11 on it needs none")
+})
+
+// complaints are what bpftrace wrote to its standard error but that.
+func (b *bpftrace) complaints() string {
+	var rest strings.Builder
+	for line := range strings.Lines(b.errors.String()) {
+		if strings.Contains(line, "RLIMIT_MEMLOCK") {
+			memlock()
+			continue
+		}
+		rest.WriteString(line)
+	}
+	return rest.String()
 }
 
 // startBpftrace gives it a mount namespace with tracefs and debugfs, which it needs.
@@ -145,7 +165,7 @@ func startBpftrace() (watcher, error) {
 	b := &bpftrace{done: make(chan error, 1)}
 	b.cmd = exec.CommandContext(context.Background(), "unshare", "-m", "sh", "-c",
 		`mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing; exec bpftrace -e "$1"`, "sh", bpftraceProgram)
-	b.cmd.Stderr = os.Stderr
+	b.cmd.Stderr = &b.errors
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -156,7 +176,8 @@ func startBpftrace() (watcher, error) {
 	lines := bufio.NewReader(out)
 	first, err := lines.ReadString('\n')
 	if err != nil || !strings.HasPrefix(first, "Attaching") {
-		return nil, errors.Join(fmt.Errorf("bpftrace does not run: %q", first), err, b.cmd.Wait())
+		waitErr := b.cmd.Wait()
+		return nil, errors.Join(fmt.Errorf("bpftrace does not run: %q, %s", first, b.complaints()), err, waitErr)
 	}
 	go func() {
 		_, err := io.Copy(&b.output, lines)
@@ -182,7 +203,9 @@ func (b *bpftrace) stop() (counted uint64, err error) {
 	if err := b.cmd.Process.Signal(unix.SIGINT); err != nil {
 		return 0, err
 	}
-	if err := <-b.done; err != nil {
+	err = <-b.done
+	fmt.Fprint(os.Stderr, b.complaints())
+	if err != nil {
 		return 0, err
 	}
 	counts := regexp.MustCompile(fmt.Sprintf(`(?m)^@\[\d+, %d, -%d\]: (\d+)$`, unix.SYS_GETPRIORITY, unix.EINVAL))
