@@ -95,8 +95,8 @@ journal-million: ## Compare a million journal entries, read over rotations, with
 e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (three minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./cni/...
 
-kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (MINUTES; no root); TAPIO_KERNEL_TESTS=. runs all tests there
-	cd test && $(GO) test -count=1 -v -timeout 45m ./kernels
+kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (a quarter of an hour on a busy machine; no root); TAPIO_KERNEL_TESTS=.: all tests
+	cd test && $(GO) test -count=1 -v -timeout 35m ./kernels
 
 generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md
 	$(GO) generate ./...

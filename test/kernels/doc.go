@@ -10,7 +10,7 @@
 // takes seconds to load the programs for each test; what the others ask (rates,
 // bounds, life cycle, decoding, servers in other languages) does not depend on the
 // kernel, and they run on that of the machine. TAPIO_KERNEL_TESTS=. runs all of them,
-// a regular expression others; half an hour is too little for all on a busy machine.
+// another regular expression others.
 //
 // A guest that says nothing for some minutes is ended, and what it did last is told.
 //

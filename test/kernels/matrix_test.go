@@ -27,7 +27,7 @@ const (
 	qemu    = "qemu-system-x86_64"
 	busybox = "busybox"
 	// bootTime is far above what a busy machine without acceleration takes.
-	bootTime = 20 * time.Minute
+	bootTime = 15 * time.Minute
 	// silence is how long a guest may say nothing: far above what its slowest test takes.
 	silence = 4 * time.Minute
 	// testsEnv names other tests of the receiver to run, as a regular expression.

@@ -460,6 +460,11 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string
 	for _, key := range met {
 		detail.Attrs = append(detail.Attrs, record.Attr{Key: key, Value: true})
 	}
+	if how, ok := r.Attributes().Get(event.KeyTraceAssociation); ok && how.Str() != event.AssociationSDK {
+		// The kernel saw who served the call that this span made. (Of an SDK it would
+		// be a span of the process itself.)
+		d.graph.Server(record.SpanID(r.SpanID()), ref, at)
+	}
 	d.sockets(name, r.Attributes(), ref, at)
 	detail.Peer = d.graph.Address(ref.Network, address, port, at)
 	e.Subject = d.learn(detail, ref, at)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -196,10 +197,8 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 		if e.unresolvedIn(p, o, g) {
 			return e.openFor(e.hypothesis(p, o, g.target.Address), g.requests) != nil
 		}
-		target := g.target.Process
-		if target == 0 {
-			target = g.target.Service
-		}
+		// Who answers at an address may have become known since.
+		target := cmp.Or(g.target.Process, g.target.Service, e.graph.Owner(g.target.Address, g.last))
 		if target != 0 && o.Time <= g.last+explain.Slack && e.near(o, target, p) {
 			return e.open(e.hypothesis(p, o, g.target.Address)) != nil
 		}

@@ -62,6 +62,10 @@ type Entity struct {
 	// Executable, Cgroup, PID and VPID describe a process.
 	Executable, Cgroup string
 	PID, VPID          int64
+	// comm is the name that the kernel keeps of it, running when it was seen to run
+	// its executable, in ns.
+	comm    string
+	running int64
 	// Created and Ended bound the life of a process, in ns, 0 when unknown.
 	Created, Ended int64
 	// Attributes are identifying resource attributes, for the finding.

@@ -39,6 +39,7 @@ func (g *Graph) process(r *Resource, ref Ref, container, pod record.EntityID, at
 	}
 	p.touch(at)
 	p.learn(r, ref, container, pod)
+	p.runs(r, at)
 	g.serves(p)
 	return p.ID
 }
@@ -120,10 +121,6 @@ func (e *Entity) learn(r *Resource, ref Ref, container, pod record.EntityID) {
 		e.VPID = r.VPID
 		e.set(event.KeyProcessVPID, r.VPID)
 	}
-	if r.Executable != "" {
-		e.Executable = r.Executable
-		e.set(event.KeyProcessExecutableName, r.Executable)
-	}
 	if r.Cgroup != "" {
 		e.Cgroup = r.Cgroup
 		e.set(event.KeyProcessCgroup, r.Cgroup)
@@ -144,6 +141,21 @@ func (e *Entity) learn(r *Resource, ref Ref, container, pod record.EntityID) {
 	} {
 		e.setIf(key, value)
 	}
+}
+
+// runs learns what the process runs at a time: a wrapper such as env becomes another
+// program, and its process is called by that from then on. An event that comes late
+// tells what it ran before. Of a process that ends, older kernels tell the name that
+// they keep of it alone, which is not always that of its executable.
+func (e *Entity) runs(r *Resource, at int64) {
+	if r.Executable == "" || at < e.running || (e.Executable != "" && r.Executable == r.Comm && r.Comm == e.comm) {
+		return
+	}
+	if e.Name == e.Executable || e.Name == "" {
+		e.Name = r.Executable
+	}
+	e.Executable, e.comm, e.running = r.Executable, r.Comm, at
+	e.set(event.KeyProcessExecutableName, r.Executable)
 }
 
 // End notes that a process ended.

@@ -17,7 +17,7 @@ type Resource struct {
 	PID, VPID                                                  int64
 	// Created is the start of the process in ns since 1970, 0 when unknown.
 	Created                     int64
-	Executable, Cgroup          string
+	Executable, Comm, Cgroup    string
 	Container, ContainerName    string
 	PodUID, PodName             string
 	Namespace, Deployment, Node string
@@ -94,6 +94,8 @@ func ReadResource(attrs pcommon.Map) Resource {
 			}
 		case event.KeyProcessExecutableName:
 			r.Executable = record.Text(v.AsString())
+		case event.KeyProcessComm:
+			r.Comm = record.Text(v.AsString())
 		case event.KeyProcessCgroup:
 			r.Cgroup = record.Text(v.AsString())
 		case event.KeyContainerID:

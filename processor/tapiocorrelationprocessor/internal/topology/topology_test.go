@@ -92,6 +92,26 @@ func TestSDKAndKernelAreOneProcess(t *testing.T) {
 	}
 }
 
+// TestProcessBecomesAnotherProgram: it is called by what it ran last.
+func TestProcessBecomesAnotherProgram(t *testing.T) {
+	running := func(executable, comm string) *Resource {
+		return &Resource{Host: "node1", PID: 42, Created: base, Executable: executable, Comm: comm}
+	}
+	g := newGraph()
+	id := g.Resolve(running("env", "env"), base).Subject
+	assert.Equal(t, "env", g.ServiceName(id))
+	require.Equal(t, id, g.Resolve(running("python3.11", "python3"), base+sec).Subject)
+	assert.Equal(t, "python3.11", g.ServiceName(id))
+	assert.Equal(t, "python3.11", entity(t, g, id).Attributes[event.KeyProcessExecutableName])
+	g.Resolve(running("env", "env"), base+sec/2)
+	assert.Equal(t, "python3.11", g.ServiceName(id), "an event that came late")
+	g.Resolve(running("python3", "python3"), base+2*sec)
+	assert.Equal(t, "python3.11", g.ServiceName(id), "the kernel had let go of the executable")
+	g.Resolve(&Resource{Host: "node1", PID: 42, Created: base, Service: "payment"}, base+3*sec)
+	g.Resolve(running("bash", "bash"), base+4*sec)
+	assert.Equal(t, "payment", g.ServiceName(id), "its service names it")
+}
+
 func TestReusedPIDIsAnotherProcess(t *testing.T) {
 	for name, tc := range map[string]struct {
 		r    Resource
