@@ -209,6 +209,7 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 		switch p := b.parents[i]; {
 		case entry && p >= 0 && b.visitOf[p] != v:
 			a.call(t, visits, int32(i), p)
+		case b.kids[i] == 0 && b.remote[i] == 0 && a.answered(s, v):
 		case !entry && b.kids[i] == 0 && b.remote[i] == 0:
 			visits[v].add(a.measure(measureKey{measureLeaf, s.Operation, 0}, s.Service), s.End-s.Start)
 		}
@@ -240,6 +241,54 @@ func (a *Analyzer) unusual(t *trace, visits []visit) {
 	}
 }
 
+// answered takes a client span for a call all the same of which nothing is there at the
+// other end, when it ended well and others like it have the spans of one operation below
+// them: these are lost or late, and the call is not.
+func (a *Analyzer) answered(s *Span, v int32) bool {
+	x := a.answers[s.Operation]
+	if x == nil || s.Kind != record.SpanClient || s.Failed {
+		return false
+	}
+	x.count(0)
+	if x.by == 0 || x.k < answeredFrom*x.n {
+		return false
+	}
+	a.build.items = append(a.build.items, item{v, s.Start, newToken(tokenCall, uint32(x.by))})
+	a.build.calls[callKey{v, x.by}]++
+	return true
+}
+
+// answer notes whose span is below a client span.
+func (a *Analyzer) answer(client *Span, by record.EntityID) {
+	if client.Kind != record.SpanClient || client.Failed {
+		return
+	}
+	x := a.answers[client.Operation]
+	if x == nil {
+		if len(a.answers) >= a.options.MaxOperations {
+			a.Counters.Dropped.Add(1)
+			return
+		}
+		x = &answer{by: by}
+		a.answers[client.Operation] = x
+	}
+	if x.by != by {
+		x.by = 0
+	}
+	x.seen = a.now
+	x.count(1)
+}
+
+// count adds a span that ended well.
+func (x *answer) count(answered float64) {
+	x.n++
+	x.k += answered
+	if x.n > operationDecay {
+		x.n /= 2
+		x.k /= 2
+	}
+}
+
 // call adds a call: span i of the called service below span p of the caller.
 func (a *Analyzer) call(t *trace, visits []visit, i, p int32) {
 	b := &a.build
@@ -247,6 +296,7 @@ func (a *Analyzer) call(t *trace, visits []visit, i, p int32) {
 	caller, called := b.visitOf[p], b.visitOf[i]
 	b.items = append(b.items, item{caller, parent.Start, newToken(tokenCall, uint32(s.Operation))})
 	b.calls[callKey{caller, s.Operation}]++
+	a.answer(parent, s.Operation)
 	// A span with several calls below it is not the span of one call, and a caller
 	// that ends before the call begins does not wait for it.
 	if b.remote[p] > 1 || parent.End < s.Start && parent.Kind != record.SpanClient {

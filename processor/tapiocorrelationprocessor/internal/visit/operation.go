@@ -23,6 +23,9 @@ const (
 	// operationDecay halves an operation's past when it holds so many visits: some
 	// hours of a quiet operation, the last minutes of a busy one.
 	operationDecay = 2_000
+	// answeredFrom is the share of the calls of a kind that must have spans at the other
+	// end, for these to be missed where they are not.
+	answeredFrom = 0.75
 	// placeMemory is over how many visits the place of a feature is averaged.
 	placeMemory = 50
 	// maxExceptions bounds the exceptions whose origins are known.
@@ -339,6 +342,11 @@ func (a *Analyzer) forget() {
 	for e, s := range a.exceptions {
 		if s.seen < before {
 			delete(a.exceptions, e)
+		}
+	}
+	for id, x := range a.answers {
+		if x.seen < before {
+			delete(a.answers, id)
 		}
 	}
 	for id, o := range a.outcries {

@@ -43,6 +43,8 @@ type request struct {
 	// calls is how often middle calls back, 1 unless set; 0 calls with lost.
 	calls int
 	lost  bool
+	// mutes loses all that back sends.
+	mutes bool
 	// noLogs leaves the log records out, noFront the root span and its call.
 	noLogs, noFront bool
 	// frontFails makes front write the extra statement with the exception that back
@@ -135,6 +137,9 @@ func (r *rig) send(q *request) {
 func (r *rig) back(q *request, trace record.TraceID, entry record.SpanID, at, each int64) {
 	call, in := r.id(), r.id()
 	r.Span(Span{Trace: trace, ID: call, Parent: entry, Service: middle, Operation: opMiddleCall, Kind: record.SpanClient, Start: at, End: at + each + 2*ms, Failed: q.failed})
+	if q.mutes {
+		return
+	}
 	start := at + ms + q.gap/2 + q.skew
 	end := start + each - q.gap
 	r.Span(Span{Trace: trace, ID: in, Parent: call, Service: back, Operation: opBack, Kind: record.SpanServer, Start: start, End: end, Failed: q.failed})

@@ -121,6 +121,7 @@ type Analyzer struct {
 	exceptions map[exception]origins
 	resources  map[record.EntityID]resource
 	outcries   map[record.EntityID]*outcries // of services
+	answers    map[record.EntityID]*answer   // of client spans, by operation
 	build      builder
 	judge      judge
 }
@@ -128,6 +129,13 @@ type Analyzer struct {
 // exception is a statement with the exception type that it named, or the name of
 // an unusual span, with no statement.
 type exception struct{ statement, name uint32 }
+
+// answer is what is below client spans of one operation.
+type answer struct {
+	by   record.EntityID // spans of one operation, 0 when there are several
+	n, k float64         // spans that ended well, and those of them with one below
+	seen int64
+}
 
 // origins are the services in which an exception arose: in which it was logged, with
 // none in a visit below.
@@ -149,7 +157,7 @@ func New(o Options) *Analyzer {
 	a := &Analyzer{
 		options: o, open: map[record.TraceID]*trace{}, operations: map[record.EntityID]*operation{},
 		measures: map[measureKey]*measure{}, feeds: map[record.EntityID]*feed{}, exceptions: map[exception]origins{},
-		resources: map[record.EntityID]resource{}, outcries: map[record.EntityID]*outcries{},
+		resources: map[record.EntityID]resource{}, outcries: map[record.EntityID]*outcries{}, answers: map[record.EntityID]*answer{},
 	}
 	a.sampler.init(o.MaxTracesPerSecond)
 	a.done.init(2 * o.MaxOpen)
