@@ -38,19 +38,40 @@ type visit struct {
 	features   map[string]bool
 	durations  map[string]time.Duration
 	logged     bool
-	broken     bool // an exception was logged
+	exceptions []string // that were logged, by type
 }
 
 // Past is fault-free telemetry of the same system. It is safe for concurrent use.
 type Past struct {
 	recordings []dataset.Telemetry
+	background map[string]bool // types of exceptions
 	mu         sync.Mutex
 	known      map[string]map[string][]*visit // by service and operation
 }
 
 // NewPast returns a past of these recordings. They must not change.
 func NewPast(recordings ...dataset.Telemetry) *Past {
-	return &Past{recordings: recordings, known: map[string]map[string][]*visit{}}
+	p := &Past{recordings: recordings, background: map[string]bool{}, known: map[string]map[string][]*visit{}}
+	for _, t := range recordings {
+		for _, ld := range t.Logs {
+			for _, rl := range ld.ResourceLogs().All() {
+				for _, sl := range rl.ScopeLogs().All() {
+					for _, l := range sl.LogRecords().All() {
+						for _, e := range exception.FindAllString(l.Body().AsString(), -1) {
+							p.background[e] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	return p
+}
+
+// foreign tells whether a visit failed as visits fail when nothing is wrong that has a
+// label: with exceptions all of which the past knows, of any service.
+func (p *Past) foreign(v *visit) bool {
+	return len(v.exceptions) > 0 && !slices.ContainsFunc(v.exceptions, func(e string) bool { return !p.background[e] })
 }
 
 // of returns the visits of a service in which nothing failed, by operation: what fails
@@ -66,7 +87,7 @@ func (p *Past) of(service string) map[string][]*visit {
 	p.known[service] = known
 	for _, t := range p.recordings {
 		for _, v := range visits(t, service) {
-			if !v.broken {
+			if len(v.exceptions) == 0 {
 				known[v.operation] = append(known[v.operation], v)
 			}
 		}
@@ -75,7 +96,9 @@ func (p *Past) of(service string) map[string][]*visit {
 }
 
 // First returns the start of the first visit of a service, not before the label less
-// Early, from which on visits show a symptom; zero when none does.
+// Early, from which on visits show a symptom; zero when none does. Of visits that a
+// failure of the background ended, which the past shows as well, only durations count:
+// what they lack is not the labelled failure's doing.
 func (p *Past) First(of dataset.Telemetry, service string, label time.Time) time.Time {
 	before := p.of(service)
 	now := map[string][]*visit{}
@@ -87,13 +110,24 @@ func (p *Past) First(of dataset.Telemetry, service string, label time.Time) time
 	var first time.Time
 	for operation, list := range now {
 		slices.SortFunc(list, func(a, b *visit) int { return a.start.Compare(b.start) })
-		for _, deviates := range symptoms(before[operation], list) {
-			if at := begin(list, deviates); !at.IsZero() && (first.IsZero() || at.Before(first)) {
-				first = at
-			}
+		own := slices.DeleteFunc(slices.Clone(list), p.foreign)
+		steps, slow := symptoms(before[operation], own)
+		for _, deviates := range steps {
+			first = earlier(first, begin(own, deviates))
+		}
+		for _, deviates := range slow {
+			first = earlier(first, begin(list, deviates))
 		}
 	}
 	return first
+}
+
+// earlier returns the earlier of two times, of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // begin returns when the first visit started from which on most deviate.
@@ -122,10 +156,11 @@ func begin(list []*visit, deviates func(*visit) bool) time.Time {
 	return time.Time{}
 }
 
-// symptoms are the ways in which visits can deviate from the past.
-func symptoms(past, now []*visit) (out []func(*visit) bool) {
+// symptoms are the ways in which visits can deviate from the past: by their steps, and
+// by their durations.
+func symptoms(past, now []*visit) (steps, slow []func(*visit) bool) {
 	if len(past) < minPast {
-		return nil
+		return nil, nil
 	}
 	counts, durations, fresh := map[string]int{}, map[string][]time.Duration{}, map[string]bool{}
 	all, logged := float64(len(past)), 0.0
@@ -148,14 +183,14 @@ func symptoms(past, now []*visit) (out []func(*visit) bool) {
 	}
 	for f, n := range counts {
 		if total(f) >= minPast && float64(n) >= usual*total(f) {
-			out = append(out, func(v *visit) bool { return !v.features[f] })
+			steps = append(steps, func(v *visit) bool { return !v.features[f] })
 		}
 	}
 	for _, v := range now {
 		for f := range v.features {
 			if !fresh[f] && total(f) >= minPast && float64(counts[f]) <= unusual*total(f) {
 				fresh[f] = true
-				out = append(out, func(v *visit) bool { return v.features[f] })
+				steps = append(steps, func(v *visit) bool { return v.features[f] })
 			}
 		}
 	}
@@ -169,9 +204,9 @@ func symptoms(past, now []*visit) (out []func(*visit) bool) {
 		if list[int(slowQuantile*float64(len(list)))] > limit {
 			continue
 		}
-		out = append(out, func(v *visit) bool { return v.durations[m] > limit })
+		slow = append(slow, func(v *visit) bool { return v.durations[m] > limit })
 	}
-	return out
+	return steps, slow
 }
 
 // span is a span with what it belongs to.
@@ -256,7 +291,7 @@ const logFeature = "log "
 // beginning tells statements apart: what comes late are values.
 var variable = regexp.MustCompile(`[0-9a-f]{8,}|[0-9]+`)
 
-var exception = regexp.MustCompile(`\w(Exception|Error)\b`)
+var exception = regexp.MustCompile(`[\w.$]*\w(Exception|Error)\b`)
 
 const maxWords = 10
 
@@ -272,7 +307,7 @@ func statements(t dataset.Telemetry, of map[spanKey]*visit) {
 				for _, l := range sl.LogRecords().All() {
 					if v := of[spanKey{l.TraceID(), l.SpanID()}]; v != nil && len(v.features) < maxFeaturesVisit {
 						v.logged = true
-						v.broken = v.broken || exception.MatchString(l.Body().AsString())
+						v.exceptions = append(v.exceptions, exception.FindAllString(l.Body().AsString(), -1)...)
 						v.features[logFeature+statement(l.Body().AsString())] = true
 					}
 				}
