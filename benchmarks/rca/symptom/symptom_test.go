@@ -80,6 +80,31 @@ func TestFirst(t *testing.T) {
 	}
 }
 
+// A failure that the past shows too is another one: what its visits lack says nothing of
+// the labelled failure, how long they take does.
+func TestAFailureOfTheBackgroundIsNoSymptom(t *testing.T) {
+	const known = "java.lang.IllegalStateException: nobody answers %d"
+	label := start.Add(90 * time.Second)
+	past := NewPast(minutes(60, func(n int) (string, time.Duration) {
+		return map[bool]string{true: known, false: found}[n%20 == 3], time.Millisecond
+	}))
+	failing := func(body string, way time.Duration) dataset.Telemetry {
+		return minutes(180, func(n int) (string, time.Duration) {
+			switch {
+			case n < 100:
+				return found, time.Millisecond
+			case n < 150:
+				return body, way
+			}
+			return "", time.Millisecond
+		})
+	}
+	after := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	assert.Equal(t, after(150), past.First(failing(known, time.Millisecond), "store", label), "when its own begins")
+	assert.Equal(t, after(100), past.First(failing("store.NoItemException %d", time.Millisecond), "store", label), "an exception that is new")
+	assert.Equal(t, after(100), past.First(failing(known, time.Second), "store", label), "slow")
+}
+
 func TestWithoutAPastNothingIsSaid(t *testing.T) {
 	assert.Zero(t, NewPast().First(minutes(180, well), "store", start))
 }

@@ -51,6 +51,21 @@ func TestAServiceThatLogsNothingIsLessCertain(t *testing.T) {
 	assert.InDelta(t, uninformed*confidence(false), confidence(true), 0.01)
 }
 
+// What is missing is missing less surely where spans get lost; what is there is there.
+func TestLostSpansMakeAbsenceLessCertain(t *testing.T) {
+	t.Parallel()
+	confidence := func(torn bool, change func(*stay)) float64 {
+		s := newScenario(t)
+		s.stays(5*time.Minute, func(n int) stay { v := usual(); v.torn = torn && n%10 == 0; return v })
+		s.stays(40*time.Second, func(n int) stay { v := usual(); v.torn = torn && n%10 == 0; change(&v); return v })
+		return s.one().Confidence.Score
+	}
+	forget := func(v *stay) { v.says = v.says[:2] }
+	assert.InDelta(t, (1-holes*0.1/3)*confidence(false, forget), confidence(true, forget), 0.02)
+	complain := func(v *stay) { v.says = append(v.says, "no rate for region 77") }
+	assert.InDelta(t, confidence(false, complain), confidence(true, complain), 0.02)
+}
+
 func TestCertainty(t *testing.T) {
 	assert.InDelta(t, 0.7, certainty(visit.Alarm, 0), 1e-9)
 	assert.InDelta(t, 0.85, certainty(7, 0), 0.01)

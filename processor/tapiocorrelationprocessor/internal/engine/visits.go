@@ -427,7 +427,11 @@ func certainty(score, rival float64) float64 {
 
 // uninformed is by what the certainty is multiplied that a step which vanished is the
 // doing of a service without log records: it may be what an earlier answer said.
-const uninformed = 0.9
+const uninformed = 0.8
+
+// holes is how many times the share of spans that get lost the certainty of what is
+// missing falls, to tornUp at the least: each visit that was judged has several spans.
+const holes, tornUp = 3, 0.5
 
 // unharmed is by what the certainty is multiplied that a service is in trouble which only
 // its own log records tell of: nobody was seen to suffer from it.
@@ -440,10 +444,14 @@ func (e *Engine) informed(h *explain.Hypothesis) float64 {
 		return unharmed
 	}
 	vanished := h.Cause.Event == pattern.StatementVanished || h.Cause.Event == pattern.CalleeUnanswered
-	if h.Cause.Certainty > 0 && vanished && !e.visits.Logged(h.Service) {
-		return uninformed
+	if h.Cause.Certainty == 0 || !vanished {
+		return 1
 	}
-	return 1
+	known := max(1-holes*e.visits.Torn(), tornUp)
+	if !e.visits.Logged(h.Service) {
+		known *= uninformed
+	}
+	return known
 }
 
 // rivalOf returns the highest score of the other suspects.

@@ -27,6 +27,7 @@ type stay struct {
 	fails  bool // the query, which payment copes with
 	silent bool // no log record of payment at all
 	direct bool // storefront calls ledger too
+	torn   bool // storefront's first span gets lost
 }
 
 // usual is a stay like all others.
@@ -53,7 +54,9 @@ func (s *scenario) visit(v stay) {
 		s.deliver(item{traces: td})
 		return sp
 	}
-	put(storefront, "in", "", "POST /order", ptrace.SpanKindServer, start, end)
+	if !v.torn {
+		put(storefront, "in", "", "POST /order", ptrace.SpanKindServer, start, end)
+	}
 	put(storefront, "out", "in", "POST", ptrace.SpanKindClient, start, start.Add(waited))
 	at := start.Add(v.lost + 250*time.Microsecond)
 	put(payment, "pay", "out", "POST /charge", ptrace.SpanKindServer, at, at.Add(served))

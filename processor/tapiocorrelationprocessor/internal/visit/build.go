@@ -53,6 +53,7 @@ type item struct {
 	visit int32
 	at    int64
 	token token
+	bad   bool // it is an exception or of the level of errors
 }
 
 type callKey struct {
@@ -85,6 +86,7 @@ func (a *Analyzer) visits(t *trace) []visit {
 	b := &a.build
 	a.sortSpans(t)
 	b.link(t.spans)
+	a.torn.add(t.spans, b.parents)
 	visits := make([]visit, 0, len(b.entries))
 	for _, i := range b.entries {
 		s := &t.spans[i]
@@ -201,10 +203,10 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 		s, v := &t.spans[i], b.visitOf[i]
 		entry := b.entries[v] == int32(i)
 		if !entry {
-			b.items = append(b.items, item{v, s.Start, newToken(tokenSpan, uint32(s.Operation))})
+			b.items = append(b.items, item{visit: v, at: s.Start, token: newToken(tokenSpan, uint32(s.Operation))})
 		}
 		if s.Failed {
-			b.items = append(b.items, item{v, s.End, newToken(tokenFailed, uint32(s.Operation))})
+			b.items = append(b.items, item{visit: v, at: s.End, token: newToken(tokenFailed, uint32(s.Operation))})
 		}
 		switch p := b.parents[i]; {
 		case entry && p >= 0 && b.visitOf[p] != v:
@@ -253,7 +255,7 @@ func (a *Analyzer) answered(s *Span, v int32) bool {
 	if x.by == 0 || x.k < answeredFrom*x.n {
 		return false
 	}
-	a.build.items = append(a.build.items, item{v, s.Start, newToken(tokenCall, uint32(x.by))})
+	a.build.items = append(a.build.items, item{visit: v, at: s.Start, token: newToken(tokenCall, uint32(x.by))})
 	a.build.calls[callKey{v, x.by}]++
 	return true
 }
@@ -294,7 +296,7 @@ func (a *Analyzer) call(t *trace, visits []visit, i, p int32) {
 	b := &a.build
 	s, parent := &t.spans[i], &t.spans[p]
 	caller, called := b.visitOf[p], b.visitOf[i]
-	b.items = append(b.items, item{caller, parent.Start, newToken(tokenCall, uint32(s.Operation))})
+	b.items = append(b.items, item{visit: caller, at: parent.Start, token: newToken(tokenCall, uint32(s.Operation))})
 	b.calls[callKey{caller, s.Operation}]++
 	a.answer(parent, s.Operation)
 	// A span with several calls below it is not the span of one call, and a caller
@@ -364,12 +366,13 @@ func (a *Analyzer) logItems(t *trace, visits []visit) {
 			continue
 		}
 		visits[v].logs++
-		b.items = append(b.items, item{v, l.Time, newToken(tokenStatement, l.Template)})
+		bad := l.Severity >= severityError && l.Exception == 0
+		b.items = append(b.items, item{v, l.Time, newToken(tokenStatement, l.Template), bad})
 		if l.Variant != 0 {
-			b.items = append(b.items, item{v, l.Time, newToken(tokenVariant, l.Variant)})
+			b.items = append(b.items, item{v, l.Time, newToken(tokenVariant, l.Variant), bad})
 		}
 		if l.Exception != 0 {
-			b.items = append(b.items, item{v, l.Time, newToken(tokenException, l.Exception)})
+			b.items = append(b.items, item{v, l.Time, newToken(tokenException, l.Exception), false})
 			visits[v].exceptions = append(visits[v].exceptions, exception{l.Template, l.Exception})
 		}
 	}
@@ -424,6 +427,7 @@ func (a *Analyzer) tokens(visits []visit) {
 			}
 			if i, ok := a.feature(v.operation, it.token.repeated(k)); ok {
 				v.tokens = append(v.tokens, i)
+				v.operation.features[i].bad = it.bad
 			}
 		}
 		n = end

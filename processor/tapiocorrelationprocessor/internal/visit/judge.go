@@ -36,8 +36,9 @@ const (
 	minEffect, minFailed = 0.25, 0.02
 	// ambientAfter is how long it must have done so: what began just now is news.
 	ambientAfter = int64(2 * time.Minute)
-	// support is what the anomalies that a service explains add to its own: what
-	// callers suffer is no chance.
+	// support is what the anomalies that a service explains add to its own, what
+	// callers suffer is no chance; and what errors that appear add to steps that vanish:
+	// a rare branch is not one that its authors call an error.
 	support = 0.5
 	// callers is how many services must lose their calls of another until that one is
 	// to blame.
@@ -71,6 +72,7 @@ type opNow struct {
 	less, lessLog  float64  // what ambient visits count less
 	odd            []uint16 // features that are anomalous
 	z              float64  // highest |z| of what is not explained
+	lost, bad      float64  // of what vanished, and of errors that appeared
 }
 
 // featureNow is what the window says of a feature or pair.
@@ -813,7 +815,7 @@ func (s *Suspect) hurt(v *visit, c *completed) {
 func (a *Analyzer) collect() {
 	j := &a.judge
 	for _, o := range j.ops {
-		o.now.z = 0
+		o.now.z, o.now.lost, o.now.bad = 0, 0, 0
 		for _, i := range o.now.odd {
 			a.collectFeature(o, &o.features[i])
 		}
@@ -834,7 +836,8 @@ func (a *Analyzer) collect() {
 	}
 	for _, o := range j.ops {
 		if o.now.z > 0 {
-			a.tally(o.service).squares += o.now.z * o.now.z
+			told := support * min(o.now.lost, o.now.bad)
+			a.tally(o.service).squares += o.now.z*o.now.z + told*told
 		}
 	}
 	a.collectUnanswered()
@@ -887,6 +890,9 @@ func (a *Analyzer) collectFeature(o *operation, f *feature) {
 		if s.Z*n.z > 0 {
 			s.Template, s.Other = f.token.names()
 			s.Peer = a.called(f.token)
+			if f.bad && s.Kind == Appeared {
+				o.now.bad = max(o.now.bad, s.Z)
+			}
 			a.signal(a.tally(o.service), s)
 		}
 	}
@@ -954,6 +960,9 @@ func (a *Analyzer) signal(t *tally, s Signal) {
 	default:
 		if o := a.operations[s.Operation]; o != nil {
 			o.now.z = max(o.now.z, z)
+			if s.Kind == Vanished || s.Kind == Stopped {
+				o.now.lost = max(o.now.lost, z)
+			}
 		}
 	}
 }

@@ -91,6 +91,7 @@ type feature struct {
 	token       token
 	past, clean float64
 	place       float64 // where in a visit it usually is
+	bad         bool    // an exception, or a statement of the level of errors
 	seen        int64
 	next        []pair
 

@@ -35,6 +35,8 @@ type request struct {
 	extra uint32
 	// exception is named by back's extra statement.
 	exception uint32
+	// severity is that of back's extra statement.
+	severity uint8
 	// gap is added between the client span and the entry span of back, db to the
 	// database span, self to the time that back works itself.
 	gap, db, self int64
@@ -146,7 +148,7 @@ func (r *rig) back(q *request, trace record.TraceID, entry record.SpanID, at, ea
 	r.log(q, Log{Trace: trace, Span: in, Service: back, Template: logBegin + 30, Time: start + ms/2})
 	r.Span(Span{Trace: trace, ID: r.id(), Parent: in, Service: back, Operation: opDB, Kind: record.SpanClient, Start: start + ms, End: start + 6*ms + q.db})
 	if q.extra != 0 {
-		r.log(q, Log{Trace: trace, Span: in, Service: back, Template: q.extra, Exception: q.exception, Time: end - ms})
+		r.log(q, Log{Trace: trace, Span: in, Service: back, Template: q.extra, Exception: q.exception, Severity: q.severity, Time: end - ms})
 	}
 	r.log(q, Log{Trace: trace, Span: in, Service: back, Template: logDone + 30, Time: end - ms/2})
 }

@@ -118,6 +118,7 @@ type Analyzer struct {
 	window     []completed               // oldest first
 	feeds      map[record.EntityID]*feed // of services and instances
 	mark       int64                     // the newest log record of all
+	torn       torn
 	exceptions map[exception]origins
 	resources  map[record.EntityID]resource
 	outcries   map[record.EntityID]*outcries // of services

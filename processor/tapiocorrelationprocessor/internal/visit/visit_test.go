@@ -1,6 +1,7 @@
 package visit
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -350,6 +351,27 @@ func TestAmbientExceptionsCountLess(t *testing.T) {
 	news := score(false)
 	assert.Greater(t, news, Alarm)
 	assert.Less(t, score(true), 0.8*news)
+}
+
+// What a visit lost says more when its service itself says that something failed. An
+// exception may be what others did to it, and a branch that is only rare is none.
+func TestAnErrorTellsOfWhatVanished(t *testing.T) {
+	score := func(severity uint8, exception uint32, mute ...uint32) float64 {
+		r := warmed(Options{})
+		r.run(20*time.Second, func(_ int, q *request) {
+			q.extra, q.severity, q.exception, q.mute = logNew, severity, exception, map[uint32]bool{}
+			for _, m := range mute {
+				q.mute[m] = true
+			}
+		})
+		require.NotEmpty(t, r.suspect)
+		assert.Equal(t, back, r.suspect[0].Service)
+		return r.suspect[0].Score
+	}
+	rare := score(9, 0, logDone+30)
+	assert.InDelta(t, rare*math.Hypot(1, support), score(17, 0, logDone+30), 0.01, "the service says so")
+	assert.InDelta(t, rare, score(17, someException, logDone+30), 0.01, "an exception may be others'")
+	assert.InDelta(t, rare, score(17, 0), 0.01, "nothing is missing")
 }
 
 func TestUnanswered(t *testing.T) {
