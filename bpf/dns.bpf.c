@@ -20,9 +20,6 @@ const volatile __u64 dns_slow = 0;
 #define DNS_SEARCHES 500000000ULL
 /* Resolvers ask again, or give up, after five seconds (RES_TIMEOUT). */
 #define DNS_ANSWERS 5000000000ULL
-/* The same packet passes several devices within that time; a question that is
- * sent again later is a second try. */
-#define DNS_TRY 100000000ULL
 
 static __always_inline __u64 hash_words(const __u64 *words, int n)
 {
@@ -236,7 +233,7 @@ int BPF_PROG(dns_ask, const struct sk_buff *skb)
 	if (read_ip(&d, ip, protocol == ETH_P_IP, len, &offset) != IPPROTO_UDP || offset > len ||
 	    !read_udp(&d, ip + offset, len - offset))
 		return 0;
-	if (dns_is_answer(&d) || !dns_is_plain(&d))
+	if (dns_is_answer(&d) || !dns_is_plain(&d) || dns_names(&d) != 1)
 		return 0;
 	/* A connected socket knows the port that was asked for, whatever translates
 	 * it. Docker's resolver in a container listens at another one. */
@@ -254,8 +251,10 @@ int BPF_PROG(dns_ask, const struct sk_buff *skb)
 		return 0; /* on its way through another device, or asked again */
 	q = &s->query;
 	if (d.len < DNS_HEADER ||
-	    !read_question(&q->question, s, ip + offset + 8 + DNS_HEADER, d.len - DNS_HEADER))
+	    !read_question(&q->question, s, ip + offset + 8 + DNS_HEADER, d.len - DNS_HEADER)) {
+		count_suppressed(TAPIO_DNS);
 		return 0;
+	}
 	task = (void *)bpf_get_current_task();
 	if (is_sender(task, sk)) {
 		fill_process(&q->process, task, BPF_CORE_READ(task, mm));
@@ -296,7 +295,7 @@ static __always_inline __u32 refusal(struct datagram *d, const void *icmp, bool 
 	if (read_ip(d, icmp, is_ipv4, len, &offset) != IPPROTO_UDP || offset > len ||
 	    !read_udp(d, icmp + offset, len - offset))
 		return 0;
-	if (dns_is_answer(d) || !dns_is_plain(d))
+	if (dns_is_answer(d) || !dns_is_plain(d) || dns_names(d) != 1)
 		return 0;
 	return h[1] == (is_ipv4 ? ICMP_PORT_UNREACH : ICMPV6_PORT_UNREACH) ? TAPIO_DNS_REFUSED : TAPIO_DNS_UNREACHABLE;
 }
@@ -321,7 +320,7 @@ int BPF_PROG(dns_answer, const struct sk_buff *skb)
 	if (!next || offset > len)
 		return 0;
 	if (next == IPPROTO_UDP) {
-		if (!read_udp(&d, ip + offset, len - offset) || !dns_is_answer(&d) || !dns_is_plain(&d))
+		if (!read_udp(&d, ip + offset, len - offset) || !dns_is_answer(&d) || !dns_is_plain(&d) || dns_names(&d) > 1)
 			return 0;
 		code = dns_code(&d);
 		__builtin_memcpy(key.client, d.to, 16);

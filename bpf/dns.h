@@ -164,8 +164,10 @@ struct datagram {
 };
 
 #define dns_is_answer(d) ((d)->dns[2] & 0x80)
-/* A standard question, or its answer: one name is asked for. */
-#define dns_is_plain(d) (!((d)->dns[2] & 0x78) && !(d)->dns[4] && (d)->dns[5] == 1)
+/* A standard question, or its answer. Of names there is one; an answer that refuses
+ * what it has not understood may be no more than its header. */
+#define dns_is_plain(d) (!((d)->dns[2] & 0x78) && !(d)->dns[4])
+#define dns_names(d) ((d)->dns[5])
 #define dns_code(d) ((d)->dns[3] & 0x0f)
 
 static __always_inline void map_ipv4(__u8 *to, const __u8 *ipv4)

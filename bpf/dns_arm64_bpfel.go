@@ -133,9 +133,15 @@ type DNSListenKey struct {
 type DNSListener struct {
 	_       structs.HostLayout
 	Process DNSProcessId
-	Sk      uint64
+	At      DNSListenKey
 	Drops   uint32
 	Pad     uint32
+}
+
+type DNSListening struct {
+	_       structs.HostLayout
+	Sockets [8]uint64
+	Count   uint64
 }
 
 type DNSPair struct {
@@ -179,6 +185,7 @@ type DNSProcessId struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	DNSMapAddresses         = "addresses"
 	DNSMapBuckets           = "buckets"
 	DNSMapCgroupBuckets     = "cgroup_buckets"
 	DNSMapConnectionScratch = "connection_scratch"
@@ -255,6 +262,7 @@ type DNSProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DNSMapSpecs struct {
+	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
@@ -305,6 +313,7 @@ func (o *DNSObjects) Close() error {
 //
 // It can be passed to LoadDNSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DNSMaps struct {
+	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
@@ -324,6 +333,7 @@ type DNSMaps struct {
 
 func (m *DNSMaps) Close() error {
 	return _DNSClose(
+		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
 		m.ConnectionScratch,

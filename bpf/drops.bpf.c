@@ -10,6 +10,9 @@ const struct drop *unused_drop __attribute__((unused));
  * Open vSwitch. */
 const volatile __u64 benign_reasons[4] = {};
 
+/* Nobody listens where the packet went; 0: this kernel has no such reason. */
+const volatile __u32 no_socket_reason = 0;
+
 /* Since 6.12 the tracepoint says which socket was to receive the packet. */
 const volatile bool drop_has_socket = false;
 
@@ -49,20 +52,30 @@ static __always_inline const struct process_id *owner_of(const struct sock *sk)
 {
 	__u64 at = (__u64)sk;
 	struct connection *c = bpf_map_lookup_elem(&connections, &at);
-	struct listen_key key = {};
 	struct listener *l;
-	struct endpoints e;
 
 	if (c)
 		return &c->process;
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
-		return NULL;
-	fill_endpoints(&e, sk);
-	__builtin_memcpy(key.address, e.local, 16);
-	key.netns = e.netns;
-	key.port = e.local_port;
-	l = bpf_map_lookup_elem(&listeners, &key);
+	l = bpf_map_lookup_elem(&listeners, &at);
 	return l ? &l->process : NULL;
+}
+
+/* The count of a key, made when it is the first such; NULL when the map is full. */
+static __always_inline struct drop *count_of(void *map, const struct drop_key *key, const struct process_id *owner)
+{
+	struct drop *d = bpf_map_lookup_elem(map, key), *fresh;
+	__u32 zero = 0;
+
+	if (d)
+		return d;
+	fresh = bpf_map_lookup_elem(&drop_scratch, &zero);
+	if (!fresh)
+		return NULL;
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	if (owner)
+		fresh->process = *owner;
+	bpf_map_update_elem(map, key, fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(map, key);
 }
 
 static __always_inline bool is_inet(const struct sock *sk)
@@ -76,11 +89,11 @@ SEC("tp_btf/kfree_skb")
 int packet_dropped(__u64 *ctx)
 {
 	const struct sk_buff *skb = (const void *)ctx[0];
-	__u32 reason = ctx[2], zero = 0;
+	__u32 reason = ctx[2];
 	const struct process_id *owner = NULL;
 	const struct sock *sk = NULL;
 	struct drop_key key = {};
-	struct drop *d;
+	struct drop *d = NULL;
 
 	if (is_benign(reason))
 		return 0;
@@ -102,21 +115,16 @@ int packet_dropped(__u64 *ctx)
 		key.start = owner->start;
 		key.pid = owner->pid;
 	}
-	d = bpf_map_lookup_elem(&drops, &key);
+	if (reason == no_socket_reason && key.port && !key.has_socket) {
+		d = count_of(&closed_ports, &key, NULL);
+		if (!d)
+			key.port = 0;
+	}
+	if (!d)
+		d = count_of(&drops, &key, owner);
 	if (!d) {
-		struct drop *fresh = bpf_map_lookup_elem(&drop_scratch, &zero);
-
-		if (!fresh)
-			return 0;
-		__builtin_memset(fresh, 0, sizeof(*fresh));
-		if (owner)
-			fresh->process = *owner;
-		bpf_map_update_elem(&drops, &key, fresh, BPF_NOEXIST);
-		d = bpf_map_lookup_elem(&drops, &key);
-		if (!d) {
-			count_suppressed(TAPIO_DROPS);
-			return 0;
-		}
+		count_suppressed(TAPIO_DROPS);
+		return 0;
 	}
 	__sync_fetch_and_add(&d->count, 1);
 	return 0;

@@ -50,6 +50,15 @@ struct {
 	__type(value, struct drop);
 } drops SEC(".maps");
 
+/* Of ports at which nobody listens. Whoever scans a machine makes one of each: then
+ * the others are counted together, without their port. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct drop_key);
+	__type(value, struct drop);
+} closed_ports SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

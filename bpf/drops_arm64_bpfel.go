@@ -79,9 +79,15 @@ type DropsListenKey struct {
 type DropsListener struct {
 	_       structs.HostLayout
 	Process DropsProcessId
-	Sk      uint64
+	At      DropsListenKey
 	Drops   uint32
 	Pad     uint32
+}
+
+type DropsListening struct {
+	_       structs.HostLayout
+	Sockets [8]uint64
+	Count   uint64
 }
 
 type DropsPair struct {
@@ -125,8 +131,10 @@ type DropsProcessId struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	DropsMapAddresses         = "addresses"
 	DropsMapBuckets           = "buckets"
 	DropsMapCgroupBuckets     = "cgroup_buckets"
+	DropsMapClosedPorts       = "closed_ports"
 	DropsMapConnectionScratch = "connection_scratch"
 	DropsMapConnections       = "connections"
 	DropsMapDropScratch       = "drop_scratch"
@@ -143,6 +151,7 @@ const (
 	DropsVarBenignReasons     = "benign_reasons"
 	DropsVarCollectorPidns    = "collector_pidns"
 	DropsVarDropHasSocket     = "drop_has_socket"
+	DropsVarNoSocketReason    = "no_socket_reason"
 	DropsVarUnusedDrop        = "unused_drop"
 	DropsVarUnusedKey         = "unused_key"
 )
@@ -196,8 +205,10 @@ type DropsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DropsMapSpecs struct {
+	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	ClosedPorts       *ebpf.MapSpec `ebpf:"closed_ports"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	DropScratch       *ebpf.MapSpec `ebpf:"drop_scratch"`
@@ -219,6 +230,7 @@ type DropsVariableSpecs struct {
 	BenignReasons  *ebpf.VariableSpec `ebpf:"benign_reasons"`
 	CollectorPidns *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	DropHasSocket  *ebpf.VariableSpec `ebpf:"drop_has_socket"`
+	NoSocketReason *ebpf.VariableSpec `ebpf:"no_socket_reason"`
 	UnusedDrop     *ebpf.VariableSpec `ebpf:"unused_drop"`
 	UnusedKey      *ebpf.VariableSpec `ebpf:"unused_key"`
 }
@@ -243,8 +255,10 @@ func (o *DropsObjects) Close() error {
 //
 // It can be passed to LoadDropsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DropsMaps struct {
+	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
+	ClosedPorts       *ebpf.Map `ebpf:"closed_ports"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	DropScratch       *ebpf.Map `ebpf:"drop_scratch"`
@@ -261,8 +275,10 @@ type DropsMaps struct {
 
 func (m *DropsMaps) Close() error {
 	return _DropsClose(
+		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
+		m.ClosedPorts,
 		m.ConnectionScratch,
 		m.Connections,
 		m.DropScratch,
@@ -285,6 +301,7 @@ type DropsVariables struct {
 	BenignReasons  *ebpf.Variable `ebpf:"benign_reasons"`
 	CollectorPidns *ebpf.Variable `ebpf:"collector_pidns"`
 	DropHasSocket  *ebpf.Variable `ebpf:"drop_has_socket"`
+	NoSocketReason *ebpf.Variable `ebpf:"no_socket_reason"`
 	UnusedDrop     *ebpf.Variable `ebpf:"unused_drop"`
 	UnusedKey      *ebpf.Variable `ebpf:"unused_key"`
 }

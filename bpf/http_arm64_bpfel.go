@@ -167,9 +167,15 @@ type HTTPListenKey struct {
 type HTTPListener struct {
 	_       structs.HostLayout
 	Process HTTPProcessId
-	Sk      uint64
+	At      HTTPListenKey
 	Drops   uint32
 	Pad     uint32
+}
+
+type HTTPListening struct {
+	_       structs.HostLayout
+	Sockets [8]uint64
+	Count   uint64
 }
 
 type HTTPPair struct {
@@ -268,6 +274,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	HTTPMapAddresses         = "addresses"
 	HTTPMapBuckets           = "buckets"
 	HTTPMapCgroupBuckets     = "cgroup_buckets"
 	HTTPMapConnectionScratch = "connection_scratch"
@@ -361,6 +368,7 @@ type HTTPProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HTTPMapSpecs struct {
+	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
@@ -422,6 +430,7 @@ func (o *HTTPObjects) Close() error {
 //
 // It can be passed to LoadHTTPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HTTPMaps struct {
+	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
@@ -448,6 +457,7 @@ type HTTPMaps struct {
 
 func (m *HTTPMaps) Close() error {
 	return _HTTPClose(
+		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
 		m.ConnectionScratch,

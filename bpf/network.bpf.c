@@ -133,8 +133,10 @@ static __always_inline void connected(const struct sock *sk, __u64 key)
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 	struct pair *p;
 
-	if (!c)
+	if (!c) { /* forgotten, or begun before the start */
+		count_suppressed(TAPIO_CONNECTIONS);
 		return;
+	}
 	fill_pair(c, sk, false);
 	p = pair_of(c);
 	if (!p)
@@ -143,22 +145,40 @@ static __always_inline void connected(const struct sock *sk, __u64 key)
 	__sync_fetch_and_add(&p->connect_time, bpf_ktime_get_boot_ns() - c->begun);
 }
 
-/* The listener of a local address: of that, or of all addresses. */
-static __always_inline struct listener *listener_of(const struct endpoints *e)
+static __always_inline struct listening *listening_at(const struct endpoints *e)
 {
 	struct listen_key key = { .netns = e->netns, .port = e->local_port };
-	struct listener *l;
+	struct listening *all;
 
 	__builtin_memcpy(key.address, e->local, 16);
-	l = bpf_map_lookup_elem(&listeners, &key);
-	if (l)
-		return l;
+	all = bpf_map_lookup_elem(&addresses, &key);
+	if (all)
+		return all;
 	__builtin_memset(key.address, 0, 16);
-	l = bpf_map_lookup_elem(&listeners, &key);
-	if (l)
-		return l;
+	all = bpf_map_lookup_elem(&addresses, &key);
+	if (all)
+		return all;
 	key.address[10] = key.address[11] = 0xff;
-	return bpf_map_lookup_elem(&listeners, &key);
+	return bpf_map_lookup_elem(&addresses, &key);
+}
+
+/* The listener of a local address: of that, or of all addresses. Of several the kernel
+ * does not say which it is: the first that is known. */
+static __always_inline struct listener *listener_of(const struct endpoints *e)
+{
+	struct listening *all = listening_at(e);
+	struct listener *l = NULL;
+
+	if (!all)
+		return NULL;
+	UNROLL
+	for (int i = 0; i < LISTENING; i++) {
+		__u64 sk = all->sockets[i];
+
+		if (sk && !l)
+			l = bpf_map_lookup_elem(&listeners, &sk);
+	}
+	return l;
 }
 
 static __always_inline void accepted(const struct sock *sk, __u64 key)
@@ -256,48 +276,108 @@ static __always_inline void send_listen(const struct sock *sk, const struct proc
 	bpf_ringbuf_submit(rec, 0);
 }
 
+/* Too big for the stack. */
+struct listen_scratch {
+	struct listener listener;
+	struct listening none; /* always zero */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct listen_scratch);
+} listen_scratch SEC(".maps");
+
+/* One more socket listens at an address. */
+static __always_inline void join(struct listen_scratch *s, __u64 sk)
+{
+	struct listening *all = bpf_map_lookup_elem(&addresses, &s->listener.at);
+	bool placed = false;
+
+	if (!all) {
+		bpf_map_update_elem(&addresses, &s->listener.at, &s->none, BPF_NOEXIST); /* or another CPU was faster */
+		all = bpf_map_lookup_elem(&addresses, &s->listener.at);
+		if (!all) {
+			count_suppressed(TAPIO_LISTEN);
+			return;
+		}
+	}
+	__sync_fetch_and_add(&all->count, 1);
+	UNROLL
+	for (int i = 0; i < LISTENING; i++) {
+		if (!placed && !all->sockets[i])
+			placed = !__sync_val_compare_and_swap(&all->sockets[i], 0, sk);
+	}
+}
+
+/* A socket listens no more; returns whether none is left at its address. */
+static __always_inline bool leave(const struct listener *l, __u64 sk)
+{
+	struct listen_key at = l->at;
+	struct listening *all = bpf_map_lookup_elem(&addresses, &at);
+	bool last = true;
+
+	if (all) {
+		UNROLL
+		for (int i = 0; i < LISTENING; i++) {
+			if (all->sockets[i] == sk)
+				all->sockets[i] = 0;
+		}
+		last = __sync_fetch_and_add(&all->count, -1) <= 1;
+		if (last)
+			bpf_map_delete_elem(&addresses, &at);
+	}
+	return last;
+}
+
 static __always_inline void listens(struct task_struct *task, const struct sock *sk, bool existing)
 {
-	struct listener l = {};
-	struct listen_key key;
+	__u64 key = (__u64)sk;
+	struct listener *l = bpf_map_lookup_elem(&listeners, &key);
+	struct listen_scratch *s;
 	struct endpoints e;
+	__u32 zero = 0;
 
+	if (l && existing)
+		return; /* of processes that share a listener, the first is who made it */
+	if (l)
+		leave(l, key);
+	s = bpf_map_lookup_elem(&listen_scratch, &zero);
+	if (!s)
+		return;
 	fill_endpoints(&e, sk);
 	if (!e.local_port)
 		return; /* the kernel is about to choose one: rare, and no address to name */
-	fill_listen_key(&key, &e);
-	/* Of processes that share a listener, the first is who made it. */
-	if (existing && bpf_map_lookup_elem(&listeners, &key))
-		return;
-	fill_process(&l.process, task, BPF_CORE_READ(task, mm));
-	remember_path(task, l.process.cgroup_id);
-	l.sk = (__u64)sk;
-	l.drops = BPF_CORE_READ(sk, sk_drops.counter);
-	bpf_map_update_elem(&listeners, &key, &l, BPF_ANY);
+	l = &s->listener;
+	fill_listen_key(&l->at, &e);
+	fill_process(&l->process, task, BPF_CORE_READ(task, mm));
+	remember_path(task, l->process.cgroup_id);
+	l->drops = BPF_CORE_READ(sk, sk_drops.counter);
+	if (bpf_map_update_elem(&listeners, &key, l, BPF_ANY))
+		count_suppressed(TAPIO_LISTEN); /* it is full */
+	else
+		join(s, key);
 	if (!existing && !take_token(TAPIO_LISTEN)) {
 		count_suppressed(TAPIO_LISTEN);
 		return;
 	}
-	send_listen(sk, &l.process, false, existing);
+	send_listen(sk, &l->process, false, existing);
 }
 
 static __always_inline void listens_no_more(const struct sock *sk)
 {
-	struct listener *l;
-	struct listen_key key;
-	struct endpoints e;
+	__u64 key = (__u64)sk;
+	struct listener *l = bpf_map_lookup_elem(&listeners, &key);
 
-	fill_endpoints(&e, sk);
-	if (!e.local_port)
+	if (!l)
 		return;
-	fill_listen_key(&key, &e);
-	l = bpf_map_lookup_elem(&listeners, &key);
-	if (!l || l->sk != (__u64)sk)
-		return; /* another socket listens there, with SO_REUSEPORT */
-	if (take_token(TAPIO_LISTEN))
-		send_listen(sk, &l->process, true, false);
-	else
-		count_suppressed(TAPIO_LISTEN);
+	if (leave(l, key)) {
+		if (take_token(TAPIO_LISTEN))
+			send_listen(sk, &l->process, true, false);
+		else
+			count_suppressed(TAPIO_LISTEN);
+	}
 	bpf_map_delete_elem(&listeners, &key);
 }
 
@@ -421,7 +501,7 @@ int tcp_bytes(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int tcp_overflow(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct listen_key *at = ctx->key, key;
+	__u64 *at = ctx->key, key;
 	struct overflow_record *rec;
 	const struct sock *sk;
 	struct listener *l;
@@ -433,7 +513,7 @@ int tcp_overflow(struct bpf_iter__bpf_map_elem *ctx)
 	l = bpf_map_lookup_elem(&listeners, &key);
 	if (!l)
 		return 0;
-	sk = (const struct sock *)l->sk;
+	sk = (const struct sock *)key;
 	drops = BPF_CORE_READ(sk, sk_drops.counter);
 	if (drops == l->drops || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
 		return 0;

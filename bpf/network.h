@@ -127,9 +127,18 @@ struct listen_key {
 
 struct listener {
 	struct process_id process;
-	__u64 sk;
+	struct listen_key at;
 	__u32 drops; /* of the socket, at the last look */
 	__u32 pad;
+};
+
+/* Sockets that listen at one address, with SO_REUSEPORT more than one: how many, and
+ * some of them. */
+#define LISTENING 8
+
+struct listening {
+	__u64 sockets[LISTENING];
+	__u64 count;
 };
 
 /* Whose socket it is. What happens to one may happen in an interrupt, where the
@@ -144,9 +153,16 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct listen_key);
+	__type(key, __u64);
 	__type(value, struct listener);
 } listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct listen_key);
+	__type(value, struct listening);
+} addresses SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -113,12 +113,24 @@ type NetworkListenRecord struct {
 	Pad      uint32
 }
 
+type NetworkListenScratch struct {
+	_        structs.HostLayout
+	Listener NetworkListener
+	None     NetworkListening
+}
+
 type NetworkListener struct {
 	_       structs.HostLayout
 	Process NetworkProcessId
-	Sk      uint64
+	At      NetworkListenKey
 	Drops   uint32
 	Pad     uint32
+}
+
+type NetworkListening struct {
+	_       structs.HostLayout
+	Sockets [8]uint64
+	Count   uint64
 }
 
 type NetworkNetworkKind uint32
@@ -263,11 +275,13 @@ type NetworkTracee struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapAddresses         = "addresses"
 	NetworkMapBuckets           = "buckets"
 	NetworkMapCgroupBuckets     = "cgroup_buckets"
 	NetworkMapConnectionScratch = "connection_scratch"
 	NetworkMapConnections       = "connections"
 	NetworkMapEvents            = "events"
+	NetworkMapListenScratch     = "listen_scratch"
 	NetworkMapListeners         = "listeners"
 	NetworkMapLost              = "lost"
 	NetworkMapPairScratch       = "pair_scratch"
@@ -355,11 +369,13 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
+	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
+	ListenScratch     *ebpf.MapSpec `ebpf:"listen_scratch"`
 	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
 	Lost              *ebpf.MapSpec `ebpf:"lost"`
 	PairScratch       *ebpf.MapSpec `ebpf:"pair_scratch"`
@@ -409,11 +425,13 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
+	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	Events            *ebpf.Map `ebpf:"events"`
+	ListenScratch     *ebpf.Map `ebpf:"listen_scratch"`
 	Listeners         *ebpf.Map `ebpf:"listeners"`
 	Lost              *ebpf.Map `ebpf:"lost"`
 	PairScratch       *ebpf.Map `ebpf:"pair_scratch"`
@@ -429,11 +447,13 @@ type NetworkMaps struct {
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
 		m.Events,
+		m.ListenScratch,
 		m.Listeners,
 		m.Lost,
 		m.PairScratch,

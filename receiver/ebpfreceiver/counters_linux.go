@@ -26,13 +26,21 @@ func newCounters[K comparable, V any](m *ebpf.Map) counters[K, V] {
 	return counters[K, V]{kernel: m, known: map[K]*counter[V]{}}
 }
 
+// After how many samples without growth a counter is deleted: where the map is nearly
+// full, so that those that come next find a place, and else.
+const (
+	idleSamples        = 12
+	idleSamplesCrowded = 2
+)
+
 // each calls grown with what each counter is and was at the sample before; grown
 // says whether it grew. A counter that has not for long is deleted.
 func (c *counters[K, V]) each(grown func(key K, now, before *V) bool) {
 	var key K
 	var value V
-	var idle []K
-	for all := c.kernel.Iterate(); all.Next(&key, &value); {
+	idle := map[K]int{}
+	entries := 0
+	for all := c.kernel.Iterate(); all.Next(&key, &value); entries++ {
 		k := c.known[key]
 		if k == nil {
 			k = &counter[V]{}
@@ -40,13 +48,19 @@ func (c *counters[K, V]) each(grown func(key K, now, before *V) bool) {
 		}
 		if grown(key, &value, &k.value) {
 			*k = counter[V]{value: value}
-		} else if k.idle++; k.idle >= idleSamples {
-			idle = append(idle, key)
+		} else if k.idle++; k.idle >= idleSamplesCrowded {
+			idle[key] = k.idle
 		}
 	}
-	for _, key := range idle {
-		_ = c.kernel.Delete(key) // gone already is as good
-		delete(c.known, key)
+	atMost := idleSamples
+	if entries > int(c.kernel.MaxEntries())*3/4 {
+		atMost = idleSamplesCrowded
+	}
+	for key, samples := range idle {
+		if samples >= atMost {
+			_ = c.kernel.Delete(key) // gone already is as good
+			delete(c.known, key)
+		}
 	}
 }
 

@@ -77,6 +77,9 @@ func answerTo(m []byte) (answer []byte, after time.Duration) {
 	case "truncated":
 		m[2] |= 0x02
 		code = 0
+	case "header": // all that a server may say that has not understood the question
+		m[3], m[5] = m[3]&0xf0|1, 0
+		return m[:12], 0
 	case "garbage": // of the right number, and nothing else right
 		return append(m[:2], 0xff, 0xff, 0xff, 0xff, 0xff), 0
 	default:
@@ -365,6 +368,7 @@ func TestLookupsThatFail(t *testing.T) {
 		{"write", "nowhere.example", "NXDOMAIN", "Warn", "127.0.0.1", "ipv4"},
 		{"write", "Servfail.Bad\xff\x00\"\x1b[31m name.example", "SERVFAIL", "Error", "127.0.0.1", "ipv4"},
 		{"closed", "closed.example", event.DNSRefused, "Error", "127.0.0.2", "ipv4"},
+		{"write", "header.example", "FORMERR", "Warn", "127.0.0.1", "ipv4"},
 		{"write", "never.example", event.DNSTimeout, "Error", "127.0.0.1", "ipv4"},
 		{"write", "garbage.example", event.DNSTimeout, "Error", "127.0.0.1", "ipv4"},
 	}
@@ -402,6 +406,18 @@ func TestLookupsThatFail(t *testing.T) {
 			assert.WithinRange(t, rec.Time, before.Add(wait), time.Now())
 		})
 	}
+}
+
+// TestNamesOfTooManyLabels are not told, but counted.
+func TestNamesOfTooManyLabels(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	before := r.receiver.source.stats().suppressed[event.DNSFailed]
+	names.do("write", "servfail"+strings.Repeat(".a", 60))
+	names.do("write", "servfail"+strings.Repeat(".b", 38)) // of 39 it is told
+	r.await(asked(event.DNSFailed, "servfail"+strings.Repeat(".b", 38)))
+	assert.Greater(t, r.receiver.source.stats().suppressed[event.DNSFailed], before)
 }
 
 func TestLookupsThatAreSlow(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -81,6 +82,61 @@ func TestPacketsDropped(t *testing.T) {
 	require.True(t, errors.Is(err, os.ErrDeadlineExceeded))
 	assert.Positive(t, received)
 	assert.Eventually(t, func() bool { return sum(toFull) == sent-received }, 5*time.Second, 10*time.Millisecond, "what was not received was dropped")
+}
+
+// TestPortScanHidesNoDrops: more ports at which nobody listens than there are places
+// for counts.
+func TestPortScanHidesNoDrops(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, func(c *Config) { c.SampleInterval = time.Second })
+	sender, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer sender.Close()
+	const ports = 2600
+	for port := 1; port <= ports; port++ {
+		_, err := sender.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 9), Port: 20000 + port})
+		require.NoError(t, err)
+	}
+	full, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	defer full.Close()
+	require.NoError(t, full.SetReadBuffer(1))
+	busy := full.LocalAddr().(*net.UDPAddr)
+	for range 200 {
+		_, err := sender.WriteTo(make([]byte, 1000), busy)
+		require.NoError(t, err)
+	}
+	r.await(func(s seenRecord) bool {
+		port := int64(busy.Port)
+		return s.Name == event.PacketsDropped && s.Attributes[event.KeyDropReason] == "socket_rcvbuff" &&
+			(s.Attributes[event.KeyLocalPort] == port || s.Attributes[event.KeyDestinationPort] == port)
+	})
+	together := r.await(func(s seenRecord) bool {
+		_, hasPort := s.Attributes[event.KeyDestinationPort]
+		return s.Name == event.PacketsDropped && s.Attributes[event.KeyDropReason] == "no_socket" && !hasPort
+	})
+	assert.Greater(t, together.Attributes[event.KeyPacketsCount], int64(ports/2), "all beyond the first 256")
+}
+
+// TestCountersMakeRoom: what grows no more goes soon when the map is nearly full, and
+// late when it is not.
+func TestCountersMakeRoom(t *testing.T) {
+	requireKernel(t)
+	for entries, kept := range map[uint32]bool{4: true, 7: false} {
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, m.Close()) })
+		for key := range entries {
+			require.NoError(t, m.Put(key, uint64(1)))
+		}
+		c := newCounters[uint32, uint64](m)
+		for range idleSamplesCrowded + 1 {
+			c.each(func(_ uint32, now, before *uint64) bool { return *now > *before })
+		}
+		var value uint64
+		assert.Equal(t, kept, m.Lookup(uint32(0), &value) == nil, "%d of 8", entries)
+		assert.Equal(t, kept, len(c.known) > 0)
+	}
 }
 
 // TestDropsKnowTheProcess: segments far outside of a connection's window, of a

@@ -31,32 +31,38 @@ func dropsProgram() program {
 			}
 			return errors.Join(
 				spec.Variables[bpf.DropsVarBenignReasons].Set(benignBits(f.dropReasons)),
+				spec.Variables[bpf.DropsVarNoSocketReason].Set(numberOf(f.dropReasons, "no_socket")),
 				spec.Variables[bpf.DropsVarDropHasSocket].Set(f.dropHasSocket))
 		},
 		attached: func(k *kernel, p *runningProgram) {
 			c := p.collection
 			k.samplers = append(k.samplers, &dropCounts{
-				counts: c.Maps[bpf.DropsMapDrops], paths: k.shared[bpf.NetworkMapPaths], reasons: k.features.dropReasons,
-				known: map[bpf.DropsDropKey]*dropCount{}, sampled: time.Now(),
+				counts:      newCounters[bpf.DropsDropKey, bpf.DropsDrop](c.Maps[bpf.DropsMapDrops]),
+				closedPorts: newCounters[bpf.DropsDropKey, bpf.DropsDrop](c.Maps[bpf.DropsMapClosedPorts]),
+				paths:       k.shared[bpf.NetworkMapPaths], reasons: k.features.dropReasons, sampled: time.Now(),
 			})
 		},
 	}
 }
 
-// dropCounts reads how many packets were dropped. The kernel only counts up.
-type dropCounts struct {
-	counts, paths *ebpf.Map
-	reasons       map[uint32]string
-	known         map[bpf.DropsDropKey]*dropCount
-	sampled       time.Time
-	// leftOut counts packets that were in none of the records sent.
-	leftOut atomic.Int64
+// numberOf is the number of a name, 0 when there is none.
+func numberOf(names map[uint32]string, name string) uint32 {
+	for number, n := range names {
+		if n == name {
+			return number
+		}
+	}
+	return 0
 }
 
-// dropCount is what a count was, and for how many samples.
-type dropCount struct {
-	value uint64
-	idle  int
+// dropCounts reads how many packets were dropped.
+type dropCounts struct {
+	counts, closedPorts counters[bpf.DropsDropKey, bpf.DropsDrop]
+	paths               *ebpf.Map
+	reasons             map[uint32]string
+	sampled             time.Time
+	// leftOut counts packets that were in none of the records sent.
+	leftOut atomic.Int64
 }
 
 func (d *dropCounts) left() map[string]int64 {
@@ -69,7 +75,16 @@ func (d *dropCounts) sample() []kernelEvent {
 	d.sampled = now
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
-	grown := d.grown()
+	var grown []dropsEvent
+	grew := func(key bpf.DropsDropKey, now, before *bpf.DropsDrop) bool {
+		if now.Count <= before.Count {
+			return false
+		}
+		grown = append(grown, d.growth(&key, now, now.Count-before.Count))
+		return true
+	}
+	d.counts.each(grew)
+	d.closedPorts.each(grew)
 	slices.SortFunc(grown, func(a, b dropsEvent) int {
 		return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.reasonNumber, b.reasonNumber), cmp.Compare(a.port, b.port),
 			cmp.Compare(a.netns, b.netns), cmp.Compare(a.who.pid, b.who.pid))
@@ -82,33 +97,6 @@ func (d *dropCounts) sample() []kernelEvent {
 		}
 		ev.at, ev.interval = uint64(ts.Nano()), interval
 		out = append(out, ev)
-	}
-	return out
-}
-
-// grown returns what grew since the last sample, and forgets what does no more.
-func (d *dropCounts) grown() (out []dropsEvent) {
-	var key bpf.DropsDropKey
-	var value bpf.DropsDrop
-	var idle []bpf.DropsDropKey
-	for all := d.counts.Iterate(); all.Next(&key, &value); {
-		k := d.known[key]
-		if k == nil {
-			k = &dropCount{}
-			d.known[key] = k
-		}
-		if value.Count > k.value {
-			out = append(out, d.growth(&key, &value, value.Count-k.value))
-			*k = dropCount{value: value.Count}
-			continue
-		}
-		if k.idle++; k.idle >= idleSamples {
-			idle = append(idle, key)
-		}
-	}
-	for _, key := range idle {
-		_ = d.counts.Delete(key) // gone already is as good
-		delete(d.known, key)
 	}
 	return out
 }

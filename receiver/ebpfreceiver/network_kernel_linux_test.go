@@ -216,6 +216,48 @@ func TestListenQueueOverflows(t *testing.T) {
 	assert.Equal(t, "Error", rec.Severity)
 }
 
+// listenAgain makes a listener at an address at which there may be others.
+func listenAgain(t *testing.T, port int) (fd, at int) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 1))
+	name, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	return fd, name.(*unix.SockaddrInet4).Port
+}
+
+// TestListenersThatShareAnAddress: with SO_REUSEPORT. It ends with the last one, and
+// until then the first overflows, and its connections have their process.
+func TestListenersThatShareAnAddress(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, func(c *Config) { c.SampleInterval = time.Second })
+	first, port := listenAgain(t, 0)
+	second, _ := listenAgain(t, port)
+	require.NoError(t, unix.Close(second))
+	ended := func(s seenRecord) bool {
+		return atLocal(event.TCPListen, port)(s) && s.Attributes[event.KeyConnectionState] == "closed"
+	}
+
+	for range 8 { // two find a place
+		c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		defer unix.Close(c)
+		_ = unix.Connect(c, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	rec := r.await(atLocal(event.TCPListenOverflow, port))
+	assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID])
+	incoming := r.await(func(s seenRecord) bool {
+		return s.Name == event.TCPConnections && s.Attributes[event.KeyLocalPort] == int64(port)
+	})
+	assert.Equal(t, int64(os.Getpid()), incoming.Resource[event.KeyProcessPID])
+	assert.Empty(t, r.records(ended), "the first still listens")
+	require.NoError(t, unix.Close(first))
+	r.await(ended)
+}
+
 // TestConnectionsAreCounted: both ends, of connections that are over and of one
 // that is open, and of one that is older than the receiver.
 func TestConnectionsAreCounted(t *testing.T) {

@@ -32,7 +32,7 @@ const (
 )
 
 // networkMaps are what the programs of the object have in common.
-var networkMaps = []string{bpf.NetworkMapConnections, bpf.NetworkMapListeners, bpf.NetworkMapPairs, bpf.NetworkMapPaths}
+var networkMaps = []string{bpf.NetworkMapConnections, bpf.NetworkMapListeners, bpf.NetworkMapAddresses, bpf.NetworkMapPairs, bpf.NetworkMapPaths}
 
 // networkPrograms are in the order in which they must run: what looks at the
 // sockets that are there comes after what sees new ones, so that none is missed.

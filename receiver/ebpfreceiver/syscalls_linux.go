@@ -19,35 +19,24 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 )
 
-const (
-	// maxFailures bounds the records of one sample; the most frequent are sent.
-	maxFailures = 64
-	// idleSamples is after how many samples without growth a count is deleted.
-	idleSamples = 12
-)
+// maxFailures bounds the records of one sample; the most frequent are sent.
+const maxFailures = 64
 
-// failureCounts reads how often system calls failed. The kernel only counts up,
-// so that nothing is lost between reading and clearing.
+// failureCounts reads how often system calls failed.
 type failureCounts struct {
-	counts, paths *ebpf.Map
-	known         map[bpf.SyscallsFailureKey]*failureCount
-	sampled       time.Time
+	counts  counters[bpf.SyscallsFailureKey, uint64]
+	paths   *ebpf.Map
+	sampled time.Time
 	// leftOut counts failures that were in none of the records sent.
 	leftOut atomic.Int64
-}
-
-// failureCount is what a count was, and for how many samples.
-type failureCount struct {
-	value uint64
-	idle  int
 }
 
 // countFailures is called when the program runs that counts them.
 func countFailures(k *kernel, p *runningProgram) {
 	c := p.collection
 	k.samplers = append(k.samplers, &failureCounts{
-		counts: c.Maps[bpf.SyscallsMapFailures], paths: c.Maps[bpf.SyscallsMapFailurePaths],
-		known: map[bpf.SyscallsFailureKey]*failureCount{}, sampled: time.Now(),
+		counts: newCounters[bpf.SyscallsFailureKey, uint64](c.Maps[bpf.SyscallsMapFailures]),
+		paths:  c.Maps[bpf.SyscallsMapFailurePaths], sampled: time.Now(),
 	})
 }
 
@@ -65,7 +54,14 @@ func (f *failureCounts) sample() []kernelEvent {
 	now := time.Now()
 	interval := now.Sub(f.sampled)
 	f.sampled = now
-	grown := f.grown()
+	var grown []growth
+	f.counts.each(func(key bpf.SyscallsFailureKey, now, before *uint64) bool {
+		if *now <= *before {
+			return false
+		}
+		grown = append(grown, growth{key, *now - *before})
+		return true
+	})
 	slices.SortFunc(grown, func(a, b growth) int {
 		return cmp.Or(cmp.Compare(b.by, a.by), cmp.Compare(a.key.Cgroup, b.key.Cgroup), cmp.Compare(a.key.Number, b.key.Number), cmp.Compare(a.key.Error, b.key.Error))
 	})
@@ -86,33 +82,6 @@ func (f *failureCounts) sample() []kernelEvent {
 			base: base{at: uint64(ts.Nano()), who: who}, call: syscallName(g.key.Number), errno: errnoName(g.key.Error),
 			count: g.by, interval: interval.Round(time.Millisecond),
 		})
-	}
-	return out
-}
-
-// grown returns what grew since the last sample, and forgets what does no more.
-func (f *failureCounts) grown() (out []growth) {
-	var key bpf.SyscallsFailureKey
-	var value uint64
-	var idle []bpf.SyscallsFailureKey
-	for all := f.counts.Iterate(); all.Next(&key, &value); {
-		k := f.known[key]
-		if k == nil {
-			k = &failureCount{}
-			f.known[key] = k
-		}
-		if value > k.value {
-			out = append(out, growth{key, value - k.value})
-			*k = failureCount{value: value}
-			continue
-		}
-		if k.idle++; k.idle >= idleSamples {
-			idle = append(idle, key)
-		}
-	}
-	for _, key := range idle {
-		_ = f.counts.Delete(key) // gone already is as good
-		delete(f.known, key)
 	}
 	return out
 }
