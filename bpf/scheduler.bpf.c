@@ -103,7 +103,7 @@ struct {
 	__type(value, struct throttling);
 } throttlings SEC(".maps");
 
-static __always_inline void read_throttling(struct task_group *group)
+static __always_inline void read_throttling(struct task_group *group, struct cgroup *tasks)
 {
 	struct throttling t = {
 		.periods = (__u32)BPF_CORE_READ(group, cfs_bandwidth.nr_periods),
@@ -113,12 +113,20 @@ static __always_inline void read_throttling(struct task_group *group)
 		.period = BPF_CORE_READ(group, cfs_bandwidth.period),
 	};
 	struct cgroup *cgroup = BPF_CORE_READ(group, css.cgroup);
+	struct throttling *known;
 	__u64 id;
 
 	if (!cgroup)
 		return; /* an autogroup */
 	id = cgroup_id(cgroup);
 	remember_path(id, cgroup);
+	known = bpf_map_lookup_elem(&throttlings, &id);
+	if (known && known->tasks) {
+		t.tasks = known->tasks;
+	} else if (tasks && BPF_CORE_READ(tasks, root) != BPF_CORE_READ(cgroup, root)) {
+		t.tasks = cgroup_id(tasks);
+		remember_path(t.tasks, tasks);
+	}
 	if (bpf_map_update_elem(&throttlings, &id, &t, BPF_ANY))
 		count_suppressed(TAPIO_THROTTLED);
 }
@@ -139,7 +147,7 @@ int cpu_throttled(struct bpf_iter__task *ctx)
 	for (int i = 0; i < TAPIO_DEPTH; i++) {
 		if (group) {
 			if (BPF_CORE_READ(group, cfs_bandwidth.quota) != RUNTIME_INF)
-				read_throttling(group);
+				read_throttling(group, i ? NULL : task_cgroup((void *)task));
 			group = BPF_CORE_READ(group, parent);
 		}
 	}

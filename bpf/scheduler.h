@@ -18,6 +18,9 @@ struct throttling {
 	__u64 time;
 	__u64 quota;
 	__u64 period;
+	/* By which its own tasks are known elsewhere, where that is in another hierarchy
+	 * (cgroup v1); else 0. */
+	__u64 tasks;
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -48,6 +48,7 @@ type SchedulerThrottling struct {
 	Time      uint64
 	Quota     uint64
 	Period    uint64
+	Tasks     uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -299,6 +299,7 @@ const (
 	// KeyCPUThrottledPeriods in how many of them the cgroup was stopped,
 	// KeyCPUThrottledShare their part and KeyCPUThrottledTime for how many seconds.
 	KeyCPULimit            = "tapio.cpu.limit"
+	KeyCPUCgroup           = "tapio.cpu.cgroup"
 	KeyCPUPeriods          = "tapio.cpu.periods"
 	KeyCPUThrottledPeriods = "tapio.cpu.throttled.periods"
 	KeyCPUThrottledShare   = "tapio.cpu.throttled.share"

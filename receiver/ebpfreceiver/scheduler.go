@@ -3,6 +3,7 @@ package ebpfreceiver
 import (
 	"time"
 
+	"github.com/yairfalse/tapio/internal/cgroup"
 	"github.com/yairfalse/tapio/internal/event"
 )
 
@@ -77,6 +78,18 @@ type throttledEvent struct {
 	// quota is CPU time in each period.
 	quota, period time.Duration
 	interval      time.Duration
+	// cgroup is the path of the quota, where its tasks are known by another one.
+	cgroup string
+}
+
+// cgroupOfTasks is the path by which the tasks of a quota are known in other events.
+// Where the hierarchies differ that is the one that tells more: container, pod, unit.
+func cgroupOfTasks(quota, tasks string) string {
+	none := cgroup.Identity{}
+	if tasks == "" || tasks == "/" || (cgroup.Parse(tasks) == none && cgroup.Parse(quota) != none) {
+		return quota
+	}
+	return tasks
 }
 
 func (throttledEvent) name() string     { return event.CPUThrottled }

@@ -6,6 +6,8 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
 func (e *encoder) recordRunQueue(at pcommon.Timestamp, ev runQueueEvent) (plog.SeverityNumber, string) {
@@ -23,8 +25,12 @@ func (e *encoder) recordRunQueue(at pcommon.Timestamp, ev runQueueEvent) (plog.S
 }
 
 func (e *encoder) recordThrottled(at pcommon.Timestamp, ev throttledEvent) (plog.SeverityNumber, string) {
+	var options []metadata.EventAttributeOption
+	if ev.cgroup != "" {
+		options = append(options, metadata.WithTapioCPUCgroupEventAttribute(ev.cgroup))
+	}
 	e.builder.RecordTapioCPUThrottledEvent(context.Background(), at, int64(ev.periods), int64(ev.throttled), ev.share(), ev.stopped.Seconds(),
-		float64(ev.quota)/float64(max(ev.period, 1)), ev.interval.Seconds())
+		float64(ev.quota)/float64(max(ev.period, 1)), ev.interval.Seconds(), options...)
 	severity := plog.SeverityNumberDebug
 	if ev.matters() {
 		severity = plog.SeverityNumberWarn

@@ -164,12 +164,17 @@ func (t *throttlingCounts) sample() []kernelEvent {
 		if !ok || value.Throttled == before.Throttled {
 			continue // new: how long it counts nobody knows
 		}
-		all = append(all, throttledEvent{
-			base: base{at: at, who: processInfo{cgroup: cgroupOf(t.paths, id)}},
+		quota := cgroupOf(t.paths, id)
+		ev := throttledEvent{
+			base: base{at: at, who: processInfo{cgroup: cgroupOfTasks(quota, cgroupOf(t.paths, value.Tasks))}},
 			// The kernel's counts have 32 bits.
 			periods: uint64(uint32(value.Periods - before.Periods)), throttled: uint64(uint32(value.Throttled - before.Throttled)),
 			stopped: time.Duration(value.Time - before.Time), quota: time.Duration(value.Quota), period: time.Duration(value.Period), interval: interval,
-		})
+		}
+		if ev.who.cgroup != quota {
+			ev.cgroup = quota
+		}
+		all = append(all, ev)
 	}
 	t.known = current
 	slices.SortFunc(all, func(a, b throttledEvent) int {

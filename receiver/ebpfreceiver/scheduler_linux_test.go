@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,12 @@ func withScheduler(c *Config) {
 func TestCPUThrottling(t *testing.T) {
 	requireKernel(t)
 	path, folder := cpuCgroup(t, 0.1)
+	var quota any // the path of the quota, where another one names the tasks
+	known := ""
+	if strings.HasPrefix(folder, "/sys/fs/cgroup/cpu/") {
+		quota = path
+		path, known = memoryCgroup(t, 256<<20)
+	}
 	r := startRig(t, withScheduler)
 	cmd := role("spin")
 	stdin, err := cmd.StdinPipe()
@@ -90,6 +97,9 @@ func TestCPUThrottling(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "cgroup.procs"), fmt.Append(nil, cmd.Process.Pid), 0o600))
+	if known != "" {
+		require.NoError(t, os.WriteFile(filepath.Join(known, "cgroup.procs"), fmt.Append(nil, cmd.Process.Pid), 0o600))
+	}
 	_, err = stdin.Write([]byte{1, 1})
 	require.NoError(t, err)
 
@@ -97,10 +107,27 @@ func TestCPUThrottling(t *testing.T) {
 		return s.Name == event.CPUThrottled && s.Resource[event.KeyProcessCgroup] == path && s.Severity == "Warn"
 	})
 	assert.InDelta(t, 0.1, got.Attributes[event.KeyCPULimit], 1e-9)
+	assert.Equal(t, quota, got.Attributes[event.KeyCPUCgroup])
 	assert.Greater(t, got.Attributes[event.KeyCPUThrottledShare], throttledMatters)
 	assert.Positive(t, got.Attributes[event.KeyCPUThrottledTime])
 	assert.LessOrEqual(t, got.Attributes[event.KeyCPUThrottledPeriods], got.Attributes[event.KeyCPUPeriods])
 	t.Log(got.Body)
+}
+
+func TestCgroupOfTasks(t *testing.T) {
+	t.Parallel()
+	const container = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, tc := range []struct{ quota, tasks, want string }{
+		{"/shop", "", "/shop"},
+		{"/shop", "/", "/shop"},
+		{"/shop", "/payment", "/payment"},
+		{"/system.slice/a.service", "/system.slice", "/system.slice/a.service"},
+		{"/system.slice/a.service", "/system.slice/a.service", "/system.slice/a.service"},
+		{"/quotas", container, container},
+		{container, "/everything", container},
+	} {
+		assert.Equal(t, tc.want, cgroupOfTasks(tc.quota, tc.tasks), tc.quota+" "+tc.tasks)
+	}
 }
 
 // TestWaitForAProcessor: what rested in a cgroup is gone, and eight busy loops share one

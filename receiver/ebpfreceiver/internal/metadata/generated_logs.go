@@ -153,6 +153,12 @@ func WithTapioBlockSectorEventAttribute(tapioBlockSectorAttributeValue int64) Ev
 	})
 }
 
+func WithTapioCPUCgroupEventAttribute(tapioCPUCgroupAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cpu.cgroup", tapioCPUCgroupAttributeValue)
+	})
+}
+
 func WithTapioDNSDurationEventAttribute(tapioDNSDurationAttributeValue float64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutDouble("tapio.dns.duration", tapioDNSDurationAttributeValue)
@@ -625,7 +631,7 @@ type eventTapioCPUThrottled struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioCPUThrottled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64) {
+func (e *eventTapioCPUThrottled) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -644,6 +650,9 @@ func (e *eventTapioCPUThrottled) recordEvent(ctx context.Context, timestamp pcom
 	dp.Attributes().PutDouble("tapio.cpu.limit", tapioCPULimitAttributeValue)
 	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
 
+	for _, op := range options {
+		op.apply(dp)
+	}
 }
 
 // emit appends recorded event data to a events slice and prepares it for recording another set of log records.
@@ -2943,8 +2952,8 @@ func (lb *LogsBuilder) RecordTapioCPUStarvedEvent(ctx context.Context, timestamp
 }
 
 // RecordTapioCPUThrottledEvent adds a log record of tapio.cpu.throttled event.
-func (lb *LogsBuilder) RecordTapioCPUThrottledEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64) {
-	lb.eventTapioCPUThrottled.recordEvent(ctx, timestamp, tapioCPUPeriodsAttributeValue, tapioCPUThrottledPeriodsAttributeValue, tapioCPUThrottledShareAttributeValue, tapioCPUThrottledTimeAttributeValue, tapioCPULimitAttributeValue, tapioIntervalAttributeValue)
+func (lb *LogsBuilder) RecordTapioCPUThrottledEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioCPUPeriodsAttributeValue int64, tapioCPUThrottledPeriodsAttributeValue int64, tapioCPUThrottledShareAttributeValue float64, tapioCPUThrottledTimeAttributeValue float64, tapioCPULimitAttributeValue float64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioCPUThrottled.recordEvent(ctx, timestamp, tapioCPUPeriodsAttributeValue, tapioCPUThrottledPeriodsAttributeValue, tapioCPUThrottledShareAttributeValue, tapioCPUThrottledTimeAttributeValue, tapioCPULimitAttributeValue, tapioIntervalAttributeValue, options...)
 }
 
 // RecordTapioDNSFailedEvent adds a log record of tapio.dns.failed event.

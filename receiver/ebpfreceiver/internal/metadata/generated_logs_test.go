@@ -132,7 +132,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCPUStarvedEvent(ctx, timestamp, 15, 17.100000, 18.100000, 18.100000, 20.100000, 14.100000)
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCPUThrottledEvent(ctx, timestamp, 17, 27, 25.100000, 24.100000, 15.100000, 14.100000)
+			lb.RecordTapioCPUThrottledEvent(ctx, timestamp, 17, 27, 25.100000, 24.100000, 15.100000, 14.100000, WithTapioCPUCgroupEventAttribute("tapio.cpu.cgroup-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioDNSFailedEvent(ctx, timestamp, "dns.question.name-val", []any{"tapio.dns.question.types-item1", "tapio.dns.question.types-item2"}, "error.type-val", 15, "network.transport-val", "network.type-val", 23, WithTapioDNSDurationEventAttribute(18.100000), WithServerAddressEventAttribute("server.address-val"), WithServerPortEventAttribute(11))
@@ -480,6 +480,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.interval")
 					assert.True(t, ok)
 					assert.Equal(t, 14.100000, attrVal.Double())
+					attrVal, ok = lr.Attributes().Get("tapio.cpu.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cpu.cgroup-val", attrVal.Str())
 				case "tapio.dns.failed":
 					assert.False(t, validatedEvents["tapio.dns.failed"], "Found a duplicate in the events slice: tapio.dns.failed")
 					validatedEvents["tapio.dns.failed"] = true
