@@ -19,9 +19,24 @@ func render(f *finding.Finding, s style) string {
 	p.actions(f.Actions)
 	p.heading("CONSIDERED AND REJECTED")
 	p.rejected(f.Rejected)
+	if len(f.EarlierCauses) > 0 {
+		p.heading("NAMED AS THE CAUSE BEFORE")
+		p.bullets(earlierTexts(f.EarlierCauses), "")
+	}
 	p.heading("MISSING EVIDENCE")
 	p.bullets(f.Missing, "none reported")
 	return p.text.String()
+}
+
+// earlierTexts says what a finding named as the root cause before, until when, and why
+// it does not any more.
+func earlierTexts(causes []finding.EarlierCause) []string {
+	out := make([]string, len(causes))
+	for i, c := range causes {
+		out[i] = fmt.Sprintf("until %s UTC, revision %d: %s (%s, confidence %s). %s",
+			c.Until.UTC().Format(dateTime), c.Revision, c.Title, c.Pattern, percentText(c.Confidence), c.Reason)
+	}
+	return out
 }
 
 // page is a text under construction.

@@ -34,7 +34,7 @@ func (p *page) summary(f *finding.Finding) {
 		p.field("Objective", objectiveText(o), "")
 	}
 	p.field("Started", f.StartedAt.UTC().Format(dateTime+".000")+" UTC", "")
-	p.field("Time to detection", durationText(f.TimeToDetection())+", from the cause to the first revision of this finding", "")
+	p.field("Time to detection", detectionText(f.TimeToDetection()), "")
 	p.field("Confidence", confidenceText(f.Confidence), "")
 	p.field("State", stateText(f), stateColor(f.State))
 	if f.Ending != "" {
@@ -209,6 +209,13 @@ func confidenceText(c finding.Confidence) string {
 	// The formula's weights are set by judgement, not fitted: say so.
 	return fmt.Sprintf("%s (completeness %s, reliability %s, timing %s; not calibrated yet)",
 		percentText(c.Score), percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
+}
+
+func detectionText(d time.Duration) string {
+	if d < 0 {
+		return "unknown: the clock that timed the start is " + durationText(-d) + " or more ahead of the collector's"
+	}
+	return durationText(d) + ", from the start to the first revision of this finding"
 }
 
 func stateText(f *finding.Finding) string {

@@ -45,6 +45,7 @@ func hostile() *finding.Finding {
 	f.Impact.UserAttribute, f.Impact.ValueAttribute = bad, bad
 	f.Impact.Services, f.Impact.Operations, f.Missing = []string{bad}, []string{bad}, []string{bad}
 	f.Ending = bad
+	f.EarlierCauses = []finding.EarlierCause{{Title: bad, Pattern: bad, Reason: bad, Until: f.StartedAt}}
 	f.Chain[0].Title, f.Chain[0].Detail, f.Chain[0].Layer = bad, bad, bad
 	f.Chain[1].LinkedOn, f.Chain[1].LinkedBy = bad, bad
 	f.Actions = finding.Actions{Immediate: []string{bad}, ShortTerm: []string{bad}, LongTerm: []string{bad}}
@@ -55,7 +56,8 @@ func hostile() *finding.Finding {
 
 func open() *finding.Finding {
 	f := findingtest.Full()
-	f.State, f.ResolvedAt, f.Ending, f.Revision = finding.StateOpen, nil, "", 1
+	f.State, f.ResolvedAt, f.Ending, f.Revision, f.EarlierCauses = finding.StateOpen, nil, "", 1, nil
+	f.DetectedAt = f.StartedAt.Add(-2300 * time.Millisecond) // by a clock that is behind
 	f.Impact.Users, f.Impact.Value = nil, nil
 	f.RootCause.Event = event.ProcessExit
 	f.RootCause.Evidence = map[string]any{event.KeyProcessExitCode: int64(7)}

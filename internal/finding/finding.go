@@ -125,10 +125,11 @@ type Finding struct {
 	Title   string `json:"title"`
 	Summary string `json:"summary"`
 
-	// StartedAt is when the cause happened and UpdatedAt when the newest evidence
-	// did, both in event time; DetectedAt is when the first revision was written, by
-	// the engine's clock; ResolvedAt is nil while the incident is predicted or
-	// open, then the time of its last effect, or when it was withdrawn.
+	// StartedAt is when the incident began: when the cause happened or, where it was
+	// noticed later than its first effect, when that did. UpdatedAt is when the newest
+	// evidence happened; both are in event time. DetectedAt is when the first revision
+	// was written, by the engine's clock; ResolvedAt is nil while the incident is
+	// predicted or open, then the time of its last effect, or when it was withdrawn.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
@@ -140,6 +141,9 @@ type Finding struct {
 	Chain      []Link       `json:"chain"`
 	Actions    Actions      `json:"actions"`
 	Rejected   []Hypothesis `json:"rejected,omitempty"`
+	// EarlierCauses are the root causes that earlier revisions named, oldest first, the
+	// last MaxEarlierCauses of them.
+	EarlierCauses []EarlierCause `json:"earlier_causes,omitempty"`
 	// Missing says, in sentences, what evidence was looked for and not there.
 	Missing []string `json:"missing,omitempty"`
 	// HurtTraces are failed requests of this incident, oldest first, bounded;
@@ -153,7 +157,10 @@ type Finding struct {
 	Resume string `json:"-"`
 }
 
-// TimeToDetection is the time from the cause to the first revision.
+// TimeToDetection is the time from the start of the incident to the first revision. The
+// start has the time that the sender of its record gave it, so that it is below 0 when the
+// sender's clock is ahead of the engine's by at least that: then nobody knows how long it
+// took.
 func (f *Finding) TimeToDetection() time.Duration { return f.DetectedAt.Sub(f.StartedAt) }
 
 // Confidence says how probable it is that the root cause is right, with the
@@ -281,6 +288,26 @@ type Hypothesis struct {
 	Entity  Entity  `json:"entity"`
 	Score   float64 `json:"score"`
 	// Reason says in a sentence why it lost.
+	Reason string `json:"reason"`
+}
+
+// MaxEarlierCauses bounds Finding.EarlierCauses.
+const MaxEarlierCauses = 10
+
+// EarlierCause is a root cause that a finding named until something else was found to
+// explain it better.
+type EarlierCause struct {
+	Pattern string `json:"pattern"`
+	Title   string `json:"title"`
+	Event   string `json:"event"`
+	Entity  Entity `json:"entity"`
+	// Confidence is the score that it had.
+	Confidence float64 `json:"confidence"`
+	// Revision is the last that named it, Until when it was replaced, by the engine's
+	// clock.
+	Revision int       `json:"revision"`
+	Until    time.Time `json:"until"`
+	// Reason says in a sentence why it was replaced.
 	Reason string `json:"reason"`
 }
 

@@ -55,8 +55,10 @@ const (
 	KeyChain      = "tapio.finding.chain"
 	KeyRejected   = "tapio.finding.rejected"
 	KeyHurtTraces = "tapio.finding.hurt_traces"
-	KeyEnding     = "tapio.finding.ending"
-	KeyResume     = "tapio.finding.resume"
+	// KeyEarlierCauses is JSON.
+	KeyEarlierCauses = "tapio.finding.earlier_causes"
+	KeyEnding        = "tapio.finding.ending"
+	KeyResume        = "tapio.finding.resume"
 )
 
 // ErrNotFinding is returned by FromLog for a record that is no finding.
@@ -122,6 +124,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 		putJSON(a, KeyCauseEvidence, f.RootCause.Evidence, len(f.RootCause.Evidence)),
 		putJSON(a, KeyChain, f.Chain, len(f.Chain)),
 		putJSON(a, KeyRejected, f.Rejected, len(f.Rejected)),
+		putJSON(a, KeyEarlierCauses, f.EarlierCauses, len(f.EarlierCauses)),
 		putJSON(a, KeyHurtTraces, f.HurtTraces, len(f.HurtTraces)),
 	)
 }
@@ -190,6 +193,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 	f.RootCause.Evidence = d.attributes(KeyCauseEvidence)
 	d.json(KeyChain, &f.Chain)
 	d.json(KeyRejected, &f.Rejected)
+	d.json(KeyEarlierCauses, &f.EarlierCauses)
 	d.json(KeyHurtTraces, &f.HurtTraces)
 	id, err := ParseID(d.str(KeyID))
 	if err != nil {

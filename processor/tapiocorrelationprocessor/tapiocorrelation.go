@@ -238,6 +238,11 @@ func (s *shared) Finding(f *finding.Finding, log plog.Logs, spans ptrace.Traces)
 	}
 	s.telemetry.ProcessorTapiocorrelationFindings.Add(ctx, 1, metric.WithAttributes(
 		attribute.String("pattern", f.Pattern), attribute.String("state", string(f.State))))
+	if n := len(f.EarlierCauses); n > 0 && f.EarlierCauses[n-1].Revision == f.Revision-1 {
+		was := &f.EarlierCauses[n-1]
+		s.logger.Info("the root cause of a finding changed", zap.String("id", f.ID.String()), zap.String("was", was.Title),
+			zap.String("is", f.Title), zap.String("pattern", f.Pattern), zap.String("reason", was.Reason))
+	}
 	if f.Revision == 1 {
 		s.logger.Info("finding", zap.String("id", f.ID.String()), zap.String("pattern", f.Pattern),
 			zap.Float64("confidence", f.Confidence.Score), zap.String("summary", f.Summary))

@@ -54,7 +54,11 @@ func Full() *finding.Finding {
 			{Pattern: "slow_callee", Entity: ledger, Score: 0.31, Reason: "ledger answered every request in its usual time until payment was gone."},
 			{Pattern: "connection_refused", Entity: payment, Score: 0.42, Reason: "The refused connections are themselves explained by the OOM kill of the listener."},
 		},
-		Missing:    []string{"No Kubernetes events were received, so a restart or deploy of payment cannot be seen."},
+		Missing: []string{"No Kubernetes events were received, so a restart or deploy of payment cannot be seen."},
+		EarlierCauses: []finding.EarlierCause{{
+			Pattern: "connection_refused", Title: "Nothing listens at 127.0.0.1:8081", Event: "tapio.call.refused", Entity: payment, Confidence: 0.72,
+			Revision: 1, Until: Start.Add(900 * time.Millisecond), Reason: "payment was killed before, which explains it.",
+		}},
 		Ending:     "No further effect was seen for 5m0s.",
 		HurtTraces: []finding.HurtTrace{{TraceID: TraceID(1), SpanID: "00f067aa0ba902b7"}, {TraceID: TraceID(2)}},
 	}

@@ -25,7 +25,7 @@ var writeGolden = flag.Bool("golden", false, "write the files of testdata anew")
 // opened is a finding that has just been made.
 func opened() *finding.Finding {
 	f := findingtest.Full()
-	f.Revision, f.State, f.ResolvedAt = 1, finding.StateOpen, nil
+	f.Revision, f.State, f.ResolvedAt, f.Ending, f.EarlierCauses = 1, finding.StateOpen, nil, "", nil
 	return f
 }
 

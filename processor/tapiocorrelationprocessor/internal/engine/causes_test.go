@@ -11,6 +11,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
 // withPID is the same service as another process.
@@ -98,6 +99,14 @@ func TestLateCauseReplacesTheInferredOne(t *testing.T) {
 	assert.Equal(t, first.ID, f.ID, "the same incident")
 	assert.Greater(t, f.Revision, first.Revision)
 	assert.Equal(t, "memory-limit-oom-kill", f.Pattern)
+	require.Len(t, f.EarlierCauses, 1)
+	was := f.EarlierCauses[0]
+	assert.Equal(t, "connection-refused", was.Pattern)
+	assert.Equal(t, first.RootCause.Entity, was.Entity)
+	assert.Equal(t, first.RootCause.Event, was.Event)
+	assert.Contains(t, was.Reason, "tapio.oom.kill of payment v2.1.0 (process checkout, pid 12) at "+pattern.Clock(died.UnixNano())+" was seen; the cause before was only inferred")
+	assert.GreaterOrEqual(t, was.Revision, first.Revision)
+	assert.Less(t, was.Revision, f.Revision)
 	assert.Equal(t, died, f.StartedAt)
 	assert.EqualValues(t, 10, f.Impact.FailedRequests, "nothing is lost or counted twice")
 	assert.NotContains(t, missingText(f), "Kernel evidence is missing")

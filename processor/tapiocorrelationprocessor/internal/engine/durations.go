@@ -131,7 +131,7 @@ func (e *Engine) judgeDurations(anomalies []gauge.Anomaly, now int64) {
 			return
 		}
 		if h := e.whySlow(s); h != nil {
-			o.Replace(h)
+			o.Replace(h, e.now(), fmt.Sprintf("By now the requests of %s have slowed down more.", e.graph.ServiceName(s.service)))
 		}
 		return
 	}

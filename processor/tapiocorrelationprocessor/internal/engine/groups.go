@@ -123,7 +123,7 @@ func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) *ope
 		}
 		return o
 	}
-	o.Replace(h)
+	o.Replace(h, e.now(), "How requests failed says more than that visits changed.")
 	e.absorbGroups(o)
 	return o
 }

@@ -297,7 +297,7 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		if old.Cause.Occurrence != nil && !deeper(h, old) || old.Cause.Event == pattern.ErrorsLogged && !e.convinces(h) {
 			continue
 		}
-		i.Replace(h)
+		i.Replace(h, e.now(), e.whyReplaced(old, h))
 		e.requests.Each(func(r *detect.Request) {
 			if incident.Of(r) == i.Incident {
 				h.AddSpans(r, r.Spans...)
@@ -314,6 +314,15 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 // else says that anybody was hurt.
 func (e *Engine) convinces(h *explain.Hypothesis) bool {
 	return h.Supported() && h.Confidence(e.options.Weights).Score >= e.options.MinScore
+}
+
+// whyReplaced says why an event is a better cause than the one that was named.
+func (e *Engine) whyReplaced(old, h *explain.Hypothesis) string {
+	seen := fmt.Sprintf("%s of %s at %s was seen", h.Cause.Event, explain.Words(e.graph, h.Cause.Entity), pattern.Clock(h.Cause.Time))
+	if old.Cause.Occurrence == nil {
+		return seen + "; the cause before was only inferred from requests."
+	}
+	return seen + ", of which the cause before is an effect."
 }
 
 // causes tells whether an event is near enough, in time and place, to be why a

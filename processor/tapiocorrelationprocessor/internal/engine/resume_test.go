@@ -249,6 +249,12 @@ func TestTheRealCauseComesAfterARestart(t *testing.T) {
 	f := s.one()
 	assert.Equal(t, before.ID, f.ID)
 	assert.Equal(t, "process-crashed", f.Pattern)
+	require.Len(t, f.EarlierCauses, 1)
+	assert.Equal(t, before.Title, f.EarlierCauses[0].Title)
+	s.restart(time.Second)
+	s.refusals(1, "u")
+	s.wait(5 * time.Second)
+	assert.Equal(t, f.EarlierCauses, s.one().EarlierCauses)
 	assert.EqualValues(t, 11, f.Impact.FailedRequests)
 }
 

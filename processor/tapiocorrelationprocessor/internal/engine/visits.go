@@ -378,7 +378,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 		return
 	}
 	if o != nil {
-		o.Replace(h)
+		o.Replace(h, e.now(), fmt.Sprintf("By now the visits of %s have changed more.", e.graph.ServiceName(s.Service)))
 		o.peak, o.rival = 0, 0
 	} else {
 		o = e.open(h)

@@ -157,6 +157,19 @@ func Matches(p *pattern.Pattern, o *detect.Occurrence) bool {
 // Last returns when the cause happened last: in a crash loop, the last round.
 func (h *Hypothesis) Last() int64 { return max(h.Cause.Time, h.root.Last.UnixNano()) }
 
+// Began returns when what the hypothesis explains began: with the cause or, where its
+// record tells of a state that was noticed late or another clock timed it, with the first
+// effect.
+func (h *Hypothesis) Began() int64 {
+	began := h.Cause.Time
+	for _, o := range h.effects {
+		if o.count > 0 {
+			began = min(began, o.first)
+		}
+	}
+	return began
+}
+
 // Covers tells whether a request that went wrong at t, first at that time, can be
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.

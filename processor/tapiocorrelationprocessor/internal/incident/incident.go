@@ -59,6 +59,9 @@ type Incident struct {
 	business     *finding.Link
 	entryKey     string
 	traces       []finding.HurtTrace
+	// said is the root cause of the last revision, earlier are those before.
+	said    finding.EarlierCause
+	earlier []finding.EarlierCause
 	// ending says why it is over.
 	ending string
 	// processor is whose incident it is, for those who keep findings; before are the
@@ -156,15 +159,39 @@ func idOf(g *topology.Graph, h *explain.Hypothesis) finding.ID {
 	return finding.NewID(h.Cause.Event, e.Key, record.UTC(h.Cause.Time))
 }
 
-// Replace gives the incident a better cause. It keeps what it counted, and its id
-// once somebody has seen it.
-func (i *Incident) Replace(h *explain.Hypothesis) {
+// Replace gives the incident a better cause, at the engine's time; why is a sentence. It
+// keeps what it counted, and its id and the cause that it named once somebody has seen
+// them.
+func (i *Incident) Replace(h *explain.Hypothesis, at int64, why string) {
 	i.Hypothesis = h
-	if !i.Emitted() {
+	if i.Emitted() {
+		i.replaced(h, at, why)
+	} else {
 		i.id = idOf(i.graph, h)
 	}
 	h.Count(i.failed, i.slow)
 	i.Dirty = true
+}
+
+// replaced notes the cause that the last revision named.
+func (i *Incident) replaced(h *explain.Hypothesis, at int64, why string) {
+	was := i.said
+	now := explain.EntityOf(i.graph, h.Cause.Entity)
+	if n := len(i.earlier); n > 0 && i.earlier[n-1].Revision == i.revision {
+		i.earlier = i.earlier[:n-1] // nobody has seen what came between
+	}
+	if was.Pattern == h.Pattern.ID && was.Entity.Kind == now.Kind && was.Entity.Name == now.Name {
+		return
+	}
+	was.Revision, was.Until, was.Reason = i.revision, record.UTC(at), why
+	i.earlier = append(i.earlier[max(0, len(i.earlier)-finding.MaxEarlierCauses+1):], was)
+}
+
+// says is the root cause of a revision in the form in which a later one lists it.
+func says(f *finding.Finding) finding.EarlierCause {
+	return finding.EarlierCause{
+		Pattern: f.Pattern, Title: f.Title, Event: f.RootCause.Event, Entity: f.RootCause.Entity, Confidence: f.Confidence.Score,
+	}
 }
 
 // Assign makes a request one of the incident's, with all of its spans so far.
@@ -335,13 +362,15 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 	v := h.Values()
 	f := &finding.Finding{
 		ID: i.id, Revision: i.revision, State: finding.StateOpen, Pattern: h.Pattern.ID, Title: h.Pattern.TitleFor(v),
-		StartedAt: record.UTC(h.Cause.Time), DetectedAt: record.UTC(i.detected),
+		StartedAt: record.UTC(h.Began()), DetectedAt: record.UTC(i.detected),
 		UpdatedAt:  record.UTC(max(i.updated, h.LastEffect)),
 		Confidence: h.Confidence(i.options.Weights), RootCause: h.RootCause(),
 		Impact: i.impact(), Chain: h.Chain(), Actions: h.Pattern.ActionsFor(v),
 		Rejected: i.rejected(), Missing: append(slices.Clone(i.Notes), h.Missing()...),
 		HurtTraces: slices.Clone(i.traces), Ending: i.ending, Resume: i.resume(),
+		EarlierCauses: slices.Clone(i.earlier),
 	}
+	i.said = says(f)
 	if i.predicted {
 		f.State = finding.StatePredicted
 	}

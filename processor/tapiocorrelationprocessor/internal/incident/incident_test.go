@@ -239,12 +239,51 @@ func TestReplaceKeepsIDAndCounts(t *testing.T) {
 	r := newRig(t, 10)
 	r.order(1, "u", 1)
 	before := r.Finding(t0)
-	r.Replace(r.hypothesis("memory-limit-oom-kill", event.OOMKill))
+	r.Replace(r.hypothesis("memory-limit-oom-kill", event.OOMKill), t0+2*sec, "It was seen.")
 	f := r.Finding(t0)
 	assert.Equal(t, before.ID, f.ID)
 	assert.Equal(t, "memory-limit-oom-kill", f.Pattern)
 	assert.Equal(t, before.Impact, f.Impact)
+	assert.Empty(t, before.EarlierCauses)
+	require.Len(t, f.EarlierCauses, 1)
+	was := f.EarlierCauses[0]
+	assert.Equal(t, says(before).Title, was.Title)
+	assert.Equal(t, []any{1, record.UTC(t0 + 2*sec), "It was seen."}, []any{was.Revision, was.Until, was.Reason})
 	assert.Contains(t, strings.Join(f.Actions.Immediate, "\n"), "request has failed since")
+}
+
+func TestEarlierCausesAreBounded(t *testing.T) {
+	r := newRig(t, 10)
+	r.order(1, "u", 1)
+	names := []string{"memory-limit-oom-kill", "process-killed"}
+	events := []string{event.OOMKill, event.ProcessExit}
+	for n := range 2 * finding.MaxEarlierCauses {
+		r.Finding(t0)
+		r.Replace(r.hypothesis(names[n%2], events[n%2]), t0, "x")
+		r.Replace(r.hypothesis(names[n%2], events[n%2]), t0, "again, before anybody saw it")
+	}
+	f := r.Finding(t0)
+	require.Len(t, f.EarlierCauses, finding.MaxEarlierCauses)
+	assert.Equal(t, f.Revision-1, f.EarlierCauses[finding.MaxEarlierCauses-1].Revision)
+	assert.Equal(t, f.Revision-finding.MaxEarlierCauses, f.EarlierCauses[0].Revision, "the oldest are forgotten")
+	r.Replace(r.hypothesis(names[1], events[1]), t0, "the same cause")
+	assert.Equal(t, f.EarlierCauses, r.Finding(t0).EarlierCauses)
+}
+
+// TestStartOfWhatIsNoticedLate: the record of a cause can have a later time than what it
+// caused; the incident was there before, and was detected after it began.
+func TestStartOfWhatIsNoticedLate(t *testing.T) {
+	r := newRig(t, 10)
+	r.order(1, "u", 1)
+	first := r.Finding(t0 + 10*sec)
+	h := r.hypothesis("memory-limit-oom-kill", event.OOMKill)
+	h.Cause.Time += 20 * sec // such as a state that is noticed late
+	r.Replace(h, t0+20*sec, "It was seen.")
+	r.order(2, "u", 1)
+	f := r.Finding(t0 + 20*sec)
+	assert.Equal(t, first.DetectedAt, f.DetectedAt)
+	assert.GreaterOrEqual(t, f.TimeToDetection(), time.Duration(0))
+	assert.True(t, f.StartedAt.Before(record.UTC(h.Cause.Time)), "with its first effect")
 }
 
 func TestReady(t *testing.T) {

@@ -95,6 +95,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, f *finding.Finding, o Options
 	if f.State == finding.StatePredicted {
 		i.Predict()
 	}
+	i.said, i.earlier = says(f), slices.Clone(f.EarlierCauses)
 	i.count(f, s.Users)
 	i.unvalued = s.Unvalued[:min(len(s.Unvalued), maxUnvalued)]
 	for _, n := range s.Hurt {
