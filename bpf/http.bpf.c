@@ -2,6 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* HTTP requests with a traceparent: who works on them, and their spans. */
+#include "goroutines.h"
 #include "http.h"
 
 const struct http_process_record *unused_process __attribute__((unused));
@@ -465,8 +466,11 @@ static __always_inline void forget_request(struct execution *by, __u64 sk)
 	if (!by->id)
 		return;
 	r = bpf_map_lookup_elem(&requests, by);
-	if (r && r->sk == sk)
-		bpf_map_delete_elem(&requests, by);
+	if (!r || r->sk != sk)
+		return;
+	if (may_have_lost_children(r))
+		count_http(TAPIO_HTTP_CHILDREN_LOST);
+	bpf_map_delete_elem(&requests, by);
 }
 
 static __always_inline void fill_random(__u8 *id)
@@ -525,12 +529,15 @@ static __always_inline void remember_request(struct execution *by, const struct 
 					     const struct tracee *p, struct pt_regs *regs)
 {
 	__u32 zero = 0;
+	__u64 *so_far;
 	struct request *r = bpf_map_lookup_elem(&request_scratch, &zero);
 
 	if (!r)
 		return;
 	__builtin_memcpy(&r->context, &x->context, sizeof(r->context));
 	r->begun = x->begun;
+	so_far = children_enabled ? children_so_far() : NULL;
+	r->children = so_far ? *so_far : 0;
 	r->sk = sk;
 	__builtin_memcpy(r->span_id, x->span_id, 8);
 	r->stack = 0;
@@ -581,6 +588,8 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 		return 0;
 	}
 	known = current_execution(&x->by, p, pid_tgid, regs);
+	if (children_enabled && known) /* it serves others than the one for which it was started */
+		bpf_map_delete_elem(&children, &x->by);
 	old = bpf_map_lookup_elem(&exchanges, &key);
 	if (old) { /* to which there was no response that we saw */
 		if (!old->client)

@@ -24,7 +24,8 @@ enum http_count {
 	TAPIO_HTTP_PROCESS_UNKNOWN = 4, /* user space has not looked at the process yet */
 	TAPIO_HTTP_RUNTIME_UNKNOWN = 5, /* neither goroutine nor blocking socket nor Node.js */
 	TAPIO_HTTP_SPANS_LOST = 6,	/* a request came before the response to the last */
-	TAPIO_HTTP_COUNTS = 7,
+	TAPIO_HTTP_CHILDREN_LOST = 7,	/* ended after goroutines started for it may have been forgotten */
+	TAPIO_HTTP_COUNTS = 8,
 };
 
 enum http_method {

@@ -39,6 +39,12 @@ type HTTPCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type HTTPChild struct {
+	_     structs.HostLayout
+	Root  uint64
+	Begun uint64
+}
+
 type HTTPConnection struct {
 	_           structs.HostLayout
 	Process     HTTPProcessId
@@ -97,7 +103,8 @@ const (
 	HTTPHttpCountTAPIO_HTTP_PROCESS_UNKNOWN HTTPHttpCount = 4
 	HTTPHttpCountTAPIO_HTTP_RUNTIME_UNKNOWN HTTPHttpCount = 5
 	HTTPHttpCountTAPIO_HTTP_SPANS_LOST      HTTPHttpCount = 6
-	HTTPHttpCountTAPIO_HTTP_COUNTS          HTTPHttpCount = 7
+	HTTPHttpCountTAPIO_HTTP_CHILDREN_LOST   HTTPHttpCount = 7
+	HTTPHttpCountTAPIO_HTTP_COUNTS          HTTPHttpCount = 8
 )
 
 type HTTPHttpExchangeRecord struct {
@@ -216,13 +223,14 @@ type HTTPProcessId struct {
 }
 
 type HTTPRequest struct {
-	_       structs.HostLayout
-	Context HTTPTraceContext
-	SpanId  [8]uint8
-	Begun   uint64
-	Sk      uint64
-	Stack   uint64
-	Frames  [16]uint64
+	_        structs.HostLayout
+	Context  HTTPTraceContext
+	SpanId   [8]uint8
+	Begun    uint64
+	Children uint64
+	Sk       uint64
+	Stack    uint64
+	Frames   [16]uint64
 }
 
 type HTTPSdkContext struct {
@@ -274,45 +282,51 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HTTPMapAddresses         = "addresses"
-	HTTPMapBuckets           = "buckets"
-	HTTPMapCgroupBuckets     = "cgroup_buckets"
-	HTTPMapConnectionScratch = "connection_scratch"
-	HTTPMapConnections       = "connections"
-	HTTPMapEventLoops        = "event_loops"
-	HTTPMapEvents            = "events"
-	HTTPMapExchangeScratch   = "exchange_scratch"
-	HTTPMapExchanges         = "exchanges"
-	HTTPMapHeaderScratch     = "header_scratch"
-	HTTPMapHttpCounts        = "http_counts"
-	HTTPMapListeners         = "listeners"
-	HTTPMapLost              = "lost"
-	HTTPMapPairScratch       = "pair_scratch"
-	HTTPMapPairs             = "pairs"
-	HTTPMapPathScratch       = "path_scratch"
-	HTTPMapPaths             = "paths"
-	HTTPMapRequestScratch    = "request_scratch"
-	HTTPMapRequests          = "requests"
-	HTTPMapSocketTraces      = "socket_traces"
-	HTTPMapSuppressed        = "suppressed"
-	HTTPMapTracees           = "tracees"
-	HTTPMapTracesCtxV1       = "traces_ctx_v1"
-	HTTPProgHttpCalls        = "http_calls"
-	HTTPProgHttpExec         = "http_exec"
-	HTTPProgHttpFork         = "http_fork"
-	HTTPProgHttpListeners    = "http_listeners"
-	HTTPProgHttpSockets      = "http_sockets"
-	HTTPVarCollectorPidns    = "collector_pidns"
-	HTTPVarSdkTracesEnabled  = "sdk_traces_enabled"
-	HTTPVarTracesEnabled     = "traces_enabled"
-	HTTPVarUnusedCount       = "unused_count"
-	HTTPVarUnusedExchange    = "unused_exchange"
-	HTTPVarUnusedKind        = "unused_kind"
-	HTTPVarUnusedMethod      = "unused_method"
-	HTTPVarUnusedProcess     = "unused_process"
-	HTTPVarUnusedRuntime     = "unused_runtime"
-	HTTPVarUnusedSdk         = "unused_sdk"
-	HTTPVarUnusedTracee      = "unused_tracee"
+	HTTPMapAddresses            = "addresses"
+	HTTPMapBuckets              = "buckets"
+	HTTPMapCgroupBuckets        = "cgroup_buckets"
+	HTTPMapChildren             = "children"
+	HTTPMapChildrenCount        = "children_count"
+	HTTPMapConnectionScratch    = "connection_scratch"
+	HTTPMapConnections          = "connections"
+	HTTPMapEventLoops           = "event_loops"
+	HTTPMapEvents               = "events"
+	HTTPMapExchangeScratch      = "exchange_scratch"
+	HTTPMapExchanges            = "exchanges"
+	HTTPMapHeaderScratch        = "header_scratch"
+	HTTPMapHttpCounts           = "http_counts"
+	HTTPMapListeners            = "listeners"
+	HTTPMapLost                 = "lost"
+	HTTPMapPairScratch          = "pair_scratch"
+	HTTPMapPairs                = "pairs"
+	HTTPMapPathScratch          = "path_scratch"
+	HTTPMapPaths                = "paths"
+	HTTPMapRequestScratch       = "request_scratch"
+	HTTPMapRequests             = "requests"
+	HTTPMapSocketTraces         = "socket_traces"
+	HTTPMapStarting             = "starting"
+	HTTPMapSuppressed           = "suppressed"
+	HTTPMapTracees              = "tracees"
+	HTTPMapTracesCtxV1          = "traces_ctx_v1"
+	HTTPProgHttpCalls           = "http_calls"
+	HTTPProgHttpExec            = "http_exec"
+	HTTPProgHttpFork            = "http_fork"
+	HTTPProgHttpGoroutineCall   = "http_goroutine_call"
+	HTTPProgHttpGoroutineReturn = "http_goroutine_return"
+	HTTPProgHttpListeners       = "http_listeners"
+	HTTPProgHttpSockets         = "http_sockets"
+	HTTPVarChildrenEnabled      = "children_enabled"
+	HTTPVarCollectorPidns       = "collector_pidns"
+	HTTPVarSdkTracesEnabled     = "sdk_traces_enabled"
+	HTTPVarTracesEnabled        = "traces_enabled"
+	HTTPVarUnusedCount          = "unused_count"
+	HTTPVarUnusedExchange       = "unused_exchange"
+	HTTPVarUnusedKind           = "unused_kind"
+	HTTPVarUnusedMethod         = "unused_method"
+	HTTPVarUnusedProcess        = "unused_process"
+	HTTPVarUnusedRuntime        = "unused_runtime"
+	HTTPVarUnusedSdk            = "unused_sdk"
+	HTTPVarUnusedTracee         = "unused_tracee"
 )
 
 // LoadHTTP returns the embedded CollectionSpec for HTTP.
@@ -357,11 +371,13 @@ type HTTPSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HTTPProgramSpecs struct {
-	HttpCalls     *ebpf.ProgramSpec `ebpf:"http_calls"`
-	HttpExec      *ebpf.ProgramSpec `ebpf:"http_exec"`
-	HttpFork      *ebpf.ProgramSpec `ebpf:"http_fork"`
-	HttpListeners *ebpf.ProgramSpec `ebpf:"http_listeners"`
-	HttpSockets   *ebpf.ProgramSpec `ebpf:"http_sockets"`
+	HttpCalls           *ebpf.ProgramSpec `ebpf:"http_calls"`
+	HttpExec            *ebpf.ProgramSpec `ebpf:"http_exec"`
+	HttpFork            *ebpf.ProgramSpec `ebpf:"http_fork"`
+	HttpGoroutineCall   *ebpf.ProgramSpec `ebpf:"http_goroutine_call"`
+	HttpGoroutineReturn *ebpf.ProgramSpec `ebpf:"http_goroutine_return"`
+	HttpListeners       *ebpf.ProgramSpec `ebpf:"http_listeners"`
+	HttpSockets         *ebpf.ProgramSpec `ebpf:"http_sockets"`
 }
 
 // HTTPMapSpecs contains maps before they are loaded into the kernel.
@@ -371,6 +387,8 @@ type HTTPMapSpecs struct {
 	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	Children          *ebpf.MapSpec `ebpf:"children"`
+	ChildrenCount     *ebpf.MapSpec `ebpf:"children_count"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	EventLoops        *ebpf.MapSpec `ebpf:"event_loops"`
@@ -388,6 +406,7 @@ type HTTPMapSpecs struct {
 	RequestScratch    *ebpf.MapSpec `ebpf:"request_scratch"`
 	Requests          *ebpf.MapSpec `ebpf:"requests"`
 	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
+	Starting          *ebpf.MapSpec `ebpf:"starting"`
 	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
 	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
 	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
@@ -397,6 +416,7 @@ type HTTPMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HTTPVariableSpecs struct {
+	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
@@ -433,6 +453,8 @@ type HTTPMaps struct {
 	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
+	Children          *ebpf.Map `ebpf:"children"`
+	ChildrenCount     *ebpf.Map `ebpf:"children_count"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	EventLoops        *ebpf.Map `ebpf:"event_loops"`
@@ -450,6 +472,7 @@ type HTTPMaps struct {
 	RequestScratch    *ebpf.Map `ebpf:"request_scratch"`
 	Requests          *ebpf.Map `ebpf:"requests"`
 	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
+	Starting          *ebpf.Map `ebpf:"starting"`
 	Suppressed        *ebpf.Map `ebpf:"suppressed"`
 	Tracees           *ebpf.Map `ebpf:"tracees"`
 	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
@@ -460,6 +483,8 @@ func (m *HTTPMaps) Close() error {
 		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
+		m.Children,
+		m.ChildrenCount,
 		m.ConnectionScratch,
 		m.Connections,
 		m.EventLoops,
@@ -477,6 +502,7 @@ func (m *HTTPMaps) Close() error {
 		m.RequestScratch,
 		m.Requests,
 		m.SocketTraces,
+		m.Starting,
 		m.Suppressed,
 		m.Tracees,
 		m.TracesCtxV1,
@@ -487,6 +513,7 @@ func (m *HTTPMaps) Close() error {
 //
 // It can be passed to LoadHTTPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HTTPVariables struct {
+	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
@@ -504,11 +531,13 @@ type HTTPVariables struct {
 //
 // It can be passed to LoadHTTPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HTTPPrograms struct {
-	HttpCalls     *ebpf.Program `ebpf:"http_calls"`
-	HttpExec      *ebpf.Program `ebpf:"http_exec"`
-	HttpFork      *ebpf.Program `ebpf:"http_fork"`
-	HttpListeners *ebpf.Program `ebpf:"http_listeners"`
-	HttpSockets   *ebpf.Program `ebpf:"http_sockets"`
+	HttpCalls           *ebpf.Program `ebpf:"http_calls"`
+	HttpExec            *ebpf.Program `ebpf:"http_exec"`
+	HttpFork            *ebpf.Program `ebpf:"http_fork"`
+	HttpGoroutineCall   *ebpf.Program `ebpf:"http_goroutine_call"`
+	HttpGoroutineReturn *ebpf.Program `ebpf:"http_goroutine_return"`
+	HttpListeners       *ebpf.Program `ebpf:"http_listeners"`
+	HttpSockets         *ebpf.Program `ebpf:"http_sockets"`
 }
 
 func (p *HTTPPrograms) Close() error {
@@ -516,6 +545,8 @@ func (p *HTTPPrograms) Close() error {
 		p.HttpCalls,
 		p.HttpExec,
 		p.HttpFork,
+		p.HttpGoroutineCall,
+		p.HttpGoroutineReturn,
 		p.HttpListeners,
 		p.HttpSockets,
 	)

@@ -20,6 +20,12 @@ type MemoryCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type MemoryChild struct {
+	_     structs.HostLayout
+	Root  uint64
+	Begun uint64
+}
+
 type MemoryContainerFate uint32
 
 const (
@@ -106,13 +112,14 @@ type MemoryProcessId struct {
 }
 
 type MemoryRequest struct {
-	_       structs.HostLayout
-	Context MemoryTraceContext
-	SpanId  [8]uint8
-	Begun   uint64
-	Sk      uint64
-	Stack   uint64
-	Frames  [16]uint64
+	_        structs.HostLayout
+	Context  MemoryTraceContext
+	SpanId   [8]uint8
+	Begun    uint64
+	Children uint64
+	Sk       uint64
+	Stack    uint64
+	Frames   [16]uint64
 }
 
 type MemorySdkContext struct {
@@ -155,6 +162,7 @@ type MemoryUnanswered struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	MemoryMapChildren          = "children"
 	MemoryMapDeaths            = "deaths"
 	MemoryMapEvents            = "events"
 	MemoryMapExchanges         = "exchanges"
@@ -169,6 +177,7 @@ const (
 	MemoryMapVictims           = "victims"
 	MemoryProgMemorySamples    = "memory_samples"
 	MemoryProgOomKill          = "oom_kill"
+	MemoryVarChildrenEnabled   = "children_enabled"
 	MemoryVarCollectorPidns    = "collector_pidns"
 	MemoryVarCpus              = "cpus"
 	MemoryVarPageSize          = "page_size"
@@ -230,6 +239,7 @@ type MemoryProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryMapSpecs struct {
+	Children          *ebpf.MapSpec `ebpf:"children"`
 	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
 	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
@@ -248,6 +258,7 @@ type MemoryMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MemoryVariableSpecs struct {
+	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	Cpus             *ebpf.VariableSpec `ebpf:"cpus"`
 	PageSize         *ebpf.VariableSpec `ebpf:"page_size"`
@@ -279,6 +290,7 @@ func (o *MemoryObjects) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryMaps struct {
+	Children          *ebpf.Map `ebpf:"children"`
 	Deaths            *ebpf.Map `ebpf:"deaths"`
 	Events            *ebpf.Map `ebpf:"events"`
 	Exchanges         *ebpf.Map `ebpf:"exchanges"`
@@ -295,6 +307,7 @@ type MemoryMaps struct {
 
 func (m *MemoryMaps) Close() error {
 	return _MemoryClose(
+		m.Children,
 		m.Deaths,
 		m.Events,
 		m.Exchanges,
@@ -314,6 +327,7 @@ func (m *MemoryMaps) Close() error {
 //
 // It can be passed to LoadMemoryObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MemoryVariables struct {
+	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	Cpus             *ebpf.Variable `ebpf:"cpus"`
 	PageSize         *ebpf.Variable `ebpf:"page_size"`

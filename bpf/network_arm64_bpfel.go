@@ -39,6 +39,12 @@ type NetworkCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type NetworkChild struct {
+	_     structs.HostLayout
+	Root  uint64
+	Begun uint64
+}
+
 type NetworkConnectRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -200,13 +206,14 @@ type NetworkProcessId struct {
 }
 
 type NetworkRequest struct {
-	_       structs.HostLayout
-	Context NetworkTraceContext
-	SpanId  [8]uint8
-	Begun   uint64
-	Sk      uint64
-	Stack   uint64
-	Frames  [16]uint64
+	_        structs.HostLayout
+	Context  NetworkTraceContext
+	SpanId   [8]uint8
+	Begun    uint64
+	Children uint64
+	Sk       uint64
+	Stack    uint64
+	Frames   [16]uint64
 }
 
 type NetworkResetRecord struct {
@@ -278,6 +285,7 @@ const (
 	NetworkMapAddresses         = "addresses"
 	NetworkMapBuckets           = "buckets"
 	NetworkMapCgroupBuckets     = "cgroup_buckets"
+	NetworkMapChildren          = "children"
 	NetworkMapConnectionScratch = "connection_scratch"
 	NetworkMapConnections       = "connections"
 	NetworkMapEvents            = "events"
@@ -301,6 +309,7 @@ const (
 	NetworkProgTcpResetReceived = "tcp_reset_received"
 	NetworkProgTcpResetSent     = "tcp_reset_sent"
 	NetworkProgTcpRetransmit    = "tcp_retransmit"
+	NetworkVarChildrenEnabled   = "children_enabled"
 	NetworkVarCollectorPidns    = "collector_pidns"
 	NetworkVarResetHasReason    = "reset_has_reason"
 	NetworkVarSdkTracesEnabled  = "sdk_traces_enabled"
@@ -372,6 +381,7 @@ type NetworkMapSpecs struct {
 	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	Children          *ebpf.MapSpec `ebpf:"children"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -393,6 +403,7 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
+	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	ResetHasReason   *ebpf.VariableSpec `ebpf:"reset_has_reason"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
@@ -428,6 +439,7 @@ type NetworkMaps struct {
 	Addresses         *ebpf.Map `ebpf:"addresses"`
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
+	Children          *ebpf.Map `ebpf:"children"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -450,6 +462,7 @@ func (m *NetworkMaps) Close() error {
 		m.Addresses,
 		m.Buckets,
 		m.CgroupBuckets,
+		m.Children,
 		m.ConnectionScratch,
 		m.Connections,
 		m.Events,
@@ -472,6 +485,7 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
+	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	ResetHasReason   *ebpf.Variable `ebpf:"reset_has_reason"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`

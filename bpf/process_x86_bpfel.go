@@ -39,6 +39,12 @@ type ProcessCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type ProcessChild struct {
+	_     structs.HostLayout
+	Root  uint64
+	Begun uint64
+}
+
 type ProcessDeath struct {
 	_       structs.HostLayout
 	Trace   ProcessTraceContext
@@ -132,13 +138,14 @@ const (
 )
 
 type ProcessRequest struct {
-	_       structs.HostLayout
-	Context ProcessTraceContext
-	SpanId  [8]uint8
-	Begun   uint64
-	Sk      uint64
-	Stack   uint64
-	Frames  [16]uint64
+	_        structs.HostLayout
+	Context  ProcessTraceContext
+	SpanId   [8]uint8
+	Begun    uint64
+	Children uint64
+	Sk       uint64
+	Stack    uint64
+	Frames   [16]uint64
 }
 
 type ProcessSdkContext struct {
@@ -199,6 +206,7 @@ type ProcessUnanswered struct {
 const (
 	ProcessMapBuckets           = "buckets"
 	ProcessMapCgroupBuckets     = "cgroup_buckets"
+	ProcessMapChildren          = "children"
 	ProcessMapDeaths            = "deaths"
 	ProcessMapEnded             = "ended"
 	ProcessMapEvents            = "events"
@@ -213,6 +221,7 @@ const (
 	ProcessProgProcessExec      = "process_exec"
 	ProcessProgProcessExit      = "process_exit"
 	ProcessProgProcessSignal    = "process_signal"
+	ProcessVarChildrenEnabled   = "children_enabled"
 	ProcessVarCollectorPidns    = "collector_pidns"
 	ProcessVarCommandLine       = "command_line"
 	ProcessVarExitHasGroupDead  = "exit_has_group_dead"
@@ -277,6 +286,7 @@ type ProcessProgramSpecs struct {
 type ProcessMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	Children          *ebpf.MapSpec `ebpf:"children"`
 	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
 	Ended             *ebpf.MapSpec `ebpf:"ended"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -294,6 +304,7 @@ type ProcessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessVariableSpecs struct {
+	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	CommandLine      *ebpf.VariableSpec `ebpf:"command_line"`
 	ExitHasGroupDead *ebpf.VariableSpec `ebpf:"exit_has_group_dead"`
@@ -327,6 +338,7 @@ func (o *ProcessObjects) Close() error {
 type ProcessMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
+	Children          *ebpf.Map `ebpf:"children"`
 	Deaths            *ebpf.Map `ebpf:"deaths"`
 	Ended             *ebpf.Map `ebpf:"ended"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -344,6 +356,7 @@ func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
 		m.Buckets,
 		m.CgroupBuckets,
+		m.Children,
 		m.Deaths,
 		m.Ended,
 		m.Events,
@@ -362,6 +375,7 @@ func (m *ProcessMaps) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessVariables struct {
+	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	CommandLine      *ebpf.Variable `ebpf:"command_line"`
 	ExitHasGroupDead *ebpf.Variable `ebpf:"exit_has_group_dead"`

@@ -39,6 +39,12 @@ type SyscallsCgroupPath struct {
 	Names   [1024]uint8
 }
 
+type SyscallsChild struct {
+	_     structs.HostLayout
+	Root  uint64
+	Begun uint64
+}
+
 type SyscallsExecution struct {
 	_    structs.HostLayout
 	Id   uint64
@@ -66,13 +72,14 @@ type SyscallsProcessId struct {
 }
 
 type SyscallsRequest struct {
-	_       structs.HostLayout
-	Context SyscallsTraceContext
-	SpanId  [8]uint8
-	Begun   uint64
-	Sk      uint64
-	Stack   uint64
-	Frames  [16]uint64
+	_        structs.HostLayout
+	Context  SyscallsTraceContext
+	SpanId   [8]uint8
+	Begun    uint64
+	Children uint64
+	Sk       uint64
+	Stack    uint64
+	Frames   [16]uint64
 }
 
 type SyscallsSdkContext struct {
@@ -123,6 +130,7 @@ type SyscallsTracee struct {
 const (
 	SyscallsMapBuckets          = "buckets"
 	SyscallsMapCgroupBuckets    = "cgroup_buckets"
+	SyscallsMapChildren         = "children"
 	SyscallsMapEvents           = "events"
 	SyscallsMapFailurePaths     = "failure_paths"
 	SyscallsMapFailureScratch   = "failure_scratch"
@@ -134,6 +142,7 @@ const (
 	SyscallsMapTracees          = "tracees"
 	SyscallsMapTracesCtxV1      = "traces_ctx_v1"
 	SyscallsProgSyscallFailed   = "syscall_failed"
+	SyscallsVarChildrenEnabled  = "children_enabled"
 	SyscallsVarCollectorPidns   = "collector_pidns"
 	SyscallsVarSdkTracesEnabled = "sdk_traces_enabled"
 	SyscallsVarTracesEnabled    = "traces_enabled"
@@ -192,6 +201,7 @@ type SyscallsProgramSpecs struct {
 type SyscallsMapSpecs struct {
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets  *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	Children       *ebpf.MapSpec `ebpf:"children"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	FailurePaths   *ebpf.MapSpec `ebpf:"failure_paths"`
 	FailureScratch *ebpf.MapSpec `ebpf:"failure_scratch"`
@@ -208,6 +218,7 @@ type SyscallsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SyscallsVariableSpecs struct {
+	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
@@ -237,6 +248,7 @@ func (o *SyscallsObjects) Close() error {
 type SyscallsMaps struct {
 	Buckets        *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets  *ebpf.Map `ebpf:"cgroup_buckets"`
+	Children       *ebpf.Map `ebpf:"children"`
 	Events         *ebpf.Map `ebpf:"events"`
 	FailurePaths   *ebpf.Map `ebpf:"failure_paths"`
 	FailureScratch *ebpf.Map `ebpf:"failure_scratch"`
@@ -253,6 +265,7 @@ func (m *SyscallsMaps) Close() error {
 	return _SyscallsClose(
 		m.Buckets,
 		m.CgroupBuckets,
+		m.Children,
 		m.Events,
 		m.FailurePaths,
 		m.FailureScratch,
@@ -270,6 +283,7 @@ func (m *SyscallsMaps) Close() error {
 //
 // It can be passed to LoadSyscallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SyscallsVariables struct {
+	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`

@@ -11,6 +11,8 @@
 const volatile bool traces_enabled = false;
 /* The map of OpenTelemetry eBPF Instrumentation is there. */
 const volatile bool sdk_traces_enabled = false;
+/* Goroutines are followed to those that they start. */
+const volatile bool children_enabled = false;
 
 /* How an event was joined to a request. */
 enum trace_association {
@@ -19,6 +21,7 @@ enum trace_association {
 	TAPIO_TRACE_THREAD = 2,
 	TAPIO_TRACE_SOCKET = 3,
 	TAPIO_TRACE_SDK = 4,
+	TAPIO_TRACE_GOROUTINE_CHILD = 5,
 };
 
 /* Sent behind a record: same layout for all kinds. All zero: none. */
@@ -80,6 +83,7 @@ struct request {
 	struct trace_context context;
 	__u8 span_id[8]; /* of the span that is made of it */
 	__u64 begun;
+	__u64 children; /* how many there had been by then, of all requests */
 	__u64 sk;
 	__u64 stack; /* stack pointer at the read; 0: not an event loop */
 	__u64 frames[TAPIO_FRAMES];
@@ -99,6 +103,25 @@ struct {
 	__type(key, struct execution);
 	__type(value, struct request);
 } requests SEC(".maps");
+
+/* A goroutine that works on a request of which another one, its root, was the reader:
+ * the root started it, or one that the root had started. It does so until the
+ * root has no such request any more, since then nobody waits for it. */
+struct child {
+	__u64 root;
+	__u64 begun; /* of the request: the root may be at another one by now */
+};
+
+#define TAPIO_CHILDREN 65536
+
+/* A goroutine's number is never given to another one, so that those that have ended
+ * need not be known: they are the first to be forgotten. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, TAPIO_CHILDREN);
+	__type(key, struct execution);
+	__type(value, struct child);
+} children SEC(".maps");
 
 /* By socket, for what happens to it outside of any task. */
 struct {
@@ -203,6 +226,20 @@ static __always_inline bool is_same_callback(const struct request *r, struct pt_
 	return !differ;
 }
 
+/* The request for which a goroutine was started, while that waits for its response.
+ * e is its root then. */
+static __always_inline struct request *request_of_child(struct execution *e)
+{
+	struct child *c = bpf_map_lookup_elem(&children, e);
+	struct request *r;
+
+	if (!c)
+		return NULL;
+	e->id = c->root;
+	r = bpf_map_lookup_elem(&requests, e);
+	return r && r->begun == c->begun ? r : NULL;
+}
+
 static __always_inline bool is_zero_id(const struct sdk_context *c)
 {
 	const __u64 *id = (const void *)c->trace_id;
@@ -231,8 +268,15 @@ static __noinline __attribute__((unused)) int fill_current_trace(struct trace_co
 			r = bpf_map_lookup_elem(&requests, &e);
 		if (r && r->stack && !is_same_callback(r, regs))
 			r = NULL;
-		if (r)
+		if (r) {
 			__builtin_memcpy(out, &r->context, sizeof(*out));
+		} else if (children_enabled && e.kind == TAPIO_GOROUTINE && e.id) {
+			r = request_of_child(&e);
+			if (r) {
+				__builtin_memcpy(out, &r->context, sizeof(*out));
+				out->association = TAPIO_TRACE_GOROUTINE_CHILD;
+			}
+		}
 	}
 	if (sdk_traces_enabled) {
 		struct sdk_context *sdk = bpf_map_lookup_elem(&traces_ctx_v1, &pid_tgid);

@@ -364,11 +364,12 @@ const (
 	KeyCNIUnseen  = "tapio.cni.unseen"
 	// KeyTraceAssociation says how an event of the kernel was joined to the trace of
 	// a request, for which there are these values.
-	KeyTraceAssociation  = "tapio.trace.association"
-	AssociationGoroutine = "goroutine"
-	AssociationThread    = "thread"
-	AssociationSocket    = "socket"
-	AssociationSDK       = "sdk"
+	KeyTraceAssociation       = "tapio.trace.association"
+	AssociationGoroutine      = "goroutine"
+	AssociationGoroutineChild = "goroutine_child"
+	AssociationThread         = "thread"
+	AssociationSocket         = "socket"
+	AssociationSDK            = "sdk"
 	// KeyNetworkNamespace is the inode number of the network namespace.
 	KeyNetworkNamespace = "tapio.network.namespace"
 )

@@ -87,6 +87,8 @@ type HTTPConfig struct {
 	// Observation is how long a process is watched for signs of an SDK before its
 	// spans are told. Go programs list what they are made of and need none.
 	Observation time.Duration `mapstructure:"observation"`
+	// GoroutineChildren follows goroutines of Go programs to those that they start.
+	GoroutineChildren bool `mapstructure:"goroutine_children"`
 }
 
 // defaultContextMap is that of OpenTelemetry eBPF Instrumentation.
@@ -176,6 +178,9 @@ func (c *Config) Validate() error {
 	}
 	if d := c.Programs.Memory.GrowthWindow; c.Programs.Memory.Enabled && (d < 10*time.Second || d > 24*time.Hour) {
 		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is not in 10s to 24h", d))
+	}
+	if c.Programs.HTTP.GoroutineChildren && !c.Programs.HTTP.Enabled {
+		errs = append(errs, errors.New("programs::http::goroutine_children: true has no effect while programs::http::enabled is false; enable that or leave this out"))
 	}
 	if d := c.Programs.HTTP.Observation; d < 0 || d > maxObservation {
 		errs = append(errs, fmt.Errorf("programs::http::observation: %s is not in 0s to %s", d, maxObservation))

@@ -24,6 +24,7 @@ func TestLoadConfig(t *testing.T) {
 	all.Programs.HTTP.Enabled = true
 	all.Programs.HTTP.ContextMap = "/sys/fs/bpf/other"
 	all.Programs.HTTP.Observation = time.Minute
+	all.Programs.HTTP.GoroutineChildren = true
 	all.HostName = "node-7"
 	all.CommandLine = true
 	all.RingBufferSize = 8 << 20
@@ -63,6 +64,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"programs::network::slow_dns: 6s is not in 0s to 5s":                                            func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
 		`programs::http::context_map: "otel/map" is no absolute path`:                                   func(c *Config) { c.Programs.HTTP.ContextMap = "otel/map" },
 		"programs::http::observation: 2h0m0s is not in 0s to 1h0m0s":                                    func(c *Config) { c.Programs.HTTP.Observation = 2 * time.Hour },
+		"programs::http::goroutine_children: true has no effect while programs::http::enabled is false": func(c *Config) { c.Programs.HTTP.GoroutineChildren = true },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

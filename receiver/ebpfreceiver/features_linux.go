@@ -106,7 +106,7 @@ func isPointer(arguments []btf.FuncParam) bool {
 
 // explain says what is missing and how to get it, as far as that can be told.
 func explain(err error) string {
-	for _, own := range []error{errNoVictim, errNoBlockTracepoint, errNoDropReason, errNoSchedInfo, errNoBandwidth} {
+	for _, own := range []error{errNoVictim, errNoBlockTracepoint, errNoDropReason, errNoSchedInfo, errNoBandwidth, errNoUprobes} {
 		if errors.Is(err, own) {
 			return err.Error()
 		}

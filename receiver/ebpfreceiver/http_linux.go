@@ -29,14 +29,17 @@ var errNoLoop = errors.New("the group http needs the helper bpf_loop, of Linux 5
 
 // httpPrograms are in the order in which they must run: who listens already is
 // told after what sees new ones.
-func httpPrograms() []program {
-	all := []program{
+func httpPrograms(cfg *Config) (all []program) {
+	if cfg.Programs.HTTP.GoroutineChildren {
+		all = goroutinePrograms()
+	}
+	all = append(all, []program{
 		{name: bpf.HTTPProgHttpFork},
 		{name: bpf.HTTPProgHttpExec},
 		{name: bpf.HTTPProgHttpSockets},
 		{name: bpf.HTTPProgHttpCalls, configure: needLoop},
 		{name: bpf.HTTPProgHttpListeners, attached: runOnce},
-	}
+	}...)
 	for i := range all {
 		all[i].load = bpf.LoadHTTP
 	}
@@ -89,7 +92,7 @@ func decodeExchange(r *bpf.HTTPHttpExchangeRecord) kernelEvent {
 }
 
 func (k *kernel) openTraces(cfg *Config, log *zap.Logger) error {
-	t, err := openTraces(cfg.Programs.HTTP.ContextMap, log)
+	t, err := openTraces(cfg.Programs.HTTP.ContextMap, cfg.Programs.HTTP.GoroutineChildren, log)
 	if err != nil {
 		return fmt.Errorf("create maps of requests: %w", err)
 	}
@@ -113,7 +116,14 @@ type tracer struct {
 	// namespace. Used by the reader of the ring buffer only.
 	processes map[uint32]processInfo
 	unnamed   atomic.Int64
+	// probes are in the files that the processes run. goroutineCall and
+	// goroutineReturn are nil unless goroutines are followed.
+	probes                         *uprobes
+	goroutineCall, goroutineReturn *ebpf.Program
 }
+
+// sweepInterval is how often probes are taken out of what nobody runs any more.
+const sweepInterval = 10 * time.Second
 
 // maxQuestions bounds those that wait. One that finds no room is not lost for
 // good: its process stays unknown, which is counted at each of its requests.
@@ -125,6 +135,7 @@ const maxProcesses = 4096
 func newTracer(t *traces, cfg *Config, log *zap.Logger) *tracer {
 	r := &tracer{
 		makesSpans: cfg.makesSpans, observation: cfg.Programs.HTTP.Observation, processes: map[uint32]processInfo{},
+		probes: newUprobes(),
 		traces: t, log: log, executables: newExecutables("/proc"),
 		questions: make(chan httpProcessEvent, maxQuestions), done: make(chan struct{}),
 	}
@@ -168,8 +179,18 @@ func (r *tracer) named(x exchangeEvent) kernelEvent {
 
 func (r *tracer) answerAll() {
 	defer close(r.done)
-	for p := range r.questions {
-		r.answer(p)
+	sweep := time.NewTicker(sweepInterval)
+	defer sweep.Stop()
+	for {
+		select {
+		case p, ok := <-r.questions:
+			if !ok {
+				return
+			}
+			r.answer(p)
+		case <-sweep.C:
+			r.probes.sweep(func(who processInfo) bool { return r.isStill(who) == nil })
+		}
 	}
 }
 
@@ -181,11 +202,16 @@ func (r *tracer) answer(p httpProcessEvent) {
 	}
 	info, err := r.executables.inspect(p.who.pid)
 	if err == nil {
-		err = r.isStill(p)
+		err = r.isStill(p.who)
 	}
 	if err != nil {
 		r.log.Debug("a process that serves HTTP cannot be inspected", zap.Uint32("pid", p.who.pid), zap.Error(err))
 		return
+	}
+	if info.runtime == runtimeGo {
+		if err := r.followGoroutines(p.who, info.goidOffset); err != nil {
+			r.log.Warn("what goroutines of this program start is not followed to its request", zap.String("program", p.who.name()), zap.Uint32("pid", p.who.pid), zap.Error(err))
+		}
 	}
 	if info.runtime == runtimeNode {
 		// There are or were some: the program must look for their callbacks.
@@ -217,12 +243,12 @@ func now() uint64 {
 }
 
 // isStill fails when the pid is by now that of another process.
-func (r *tracer) isStill(p httpProcessEvent) error {
-	key, ok := keyOf(p.who)
+func (r *tracer) isStill(who processInfo) error {
+	key, ok := keyOf(who)
 	if !ok {
 		return errProcessGone
 	}
-	ticks, err := (&services{proc: r.executables.proc}).startTicks(p.who.pid)
+	ticks, err := (&services{proc: r.executables.proc}).startTicks(who.pid)
 	if err == nil && ticks != key.ticks {
 		return errProcessGone
 	}

@@ -57,9 +57,14 @@ func requireProgram(t *testing.T, name string) string {
 // what is linked into this one is not in it.
 func buildGoServer(t *testing.T, args ...string) string {
 	t.Helper()
-	folder := t.TempDir()
 	source, err := os.ReadFile(filepath.Join("testdata", "http", "server.go.txt"))
 	require.NoError(t, err)
+	return buildGo(t, source, args...)
+}
+
+func buildGo(t *testing.T, source []byte, args ...string) string {
+	t.Helper()
+	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "main.go"), source, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module example.com/server\n\ngo 1.26\n"), 0o600))
 	cmd := exec.Command(requireProgram(t, "go"), append(append([]string{"build"}, args...), "-o", "server", ".")...)

@@ -35,6 +35,12 @@ type sourceStats struct {
 	missed map[string]int64
 	// requests counts HTTP requests, by what became of their traceparent.
 	requests map[string]int64
+	// goroutines counts those that were followed to the request for which they were
+	// started; goroutinesForgotten requests that may have lost some.
+	goroutines, goroutinesForgotten int64
+	// probedFiles is how many executables and libraries have probes now, probesFailed
+	// how many were to have some and could not.
+	probedFiles, probesFailed int64
 	// ringUsed is bytes that wait to be read.
 	ringUsed int64
 }

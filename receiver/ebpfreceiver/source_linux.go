@@ -60,7 +60,7 @@ func programs(cfg *Config) []program {
 		all = append(all, program{name: bpf.SyscallsProgSyscallFailed, load: bpf.LoadSyscalls, attached: countFailures})
 	}
 	if cfg.Programs.HTTP.Enabled {
-		all = append(all, httpPrograms()...)
+		all = append(all, httpPrograms(cfg)...)
 	}
 	if cfg.Programs.Network.Enabled {
 		all = append(all, networkPrograms()...)
@@ -136,7 +136,7 @@ type runningProgram struct {
 	name       string
 	collection *ebpf.Collection
 	program    *ebpf.Program
-	link       link.Link
+	link       link.Link // nil of a program that runs in processes
 }
 
 func openSource(cfg *Config, log *zap.Logger) source {
@@ -259,7 +259,11 @@ func (k *kernel) attach(p program, f *features) (*runningProgram, error) {
 }
 
 // attachTo attaches a program to its tracepoint, or makes an iterator ready to run.
+// Those that run in processes have no link of their own: the tracer attaches them.
 func attachTo(spec *ebpf.ProgramSpec, c *ebpf.Collection, p program) (link.Link, error) {
+	if spec.Type == ebpf.Kprobe {
+		return nil, tryUprobe(c.Programs[p.name])
+	}
 	if spec.AttachType == ebpf.AttachTraceIter {
 		return link.AttachIter(link.IterOptions{Program: c.Programs[p.name], Map: c.Maps[p.iterates]})
 	}
@@ -351,7 +355,9 @@ func (k *kernel) stats() sourceStats {
 		s.suppressed[name] = sum(k.suppressed, uint32(kind))
 	}
 	s.requests = k.traces.requests()
+	s.goroutines, s.goroutinesForgotten = k.traces.goroutines()
 	if k.tracer != nil {
+		s.probedFiles, s.probesFailed = k.tracer.probes.counts()
 		s.suppressed[spanEvent] += k.tracer.unnamed.Load() + sum(k.traces.maps[bpf.HTTPMapHttpCounts], uint32(bpf.HTTPHttpCountTAPIO_HTTP_SPANS_LOST))
 	}
 	for _, counts := range k.samplers {
@@ -413,7 +419,12 @@ func (k *kernel) stop() error {
 	var errs []error
 	k.stopOnce.Do(func() {
 		for _, p := range k.running {
-			errs = append(errs, p.link.Close())
+			if p.link != nil {
+				errs = append(errs, p.link.Close())
+			}
+		}
+		if k.tracer != nil {
+			errs = append(errs, k.tracer.probes.close())
 		}
 		close(k.stopped)
 		if k.reader != nil {

@@ -53,12 +53,14 @@ var tells = map[string]string{
 	"run_queue":            "how long tasks wait for a processor, by cgroup",
 	"cpu_throttled":        "CPU throttling by cgroup",
 
-	"packet_dropped": "packets that the kernel drops, by reason",
-	"http_fork":      "which request the children of a thread work on",
-	"http_exec":      "that a process that becomes another program works on no request any more",
-	"http_sockets":   "which request a socket belongs to, for events outside of its process",
-	"http_calls":     "which request a thread or goroutine works on: trace ids on all other events, spans of programs without SDK",
-	"http_listeners": "servers of before the receiver started",
+	"packet_dropped":        "packets that the kernel drops, by reason",
+	"http_fork":             "which request the children of a thread work on",
+	"http_exec":             "that a process that becomes another program works on no request any more",
+	"http_sockets":          "which request a socket belongs to, for events outside of its process",
+	"http_calls":            "which request a thread or goroutine works on: trace ids on all other events, spans of programs without SDK",
+	"http_goroutine_call":   "which request the goroutines of Go programs were started for",
+	"http_goroutine_return": "which request the goroutines of Go programs were started for",
+	"http_listeners":        "servers of before the receiver started",
 
 	kmsgName: "messages of the kernel that no tracepoint tells: lockups, hung tasks, file systems, disks, hardware errors",
 }

@@ -18,6 +18,7 @@ import (
 // associations are the values of tapio.trace.association.
 var associations = [...]string{
 	1: event.AssociationGoroutine, 2: event.AssociationThread, 3: event.AssociationSocket, 4: event.AssociationSDK,
+	5: event.AssociationGoroutineChild,
 }
 
 // withTrace adds to an event the request that the kernel sent behind its record,
@@ -61,6 +62,7 @@ func withTrace(ev kernelEvent, rest []byte) kernelEvent {
 var traceMaps = []string{
 	bpf.HTTPMapTracees, bpf.HTTPMapRequests, bpf.HTTPMapSocketTraces, bpf.HTTPMapTracesCtxV1,
 	bpf.HTTPMapExchanges, bpf.HTTPMapEventLoops, bpf.HTTPMapHttpCounts,
+	bpf.HTTPMapChildren, bpf.HTTPMapChildrenCount, bpf.HTTPMapStarting,
 }
 
 // traces are those maps, when the group http runs.
@@ -68,17 +70,22 @@ type traces struct {
 	maps map[string]*ebpf.Map
 	// hasSDKs says that one of them is that of OpenTelemetry eBPF Instrumentation.
 	hasSDKs bool
+	// followsChildren says that goroutines are followed to those that they start.
+	followsChildren bool
 }
 
 // openTraces makes the maps, but takes that of OpenTelemetry eBPF Instrumentation
 // when it is at contextMap.
-func openTraces(contextMap string, log *zap.Logger) (*traces, error) {
+func openTraces(contextMap string, followsChildren bool, log *zap.Logger) (*traces, error) {
 	spec, err := bpf.LoadHTTP()
 	if err != nil {
 		return nil, err
 	}
-	t := &traces{maps: map[string]*ebpf.Map{}}
+	t := &traces{maps: map[string]*ebpf.Map{}, followsChildren: followsChildren}
 	for _, name := range traceMaps {
+		if name == bpf.HTTPMapChildren && !followsChildren {
+			spec.Maps[name].MaxEntries = 1
+		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("create map %s: %w", name, err), t.close())
@@ -118,7 +125,10 @@ func (t *traces) use(spec *ebpf.CollectionSpec, replacements map[string]*ebpf.Ma
 	if t == nil || spec.Variables["traces_enabled"] == nil {
 		return nil
 	}
-	return errors.Join(spec.Variables["traces_enabled"].Set(true), spec.Variables["sdk_traces_enabled"].Set(t.hasSDKs))
+	return errors.Join(
+		spec.Variables["traces_enabled"].Set(true),
+		spec.Variables["sdk_traces_enabled"].Set(t.hasSDKs),
+		spec.Variables["children_enabled"].Set(t.followsChildren))
 }
 
 // outcomes are the values of the attribute outcome of
@@ -142,6 +152,19 @@ func (t *traces) requests() map[string]int64 {
 		counts[name] = sum(t.maps[bpf.HTTPMapHttpCounts], uint32(number))
 	}
 	return counts
+}
+
+// goroutines counts those that were followed to the request for which they were
+// started, and requests of which some may have been forgotten before they ended.
+func (t *traces) goroutines() (followed, forgotten int64) {
+	if t == nil {
+		return 0, 0
+	}
+	var n uint64
+	if err := t.maps[bpf.HTTPMapChildrenCount].Lookup(uint32(0), &n); err != nil {
+		return 0, 0
+	}
+	return int64(n), sum(t.maps[bpf.HTTPMapHttpCounts], uint32(bpf.HTTPHttpCountTAPIO_HTTP_CHILDREN_LOST))
 }
 
 func (t *traces) close() error {

@@ -122,5 +122,8 @@ func FuzzExecutable(f *testing.F) {
 		if readExecutable(bytes.NewReader(content)).runtime == 0 {
 			t.Error("no runtime")
 		}
+		if start, err := readGoroutineStart(bytes.NewReader(content)); err == nil && len(start.returns) == 0 {
+			t.Error("no probe and no error")
+		}
 	})
 }

@@ -25,23 +25,27 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                               metric.Meter
-	mu                                  sync.Mutex
-	registrations                       []metric.Registration
-	ReceiverTapioEbpfDropped            metric.Int64Counter
-	ReceiverTapioEbpfHTTPRequests       metric.Int64ObservableCounter
-	ReceiverTapioEbpfKmsgLost           metric.Int64ObservableCounter
-	ReceiverTapioEbpfLatency            metric.Float64Histogram
-	ReceiverTapioEbpfLost               metric.Int64ObservableCounter
-	ReceiverTapioEbpfMissed             metric.Int64ObservableCounter
-	ReceiverTapioEbpfProgramsAttached   metric.Int64ObservableGauge
-	ReceiverTapioEbpfProgramsFailed     metric.Int64ObservableGauge
-	ReceiverTapioEbpfQueueCapacity      metric.Int64ObservableGauge
-	ReceiverTapioEbpfQueueSize          metric.Int64ObservableGauge
-	ReceiverTapioEbpfRingUsed           metric.Int64ObservableGauge
-	ReceiverTapioEbpfServicesHeld       metric.Int64ObservableGauge
-	ReceiverTapioEbpfServicesUnresolved metric.Int64Counter
-	ReceiverTapioEbpfSuppressed         metric.Int64ObservableCounter
+	meter                                    metric.Meter
+	mu                                       sync.Mutex
+	registrations                            []metric.Registration
+	ReceiverTapioEbpfDropped                 metric.Int64Counter
+	ReceiverTapioEbpfHTTPGoroutines          metric.Int64ObservableCounter
+	ReceiverTapioEbpfHTTPGoroutinesForgotten metric.Int64ObservableCounter
+	ReceiverTapioEbpfHTTPRequests            metric.Int64ObservableCounter
+	ReceiverTapioEbpfKmsgLost                metric.Int64ObservableCounter
+	ReceiverTapioEbpfLatency                 metric.Float64Histogram
+	ReceiverTapioEbpfLost                    metric.Int64ObservableCounter
+	ReceiverTapioEbpfMissed                  metric.Int64ObservableCounter
+	ReceiverTapioEbpfProbedFiles             metric.Int64ObservableGauge
+	ReceiverTapioEbpfProbesFailed            metric.Int64ObservableCounter
+	ReceiverTapioEbpfProgramsAttached        metric.Int64ObservableGauge
+	ReceiverTapioEbpfProgramsFailed          metric.Int64ObservableGauge
+	ReceiverTapioEbpfQueueCapacity           metric.Int64ObservableGauge
+	ReceiverTapioEbpfQueueSize               metric.Int64ObservableGauge
+	ReceiverTapioEbpfRingUsed                metric.Int64ObservableGauge
+	ReceiverTapioEbpfServicesHeld            metric.Int64ObservableGauge
+	ReceiverTapioEbpfServicesUnresolved      metric.Int64Counter
+	ReceiverTapioEbpfSuppressed              metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -53,6 +57,36 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverTapioEbpfHTTPGoroutinesCallback sets callback for observable ReceiverTapioEbpfHTTPGoroutines metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfHTTPGoroutinesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfHTTPGoroutines, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfHTTPGoroutines)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioEbpfHTTPGoroutinesForgottenCallback sets callback for observable ReceiverTapioEbpfHTTPGoroutinesForgotten metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfHTTPGoroutinesForgottenCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfHTTPGoroutinesForgotten, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfHTTPGoroutinesForgotten)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterReceiverTapioEbpfHTTPRequestsCallback sets callback for observable ReceiverTapioEbpfHTTPRequests metric.
@@ -106,6 +140,36 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfMissedCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfMissed, obs: o})
 		return nil
 	}, builder.ReceiverTapioEbpfMissed)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioEbpfProbedFilesCallback sets callback for observable ReceiverTapioEbpfProbedFiles metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfProbedFilesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfProbedFiles, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfProbedFiles)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioEbpfProbesFailedCallback sets callback for observable ReceiverTapioEbpfProbesFailed metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioEbpfProbesFailedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioEbpfProbesFailed, obs: o})
+		return nil
+	}, builder.ReceiverTapioEbpfProbesFailed)
 	if err != nil {
 		return err
 	}
@@ -254,6 +318,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfHTTPGoroutines, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_http_goroutines",
+		metric.WithDescription("Goroutines that were followed to the request for which they were started. [Alpha]"),
+		metric.WithUnit("{goroutine}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfHTTPGoroutinesForgotten, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_http_goroutines_forgotten",
+		metric.WithDescription("Requests that ended after more than 65536 goroutines had been started for requests meanwhile. Their own may have been forgotten, then their events have no trace id. [Alpha]"),
+		metric.WithUnit("{request}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfHTTPRequests, err = builder.meter.Int64ObservableCounter(
 		"otelcol_receiver_tapio_ebpf_http_requests",
 		metric.WithDescription("HTTP requests that servers of this machine have read, by what became of their traceparent. Of those that are not traced, no event has a trace id. [Alpha]"),
@@ -283,6 +359,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapio_ebpf_missed",
 		metric.WithDescription("Calls of a kernel program that the kernel skipped because the program was already running on that CPU. [Alpha]"),
 		metric.WithUnit("{call}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfProbedFiles, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_tapio_ebpf_probed_files",
+		metric.WithDescription("Executables that have probes now, because a process runs them. [Alpha]"),
+		metric.WithUnit("{file}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioEbpfProbesFailed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapio_ebpf_probes_failed",
+		metric.WithDescription("How often an executable was to have probes and could get none. The log says which, and why. [Alpha]"),
+		metric.WithUnit("{file}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfProgramsAttached, err = builder.meter.Int64ObservableGauge(
