@@ -80,8 +80,10 @@ rca: ## Measure root-cause accuracy on a labelled data set: DATA=dir, or SCENARI
 bench-ebpf: ## What the kernel programs cost, next to bpftrace (root; four minutes on a quiet machine); IDLE=1m: what they cost when nothing happens
 	@cd benchmarks && $(GO) run ./ebpf $(if $(IDLE),-idle $(IDLE))
 
-bench-peers: build ## Compare a whole collector with and without the processor, and with others (minutes)
-	cd benchmarks && $(GO) run . --collector ../bin/otelcol-tapio
+bench-peers: ## Compare a whole collector with and without the processor, and with others (minutes; builds a collector with all of them)
+	@mkdir -p bin
+	$(TOOL) builder --config benchmarks/peers.yaml
+	cd benchmarks && $(GO) run . --collector ../bin/peers/otelcol-peers
 
 e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e

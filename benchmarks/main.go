@@ -15,16 +15,21 @@ import (
 	"time"
 )
 
-// candidate is a processor to measure, with its configuration.
+// candidate is a processor to measure, with its configuration, or a connector.
 type candidate struct {
 	name, processors, config string
+	// connector takes the spans and makes metrics of them, "" for none.
+	connector string
 }
 
 var candidates = []candidate{
-	{"nop", "[]", "{}"},
-	{"batch", "[batch]", "{batch: {}}"},
-	{"tapiocorrelation", "[tapiocorrelation]", "{tapiocorrelation: {}}"},
-	{"tail_sampling (1 s)", "[tail_sampling]", "{tail_sampling: {decision_wait: 1s, num_traces: 200000, policies: [{name: all, type: always_sample}]}}"},
+	{name: "nop", processors: "[]", config: "{}"},
+	{name: "batch", processors: "[batch]", config: "{batch: {}}"},
+	{name: "tapiocorrelation", processors: "[tapiocorrelation]", config: "{tapiocorrelation: {}}"},
+	{name: "spanmetrics", processors: "[]", config: "{}", connector: "spanmetrics"},
+	{name: "tail_sampling (1 s)", processors: "[tail_sampling]",
+		config: "{tail_sampling: {decision_wait: 1s, num_traces: 200000, policies: [{name: all, type: always_sample}]}}"},
+	{name: "groupbytrace (1 s)", processors: "[groupbytrace]", config: "{groupbytrace: {wait_duration: 1s, num_traces: 200000, num_workers: 2}}"},
 }
 
 // result is one round of one candidate.
@@ -36,7 +41,7 @@ type result struct {
 }
 
 func main() {
-	collector := flag.String("collector", "../bin/otelcol-tapio", "the collector's binary")
+	collector := flag.String("collector", "../bin/peers/otelcol-peers", "the collector's binary")
 	spans := flag.Int("spans", 2_000_000, "spans to send in each round")
 	rounds := flag.Int("rounds", 3, "rounds for each processor")
 	flag.Parse()
@@ -78,7 +83,7 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 		return r, err
 	}
 	config := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(config, []byte(fmt.Sprintf(configText, endpoint, c.config, c.processors)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(c.text(endpoint)), 0o600); err != nil {
 		return r, err
 	}
 	cmd := exec.CommandContext(ctx, binary, "--config", config)
@@ -90,7 +95,7 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 	defer func() { _ = log.Close() }()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		return r, fmt.Errorf("%w: run make build first", err)
+		return r, fmt.Errorf("%w: make bench-peers builds it", err)
 	}
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -103,16 +108,27 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 	return sendAll(ctx, endpoint, cmd.Process.Pid, spans)
 }
 
+// text is the configuration of a collector that listens at an endpoint.
+func (c *candidate) text(endpoint string) string {
+	connectors, exporter, metrics := "{}", "nop", ""
+	if c.connector != "" {
+		connectors, exporter = "{"+c.connector+": {}}", c.connector
+		metrics = "    metrics: {receivers: [" + c.connector + "], exporters: [nop]}\n"
+	}
+	return fmt.Sprintf(configText, endpoint, c.config, connectors, c.processors, exporter) + metrics
+}
+
 const configText = `receivers:
   otlp: {protocols: {grpc: {endpoint: %q}}}
 processors: %s
+connectors: %s
 exporters:
   nop:
 service:
-  pipelines:
-    traces: {receivers: [otlp], processors: %s, exporters: [nop]}
   telemetry:
     metrics: {level: none}
+  pipelines:
+    traces: {receivers: [otlp], processors: %s, exporters: [%s]}
 `
 
 func freeEndpoint(ctx context.Context) (string, error) {
