@@ -48,7 +48,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.data, "data", "", "directory of a data set (required)")
 	flag.StringVar(&o.scenario, "scenario", "", "instead of --data: generated failures, such as services=50,noise=1,missing=logs+kernel,skew=500ms,loss=0.1,faults=all,seed=1,cases=1; \"default\" for all defaults")
-	flag.StringVar(&o.perturb, "perturb", "", "change the recordings: thin=0.5 (traces kept), drop=0.05 (records lost), late=5s (batches of exporters, out of order), retry=0.02 (of these, a minute late), skew=500ms (clocks of services), jitter=0.3 (durations), head=20s, tail=20s (cut off cases), baseline=1 (warm with this one only), names or words (replaced by random ones), seed=1")
+	flag.StringVar(&o.perturb, "perturb", "", "change the recordings: thin=0.5 (traces kept), drop=0.05 (records lost), late=5s (batches of exporters, out of order), retry=0.02 (of these, a minute late), skew=500ms (clocks of services), jitter=0.3 (durations), head=20s, tail=20s (cut off cases), baseline=1 (warm with this one only), names or words (replaced by random ones), permute (names change places), seed=1")
 	flag.StringVar(&o.known, "known", "", "JSON file of failures that are known to be in fault-free recordings: a list of recording, entity, peer (may be left out) and reason; findings that name one are right, and counted apart")
 	flag.BoolVar(&o.robust, "robust", false, "measure under a battery of changes, one line for each")
 	flag.StringVar(&o.json, "json", "", "file to write the results to")

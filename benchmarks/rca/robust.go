@@ -10,7 +10,7 @@ import (
 // battery are the changes of --robust, each by itself.
 var battery = []string{
 	"", "thin=0.5", "thin=0.5,seed=2", "thin=0.25", "drop=0.02", "drop=0.05", "drop=0.1", "late=5s", "late=5s,retry=0.02", "skew=500ms", "skew=5s", "jitter=0.3",
-	"head=20s", "head=40s", "tail=30s", "baseline=1", "baseline=2", "names", "words",
+	"head=20s", "head=40s", "tail=30s", "baseline=1", "baseline=2", "names", "words", "permute",
 }
 
 // perturbed is the result under one change.

@@ -33,6 +33,9 @@ type Options struct {
 	// random words, wherever they appear. Words does so with all other words of log
 	// records and span names that are not of a common vocabulary.
 	Names, Words bool
+	// Permute gives every service and workload, with its pods, the name of another, and every
+	// node that of another.
+	Permute bool
 	// Seed is what all that is random is drawn from.
 	Seed uint64
 }
@@ -73,10 +76,12 @@ func (o *Options) set(key, value string) (err error) {
 		o.Seed, err = strconv.ParseUint(value, 10, 64)
 	case "names":
 		o.Names = true
+	case "permute":
+		o.Permute = true
 	case "words":
 		o.Names, o.Words = true, true
 	default:
-		err = errors.New("want some of thin, drop, late, retry, jitter, skew, head, tail, baseline, names, words or seed")
+		err = errors.New("want some of thin, drop, late, retry, jitter, skew, head, tail, baseline, names, permute, words or seed")
 	}
 	return err
 }
@@ -84,6 +89,8 @@ func (o *Options) set(key, value string) (err error) {
 func (o *Options) validate() error {
 	const longest = 10 * time.Minute
 	switch {
+	case o.Permute && o.Names:
+		return errors.New("permute: want it without names and words: a name cannot be replaced twice")
 	case !(o.Thin > 0 && o.Thin <= 1):
 		return fmt.Errorf("thin: %v: want above 0, to 1", o.Thin)
 	case !(o.Drop >= 0 && o.Drop < 1):

@@ -28,7 +28,7 @@ func Set(set *dataset.Set, o Options) error {
 		set.Baselines = set.Baselines[o.Baseline-1 : o.Baseline]
 	}
 	var names *renamer
-	if o.Names {
+	if o.Names || o.Permute {
 		var err error
 		if names, err = newRenamer(set, o); err != nil {
 			return err

@@ -85,6 +85,26 @@ func changed(t *testing.T, text string) (*dataset.Set, dataset.Telemetry) {
 	return set, got
 }
 
+func TestPermutedNamesStayTogether(t *testing.T) {
+	set, got := changed(t, "permute")
+	assert.Equal(t, "cart-service", set.Cases[0].Service, "there are two")
+	assert.Equal(t, []string{"card-store", "cart-service"}, set.Cases[0].Services)
+	for i, want := range []string{"card-store", "cart-service"} { // they were the other way round
+		attributes := got.Traces[0].ResourceSpans().At(i).Resource().Attributes()
+		name, _ := attributes.Get("service.name")
+		pod, _ := attributes.Get("k8s.pod.name")
+		assert.Equal(t, want, name.Str())
+		assert.Equal(t, want+"-7d5f", pod.Str())
+	}
+	assert.Equal(t, "POST /card-store/items", got.Traces[0].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Name())
+	assert.Equal(t, "ERROR cart-service refused order 17: CardDeniedException", got.Logs[0].ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Body().Str())
+	f := &finding.Finding{}
+	f.RootCause.Entity.Name = "cart-service"
+	assert.True(t, set.Cases[0].Truth.Right(f), "the label changes with the names")
+	_, err := Parse("permute,names")
+	assert.ErrorContains(t, err, "permute")
+}
+
 func TestNothingIsChangedByDefault(t *testing.T) {
 	_, got := changed(t, "")
 	assert.Equal(t, perCase, got.Traces[0].SpanCount())

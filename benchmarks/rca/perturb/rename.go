@@ -29,8 +29,9 @@ var (
 	vocabulary = regexp.MustCompile(`(?i)^(.*(exception|error|throwable|fail|failed|failure)|.*(timeout|timed|refused|reset|denied|abort|fatal|warn|warning|info|debug|trace|panic|killed|memory|connection|unavailable|available|instances|select|insert|update|delete|from|where|into|values|http|https|get|post|put|null|true|false|java|lang|caused|status|code))$`)
 )
 
-// renamer replaces names by random words, each always by the same.
+// renamer replaces names by random words or by one another, each always by the same.
 type renamer struct {
+	permuted map[string]string // names of services, workloads and nodes, nil where words replace them
 	words    bool
 	seed     uint64
 	known    sync.Map // words of texts that were met, by the old one
@@ -41,6 +42,7 @@ type renamer struct {
 func newRenamer(set *dataset.Set, o Options) (*renamer, error) {
 	r := &renamer{words: o.Words, seed: o.Seed, to: map[string]string{}, from: map[string]string{}}
 	names := map[string]bool{}
+	groups := [2]map[string]bool{{}, {}} // services and workloads, nodes
 	see := func(rec *dataset.Recording) error {
 		t, err := rec.Load(0)
 		if err != nil {
@@ -50,6 +52,9 @@ func newRenamer(set *dataset.Set, o Options) (*renamer, error) {
 			for k, v := range a.All() {
 				if nameKeys.MatchString(k) && v.Type() == pcommon.ValueTypeStr && len(v.Str()) > 2 {
 					names[v.Str()] = true
+					if g := groupOf(k); g >= 0 {
+						groups[g][v.Str()] = true
+					}
 				}
 			}
 		}
@@ -67,6 +72,9 @@ func newRenamer(set *dataset.Set, o Options) (*renamer, error) {
 			return nil, err
 		}
 	}
+	if o.Permute {
+		r.permute(groups[:])
+	}
 	var pairs []string
 	// The longest first: the name of a pod begins with that of its workload.
 	for _, name := range slices.SortedFunc(maps.Keys(names), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) {
@@ -82,9 +90,55 @@ func (r *renamer) name(old string) string {
 	if to, ok := r.to[old]; ok {
 		return to
 	}
-	to := word.ReplaceAllStringFunc(old, r.word)
+	var to string
+	if r.permuted != nil {
+		to = r.another(old)
+	} else {
+		to = word.ReplaceAllStringFunc(old, r.word)
+	}
 	r.to[old], r.from[to] = to, old
 	return to
+}
+
+// groupOf returns among which names that of an attribute changes places: 0 services and
+// workloads, 1 nodes, -1 none.
+func groupOf(key string) int {
+	switch key {
+	case "service.name", "k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name":
+		return 0
+	case "k8s.node.name", "host.name":
+		return 1
+	}
+	return -1
+}
+
+// permute gives each name of a group that of the next one in a random order: none keeps
+// its own.
+func (r *renamer) permute(groups []map[string]bool) {
+	r.permuted = map[string]string{}
+	for n, g := range groups {
+		list := slices.Sorted(maps.Keys(g))
+		random := rand.New(rand.NewPCG(r.seed, uint64(n)))
+		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		for i, name := range list {
+			r.permuted[name] = list[(i+1)%len(list)]
+		}
+	}
+}
+
+// another returns the name that takes the place of one: that of a pod or a replica set
+// begins with the name of its workload.
+func (r *renamer) another(old string) string {
+	for stem := old; ; {
+		if to, ok := r.permuted[stem]; ok {
+			return to + old[len(stem):]
+		}
+		i := strings.LastIndexByte(stem, '-')
+		if i < 0 {
+			return old
+		}
+		stem = stem[:i]
+	}
 }
 
 // word returns a random word of about the same form for a word.
