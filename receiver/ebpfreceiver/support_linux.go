@@ -126,7 +126,7 @@ func needs(spec *ebpf.CollectionSpec, name string, types *btf.Spec) []Need {
 			helpers[strings.TrimPrefix(asm.BuiltinFunc(ins.Constant).String(), "Fn")] = true
 		}
 		if m := spec.Maps[ins.Reference()]; m != nil && ins.IsLoadFromMap() {
-			used[m.Type.String()] = true
+			used[strings.Replace(m.Type.String(), "LRUCPU", "LRUPerCPU", 1)] = true // as the kernel calls it
 		}
 	}
 	var out []Need
