@@ -1,6 +1,6 @@
 package bpf
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type record_kind -type process_id -type cgroup_path -type exec_record -type exit_record -type signal_record Process process.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type record_kind -type path_part -type process_id -type cgroup_path -type exec_record -type exit_record -type signal_record Process process.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type process_id -type cgroup_path -type oom_record -type container_fate -type memory_sample Memory memory.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type process_id -type cgroup_path -type syscall_record -type failure_key Syscalls syscalls.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type process_id -type cgroup_path -type connect_record -type listen_record -type reset_record -type retransmit_record -type overflow_record -type endpoints -type pair_key -type pair -type network_kind Network network.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3

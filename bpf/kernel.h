@@ -88,6 +88,7 @@ struct cgroup_subsys_state {
 struct cgroup {
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+	int level;
 };
 
 struct css_set {

@@ -12,6 +12,7 @@ const volatile bool exit_has_group_dead = false;
 
 /* Makes bpf2go see the types. */
 const enum record_kind *unused_kind __attribute__((unused));
+const enum path_part *unused_part __attribute__((unused));
 const struct exec_record *unused_exec __attribute__((unused));
 const struct exit_record *unused_exit __attribute__((unused));
 const struct signal_record *unused_signal __attribute__((unused));

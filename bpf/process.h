@@ -94,30 +94,52 @@ static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
 	return BPF_CORE_READ((struct kernfs_node___before_6_15 *)kn, parent);
 }
 
+/* The ancestor that is as many levels above a cgroup as there are more than fit. */
+static __noinline __attribute__((unused)) struct kernfs_node *fitting_ancestor(struct cgroup *cgroup)
+{
+	struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+	int more = BPF_CORE_READ(cgroup, level) - TAPIO_DEPTH;
+
+	UNROLL
+	for (int i = 0; i < TAPIO_DEEPER; i++) {
+		if (i < more)
+			kn = kernfs_parent(kn);
+	}
+	return kn;
+}
+
 static __noinline __attribute__((unused)) int fill_path(struct cgroup_path *out, struct cgroup *cgroup)
 {
 	struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
-	__u32 off = 0, partial = 1;
+	__u32 off = 0, part = TAPIO_PATH_WHOLE;
 
+	if (BPF_CORE_READ(cgroup, level) > TAPIO_DEPTH) {
+		kn = fitting_ancestor(cgroup);
+		part = TAPIO_PATH_TOP;
+	}
+	out->len = 0;
+	out->partial = TAPIO_PATH_UNKNOWN;
 	UNROLL
 	for (int i = 0; i <= TAPIO_DEPTH; i++) {
 		struct kernfs_node *parent = kernfs_parent(kn);
 		long n;
 
 		if (!parent) { /* the root has no name of its own */
-			partial = 0;
-			break;
+			out->len = off;
+			out->partial = part;
+			return 0;
 		}
-		if (i == TAPIO_DEPTH || off > TAPIO_PATH - TAPIO_NAME)
-			break;
+		if (off > TAPIO_PATH - TAPIO_NAME) { /* forget what was read first */
+			bpf_probe_read_kernel(out->names, TAPIO_PATH - TAPIO_NAME, out->names + TAPIO_NAME);
+			off -= TAPIO_NAME;
+			part = TAPIO_PATH_TOP_CUT;
+		}
 		n = bpf_probe_read_kernel_str(out->names + off, TAPIO_NAME, BPF_CORE_READ(kn, name));
-		if (n <= 0 || n >= TAPIO_NAME)
-			break;
+		if (n <= 0 || n > TAPIO_NAME)
+			return 0;
 		off += n;
 		kn = parent;
 	}
-	out->len = off;
-	out->partial = partial;
 	return 0;
 }
 

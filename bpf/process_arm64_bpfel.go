@@ -114,6 +114,15 @@ type ProcessExitRecord struct {
 	Pad     uint32
 }
 
+type ProcessPathPart uint32
+
+const (
+	ProcessPathPartTAPIO_PATH_WHOLE   ProcessPathPart = 0
+	ProcessPathPartTAPIO_PATH_UNKNOWN ProcessPathPart = 1
+	ProcessPathPartTAPIO_PATH_TOP     ProcessPathPart = 2
+	ProcessPathPartTAPIO_PATH_TOP_CUT ProcessPathPart = 3
+)
+
 type ProcessProcessId struct {
 	_        structs.HostLayout
 	Start    uint64
@@ -230,6 +239,7 @@ const (
 	ProcessVarUnusedExec        = "unused_exec"
 	ProcessVarUnusedExit        = "unused_exit"
 	ProcessVarUnusedKind        = "unused_kind"
+	ProcessVarUnusedPart        = "unused_part"
 	ProcessVarUnusedSignal      = "unused_signal"
 )
 
@@ -313,6 +323,7 @@ type ProcessVariableSpecs struct {
 	UnusedExec       *ebpf.VariableSpec `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.VariableSpec `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedPart       *ebpf.VariableSpec `ebpf:"unused_part"`
 	UnusedSignal     *ebpf.VariableSpec `ebpf:"unused_signal"`
 }
 
@@ -384,6 +395,7 @@ type ProcessVariables struct {
 	UnusedExec       *ebpf.Variable `ebpf:"unused_exec"`
 	UnusedExit       *ebpf.Variable `ebpf:"unused_exit"`
 	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedPart       *ebpf.Variable `ebpf:"unused_part"`
 	UnusedSignal     *ebpf.Variable `ebpf:"unused_signal"`
 }
 

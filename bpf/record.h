@@ -19,11 +19,12 @@ enum record_kind {
  * network.h has those from 16, disk's begin with 32. */
 #define TAPIO_KINDS 64
 
-/* A file name of the kernel is at most 255 long; cri-containerd-<64 hex>.scope,
- * the longest that matters here, is 85. */
-#define TAPIO_NAME 128
+/* A file name of the kernel is at most 255 long, and ends with a NUL here. */
+#define TAPIO_NAME 256
 #define TAPIO_PATH 1024
 #define TAPIO_DEPTH 16
+/* Paths that are deeper by more than this are not known at all. */
+#define TAPIO_DEEPER 64
 #define TAPIO_ARGS 1024
 #define TAPIO_EXE 64
 #define TAPIO_FILE 256
@@ -48,11 +49,19 @@ struct process_id {
 	__u8 exe[TAPIO_EXE];
 };
 
-/* A cgroup path, the names from the leaf up, each with its NUL. partial is set
- * when it had more or longer names than fit. len 0 is the root. */
+/* How much of a path is there. What is near the root says whose it is: when there are
+ * more or longer names than fit, those near the leaf are left out. */
+enum path_part {
+	TAPIO_PATH_WHOLE = 0,
+	TAPIO_PATH_UNKNOWN = 1,
+	TAPIO_PATH_TOP = 2,	/* the leaf is missing */
+	TAPIO_PATH_TOP_CUT = 3, /* and the first name here may be the end of one */
+};
+
+/* A cgroup path, the names from the leaf up, each with its NUL. len 0 is the root. */
 struct cgroup_path {
 	__u32 len;
-	__u32 partial;
+	__u32 partial; /* enum path_part */
 	__u8 names[TAPIO_PATH];
 };
 

@@ -20,11 +20,54 @@
 #define EDQUOT 122
 #define MAX_ERRNO 133 /* above are the kernel's own, such as ERESTARTSYS */
 
-/* include/uapi/linux/stat.h */
+/* include/uapi/linux/stat.h, magic.h */
 #define S_IFMT 0170000
-#define S_IFREG 0100000
-#define S_IFDIR 0040000
-#define S_IFBLK 0060000
+#define S_IFCHR 0020000
+#define PROC_SUPER_MAGIC 0x9fa0
+
+/* arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h; and that of
+ * programs of 32 bits, the same on i386 and arm. */
+#if defined(__TARGET_ARCH_x86)
+#define NR_MMAP 9
+#define NR_PTRACE 101
+#else
+#define NR_MMAP 222
+#define NR_PTRACE 117
+#endif
+#define NR_PTRACE_COMPAT 26
+
+/* arch/x86/include/asm/thread_info.h, arch/arm64/include/asm/thread_info.h */
+#define TS_COMPAT 2
+#define TIF_32BIT 22
+
+/* In place of a number of this machine's: one of the table of 32 bits. */
+#define TAPIO_COMPAT 0x80000000
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct thread_info {
+	unsigned long flags;
+	__u32 status;
+};
+
+struct task_struct___compat {
+	struct thread_info thread_info;
+};
+
+struct super_block {
+	unsigned long s_magic;
+};
+
+struct inode___device {
+	__u32 i_rdev;
+	struct super_block *i_sb;
+};
+
+struct pt_regs___compat {
+	unsigned long bx;
+};
+
+#pragma clang attribute pop
 
 const struct syscall_record *unused_syscall __attribute__((unused));
 const struct failure_key *unused_failure __attribute__((unused));
@@ -69,30 +112,61 @@ static __always_inline int syscall_number(struct pt_regs *regs)
 #endif
 }
 
-static __always_inline __u32 first_argument(struct pt_regs *regs)
+/* Whether a system call was made as programs of 32 bits do, whose numbers are others. */
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	struct task_struct___compat *t = (void *)task;
+
+#if defined(__TARGET_ARCH_x86)
+	return t->thread_info.status & TS_COMPAT;
+#else
+	return t->thread_info.flags >> TIF_32BIT & 1;
+#endif
+}
+
+static __always_inline __u64 first_argument(struct pt_regs *regs, bool compat)
 {
 #if defined(__TARGET_ARCH_x86)
+	if (compat)
+		return BPF_CORE_READ((struct pt_regs___compat *)regs, bx);
 	return BPF_CORE_READ(regs, di);
 #else
 	return BPF_CORE_READ(regs, orig_x0);
 #endif
 }
 
-/* Whether the first argument is an open file of a disk. Terminals answer EIO
- * when their other end is closed, which is no fault. */
-static __always_inline bool is_on_disk(struct task_struct *task, struct pt_regs *regs)
+/* Documentation/admin-guide/devices.txt: consoles, serial ports, both ends of
+ * pseudoterminals, modems. */
+static __always_inline bool is_terminal(__u32 major)
 {
-	__u32 fd = first_argument(regs);
+	return major == 4 || major == 5 || (major >= 128 && major <= 143) || major == 166 || major == 188 ||
+	       major == 204 || major == 229;
+}
+
+/* Whether EIO means that something is broken. Terminals answer it when their other end
+ * is closed, ptrace(2) and the files of /proc to who asks for what is not there.
+ * A first argument that is no open file is a path, a folder (AT_FDCWD) or a file that is
+ * just closed, which may all be on a disk. */
+static __always_inline bool is_fault(struct task_struct *task, struct pt_regs *regs, __u32 number)
+{
+	bool compat = number & TAPIO_COMPAT;
+	__u64 fd = first_argument(regs, compat);
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	struct file **files, *file = NULL;
-	unsigned short kind;
+	struct inode *inode;
 
-	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+	if (number == (compat ? TAPIO_COMPAT | NR_PTRACE_COMPAT : NR_PTRACE))
 		return false;
+	if (number == NR_MMAP || !table || fd >= BPF_CORE_READ(table, max_fds))
+		return true;
 	files = BPF_CORE_READ(table, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	kind = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
-	return file && (kind == S_IFREG || kind == S_IFDIR || kind == S_IFBLK);
+	if (!file)
+		return true;
+	inode = BPF_CORE_READ(file, f_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFCHR)
+		return !is_terminal(BPF_CORE_READ((struct inode___device *)inode, i_rdev) >> 20);
+	return BPF_CORE_READ((struct inode___device *)inode, i_sb, s_magic) != PROC_SUPER_MAGIC;
 }
 
 /* task_cgroup of process.h, for a task that the verifier knows the type of: loads
@@ -186,10 +260,12 @@ int BPF_PROG(syscall_failed, struct pt_regs *regs, long ret)
 		return 0; /* how callers learn that they must wait */
 	task = bpf_get_current_task_btf();
 	number = syscall_number(regs);
+	if (is_compat(task))
+		number |= TAPIO_COMPAT;
 	count_failure(task, number, error);
 	switch (error) {
 	case EIO:
-		if (!is_on_disk(task, regs))
+		if (!is_fault(task, regs, number))
 			return 0;
 	case ENOMEM:
 	case ENFILE:

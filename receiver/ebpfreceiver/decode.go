@@ -162,23 +162,24 @@ func decodeProcess(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) proce
 }
 
 // path turns names from the leaf up, each with its NUL, into a path. One that
-// did not fit begins with "..." in place of what is missing at its top; it is
-// empty when not even the leaf is known.
+// did not fit ends with "/..." in place of what is missing at its leaf; it is
+// empty when it is not known.
 func path(p *bpf.ProcessCgroupPath) string {
+	part := bpf.ProcessPathPart(p.Partial)
+	if part == bpf.ProcessPathPartTAPIO_PATH_UNKNOWN {
+		return ""
+	}
 	names := bytes.Split(bytes.TrimSuffix(p.Names[:min(int(p.Len), len(p.Names))], []byte{0}), []byte{0})
-	if len(names) == 1 && len(names[0]) == 0 {
-		if p.Partial != 0 {
-			return ""
-		}
-		return "/"
+	if part == bpf.ProcessPathPartTAPIO_PATH_TOP_CUT {
+		names = names[1:]
 	}
 	var b strings.Builder
-	if p.Partial != 0 {
-		b.WriteString("...")
-	}
 	for i := len(names) - 1; i >= 0; i-- {
 		b.WriteByte('/')
 		b.Write(names[i])
+	}
+	if part != bpf.ProcessPathPartTAPIO_PATH_WHOLE {
+		b.WriteString("/...")
 	}
 	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }

@@ -75,6 +75,9 @@ func init() {
 		floodWithSignals(os.Getenv("TAPIO_EBPF_TEST_TARGETS"))
 	case "flood-with-connects":
 		floodWithConnects()
+	case "calls-fail":
+		failCalls()
+	case "calls-of-32-bits": // of a machine that has them, else nothing
 	case "signal-itself":
 		signalItself()
 	case "sleep":

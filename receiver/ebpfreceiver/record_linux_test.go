@@ -115,22 +115,21 @@ func FuzzDecode(f *testing.F) {
 func TestPath(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		names   string
-		partial bool
-		want    string
+		names string
+		part  bpf.ProcessPathPart
+		want  string
 	}{
-		{"", false, "/"},
-		{"", true, ""},
-		{"a\x00", false, "/a"},
-		{"leaf\x00mid\x00top\x00", false, "/top/mid/leaf"},
-		{"leaf\x00mid\x00", true, ".../mid/leaf"},
-		{"bad\xff\x00", false, "/bad\uFFFD"},
+		{"", bpf.ProcessPathPartTAPIO_PATH_WHOLE, "/"},
+		{"", bpf.ProcessPathPartTAPIO_PATH_UNKNOWN, ""},
+		{"a\x00", bpf.ProcessPathPartTAPIO_PATH_WHOLE, "/a"},
+		{"leaf\x00mid\x00top\x00", bpf.ProcessPathPartTAPIO_PATH_WHOLE, "/top/mid/leaf"},
+		{"mid\x00top\x00", bpf.ProcessPathPartTAPIO_PATH_TOP, "/top/mid/..."},
+		{"af\x00mid\x00top\x00", bpf.ProcessPathPartTAPIO_PATH_TOP_CUT, "/top/mid/..."},
+		{"", bpf.ProcessPathPartTAPIO_PATH_TOP_CUT, "/..."},
+		{"bad\xff\x00", bpf.ProcessPathPartTAPIO_PATH_WHOLE, "/bad\uFFFD"},
 	} {
-		p := bpf.ProcessCgroupPath{Len: uint32(len(tc.names))}
+		p := bpf.ProcessCgroupPath{Len: uint32(len(tc.names)), Partial: uint32(tc.part)}
 		copy(p.Names[:], tc.names)
-		if tc.partial {
-			p.Partial = 1
-		}
 		assert.Equal(t, tc.want, path(&p))
 	}
 	assert.NotPanics(t, func() { path(&bpf.ProcessCgroupPath{Len: 1 << 31}) })

@@ -94,8 +94,16 @@ var callNames = func() map[int]string {
 	return info.SyscallNumbers
 }()
 
-// syscallName is the name of a system call of this machine.
+// compatCall marks the numbers of programs of 32 bits, which have a table of their own
+// (TAPIO_COMPAT of syscalls.bpf.c).
+const compatCall = 1 << 31
+
+// syscallName is the name of a system call of this machine; those of programs of
+// 32 bits have none.
 func syscallName(number uint32) string {
+	if number&compatCall != 0 {
+		return "compat_" + strconv.Itoa(int(number&^compatCall))
+	}
 	if name, ok := callNames[int(number)]; ok {
 		return name
 	}

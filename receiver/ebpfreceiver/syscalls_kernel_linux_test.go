@@ -1,0 +1,106 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/yairfalse/tapio/internal/event"
+)
+
+// failingCalls are let fail by seccomp, in place of a disk that breaks and a machine
+// that runs out, before the kernel does anything.
+var failingCalls = []struct {
+	number uint32
+	errno  syscall.Errno
+	first  uintptr // argument
+}{
+	{unix.SYS_OPENAT, unix.EIO, uintptr(0xffffff9c)}, // AT_FDCWD, as C libraries pass it
+	{unix.SYS_UNLINKAT, unix.EIO, ^uintptr(99)},      // the same, as Go does
+	{unix.SYS_MOUNT, unix.EIO, uintptr(unsafe.Pointer(&failingPath))},
+	{unix.SYS_CLOSE, unix.EIO, 999}, // of no open file, as it is when that is closed
+	{unix.SYS_MMAP, unix.EIO, 0},    // an address
+	{unix.SYS_MREMAP, unix.ENOMEM, 0},
+	{unix.SYS_SOCKET, unix.ENFILE, 2},
+	{unix.SYS_MKDIRAT, unix.EDQUOT, 1},
+	{unix.SYS_PTRACE, unix.EIO, 1},
+}
+
+var failingPath = [2]byte{'/', 0}
+
+// failCalls is the role "calls-fail". Its standard input is a terminal whose other end
+// is closed.
+func failCalls() {
+	runtime.LockOSThread() // the filter is this thread's
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}}
+	for _, c := range failingCalls {
+		filter = append(filter,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: c.number},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(c.errno)})
+	}
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	terminal, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(terminal, unix.TIOCSPTLCK, 0)
+	}
+	other, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(terminal), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY)
+	if err != nil || errno != 0 || unix.Close(int(other)) != nil {
+		fmt.Println(err, errno)
+		os.Exit(1)
+	}
+	self, err := unix.Open("/proc/self/mem", unix.O_RDONLY, 0)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	// Both are no fault: nobody at the other end, nothing at an address.
+	_, err = unix.Read(terminal, make([]byte, 1))
+	_, failed := unix.Pread(self, make([]byte, 1), 1)
+	if err != unix.EIO || failed != unix.EIO {
+		fmt.Println(err, failed)
+		os.Exit(1)
+	}
+	if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err == nil {
+		err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for _, c := range failingCalls {
+		if _, _, errno := unix.RawSyscall6(uintptr(c.number), c.first, 0, 0, 0, 0, 0); errno != c.errno {
+			os.Exit(2)
+		}
+	}
+	os.Exit(0)
+}
+
+// TestCallsThatFailForAFault: whether they take an open file or a path.
+func TestCallsThatFailForAFault(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	cmd := role("calls-fail")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	r.await(of(event.ProcessExit, cmd.Process.Pid))
+	var got, want []string
+	for _, rec := range r.records(of(event.SyscallFailed, cmd.Process.Pid)) {
+		got = append(got, fmt.Sprint(rec.Attributes[event.KeySyscall], rec.Attributes[event.KeyErrorType]))
+	}
+	for _, c := range failingCalls {
+		if c.number != unix.SYS_PTRACE { // asks for what is not there
+			want = append(want, fmt.Sprint(syscallName(c.number), errnoName(uint32(c.errno))))
+		}
+	}
+	assert.ElementsMatch(t, want, got)
+}
