@@ -107,11 +107,15 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 	if endpoint == "" {
 		endpoint = defaultEndpoint
 	}
-	root.PersistentFlags().StringVar(&a.endpoint, "endpoint", endpoint, "where the tapio extension listens (env "+envEndpoint+")")
-	root.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "time that one request may take")
+	a.endpoint, a.timeout = endpoint, defaultTimeout
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.findingsCommand(), a.correlateCommand(), a.replayCommand(), a.patternsCommand(), a.doctorCommand(), a.versionCommand())
+	asking := []*cobra.Command{a.findingsCommand(), a.correlateCommand()}
+	for _, cmd := range asking {
+		cmd.PersistentFlags().StringVar(&a.endpoint, "endpoint", endpoint, "where the tapio extension listens (env "+envEndpoint+")")
+		cmd.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "time that one request may take")
+	}
+	root.AddCommand(append(asking, a.replayCommand(), a.patternsCommand(), a.doctorCommand(), a.versionCommand())...)
 	return root
 }
 

@@ -26,10 +26,15 @@ func LoadConfig(path string) (*tapiocorrelationprocessor.Config, error) {
 	if err := yaml.Unmarshal(b, &raw); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	for _, key := range []string{"receivers", "processors", "exporters", "service"} {
+		if _, whole := raw[key]; whole {
+			return nil, fmt.Errorf("%s: has the key %q, as a whole collector's configuration: want a file with only what stands below processors::tapiocorrelation there, such as `window: 5m`", path, key)
+		}
+	}
 	if err := confmap.NewFromStringMap(raw).Unmarshal(cfg); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := confmap.Validate(cfg); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return cfg, nil

@@ -132,7 +132,8 @@ const (
 	maxRetention = 720 * time.Hour
 )
 
-// Validate names every key whose value is not allowed, the value, and what is.
+// Validate names every key whose value is not allowed, the value, and what is. Rules and
+// objectives have a Validate of their own, which confmap.Validate calls too: use that.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(key string, value any, allowed string) {
@@ -165,12 +166,7 @@ func (c *Config) Validate() error {
 	if c.Metrics.Horizon < 0 || c.Metrics.Horizon > 24*time.Hour {
 		bad("metrics::horizon", c.Metrics.Horizon, "0 to 24h")
 	}
-	for i := range c.Metrics.Rules {
-		if err := c.Metrics.Rules[i].Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("metrics::rules[%d]: %w", i, err))
-		}
-	}
-	if err := slo.Validate(c.Objectives); err != nil {
+	if err := slo.Distinct(c.Objectives); err != nil {
 		errs = append(errs, err)
 	}
 	for _, l := range c.Limits.bounds() {

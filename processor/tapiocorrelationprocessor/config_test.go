@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
@@ -61,7 +62,7 @@ func TestConfigAll(t *testing.T) {
 func TestConfigNamesEveryWrongKey(t *testing.T) {
 	cfg, err := load(t, "wrong")
 	require.NoError(t, err)
-	err = cfg.Validate()
+	err = confmap.Validate(cfg) // as the collector does
 	require.Error(t, err)
 	for _, want := range []string{
 		"window: 500ms is not allowed: want 1s to 24h",
@@ -74,8 +75,8 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 		"confidence_weights::timing: NaN is not allowed: want a number from 0 to 1",
 		`impact::user_attributes[1]: "" is not allowed: want the key of a span attribute`,
 		"metrics::horizon: -1s is not allowed: want 0 to 24h",
-		"metrics::rules[0]: ",
-		"objectives",
+		"metrics::rules::0: ",
+		"objectives::0: ",
 		"limits::series: 9 is not allowed: want 100 to 10000000",
 		"limits::traces_per_second: 0 is not allowed: want 1 to 10000",
 		"limits::entities: 1 is not allowed: want 100 to 10000000",
@@ -88,6 +89,7 @@ func TestConfigNamesEveryWrongKey(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	assert.Equal(t, 18, strings.Count(err.Error(), "is not allowed"), "each once")
+	assert.Equal(t, 1, strings.Count(err.Error(), "target: "), "once")
 }
 
 func TestConfigWeightless(t *testing.T) {

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +109,13 @@ func TestNameUnresolved(t *testing.T) {
 					assert.NotEqual(t, "name-unresolved", f.Pattern)
 				}
 				return
+			}
+			if tc.want == "name-unresolved" { // what to do follows the response code
+				advice := strings.Join(slices.Concat(s.one().Actions.Immediate, s.one().Actions.LongTerm), "\n")
+				unknown := s.one().RootCause.Evidence[event.KeyErrorType] == "NXDOMAIN"
+				assert.Equal(t, unknown, strings.Contains(advice, "is spelled right"), advice)
+				assert.Equal(t, !unknown, strings.Contains(advice, "kube-dns"), advice)
+				assert.Equal(t, !unknown, strings.Contains(advice, "NodeLocal DNSCache"), advice)
 			}
 			f := s.one()
 			assert.Equal(t, tc.want, f.Pattern)

@@ -466,6 +466,9 @@ func LoadAll(dir string) ([]*Pattern, error) {
 	if err != nil || dir == "" {
 		return patterns, err
 	}
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("want a directory of patterns: %w", err)
+	}
 	own, err := Load(os.DirFS(dir), ".")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -509,7 +512,7 @@ func Load(files fs.FS, dir string) ([]*Pattern, error) {
 		patterns = append(patterns, p)
 	}
 	if len(patterns) == 0 {
-		return nil, fmt.Errorf("%s: no *.yaml file", dir)
+		return nil, errors.New("no *.yaml file")
 	}
 	return patterns, nil
 }

@@ -184,7 +184,7 @@ func TestLoad(t *testing.T) {
 	assert.Equal(t, "y", ps[0].ID, "in the order of the files")
 
 	for want, files := range map[string]fstest.MapFS{
-		"d: no *.yaml file":                           {},
+		"no *.yaml file":                              {},
 		"b.yaml: min_traces: 0":                       {"d/a.yaml": file(two), "d/b.yaml": file(strings.Replace(valid, "min_traces: 1", "", 1))},
 		`b.yaml: id: "x" is already the id of a.yaml`: {"d/a.yaml": file(valid), "d/b.yaml": file(valid)},
 		"a.yaml: yaml":                                {"d/a.yaml": file("[")},

@@ -62,12 +62,20 @@ func (o *Objective) window() time.Duration {
 // Validate says what is wrong with a list of objectives.
 func Validate(objectives []Objective) error {
 	var errs []error
+	for i := range objectives {
+		if err := objectives[i].Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("objectives[%d] (service %q): %w", i, objectives[i].Service, err))
+		}
+	}
+	return errors.Join(append(errs, Distinct(objectives))...)
+}
+
+// Distinct says which objectives are of the same requests.
+func Distinct(objectives []Objective) error {
+	var errs []error
 	seen := map[Objective]int{}
 	for i := range objectives {
 		o := objectives[i]
-		if err := o.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("objectives[%d] (service %q): %w", i, o.Service, err))
-		}
 		what := Objective{Service: o.Service, Namespace: o.Namespace, Operation: o.Operation}
 		if first, ok := seen[what]; ok {
 			errs = append(errs, fmt.Errorf("objectives[%d]: the same service, namespace and operation as objectives[%d]", i, first))
