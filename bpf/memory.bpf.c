@@ -108,18 +108,23 @@ static __always_inline __u32 pid_level(struct task_struct *leader)
 
 /* A container ends with the first process of its pid namespace and lives on
  * without another one; but one whose parent is outside may be the main process
- * of a container that shares the namespace of its pod: of that nothing is known. */
+ * of a container that shares the namespace of its pod: of that nothing is known.
+ * Who makes a container is not in its cgroup: a first process whose parent is has a
+ * namespace within that of the container, as of a sandbox. */
 static __always_inline __u32 container_fate(struct task_struct *task, bool group)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *parent = BPF_CORE_READ(leader, real_parent, group_leader);
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
 	__u32 level = BPF_CORE_READ(pid, level);
 
 	if (!level || level >= PIDNS_LEVELS)
 		return TAPIO_FATE_UNKNOWN; /* in the namespace of the machine: no container's own */
-	if (group || BPF_CORE_READ(pid_number(pid_numbers(pid), level), nr) == 1)
+	if (group)
 		return TAPIO_FATE_ENDS;
-	if (pid_level(BPF_CORE_READ(leader, real_parent, group_leader)) < level)
+	if (BPF_CORE_READ(pid_number(pid_numbers(pid), level), nr) == 1)
+		return task_cgroup(parent) == task_cgroup(leader) ? TAPIO_FATE_LIVES : TAPIO_FATE_ENDS;
+	if (pid_level(parent) < level)
 		return TAPIO_FATE_UNKNOWN;
 	return TAPIO_FATE_LIVES;
 }

@@ -291,8 +291,11 @@ func (e *encoder) recordOOM(at pcommon.Timestamp, ev oomEvent) (plog.SeverityNum
 		}
 	}
 	options = append(options, triggerOptions(ev.trigger)...)
-	lives := ""
-	switch ev.fate {
+	lives, fate := "", ev.fate
+	if cgroup.Parse(ev.who.cgroup).ContainerID == "" {
+		fate = 0 // a namespace alone makes no container
+	}
+	switch fate {
 	case containerLives:
 		lives = "; its container lives on"
 		options = append(options, metadata.WithTapioOomContainerSurvivesEventAttribute(true))

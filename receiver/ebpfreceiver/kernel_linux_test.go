@@ -108,7 +108,9 @@ func init() {
 	case "mortal":
 		serveUntilDeath()
 	case "eating-child":
-		eatingChild()
+		eatingChild(nil)
+	case "eating-sandbox":
+		eatingChild(&syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
 	case "segfault":
 		segfault()
 	case "unprivileged":

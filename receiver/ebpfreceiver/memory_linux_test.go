@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -17,9 +18,10 @@ import (
 
 // eatingChild is the first process of a pid namespace, as that of a container is:
 // it outlives a child that eats all memory.
-func eatingChild() {
+func eatingChild(attr *syscall.SysProcAttr) {
 	_, _ = os.Stdin.Read(make([]byte, 1)) // it is in its cgroup
 	child := role("eat")
+	child.SysProcAttr = attr
 	stdin, err := child.StdinPipe()
 	if err != nil || child.Start() != nil {
 		os.Exit(10)
@@ -46,37 +48,56 @@ func startIn(t *testing.T, folder, what string, attr *syscall.SysProcAttr) (pid 
 	return cmd.Process.Pid, cmd.Wait
 }
 
+// containerCgroup is one as docker makes it, with a limit on the one above.
+func containerCgroup(t *testing.T) (path, folder string) {
+	t.Helper()
+	path, folder = memoryCgroup(t, 64<<20)
+	name := "docker-" + strings.Repeat("cd", 32) + ".scope"
+	folder = filepath.Join(folder, name)
+	makeCgroup(t, folder)
+	return path + "/" + name, folder
+}
+
+// TestOOMKillOfAChild: also when it is the first of a namespace within that of the
+// container.
 func TestOOMKillOfAChild(t *testing.T) {
 	requireKernel(t)
-	path, folder := memoryCgroup(t, 64<<20)
-	r := startRig(t, nil)
-	pid, wait := startIn(t, folder, "eating-child", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
-	require.NoError(t, wait(), "the container lives on")
+	for _, what := range []string{"eating-child", "eating-sandbox"} {
+		t.Run(what, func(t *testing.T) {
+			path, folder := containerCgroup(t)
+			r := startRig(t, nil)
+			pid, wait := startIn(t, folder, what, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
+			require.NoError(t, wait(), "the container lives on")
 
-	rec := r.await(func(s seenRecord) bool {
-		return s.Name == event.OOMKill && s.Resource[event.KeyProcessParentPID] == int64(pid)
-	})
-	assert.Equal(t, true, rec.Attributes[event.KeyOOMSurvives])
-	assert.Equal(t, rec.Resource[event.KeyProcessPID], rec.Attributes[event.KeyOOMTriggerPID], "who ate it asked for it")
-	assert.Equal(t, rec.Resource[event.KeyProcessExecutableName], rec.Attributes[event.KeyOOMTriggerName])
-	assert.Equal(t, path, rec.Attributes[event.KeyOOMTriggerCgroup])
-	assert.Contains(t, rec.Body, "its container lives on")
+			rec := r.await(func(s seenRecord) bool {
+				return s.Name == event.OOMKill && s.Resource[event.KeyProcessParentPID] == int64(pid)
+			})
+			assert.Equal(t, true, rec.Attributes[event.KeyOOMSurvives])
+			assert.Equal(t, rec.Resource[event.KeyProcessPID], rec.Attributes[event.KeyOOMTriggerPID], "who ate it asked for it")
+			assert.Equal(t, rec.Resource[event.KeyProcessExecutableName], rec.Attributes[event.KeyOOMTriggerName])
+			assert.Equal(t, path, rec.Attributes[event.KeyOOMTriggerCgroup])
+			assert.Contains(t, rec.Body, "its container lives on")
+		})
+	}
 }
 
 func TestOOMKillOfAContainer(t *testing.T) {
 	requireKernel(t)
-	_, folder := memoryCgroup(t, 64<<20)
+	_, folder := containerCgroup(t)
 	r := startRig(t, nil)
 	pid, wait := startIn(t, folder, "eat", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
 	require.Error(t, wait())
 	assert.Equal(t, false, r.await(of(event.OOMKill, pid)).Attributes[event.KeyOOMSurvives])
 }
 
+// TestOOMKillOutsideOfAContainer: nor is one what has but a pid namespace.
 func TestOOMKillOutsideOfAContainer(t *testing.T) {
 	requireKernel(t)
 	_, folder := memoryCgroup(t, 64<<20)
 	r := startRig(t, nil)
-	pid, wait := startIn(t, folder, "eat", nil)
-	require.Error(t, wait())
-	assert.NotContains(t, r.await(of(event.OOMKill, pid)).Attributes, event.KeyOOMSurvives)
+	for _, attr := range []*syscall.SysProcAttr{nil, {Cloneflags: syscall.CLONE_NEWPID}} {
+		pid, wait := startIn(t, folder, "eat", attr)
+		require.Error(t, wait())
+		assert.NotContains(t, r.await(of(event.OOMKill, pid)).Attributes, event.KeyOOMSurvives)
+	}
 }
