@@ -12,6 +12,8 @@ const struct dns_query *unused_query __attribute__((unused));
 const struct dns_end_key *unused_end_key __attribute__((unused));
 const struct dns_outcome *unused_outcome __attribute__((unused));
 const enum dns_end *unused_end __attribute__((unused));
+const struct udp_listen_record *unused_listen __attribute__((unused));
+const enum udp_kind *unused_kind __attribute__((unused));
 
 /* An answer that takes longer is late; 0: none is. */
 const volatile __u64 dns_slow = 0;
@@ -277,6 +279,64 @@ int BPF_PROG(dns_ask, const struct sk_buff *skb)
 	if (bpf_map_update_elem(&dns_queries, &key, q, BPF_ANY))
 		count_suppressed(TAPIO_DNS);
 	searches_on(q);
+	return 0;
+}
+
+static __always_inline void send_udp_listen(struct task_struct *task, const struct sock *sk, const __u8 *local)
+{
+	struct udp_listen_record *rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
+
+	if (!rec) {
+		count_lost(TAPIO_UDP_LISTEN);
+		return;
+	}
+	fill_header(&rec->header, TAPIO_UDP_LISTEN);
+	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
+	fill_path(&rec->cgroup, task_cgroup(task));
+	fill_endpoints(&rec->socket, sk);
+	__builtin_memcpy(rec->socket.local, local, 16);
+	bpf_ringbuf_submit(rec, 0);
+}
+
+/* Who serves at which address, also where the socket has all of them: what leaves says
+ * which. A socket that is not connected and that was bound to a port is a server's. */
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(udp_listen, const struct sk_buff *skb)
+{
+	const struct sock *sk = skb->sk;
+	struct task_struct *task;
+	struct udp_server key = {};
+	struct datagram d = {};
+	__u32 offset = 0, len;
+	__u64 start, *told;
+	const void *ip;
+	__u16 protocol;
+
+	if (!sk || sk->sk_protocol != IPPROTO_UDP || sk->__sk_common.skc_dport ||
+	    !(BPF_CORE_READ_BITFIELD_PROBED((const struct sock___bound *)sk, sk_userlocks) & SOCK_BINDPORT_LOCK))
+		return 0;
+	task = (void *)bpf_get_current_task();
+	if (!is_sender(task, sk))
+		return 0;
+	protocol = __builtin_bswap16(skb->protocol);
+	if (protocol != ETH_P_IP && protocol != ETH_P_IPV6)
+		return 0;
+	ip = skb->head + skb->network_header;
+	len = skb->len - skb->data_len - (ip - (const void *)skb->data);
+	if (read_ip(&d, ip, protocol == ETH_P_IP, len, &offset) != IPPROTO_UDP)
+		return 0;
+	key.sk = (__u64)sk;
+	__builtin_memcpy(key.local, d.from, 16);
+	start = BPF_CORE_READ(task, group_leader, start_boottime);
+	told = bpf_map_lookup_elem(&udp_servers, &key);
+	if (told && *told == start)
+		return 0;
+	if (!take_token(TAPIO_UDP_LISTEN)) {
+		count_suppressed(TAPIO_UDP_LISTEN); /* what it sends next tells it again */
+		return 0;
+	}
+	bpf_map_update_elem(&udp_servers, &key, &start, BPF_ANY);
+	send_udp_listen(task, sk, d.from);
 	return 0;
 }
 

@@ -56,7 +56,39 @@ struct sock___owner {
 	kuid_t sk_uid;
 };
 
+struct sock___bound {
+	unsigned char sk_userlocks : 4;
+};
+
 #pragma clang attribute pop
+
+/* include/net/sock.h */
+#define SOCK_BINDPORT_LOCK 8
+
+enum udp_kind {
+	TAPIO_UDP_LISTEN = 52,
+};
+
+/* A process sends datagrams from an address and port that it chose: a server. */
+struct udp_listen_record {
+	struct record_header header;
+	struct process_id process;
+	struct cgroup_path cgroup;
+	struct endpoints socket;
+};
+
+/* Whom an address of a socket was told of. */
+struct udp_server {
+	__u64 sk;
+	__u8 local[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct udp_server);
+	__type(value, __u64); /* start of the process */
+} udp_servers SEC(".maps");
 
 /* How a question ended: the response code of its answer, or one of these. */
 enum dns_end {

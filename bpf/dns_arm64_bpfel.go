@@ -122,6 +122,15 @@ type DNSDnsScratch struct {
 	Raw     [512]uint8
 }
 
+type DNSEndpoints struct {
+	_         structs.HostLayout
+	Local     [16]uint8
+	Peer      [16]uint8
+	LocalPort uint16
+	PeerPort  uint16
+	Netns     uint32
+}
+
 type DNSListenKey struct {
 	_       structs.HostLayout
 	Address [16]uint8
@@ -181,6 +190,31 @@ type DNSProcessId struct {
 	Exe      [64]uint8
 }
 
+type DNSUdpKind uint32
+
+const (
+	DNSUdpKindTAPIO_UDP_LISTEN DNSUdpKind = 52
+)
+
+type DNSUdpListenRecord struct {
+	_      structs.HostLayout
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
+	}
+	Process DNSProcessId
+	Cgroup  DNSCgroupPath
+	Socket  DNSEndpoints
+}
+
+type DNSUdpServer struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Local [16]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -201,13 +235,17 @@ const (
 	DNSMapPathScratch       = "path_scratch"
 	DNSMapPaths             = "paths"
 	DNSMapSuppressed        = "suppressed"
+	DNSMapUdpServers        = "udp_servers"
 	DNSProgDnsAnswer        = "dns_answer"
 	DNSProgDnsAsk           = "dns_ask"
+	DNSProgUdpListen        = "udp_listen"
 	DNSVarCollectorPidns    = "collector_pidns"
 	DNSVarDnsSlow           = "dns_slow"
 	DNSVarUnusedEnd         = "unused_end"
 	DNSVarUnusedEndKey      = "unused_end_key"
 	DNSVarUnusedKey         = "unused_key"
+	DNSVarUnusedKind        = "unused_kind"
+	DNSVarUnusedListen      = "unused_listen"
 	DNSVarUnusedOutcome     = "unused_outcome"
 	DNSVarUnusedQuery       = "unused_query"
 )
@@ -256,6 +294,7 @@ type DNSSpecs struct {
 type DNSProgramSpecs struct {
 	DnsAnswer *ebpf.ProgramSpec `ebpf:"dns_answer"`
 	DnsAsk    *ebpf.ProgramSpec `ebpf:"dns_ask"`
+	UdpListen *ebpf.ProgramSpec `ebpf:"udp_listen"`
 }
 
 // DNSMapSpecs contains maps before they are loaded into the kernel.
@@ -278,6 +317,7 @@ type DNSMapSpecs struct {
 	PathScratch       *ebpf.MapSpec `ebpf:"path_scratch"`
 	Paths             *ebpf.MapSpec `ebpf:"paths"`
 	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
+	UdpServers        *ebpf.MapSpec `ebpf:"udp_servers"`
 }
 
 // DNSVariableSpecs contains global variables before they are loaded into the kernel.
@@ -289,6 +329,8 @@ type DNSVariableSpecs struct {
 	UnusedEnd      *ebpf.VariableSpec `ebpf:"unused_end"`
 	UnusedEndKey   *ebpf.VariableSpec `ebpf:"unused_end_key"`
 	UnusedKey      *ebpf.VariableSpec `ebpf:"unused_key"`
+	UnusedKind     *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedListen   *ebpf.VariableSpec `ebpf:"unused_listen"`
 	UnusedOutcome  *ebpf.VariableSpec `ebpf:"unused_outcome"`
 	UnusedQuery    *ebpf.VariableSpec `ebpf:"unused_query"`
 }
@@ -329,6 +371,7 @@ type DNSMaps struct {
 	PathScratch       *ebpf.Map `ebpf:"path_scratch"`
 	Paths             *ebpf.Map `ebpf:"paths"`
 	Suppressed        *ebpf.Map `ebpf:"suppressed"`
+	UdpServers        *ebpf.Map `ebpf:"udp_servers"`
 }
 
 func (m *DNSMaps) Close() error {
@@ -349,6 +392,7 @@ func (m *DNSMaps) Close() error {
 		m.PathScratch,
 		m.Paths,
 		m.Suppressed,
+		m.UdpServers,
 	)
 }
 
@@ -361,6 +405,8 @@ type DNSVariables struct {
 	UnusedEnd      *ebpf.Variable `ebpf:"unused_end"`
 	UnusedEndKey   *ebpf.Variable `ebpf:"unused_end_key"`
 	UnusedKey      *ebpf.Variable `ebpf:"unused_key"`
+	UnusedKind     *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedListen   *ebpf.Variable `ebpf:"unused_listen"`
 	UnusedOutcome  *ebpf.Variable `ebpf:"unused_outcome"`
 	UnusedQuery    *ebpf.Variable `ebpf:"unused_query"`
 }
@@ -371,12 +417,14 @@ type DNSVariables struct {
 type DNSPrograms struct {
 	DnsAnswer *ebpf.Program `ebpf:"dns_answer"`
 	DnsAsk    *ebpf.Program `ebpf:"dns_ask"`
+	UdpListen *ebpf.Program `ebpf:"udp_listen"`
 }
 
 func (p *DNSPrograms) Close() error {
 	return _DNSClose(
 		p.DnsAnswer,
 		p.DnsAsk,
+		p.UdpListen,
 	)
 }
 

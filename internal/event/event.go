@@ -20,6 +20,8 @@ const (
 	TCPConnectFailed = "tapio.tcp.connect_failed"
 	// TCPListen says that a process listens at an address, or does no more.
 	TCPListen = "tapio.tcp.listen"
+	// UDPListen says that a process serves at an address of UDP.
+	UDPListen = "tapio.udp.listen"
 	// TCPReset says that a connection was reset, by this end or the other.
 	TCPReset = "tapio.tcp.reset"
 	// TCPRetransmit says that segments of a connection had to be sent again.

@@ -47,6 +47,8 @@ func decode(raw []byte) (kernelEvent, error) {
 		return decodeAs(raw, decodeConnect)
 	case kindListen:
 		return decodeAs(raw, decodeListen)
+	case kindUDPListen:
+		return decodeAs(raw, decodeUDPListen)
 	case kindReset:
 		return decodeAs(raw, decodeReset)
 	case kindRetransmit:

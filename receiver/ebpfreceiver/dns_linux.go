@@ -14,11 +14,14 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 )
 
-const kindDNS = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_DNS)
+const (
+	kindDNS       = bpf.ProcessRecordKind(bpf.NetworkNetworkKindTAPIO_DNS)
+	kindUDPListen = bpf.ProcessRecordKind(bpf.DNSUdpKindTAPIO_UDP_LISTEN)
+)
 
 // dnsMaps are what the programs of the object have in common, and those of the
 // object of sockets, whose header it includes.
-var dnsMaps = append(slices.Clone(networkMaps), bpf.DNSMapDnsQueries, bpf.DNSMapDnsOutcomes)
+var dnsMaps = append(slices.Clone(networkMaps), bpf.DNSMapDnsQueries, bpf.DNSMapDnsOutcomes, bpf.DNSMapUdpServers)
 
 // dnsPrograms see the questions first, then the answers.
 func dnsPrograms(cfg *Config) []program {
@@ -31,6 +34,14 @@ func dnsPrograms(cfg *Config) []program {
 			},
 			attached: func(k *kernel, p *runningProgram) { k.pollers = append(k.pollers, newLookups(p.collection, cfg)) },
 		},
+		{name: bpf.DNSProgUdpListen, load: bpf.LoadDNS, sharesMaps: dnsMaps},
+	}
+}
+
+func decodeUDPListen(r *bpf.DNSUdpListenRecord) kernelEvent {
+	return udpListenEvent{
+		base:   networkBase(r.Header.Time, (*bpf.NetworkProcessId)(&r.Process), (*bpf.NetworkCgroupPath)(&r.Cgroup)),
+		socket: decodeEndpoints((*bpf.NetworkEndpoints)(&r.Socket)),
 	}
 }
 

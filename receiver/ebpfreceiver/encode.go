@@ -158,6 +158,8 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordConnect(at, ev)
 	case listenEvent:
 		return e.recordListen(at, ev)
+	case udpListenEvent:
+		return e.recordUDPListen(at, ev)
 	case resetEvent:
 		return e.recordReset(at, ev)
 	case retransmitEvent:

@@ -28,6 +28,15 @@ type listenEvent struct {
 func (listenEvent) name() string   { return event.TCPListen }
 func (listenEvent) isUrgent() bool { return false }
 
+// udpListenEvent: a process serves at an address of UDP.
+type udpListenEvent struct {
+	base
+	socket endpoints
+}
+
+func (udpListenEvent) name() string   { return event.UDPListen }
+func (udpListenEvent) isUrgent() bool { return false }
+
 // resetEvent: a connection was reset by this end or the other.
 type resetEvent struct {
 	base

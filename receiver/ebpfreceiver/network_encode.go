@@ -27,6 +27,11 @@ func (e *encoder) recordListen(at pcommon.Timestamp, ev listenEvent) (plog.Sever
 	return plog.SeverityNumberInfo, fmt.Sprintf("%s %s at %s", title(ev.who), verb, hostPort(ev.socket.local))
 }
 
+func (e *encoder) recordUDPListen(at pcommon.Timestamp, ev udpListenEvent) (plog.SeverityNumber, string) {
+	e.builder.RecordTapioUDPListenEvent(context.Background(), at, "udp", ev.socket.network(), int64(ev.socket.netns), ev.socket.options()...)
+	return plog.SeverityNumberInfo, fmt.Sprintf("%s serves at %s of UDP", title(ev.who), hostPort(ev.socket.local))
+}
+
 func (e *encoder) recordReset(at pcommon.Timestamp, ev resetEvent) (plog.SeverityNumber, string) {
 	direction, verb := "transmit", "reset its connection with"
 	if ev.isReceived {

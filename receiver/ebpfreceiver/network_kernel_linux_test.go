@@ -316,3 +316,68 @@ func TestConnectionsAreCounted(t *testing.T) {
 	assert.Less(t, opened.Attributes[event.KeyConnectDuration], 0.1)
 	assert.Positive(t, opened.Attributes[event.KeyConnectDuration])
 }
+
+// datagrams receives at a port of its choice of an address.
+func datagrams(t *testing.T, host string) (*net.UDPConn, int) {
+	t.Helper()
+	network := "udp"
+	if host == "0.0.0.0" {
+		network = "udp4"
+	}
+	for range 10 { // another process may take the port meanwhile
+		free, err := net.ListenPacket(network, net.JoinHostPort(host, "0"))
+		require.NoError(t, err)
+		port := free.LocalAddr().(*net.UDPAddr).Port
+		require.NoError(t, free.Close())
+		if c, err := net.ListenPacket(network, net.JoinHostPort(host, strconv.Itoa(port))); err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+			return c.(*net.UDPConn), port
+		}
+	}
+	t.Fatal("no port can be taken")
+	return nil, 0
+}
+
+// TestWhoServesUDP: what receives datagrams is known by its first answer, with the
+// address that it was asked at; those who ask are no servers.
+func TestWhoServesUDP(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	netns, err := inodeOf("/proc/self/ns/net")
+	require.NoError(t, err)
+	for _, tc := range []struct{ host, asked, network string }{
+		{"127.0.0.1", "127.0.0.1", "ipv4"}, {"::1", "::1", "ipv6"}, {"0.0.0.0", "127.0.0.1", "ipv4"}, {"::", "127.0.0.1", "ipv4"}, {"::", "::1", "ipv6"},
+	} {
+		t.Run(tc.host+" at "+tc.asked, func(t *testing.T) {
+			server, port := datagrams(t, tc.host)
+			client, err := net.Dial("udp", net.JoinHostPort(tc.asked, strconv.Itoa(port)))
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = client.Close() })
+			for _, c := range []net.Conn{client, server} {
+				require.NoError(t, c.SetDeadline(time.Now().Add(30*time.Second)))
+			}
+			for range 3 {
+				_, err = client.Write([]byte("?"))
+				require.NoError(t, err)
+				buf := make([]byte, 8)
+				_, from, err := server.ReadFrom(buf)
+				require.NoError(t, err)
+				_, err = server.WriteTo([]byte("!"), from)
+				require.NoError(t, err)
+				_, err = client.Read(buf)
+				require.NoError(t, err)
+			}
+			rec := r.await(atLocal(event.UDPListen, port))
+			assert.Equal(t, tc.asked, rec.Attributes[event.KeyLocalAddress])
+			assert.Equal(t, tc.network, rec.Attributes[event.KeyNetworkType])
+			assert.Equal(t, "udp", rec.Attributes[event.KeyNetworkTransport])
+			assert.Equal(t, int64(netns), rec.Attributes[event.KeyNetworkNamespace])
+			assert.Equal(t, int64(os.Getpid()), rec.Resource[event.KeyProcessPID])
+			assert.Equal(t, ownCgroup(t), rec.Resource[event.KeyProcessCgroup])
+			assert.Equal(t, "Info", rec.Severity)
+			asking := client.LocalAddr().(*net.UDPAddr).Port
+			assert.Empty(t, r.records(atLocal(event.UDPListen, asking)), "a client's port is the kernel's choice")
+			assert.Len(t, r.records(atLocal(event.UDPListen, port)), 1, "told once")
+		})
+	}
+}

@@ -330,6 +330,7 @@ var eventNames = map[bpf.ProcessRecordKind]string{
 
 	kindHTTPExchange: spanEvent,
 	kindDNS:          event.DNSFailed,
+	kindUDPListen:    event.UDPListen,
 
 	kindBlockError:   event.BlockIOError,
 	kindBlockLatency: event.BlockIOLatency,

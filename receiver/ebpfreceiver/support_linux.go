@@ -40,6 +40,7 @@ var tells = map[string]string{
 
 	bpf.DNSProgDnsAsk:    "which DNS questions were asked by whom, and those that nobody answered",
 	bpf.DNSProgDnsAnswer: "DNS lookups that fail or are slow",
+	bpf.DNSProgUdpListen: "which process serves at an address of UDP: whose fault it is that names are not found",
 
 	bpf.DiskProgBlockError:   "requests to block devices that fail; the kernel's log, where it is read, has less",
 	bpf.DiskProgBlockLatency: "block devices that become slow, by cgroup",

@@ -84,6 +84,7 @@ type EventsConfig struct {
 	TapioTCPListenOverflow           EventConfig `mapstructure:"tapio.tcp.listen_overflow"`
 	TapioTCPReset                    EventConfig `mapstructure:"tapio.tcp.reset"`
 	TapioTCPRetransmit               EventConfig `mapstructure:"tapio.tcp.retransmit"`
+	TapioUDPListen                   EventConfig `mapstructure:"tapio.udp.listen"`
 }
 
 func DefaultEventsConfig() EventsConfig {
@@ -257,6 +258,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioTCPRetransmit: EventConfig{
+			Enabled: true,
+		},
+		TapioUDPListen: EventConfig{
 			Enabled: true,
 		},
 	}

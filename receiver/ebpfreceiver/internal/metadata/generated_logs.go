@@ -2671,6 +2671,47 @@ func newEventTapioTCPRetransmit(cfg EventConfig) eventTapioTCPRetransmit {
 	return e
 }
 
+type eventTapioUDPListen struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioUDPListen) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.udp.listen")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
+	dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
+	dp.Attributes().PutInt("tapio.network.namespace", tapioNetworkNamespaceAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioUDPListen) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioUDPListen(cfg EventConfig) eventTapioUDPListen {
+	e := eventTapioUDPListen{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 // LogsBuilder provides an interface for scrapers to report logs while taking care of all the transformations
 // required to produce log representation defined in metadata and user config.
 type LogsBuilder struct {
@@ -2735,6 +2776,7 @@ type LogsBuilder struct {
 	eventTapioTCPListenOverflow           eventTapioTCPListenOverflow
 	eventTapioTCPReset                    eventTapioTCPReset
 	eventTapioTCPRetransmit               eventTapioTCPRetransmit
+	eventTapioUDPListen                   eventTapioUDPListen
 }
 
 // LogBuilderOption applies changes to default logs builder.
@@ -2805,6 +2847,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioTCPListenOverflow:           newEventTapioTCPListenOverflow(lbc.Events.TapioTCPListenOverflow),
 		eventTapioTCPReset:                    newEventTapioTCPReset(lbc.Events.TapioTCPReset),
 		eventTapioTCPRetransmit:               newEventTapioTCPRetransmit(lbc.Events.TapioTCPRetransmit),
+		eventTapioUDPListen:                   newEventTapioUDPListen(lbc.Events.TapioUDPListen),
 	}
 
 	return lb
@@ -2901,6 +2944,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioTCPListenOverflow.emit(ils.LogRecords())
 	lb.eventTapioTCPReset.emit(ils.LogRecords())
 	lb.eventTapioTCPRetransmit.emit(ils.LogRecords())
+	lb.eventTapioUDPListen.emit(ils.LogRecords())
 
 	for _, op := range options {
 		op.apply(rl)
@@ -3209,4 +3253,9 @@ func (lb *LogsBuilder) RecordTapioTCPResetEvent(ctx context.Context, timestamp p
 // RecordTapioTCPRetransmitEvent adds a log record of tapio.tcp.retransmit event.
 func (lb *LogsBuilder) RecordTapioTCPRetransmitEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, networkConnectionStateAttributeValue string, tapioNetworkNamespaceAttributeValue int64, tapioTCPRetransmitsAttributeValue int64, tapioTCPRetransmitsTotalAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventTapioTCPRetransmit.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, networkConnectionStateAttributeValue, tapioNetworkNamespaceAttributeValue, tapioTCPRetransmitsAttributeValue, tapioTCPRetransmitsTotalAttributeValue, options...)
+}
+
+// RecordTapioUDPListenEvent adds a log record of tapio.udp.listen event.
+func (lb *LogsBuilder) RecordTapioUDPListenEvent(ctx context.Context, timestamp pcommon.Timestamp, networkTransportAttributeValue string, networkTypeAttributeValue string, tapioNetworkNamespaceAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventTapioUDPListen.recordEvent(ctx, timestamp, networkTransportAttributeValue, networkTypeAttributeValue, tapioNetworkNamespaceAttributeValue, options...)
 }

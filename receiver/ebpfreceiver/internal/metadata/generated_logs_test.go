@@ -286,6 +286,9 @@ func TestLogsBuilder(t *testing.T) {
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioTCPRetransmitEvent(ctx, timestamp, "network.transport-val", "network.type-val", "network.connection.state-val", 23, 21, 27, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18), WithNetworkPeerAddressEventAttribute("network.peer.address-val"), WithNetworkPeerPortEventAttribute(17), WithTapioTCPRttEventAttribute(13.100000), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordTapioUDPListenEvent(ctx, timestamp, "network.transport-val", "network.type-val", 23, WithNetworkLocalAddressEventAttribute("network.local.address-val"), WithNetworkLocalPortEventAttribute(18))
 
 			res := pcommon.NewResource()
 			logs := lb.Emit(WithLogsResource(res))
@@ -1461,6 +1464,28 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.trace.association")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.trace.association-val", attrVal.Str())
+				case "tapio.udp.listen":
+					assert.False(t, validatedEvents["tapio.udp.listen"], "Found a duplicate in the events slice: tapio.udp.listen")
+					validatedEvents["tapio.udp.listen"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.transport")
+					assert.True(t, ok)
+					assert.Equal(t, "network.transport-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("tapio.network.namespace")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, attrVal.Int())
 				}
 			}
 		})
