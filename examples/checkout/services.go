@@ -78,7 +78,7 @@ func newStorefront() *cobra.Command {
 	}
 	i.addTelemetry(c.Flags())
 	i.addListen(c.Flags(), "127.0.0.1:8080")
-	c.Flags().StringVar(&url, "payment-url", "http://127.0.0.1:8081", "base URL of payment")
+	c.Flags().StringVar(&url, "payment-url", "http://127.0.0.1:8081", "base URL of payment; a name in it is looked up for each call")
 	return c
 }
 

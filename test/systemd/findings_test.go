@@ -3,9 +3,11 @@ package systemd
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,6 +65,13 @@ func startNode(t *testing.T, options ...func(*machine)) *node {
 		receivers.Logs = append(receivers.Logs, "tapio_ebpf")
 	}
 	n.collector = rig.StartCollector(t, netns, receivers)
+	started := []string{"tapio.systemd.started"}
+	if n.kernel {
+		started = append(started, "tapio.ebpf.started")
+	}
+	for _, name := range started { // so that it sees the shop start
+		require.Eventually(t, func() bool { return n.collector.Has(name) }, time.Minute, 50*time.Millisecond, "no %s", name)
+	}
 	n.systemctl("start", "ledger", "payment", "storefront")
 	rig.WaitListening(t, netns, "127.0.0.1:8082", "127.0.0.1:8081")
 	n.load = rig.StartLoad(t, netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
@@ -83,7 +92,9 @@ func (n *node) only(t *testing.T, pattern string, ready func(*finding.Finding) b
 	defer func() {
 		if t.Failed() {
 			rig.Missing(t, n.collector, r)
-			n.collector.Dump(t, "ENOSPC")
+			for _, text := range []string{"ENOSPC", `"tapio.dns.failed"`, `"tapio.udp.listen"`} {
+				n.collector.Dump(t, text)
+			}
 		}
 	}()
 	f := n.collector.Only(t, pattern, func(f *finding.Finding) bool { return r.Counts(f) && (ready == nil || ready(f)) })
@@ -242,6 +253,37 @@ func TestUnitLeaks(t *testing.T) {
 	assert.LessOrEqual(t, unit["tapio.memory.usage"], unit["tapio.memory.peak"])
 	assert.Positive(t, unit["tapio.systemd.tasks.current"])
 	assert.InDelta(t, 0.5, unit["tapio.systemd.sample_age"], 1.5)
+}
+
+// TestResolverFails: storefront looks up payment for every order, asking the resolver of
+// the node, dnsmasq, which is a unit. That fails, so do the lookups, and then the orders.
+func TestResolverFails(t *testing.T) {
+	requireKernel(t)
+	if _, err := exec.LookPath("dnsmasq"); err != nil && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	n := startNode(t, withKernel, withAccounting, func(m *machine) {
+		m.files = map[string]string{"etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"}
+		m.binds = append(m.binds, "--resolv-conf=off")
+	}, withUnits(map[string]string{
+		"resolver.service": "[Service]\nExecStart=dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --pid-file= --no-resolv --no-hosts " +
+			"--listen-address=127.0.0.1 --bind-interfaces --local=/shop.test/ --host-record=payment.shop.test,127.0.0.1\n",
+		"storefront.service.d/name.conf": "[Unit]\nWants=resolver.service\nAfter=resolver.service\n" +
+			"[Service]\nExecStart=\nExecStart=/opt/tapio/checkout storefront --payment-url http://payment.shop.test:8081\n",
+	}))
+	n.systemctl("kill", "--kill-whom=main", "--signal=ABRT", "resolver")
+	n.load.WaitFailed(t, 20)
+	f := n.only(t, "unit-failed", nil)
+	assert.Equal(t, "resolver.service", f.RootCause.Entity.Name)
+	assert.Equal(t, "unit", f.RootCause.Entity.Kind)
+	assert.Contains(t, f.Actions.Immediate[0], "systemctl restart resolver.service")
+	lookup := rig.Link(t, f, "tapio.dns.failed", "")
+	assert.Equal(t, finding.LinkedByAddress, lookup.LinkedBy)
+	assert.Contains(t, lookup.LinkedOn, "127.0.0.1:53")
+	assert.Equal(t, "cause", lookup.Parent)
+	call := rig.Link(t, f, "tapio.call.failed", "")
+	assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
+	assert.Contains(t, call.LinkedOn, "payment.shop.test:8081")
 }
 
 // requireKernel skips the test where the kernel's events cannot be had.

@@ -30,6 +30,8 @@ type machine struct {
 	accounting bool
 	// units are further unit files and drop-ins, by their path.
 	units map[string]string
+	// files are further files of its own, by their path.
+	files map[string]string
 	// binds are further arguments of systemd-nspawn.
 	binds   []string
 	cgroups []string
@@ -134,6 +136,11 @@ func begin(t *testing.T, target string, options ...func(*machine)) *machine {
 	require.NoError(t, syscall.Mount("overlay", filepath.Join(base, "root"), "overlay", 0,
 		fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", tmpfs, tmpfs)))
 	require.NoError(t, os.WriteFile(filepath.Join(base, "root", "etc", "hostname"), []byte(m.name+"\n"), 0o644))
+	for path, text := range m.files {
+		path = filepath.Join(base, "root", path)
+		require.NoError(t, os.RemoveAll(path)) // not through a link
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
 	roots := cgroupRoots()
 	if m.accounting && !isUnified() {
 		roots = append(roots, controllers...)

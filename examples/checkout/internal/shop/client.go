@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -31,7 +32,9 @@ func newCaller(base, path string, tp trace.TracerProvider) (*caller, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" {
 		return nil, fmt.Errorf("URL %q: want http://host:port", base)
 	}
-	transport := otelhttp.NewTransport(http.DefaultTransport.(*http.Transport).Clone(),
+	plain := http.DefaultTransport.(*http.Transport).Clone()
+	plain.DisableKeepAlives = net.ParseIP(u.Hostname()) == nil // a name means what it means now: each call looks it up
+	transport := otelhttp.NewTransport(plain,
 		otelhttp.WithTracerProvider(tp),
 		otelhttp.WithPropagators(telemetry.Propagator()),
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }))

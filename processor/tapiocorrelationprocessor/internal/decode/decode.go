@@ -344,6 +344,11 @@ var failureTexts = []struct {
 	failure record.Failure
 	parts   []string
 }{
+	// First: why there is no address is said in the same words as why there is no connection.
+	{record.FailureUnresolved, []string{
+		"dial tcp: lookup ", "dial udp: lookup ", "no such host", "getaddrinfo", "enotfound", "eai_again", "unknownhostexception",
+		"name resolution", "name or service not known", "nodename nor servname",
+	}},
 	{record.FailureRefused, []string{"connection refused", "econnrefused", "connectionrefused", "actively refused"}},
 	{record.FailureBroken, []string{
 		"connection reset", "econnreset", "connectionreset", "broken pipe", "epipe", ": eof", "\neof", "unexpected eof",
@@ -444,14 +449,18 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string
 	}
 	e.Kind = record.KindEvent
 	detail := &record.Detail{Name: record.Text(name), Body: body(r)}
-	var address string
-	var port int64
+	var address, server string
+	var port, serverPort int64
 	for k, v := range r.Attributes().All() {
 		switch k {
 		case event.KeyPeerAddress:
 			address = v.Str()
 		case event.KeyPeerPort:
 			port = v.Int()
+		case event.KeyServerAddress:
+			server = v.Str()
+		case event.KeyServerPort:
+			serverPort = v.Int()
 		}
 		if len(detail.Attrs) < maxAttributes {
 			detail.Attrs = append(detail.Attrs, record.Attr{Key: record.Text(k), Value: scalar(v)})
@@ -466,6 +475,9 @@ func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string
 		d.graph.Server(record.SpanID(r.SpanID()), ref, at)
 	}
 	d.sockets(name, r.Attributes(), ref, at)
+	if name == event.DNSFailed || name == event.DNSSlow { // the other side of a question
+		address, port = server, serverPort
+	}
 	detail.Peer = d.graph.Address(ref.Network, address, port, at)
 	e.Subject = d.learn(detail, ref, at)
 	e.Detail = d.details.Put(detail)

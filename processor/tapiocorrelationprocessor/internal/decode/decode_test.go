@@ -188,13 +188,18 @@ func TestSockets(t *testing.T) {
 func TestClassify(t *testing.T) {
 	for said, want := range map[string]record.Failure{
 		// Go
-		"dial tcp 10.0.0.7:80: connect: connection refused":                          record.FailureRefused,
-		"read tcp 10.0.0.1:4->10.0.0.7:80: read: connection reset by peer":           record.FailureBroken,
-		`Post "http://payment/charge": EOF`:                                          record.FailureBroken,
-		"unexpected EOF":                                                             record.FailureBroken,
-		"http: server closed idle connection":                                        record.FailureOther,
-		"write: broken pipe":                                                         record.FailureBroken,
-		"context deadline exceeded (Client.Timeout exceeded while awaiting headers)": record.FailureTimeout,
+		"dial tcp 10.0.0.7:80: connect: connection refused":                                                      record.FailureRefused,
+		"dial tcp: lookup payment on 127.0.0.1:53: read udp 127.0.0.1:4->127.0.0.1:53: read: connection refused": record.FailureUnresolved,
+		"dial tcp: lookup payment on 10.0.0.1:53: read udp 10.0.0.7:4->10.0.0.1:53: i/o timeout":                 record.FailureUnresolved,
+		"getaddrinfo EAI_AGAIN payment": record.FailureUnresolved,
+		"java.net.UnknownHostException: payment: Temporary failure in name resolution": record.FailureUnresolved,
+		"<urlopen error [Errno -2] Name or service not known>":                         record.FailureUnresolved,
+		"read tcp 10.0.0.1:4->10.0.0.7:80: read: connection reset by peer":             record.FailureBroken,
+		`Post "http://payment/charge": EOF`:                                            record.FailureBroken,
+		"unexpected EOF":                                                               record.FailureBroken,
+		"http: server closed idle connection":                                          record.FailureOther,
+		"write: broken pipe":                                                           record.FailureBroken,
+		"context deadline exceeded (Client.Timeout exceeded while awaiting headers)":   record.FailureTimeout,
 		"rpc error: code = Unavailable desc = connection error: dial tcp 1.2.3.4:5: connect: connection refused": record.FailureRefused,
 		// Java
 		"java.net.ConnectException: Connection refused":   record.FailureRefused,

@@ -17,6 +17,8 @@ func (d *Decoder) sockets(name string, attrs pcommon.Map, ref topology.Ref, at i
 		if text(attrs, event.KeyConnectionState) == "listen" {
 			d.listens(text(attrs, event.KeyLocalAddress), integer(attrs, event.KeyLocalPort), ref, at)
 		}
+	case event.UDPListen:
+		d.listens(text(attrs, event.KeyLocalAddress), integer(attrs, event.KeyLocalPort), ref, at)
 	case event.TCPConnections:
 		if text(attrs, event.KeyTCPRole) == "server" {
 			d.listens(text(attrs, event.KeyLocalAddress), integer(attrs, event.KeyLocalPort), ref, at)

@@ -118,7 +118,7 @@ func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) *ope
 	if slices.Contains(e.calleesOf(h.Service), o.Hypothesis.Service) {
 		for _, r := range requests { // it fails because of what is wrong below it
 			if incident.Of(r) == nil {
-				o.Assign(r)
+				e.hurtBy(o, r)
 			}
 		}
 		return o
@@ -195,12 +195,12 @@ func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.Ent
 func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 	for _, g := range e.groups {
 		if e.unresolvedIn(p, o, g) {
-			return e.openFor(e.hypothesis(p, o, g.target.Address), g.requests) != nil
+			return e.openFor(e.root(e.hypothesis(p, o, g.target.Address)), g.requests) != nil
 		}
 		// Who answers at an address may have become known since.
 		target := cmp.Or(g.target.Process, g.target.Service, e.graph.Owner(g.target.Address, g.last))
 		if target != 0 && o.Time <= g.last+explain.Slack && e.near(o, target, p) {
-			return e.open(e.hypothesis(p, o, g.target.Address)) != nil
+			return e.open(e.root(e.hypothesis(p, o, g.target.Address))) != nil
 		}
 	}
 	return false
@@ -215,10 +215,10 @@ func (e *Engine) absorbGroups(o *open) {
 				return true
 			}
 			target, origin := explain.TargetOf(e.graph, r)
-			if !e.covers(o, target, origin.End) {
+			if !e.covers(o, target, origin) {
 				return false
 			}
-			o.Assign(r)
+			e.hurtBy(o, r)
 			return true
 		})
 		left += len(g.requests)

@@ -224,7 +224,7 @@ func (e *Engine) supersede(root *open) {
 		}
 		e.requests.Each(func(r *detect.Request) {
 			if incident.Of(r) == i.Incident {
-				root.Assign(r)
+				e.hurtBy(root, r)
 			}
 		})
 		if i.Emitted() {
@@ -290,16 +290,14 @@ func (e *Engine) explainer(o *detect.Occurrence) *open {
 func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 	for _, i := range e.incidents {
 		old := i.Hypothesis
-		if !e.causes(p, o, old) {
-			continue
-		}
-		h := e.hypothesis(p, o, old.Addresses()...)
-		if old.Cause.Occurrence != nil && !deeper(h, old) || old.Cause.Event == pattern.ErrorsLogged && !e.convinces(h) {
+		h := e.instead(p, o, old)
+		if h == nil || old.Cause.Occurrence != nil && !deeper(h, old) || old.Cause.Event == pattern.ErrorsLogged && !e.convinces(h) {
 			continue
 		}
 		i.Replace(h, e.now(), e.whyReplaced(old, h))
 		e.requests.Each(func(r *detect.Request) {
 			if incident.Of(r) == i.Incident {
+				e.namesOf(h, r)
 				h.AddSpans(r, r.Spans...)
 			}
 		})
@@ -323,6 +321,22 @@ func (e *Engine) whyReplaced(old, h *explain.Hypothesis) string {
 		return seen + "; the cause before was only inferred from requests."
 	}
 	return seen + ", of which the cause before is an effect."
+}
+
+// instead makes a hypothesis of an event that can be why another hypothesis was made:
+// it happened near to it or, where the other's cause is about an address, to who
+// answered there. It returns nil for an event that cannot.
+func (e *Engine) instead(p *pattern.Pattern, o *detect.Occurrence, old *explain.Hypothesis) *explain.Hypothesis {
+	switch {
+	case e.causes(p, o, old):
+		return e.hypothesis(p, o, old.Addresses()...)
+	case byAddress(p, old.Cause.Occurrence):
+		if h := e.behind(p, o, old.Cause.Occurrence); h.HasRequired() && h.Explains(old.Cause.Occurrence) {
+			adopt(h, old)
+			return h
+		}
+	}
+	return nil
 }
 
 // causes tells whether an event is near enough, in time and place, to be why a
@@ -441,25 +455,25 @@ func (e *Engine) assign(r *detect.Request) {
 	// A cause that was seen comes before one that spans only hint at.
 	for _, seen := range []bool{true, false} {
 		for i := len(e.incidents) - 1; i >= 0; i-- {
-			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin.End) {
-				o.Assign(r)
+			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin) {
+				e.hurtBy(o, r)
 				return
 			}
 		}
 	}
-	if h := e.unresolved(target, origin); h != nil {
+	if h := e.root(e.unresolved(target, origin)); h != nil {
 		if o := e.openFor(h, []*detect.Request{r}); o != nil {
-			o.Assign(r)
+			e.hurtBy(o, r)
 			return
 		}
 	}
-	if h := e.best(target, origin.End); h != nil {
+	if h := e.root(e.best(target, origin.End)); h != nil {
 		o := e.explainer(h.Cause.Occurrence)
 		if o == nil {
 			o = e.open(h)
 		}
 		if o != nil {
-			o.Assign(r)
+			e.hurtBy(o, r)
 			return
 		}
 	}
@@ -469,7 +483,11 @@ func (e *Engine) assign(r *detect.Request) {
 // covers tells whether a request that went wrong can be an effect of an incident's
 // cause: it happened to the same one, and that one has not taken requests since. A
 // cause that spans tell of is no death, and is over when they are.
-func (e *Engine) covers(o *open, t explain.Target, failure int64) bool {
+func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool {
+	failure := origin.End
+	if e.lookup(o.Hypothesis, t, origin) != nil {
+		return true
+	}
 	if !o.Hypothesis.Covers(t, failure) {
 		return false
 	}

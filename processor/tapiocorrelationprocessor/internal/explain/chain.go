@@ -50,7 +50,7 @@ func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by 
 	rank, key := rankEffect, e.Event+"|"+h.keyOf(o.Subject)
 	address := e.Relation == pattern.RelationAddress
 	if address {
-		rank, key = rankConnection, h.connectionKey(who, o.Detail.Peer)
+		rank, key = rankConnection, h.addressKey(o.Name, who, o.Detail.Peer)
 	}
 	l := h.addLink(key, o.Time, rank, func() finding.Link {
 		title, detail := occurrenceWords(who, o)
@@ -65,7 +65,12 @@ func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by 
 }
 
 func (h *Hypothesis) connectionKey(service string, peer record.EntityID) string {
-	return event.TCPConnectFailed + "|" + service + "|" + h.keyOf(peer)
+	return h.addressKey(event.TCPConnectFailed, service, peer)
+}
+
+// addressKey is the key of the link of what failed between a service and an address.
+func (h *Hypothesis) addressKey(name, service string, peer record.EntityID) string {
+	return name + "|" + service + "|" + h.keyOf(peer)
 }
 
 // keyOf names an entity in the key of a link, so that every engine that sees the
@@ -194,7 +199,7 @@ func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
 		return false
 	}
 	owner := h.graph.Owner(s.Peer, s.End)
-	return h.addresses[s.Peer] || (owner != 0 && (h.isRoot(owner) || h.onNode(owner)))
+	return h.addresses[s.Peer] || h.names[s.Peer] != "" || (owner != 0 && (h.isRoot(owner) || h.onNode(owner)))
 }
 
 // isRoot tells whether an entity is, or belongs to the service of, the cause.
@@ -222,6 +227,9 @@ func (h *Hypothesis) relink(r *detect.Request) {
 		p, leaf := h.linkBelow(r, s)
 		if p == nil {
 			l.call = l.call || leaf.Kind == record.SpanClient
+			if key := h.names[leaf.Peer]; key != "" && leaf.Kind == record.SpanClient {
+				l.connection = key
+			}
 			if leaf.Kind == record.SpanClient && leaf.Failure == record.FailureRefused && l.connection == "" {
 				l.connection = h.connectionKey(h.graph.ServiceName(leaf.Subject), leaf.Peer)
 			}

@@ -115,6 +115,9 @@ type Hypothesis struct {
 	// Support is how probable the visits of the cause's service make it that this is
 	// where it went wrong; 0 when they do not say.
 	Support float64
+	// names are addresses of names that a caller looked up in vain because of the cause:
+	// the link of that.
+	names map[record.EntityID]string
 	// over is when the cause ended, 0 while nothing says that it did; ended is the event
 	// that said so.
 	over  int64
@@ -132,7 +135,7 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		Pattern: p, Cause: c, graph: g, Service: g.ServiceOf(c.Entity),
 		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
-		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1,
+		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
 	}
 	for _, a := range addresses {
 		if a != 0 {
@@ -365,13 +368,38 @@ func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by findin
 			return "", "", false
 		}
 		peer := o.Detail.Peer
-		if !h.addresses[peer] && !h.entities[h.graph.Owner(peer, o.Time)] {
+		if !h.addresses[peer] && !h.answered(h.graph.Owner(peer, o.Time)) {
 			return "", "", false
 		}
 		remember(h.addresses, peer)
 		return finding.LinkedByAddress, h.addressOf(peer, o.Time), true
 	}
 	return h.place(r, o.Subject)
+}
+
+// answered tells whether who answered at an address is one of those to whom the cause
+// happened, or a process of the unit to which it did.
+func (h *Hypothesis) answered(owner record.EntityID) bool {
+	if h.entities[owner] {
+		return true
+	}
+	unit, ok := h.graph.Entity(h.graph.PlaceOf(owner).Workload)
+	return ok && unit.Kind == topology.KindUnit && h.entities[unit.ID]
+}
+
+// LookedUp notes that calls to a name fail because of an effect: a lookup of that name.
+func (h *Hypothesis) LookedUp(name record.EntityID, o *detect.Occurrence) {
+	if name != 0 && h.explains[o] && len(h.names) < maxKnown {
+		h.names[name] = h.addressKey(o.Name, h.graph.ServiceName(o.Subject), o.Detail.Peer)
+	}
+}
+
+// Adopt takes those to whom a cause happened that this one explains for ones who suffer
+// from it.
+func (h *Hypothesis) Adopt(of *Hypothesis) {
+	for id := range of.entities {
+		remember(h.entities, id)
+	}
 }
 
 // addressOf says what an address is and who answered there.

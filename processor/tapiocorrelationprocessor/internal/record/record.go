@@ -116,6 +116,8 @@ const (
 	FailureBroken
 	// FailureTimeout: no answer in the time that the caller allowed.
 	FailureTimeout
+	// FailureUnresolved: the caller found no address for the name.
+	FailureUnresolved
 )
 
 // String returns the words that findings use for the class.
@@ -127,6 +129,8 @@ func (f Failure) String() string {
 		return "connection lost before the answer"
 	case FailureTimeout:
 		return "no answer in time"
+	case FailureUnresolved:
+		return "name not resolved"
 	}
 	return "error"
 }

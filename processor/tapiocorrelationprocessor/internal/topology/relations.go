@@ -143,7 +143,9 @@ func (g *Graph) addressAt(network record.EntityID, address string, port, at int6
 			return 0 // nobody knows whose
 		}
 		key.network = network
-		key.address = "127.0.0.1" // localhost, ::1 and 127.0.0.1 are one interface
+		if !strings.HasPrefix(address, "127.") {
+			key.address = "127.0.0.1" // localhost and ::1 are that; 127.0.0.53 can be another's
+		}
 	}
 	hostsOwn := isHostsOwn(address)
 	g.mu.RLock()

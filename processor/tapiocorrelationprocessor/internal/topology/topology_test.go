@@ -255,9 +255,11 @@ func TestAddresses(t *testing.T) {
 	n1 := g.Resolve(&Resource{Host: "node1"}, base).Host
 	n2 := g.Resolve(&Resource{Host: "node2"}, base).Host
 	id := g.Address(n1, "127.0.0.1", 80, base)
-	for _, same := range []string{"localhost", "::1", "127.0.0.1", "127.0.0.2", "::ffff:127.0.0.1"} {
+	for _, same := range []string{"localhost", "::1", "127.0.0.1", "::ffff:127.0.0.1"} {
 		assert.Equal(t, id, g.Address(n1, same, 80, base), same)
 	}
+	assert.NotEqual(t, id, g.Address(n1, "127.0.0.53", 80, base), "another server can have that, as systemd-resolved does")
+	assert.NotEqual(t, g.Address(n2, "127.0.0.53", 80, base), g.Address(n1, "127.0.0.53", 80, base))
 	assert.NotEqual(t, id, g.Address(n2, "127.0.0.1", 80, base), "another machine's own")
 	assert.NotEqual(t, id, g.Address(n1, "127.0.0.1", 81, base))
 	assert.Equal(t, g.Address(n1, "10.0.0.1", 80, base), g.Address(n2, "10.0.0.1", 80, base), "seen from anywhere")
