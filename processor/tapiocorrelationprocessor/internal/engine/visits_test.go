@@ -24,10 +24,11 @@ type stay struct {
 	own    time.Duration // of payment itself, beside all that it waits for
 	calls  int           // of ledger
 	says   []string
-	fails  bool // the query, which payment copes with
-	silent bool // no log record of payment at all
-	direct bool // storefront calls ledger too
-	torn   bool // storefront's first span gets lost
+	fails  bool          // the query, which payment copes with
+	silent bool          // no log record of payment at all
+	direct bool          // storefront calls ledger too
+	torn   bool          // storefront's first span gets lost
+	answer time.Duration // how much longer ledger takes when storefront asks it
 }
 
 // usual is a stay like all others.
@@ -66,8 +67,8 @@ func (s *scenario) visit(v stay) {
 	}
 	s.deliver(item{traces: td})
 	if v.direct {
-		put(storefront, "ask", "in", "POST", ptrace.SpanKindClient, start, start.Add(call))
-		put(ledger, "asked", "ask", "POST /book", ptrace.SpanKindServer, start.Add(100*time.Microsecond), start.Add(call-100*time.Microsecond))
+		put(storefront, "ask", "in", "POST", ptrace.SpanKindClient, start, start.Add(call+v.answer))
+		put(ledger, "asked", "ask", "POST /book", ptrace.SpanKindServer, start.Add(100*time.Microsecond), start.Add(call+v.answer-100*time.Microsecond))
 	}
 	after := at.Add(v.query)
 	for n := range v.calls {

@@ -353,6 +353,22 @@ func TestAmbientExceptionsCountLess(t *testing.T) {
 	assert.Less(t, score(true), 0.8*news)
 }
 
+// A visit that always takes seconds waits on purpose: for a message, for news, for its
+// stream to end. How long, says nothing; that of an ordinary one does.
+func TestAnIntentionalWaitIsNoTrouble(t *testing.T) {
+	worst := func(usually int64) (score float64) {
+		r := newRig(Options{})
+		r.run(5*time.Minute, func(_ int, q *request) { q.self = usually })
+		r.run(40*time.Second, func(_ int, q *request) { q.self = 10 * usually })
+		for _, s := range r.suspect {
+			score = max(score, s.Score)
+		}
+		return score
+	}
+	assert.Less(t, worst(wait+sec), Alarm)
+	assert.GreaterOrEqual(t, worst(wait/2), Alarm)
+}
+
 // What a visit lost says more when its service itself says that something failed. An
 // exception may be what others did to it, and a branch that is only rare is none.
 func TestAnErrorTellsOfWhatVanished(t *testing.T) {
