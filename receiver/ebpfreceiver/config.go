@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -173,8 +175,8 @@ func (c *Config) Validate() error {
 	if d := c.Programs.Network.SlowDNS; d < 0 || d > answerTimeout {
 		errs = append(errs, fmt.Errorf("programs::network::slow_dns: %s is not in 0s to %s", d, answerTimeout))
 	}
-	if p := c.Programs; !p.Process.Enabled && !p.Memory.Enabled && !p.Network.Enabled && !p.Syscalls.Enabled && !p.Disk.Enabled && !p.Scheduler.Enabled && !p.HTTP.Enabled && !p.Kmsg.Enabled {
-		errs = append(errs, errors.New("programs: process, memory, network, syscalls, disk, scheduler, http and kmsg are all disabled; enable one or remove the receiver"))
+	if groups := groupNames(); !slices.ContainsFunc(groups, func(name string) bool { return isEnabled(&c.Programs, name) }) {
+		errs = append(errs, fmt.Errorf("programs: %s are all disabled; enable one or remove the receiver", strings.Join(groups, ", ")))
 	}
 	if d := c.Programs.Memory.GrowthWindow; c.Programs.Memory.Enabled && (d < 10*time.Second || d > 24*time.Hour) {
 		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is not in 10s to 24h", d))

@@ -60,7 +60,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		"programs::memory::growth_window: 1s is not in 10s to 24h":                                      func(c *Config) { c.Programs.Memory.GrowthWindow = time.Second },
 		"max_batch_size: -1 is not in 1 to 1048576":                                                     func(c *Config) { c.MaxBatchSize = -1 },
 		"flush_interval: 2m0s is not in 0s to 1m0s":                                                     func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory, network, syscalls, disk, scheduler, http and kmsg are all disabled": func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs: process, memory, network, syscalls, disk, scheduler, http, kmsg are all disabled":    func(c *Config) { c.Programs = ProgramsConfig{} },
 		"programs::network::slow_dns: 6s is not in 0s to 5s":                                            func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
 		`programs::http::context_map: "otel/map" is no absolute path`:                                   func(c *Config) { c.Programs.HTTP.ContextMap = "otel/map" },
 		"programs::http::observation: 2h0m0s is not in 0s to 1h0m0s":                                    func(c *Config) { c.Programs.HTTP.Observation = 2 * time.Hour },

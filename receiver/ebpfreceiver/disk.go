@@ -94,23 +94,6 @@ var blockStatuses = map[int32]blockStatus{
 	19: {"invalid", "EINVAL"},
 }
 
-// decodeBlockStatus reads a blk_status_t or, of older kernels, a negative errno.
-func decodeBlockStatus(status int32) blockStatus {
-	if s, ok := blockStatuses[status]; ok {
-		return s
-	}
-	if status < 0 {
-		errno := errnoName(uint32(-status))
-		for _, s := range blockStatuses {
-			if s.errno == errno {
-				return s
-			}
-		}
-		return blockStatus{errno, errno}
-	}
-	return blockStatus{"status " + strconv.Itoa(int(status)), "EIO"} // as blk_status_to_errno
-}
-
 const (
 	// fewRequests is less than one can judge a device by, unless each took for ever.
 	fewRequests = 20

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -80,6 +81,23 @@ func decodeBlockError(r *bpf.DiskBlockErrorRecord) kernelEvent {
 		ev.who.cgroup = path((*bpf.ProcessCgroupPath)(&r.Cgroup))
 	}
 	return ev
+}
+
+// decodeBlockStatus reads a blk_status_t or, of older kernels, a negative errno.
+func decodeBlockStatus(status int32) blockStatus {
+	if s, ok := blockStatuses[status]; ok {
+		return s
+	}
+	if status < 0 {
+		errno := errnoName(uint32(-status))
+		for _, s := range blockStatuses {
+			if s.errno == errno {
+				return s
+			}
+		}
+		return blockStatus{errno, errno}
+	}
+	return blockStatus{"status " + strconv.Itoa(int(status)), "EIO"} // as blk_status_to_errno
 }
 
 // device is one kind of requests to one device.

@@ -159,17 +159,6 @@ func TestWhatStaysIsTheNewUsual(t *testing.T) {
 	assert.Equal(t, usualAfter-alarmAfter+1, alarms)
 }
 
-func TestBlockStatus(t *testing.T) {
-	t.Parallel()
-	assert.Equal(t, blockStatus{"I/O", "EIO"}, decodeBlockStatus(10))
-	assert.Equal(t, blockStatus{"critical medium", "ENODATA"}, decodeBlockStatus(7))
-	assert.Equal(t, blockStatus{"I/O", "EIO"}, decodeBlockStatus(-5), "an errno, of an older kernel")
-	assert.Equal(t, blockStatus{"EPERM", "EPERM"}, decodeBlockStatus(-1))
-	assert.Equal(t, blockStatus{"status 77", "EIO"}, decodeBlockStatus(77))
-	assert.Equal(t, "WRITE", blockOperation(1))
-	assert.Equal(t, "OP_35", blockOperation(35))
-}
-
 func TestSlowDiskSentence(t *testing.T) {
 	t.Parallel()
 	ev := blockSlowEvent{

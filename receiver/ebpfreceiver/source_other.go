@@ -14,16 +14,8 @@ import (
 func openSource(cfg *Config, _ *zap.Logger) source {
 	const reason = "kernel events need Linux on amd64 or arm64; this is " + runtime.GOOS + " on " + runtime.GOARCH
 	s := &noSource{stopped: make(chan struct{})}
-	for name, isEnabled := range map[string]bool{
-		"process":   cfg.Programs.Process.Enabled,
-		"memory":    cfg.Programs.Memory.Enabled,
-		"network":   cfg.Programs.Network.Enabled,
-		"syscalls":  cfg.Programs.Syscalls.Enabled,
-		"disk":      cfg.Programs.Disk.Enabled,
-		"scheduler": cfg.Programs.Scheduler.Enabled,
-		"http":      cfg.Programs.HTTP.Enabled,
-	} {
-		if isEnabled {
+	for _, name := range groupNames() {
+		if name != kmsgName && isEnabled(&cfg.Programs, name) {
 			s.failures = append(s.failures, failure{program: name, reason: reason})
 		}
 	}
