@@ -245,7 +245,7 @@ func boot(t *testing.T, initrd string, k *kernel, m machine) (log, results []byt
 		// kernel's code, which it does when a tracepoint goes on or off.
 		"-smp", "1", "-display", "none", "-no-reboot", "-nodefaults", "-net", "none", "-serial", "file:"+console, "-serial", "file:"+port,
 		"-kernel", k.image, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tapio.cgroup="+m.cgroup)
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tapio.cgroup="+m.cgroup)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s: %s", k.release, time.Since(begin).Round(time.Second))
 	log, readErr := os.ReadFile(console)
