@@ -99,7 +99,7 @@ static __always_inline void fill_goroutine_of_thread(struct trace_context *out, 
 	struct request *r;
 
 	e.id = goid_of_thread(p, regs);
-	r = e.id ? bpf_map_lookup_elem(&requests, &e) : NULL;
+	r = e.id ? unanswered_request(&e) : NULL;
 	if (r)
 		__builtin_memcpy(out, &r->context, sizeof(*out));
 }
@@ -162,7 +162,7 @@ static long find_unanswered(void *map, const void *key, struct exchange *x, void
 
 	if (!u)
 		return 1;
-	if (x->client || x->tgid != u->by.tgid || x->start != u->by.start)
+	if (x->client || x->tgid != u->by.tgid || x->start != u->by.start || is_answered(&x->context, *(const __u64 *)key))
 		return 0;
 	if (u->found) {
 		u->several = 1;

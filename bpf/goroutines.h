@@ -87,7 +87,7 @@ int http_goroutine_call(void *ctx)
 	struct child c = {};
 
 	if (read_goid(&e, ctx, go_second_argument(ctx)))
-		r = bpf_map_lookup_elem(&requests, &e);
+		r = unanswered_request(&e);
 	if (!r && e.id)
 		r = request_of_child(&e);
 	if (!r) {

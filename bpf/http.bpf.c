@@ -26,6 +26,7 @@ const enum tracee_sdk *unused_sdk __attribute__((unused));
  * include/uapi/asm-generic/socket.h */
 #define EAGAIN 11
 #define O_NONBLOCK 00004000
+#define MSG_DONTWAIT 0x40
 
 /* Numbers of system calls: arch/x86/entry/syscalls/syscall_64.tbl and
  * include/uapi/asm-generic/unistd.h. */
@@ -39,9 +40,15 @@ const enum tracee_sdk *unused_sdk __attribute__((unused));
 #define NR_SENDMSG 46
 #define NR_RECVMSG 47
 #define NR_GETSOCKOPT 55
+#define NR_POLL 7
+#define NR_SELECT 23
+#define NR_ACCEPT 43
 #define NR_EPOLL_WAIT 232
+#define NR_PSELECT6 270
+#define NR_PPOLL 271
 #define NR_EPOLL_PWAIT 281
 #define NR_ACCEPT4 288
+#define NR_IO_URING_ENTER 426
 #define NR_EPOLL_PWAIT2 441
 #else
 #define NR_READ 63
@@ -54,7 +61,11 @@ const enum tracee_sdk *unused_sdk __attribute__((unused));
 #define NR_RECVMSG 212
 #define NR_GETSOCKOPT 209
 #define NR_EPOLL_PWAIT 22
+#define NR_PSELECT6 72
+#define NR_PPOLL 73
+#define NR_ACCEPT 202
 #define NR_ACCEPT4 242
+#define NR_IO_URING_ENTER 426
 #define NR_EPOLL_PWAIT2 441
 #endif
 
@@ -64,7 +75,21 @@ struct file___http {
 	unsigned int f_flags;
 	void *private_data;
 };
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___http {
+	unsigned long r10;
+};
+#endif
 #pragma clang attribute pop
+
+/* Sockets that connected somewhere: what is read from them is no request. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u8);
+} outgoing SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -140,6 +165,25 @@ static __always_inline __u64 argument_buffer(struct pt_regs *regs)
 #else
 	return BPF_CORE_READ(regs, regs[1]);
 #endif
+}
+
+/* Whether a call that receives was told not to wait. */
+static __always_inline bool never_waits(struct pt_regs *regs)
+{
+	switch (NUMBER(regs)) {
+#if defined(__TARGET_ARCH_x86)
+	case NR_RECVFROM:
+		return BPF_CORE_READ((struct pt_regs___http *)regs, r10) & MSG_DONTWAIT;
+	case NR_RECVMSG:
+		return BPF_CORE_READ(regs, dx) & MSG_DONTWAIT;
+#else
+	case NR_RECVFROM:
+		return BPF_CORE_READ(regs, regs[3]) & MSG_DONTWAIT;
+	case NR_RECVMSG:
+		return BPF_CORE_READ(regs, regs[2]) & MSG_DONTWAIT;
+#endif
+	}
+	return false;
 }
 
 /* What a call has read or written: the first of its buffers. */
@@ -382,6 +426,8 @@ static __noinline int parse_request(struct trace_context *out, struct data *d)
 		return NOT_HTTP;
 	s.len = len;
 	bpf_loop(SCAN / 8, scan_word, &s, 0);
+	if (!s.lines)
+		return CUT_HEADER;
 	if (!s.is_http)
 		return NOT_HTTP;
 	if (!s.ended && s.found < 2)
@@ -496,6 +542,10 @@ static __noinline int send_exchange(struct exchange *x, const struct sock *sk, _
 
 	if (!x || !sk || !x->span)
 		return 0;
+	if (!status && sequence_of((__u64)sk, x->context.role) - x->context.sequence > 1) { /* 1: FIN */
+		count_http(TAPIO_HTTP_SPANS_LOST); /* a response that did not look like one */
+		return 0;
+	}
 	tgid = x->tgid;
 	p = bpf_map_lookup_elem(&tracees, &tgid);
 	if (!p || p->start != x->start || p->sdk == TAPIO_SDK_YES)
@@ -526,7 +576,7 @@ static __noinline int send_exchange(struct exchange *x, const struct sock *sk, _
 
 /* Remembers who works on a request. */
 static __always_inline void remember_request(struct execution *by, const struct exchange *x, __u64 sk,
-					     const struct tracee *p, struct pt_regs *regs)
+					     bool is_event_loop, struct pt_regs *regs)
 {
 	__u32 zero = 0;
 	__u64 *so_far;
@@ -541,7 +591,7 @@ static __always_inline void remember_request(struct execution *by, const struct 
 	r->sk = sk;
 	__builtin_memcpy(r->span_id, x->span_id, 8);
 	r->stack = 0;
-	if (p->runtime == TAPIO_RUNTIME_NODE) {
+	if (is_event_loop) {
 		r->stack = user_stack(regs);
 		if (!read_frames(r->frames, r->stack))
 			return;
@@ -561,79 +611,152 @@ static __always_inline struct exchange *scratch_exchange(void)
 	return x;
 }
 
-/* A server has read the beginning of a request. */
+/* Who reads a request has not answered the one before, which came on another
+ * socket: it works on several in turn, at any time on any of them. */
+static __always_inline bool works_on_another(const struct execution *by, __u64 sk)
+{
+	struct request *r = bpf_map_lookup_elem(&requests, by);
+
+	return r && r->sk != sk && is_unanswered(&r->context, r->sk);
+}
+
+/* Whether it can be told who works on a request that is read, and who. */
+static __always_inline bool reader(struct execution *by, struct tracee *p, __u64 pid_tgid, struct pt_regs *regs, __u64 sk)
+{
+	if (!current_execution(by, p, pid_tgid, regs))
+		return false;
+	if (children_enabled) /* it serves others than the one for which it was started */
+		bpf_map_delete_elem(&children, by);
+	if (p->mixes)
+		return false;
+	if (p->runtime == TAPIO_RUNTIME_NODE || !works_on_another(by, sk))
+		return true; /* Node.js: by its callbacks */
+	p->mixes = 1;
+	return false;
+}
+
+/* What was read while a request waits for its response is in its body, or one that
+ * did not wait for its turn. Until the response, no id. */
+static __always_inline void make_void(struct exchange *x, __u64 sk)
+{
+	forget_request(&x->by, sk);
+	x->by.id = 0;
+	if (x->span)
+		count_http(TAPIO_HTTP_SPANS_LOST);
+	x->span = 0;
+	bpf_map_delete_elem(&socket_traces, &sk);
+	count_http(TAPIO_HTTP_RUNTIME_UNKNOWN);
+}
+
+static __always_inline void count_parsed(int parsed, bool known)
+{
+	switch (parsed) {
+	case NO_TRACEPARENT:
+		count_http(TAPIO_HTTP_UNTRACED);
+		return;
+	case BAD_TRACEPARENT:
+		count_http(TAPIO_HTTP_INVALID);
+		return;
+	case CUT_HEADER:
+		count_http(TAPIO_HTTP_CUT);
+		return;
+	}
+	count_http(known ? TAPIO_HTTP_TRACED : TAPIO_HTTP_RUNTIME_UNKNOWN);
+}
+
+/* A server has read the beginning of a request. One without an id is remembered too:
+ * what follows on its socket is its body, and who works on it may read others. */
 static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 method)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
-	bool nonblocking = false, known;
+	bool nonblocking = false, known = false;
 	struct exchange *x = scratch_exchange();
-	const struct sock *sk;
 	struct exchange *old;
 	struct tracee *p;
 	int parsed;
 
 	if (!regs || !d || !x)
 		return 0;
-	sk = socket_of(task, argument_fd(regs), &nonblocking);
-	if (!sk)
+	key = (__u64)socket_of(task, argument_fd(regs), &nonblocking);
+	if (!key || bpf_map_lookup_elem(&outgoing, &key))
 		return 0;
-	key = (__u64)sk;
 	parsed = parse_request(&x->context, d);
 	if (parsed == NOT_HTTP)
 		return 0;
-	p = tracee_of(task, pid_tgid >> 32);
-	if (!p) {
-		count_http(TAPIO_HTTP_PROCESS_UNKNOWN);
+	old = bpf_map_lookup_elem(&exchanges, &key);
+	if (old && !old->client && is_unanswered(&old->context, key)) {
+		make_void(old, key);
 		return 0;
 	}
-	known = current_execution(&x->by, p, pid_tgid, regs);
-	if (children_enabled && known) /* it serves others than the one for which it was started */
-		bpf_map_delete_elem(&children, &x->by);
-	old = bpf_map_lookup_elem(&exchanges, &key);
 	if (old) { /* to which there was no response that we saw */
 		if (!old->client)
 			forget_request(&old->by, key);
 		if (old->span)
 			count_http(TAPIO_HTTP_SPANS_LOST);
 	}
-	if (parsed != GOOD_TRACEPARENT) {
-		if (known)
-			bpf_map_delete_elem(&requests, &x->by);
-		bpf_map_delete_elem(&exchanges, &key);
-		bpf_map_delete_elem(&socket_traces, &key);
-		count_http(parsed == NO_TRACEPARENT  ? TAPIO_HTTP_UNTRACED :
-			   parsed == BAD_TRACEPARENT ? TAPIO_HTTP_INVALID :
-						       TAPIO_HTTP_CUT);
-		return 0;
-	}
-	if (p->runtime == TAPIO_RUNTIME_OTHER && nonblocking) {
-		/* The thread may go on with another request at any time. */
+	p = tracee_of(task, pid_tgid >> 32);
+	if (p) {
+		known = reader(&x->by, p, pid_tgid, regs, key);
 		bpf_map_delete_elem(&requests, &x->by);
-		known = false;
+		if (p->runtime == TAPIO_RUNTIME_OTHER && (nonblocking || never_waits(regs)))
+			known = false; /* the thread may go on with another request at any time */
+		x->start = p->start;
+		count_parsed(parsed, known);
+	} else {
+		parsed = CUT_HEADER; /* whatever it says, it has no id */
+		count_http(TAPIO_HTTP_PROCESS_UNKNOWN);
+		x->by.id = (__u32)pid_tgid;
+		x->by.tgid = pid_tgid >> 32;
+		x->by.kind = TAPIO_THREAD;
+		known = true;
 	}
 	if (!known)
 		__builtin_memset(&x->by, 0, sizeof(x->by));
-	count_http(known ? TAPIO_HTTP_TRACED : TAPIO_HTTP_RUNTIME_UNKNOWN);
+	if (parsed != GOOD_TRACEPARENT)
+		__builtin_memset(&x->context, 0, sizeof(x->context));
 	x->begun = bpf_ktime_get_boot_ns();
-	x->start = p->start;
 	x->tgid = pid_tgid >> 32;
 	x->method = method;
-	x->context.association = TAPIO_TRACE_SOCKET;
-	x->span = makes_span(p, x);
-	fill_random(x->span_id);
-	__builtin_memcpy(x->parent, x->context.span_id, 8);
-	bpf_map_update_elem(&exchanges, &key, x, BPF_ANY);
-	bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
-	if (known) {
-		x->context.association = x->by.kind == TAPIO_GOROUTINE ? TAPIO_TRACE_GOROUTINE : TAPIO_TRACE_THREAD;
-		remember_request(&x->by, x, key, p, regs);
+	x->context.role = TAPIO_ROLE_SERVER;
+	x->context.sequence = sequence_of(key, TAPIO_ROLE_SERVER);
+	if (parsed == GOOD_TRACEPARENT) {
+		x->context.association = TAPIO_TRACE_SOCKET;
+		x->span = p && makes_span(p, x);
+		fill_random(x->span_id);
+		__builtin_memcpy(x->parent, x->context.span_id, 8);
+		bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
+	} else {
+		bpf_map_delete_elem(&socket_traces, &key);
 	}
+	bpf_map_update_elem(&exchanges, &key, x, BPF_ANY);
+	if (!known)
+		return 0;
+	if (parsed == GOOD_TRACEPARENT)
+		x->context.association = x->by.kind == TAPIO_GOROUTINE ? TAPIO_TRACE_GOROUTINE : TAPIO_TRACE_THREAD;
+	remember_request(&x->by, x, key, p && p->runtime == TAPIO_RUNTIME_NODE, regs);
 	return 0;
 }
 
+/* "HTTP/1.1 102 Processing\r\n\r\n": too short for a response to follow in the same call. */
+#define INTERIM_LEN 27
+
+/* A server has said that the response is yet to come. */
+static __always_inline void still_unanswered(struct exchange *x, __u64 sk)
+{
+	__u32 sequence = sequence_of(sk, TAPIO_ROLE_SERVER);
+	struct trace_context *t = bpf_map_lookup_elem(&socket_traces, &sk);
+	struct request *r = bpf_map_lookup_elem(&requests, &x->by);
+
+	x->context.sequence = sequence;
+	if (t)
+		t->sequence = sequence;
+	if (r && r->sk == sk)
+		r->context.sequence = sequence;
+}
+
 /* The beginning of a response was written by a server, or read by a client. */
-static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 client)
+static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 client, __u64 len)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct trace_context *t;
@@ -646,9 +769,18 @@ static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 cl
 		return 0;
 	sk = socket_of(task, argument_fd(regs), &nonblocking);
 	key = (__u64)sk;
-	x = sk ? bpf_map_lookup_elem(&exchanges, &key) : NULL;
-	if (!x || x->client != client || (status < 200 && status != 101))
-		return 0; /* 1xx: the response is yet to come */
+	if (!sk)
+		return 0;
+	x = bpf_map_lookup_elem(&exchanges, &key);
+	if (!x && !client)
+		bpf_map_delete_elem(&socket_traces, &key); /* to a request that was not seen */
+	if (!x || x->client != client)
+		return 0;
+	if (status < 200 && status != 101) {
+		if (!client && len <= INTERIM_LEN)
+			still_unanswered(x, key);
+		return 0;
+	}
 	if (!client)
 		forget_request(&x->by, key);
 	t = bpf_map_lookup_elem(&socket_traces, &key);
@@ -666,7 +798,7 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
 	__u32 tgid = pid_tgid >> 32;
-	struct exchange *x = scratch_exchange();
+	struct exchange *x = scratch_exchange(), *old;
 	bool nonblocking;
 	const struct sock *sk;
 	struct request *r = NULL;
@@ -674,13 +806,23 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 
 	if (!regs || !d || !x)
 		return 0;
+	sk = socket_of(task, argument_fd(regs), &nonblocking);
+	key = (__u64)sk;
+	if (!sk)
+		return 0;
+	old = bpf_map_lookup_elem(&exchanges, &key);
+	if (old && !old->client)
+		return 0; /* a server, whose response begins like a request */
+	/* Whoever writes this: the request before is over. */
+	if (old && old->span)
+		count_http(TAPIO_HTTP_SPANS_LOST);
+	bpf_map_delete_elem(&exchanges, &key);
+	bpf_map_delete_elem(&socket_traces, &key);
 	p = bpf_map_lookup_elem(&tracees, &tgid);
 	if (!p || !p->runtime || p->sdk == TAPIO_SDK_YES)
 		return 0;
 	if (current_execution(&x->by, p, pid_tgid, regs))
-		r = bpf_map_lookup_elem(&requests, &x->by);
-	if (r && r->stack && !is_same_callback(r, regs))
-		r = NULL;
+		r = request_of(&x->by, regs);
 	if (p->sdk == TAPIO_SDK_NOT_SEEN && parse_request(&x->context, d) == GOOD_TRACEPARENT) {
 		__u64 *caller = (__u64 *)x->context.span_id;
 
@@ -691,11 +833,9 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	}
 	if (!r)
 		return 0;
-	sk = socket_of(task, argument_fd(regs), &nonblocking);
-	key = (__u64)sk;
-	if (!sk || key == r->sk)
-		return 0;
 	__builtin_memcpy(&x->context, &r->context, sizeof(x->context));
+	x->context.role = TAPIO_ROLE_CLIENT;
+	x->context.sequence = sequence_of(key, TAPIO_ROLE_CLIENT);
 	__builtin_memcpy(x->parent, r->span_id, 8);
 	fill_random(x->span_id);
 	x->context.association = TAPIO_TRACE_SOCKET;
@@ -729,6 +869,19 @@ static __always_inline void next_callback(long ret)
 		bpf_map_delete_elem(&requests, &e);
 }
 
+/* A thread waits for one of several things, or takes a new connection: what it does
+ * next need not be for the request that it has read, and if it reads others before the response it
+ * is found out. */
+static __always_inline void takes_turns(void)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct execution e = { .id = (__u32)pid_tgid, .tgid = pid_tgid >> 32, .kind = TAPIO_THREAD };
+	struct request *r = bpf_map_lookup_elem(&requests, &e);
+
+	if (r)
+		r->context.association = TAPIO_TRACE_NONE;
+}
+
 /* "HTTP/1.1 200" */
 #define STATUS_LEN 12
 
@@ -755,7 +908,7 @@ static __always_inline void has_moved(struct pt_regs *regs, int number, long ret
 	if (bpf_probe_read_user(text, STATUS_LEN, (void *)d.at))
 		return;
 	if (is_response(text)) {
-		response_seen(regs, status_of(text), is_read);
+		response_seen(regs, status_of(text), is_read, ret);
 		return;
 	}
 	method = method_of(*(__u64 *)text);
@@ -787,12 +940,26 @@ int BPF_PROG(http_calls, struct pt_regs *regs, long ret)
 		has_moved(regs, number, ret, false);
 		return 0;
 #if defined(__TARGET_ARCH_x86)
+	case NR_POLL:
+#endif
+	case NR_PPOLL:
+		if (argument_buffer(regs) > 1) /* how many */
+			takes_turns();
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	case NR_SELECT:
 	case NR_EPOLL_WAIT:
 #endif
+	case NR_PSELECT6:
 	case NR_EPOLL_PWAIT:
 	case NR_EPOLL_PWAIT2:
-	case NR_GETSOCKOPT:
+	case NR_ACCEPT:
 	case NR_ACCEPT4:
+	case NR_IO_URING_ENTER:
+		takes_turns();
+		next_callback(ret);
+		return 0;
+	case NR_GETSOCKOPT:
 		next_callback(ret);
 	}
 	return 0;
@@ -823,6 +990,7 @@ int BPF_PROG(http_sockets, const struct sock *sk, int oldstate, int newstate)
 	struct task_struct *task;
 	__u64 key = (__u64)sk;
 	struct exchange *x;
+	__u8 one = 1;
 
 	if (!is_tcp(sk))
 		return 0;
@@ -832,10 +1000,13 @@ int BPF_PROG(http_sockets, const struct sock *sk, int oldstate, int newstate)
 		tracee_of(task, bpf_get_current_pid_tgid() >> 32);
 		return 0;
 	case TCP_SYN_SENT:
+		bpf_map_update_elem(&outgoing, &key, &one, BPF_ANY);
 		find_exporter(sk);
 		return 0;
 	case TCP_ESTABLISHED:
 	case TCP_CLOSE:
+		if (newstate == TCP_CLOSE || oldstate == TCP_SYN_RECV)
+			bpf_map_delete_elem(&outgoing, &key);
 		x = bpf_map_lookup_elem(&exchanges, &key);
 		if (!x)
 			return 0;

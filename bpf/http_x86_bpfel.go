@@ -246,7 +246,8 @@ type HTTPTraceContext struct {
 	Flags       uint8
 	Association uint8
 	Answered    uint8
-	Pad         [5]uint8
+	Role        uint8
+	Sequence    uint32
 }
 
 type HTTPTracee struct {
@@ -258,7 +259,7 @@ type HTTPTracee struct {
 	Told       uint32
 	SpansFrom  uint64
 	CurgOffset uint32
-	Pad        uint32
+	Mixes      uint32
 }
 
 type HTTPTraceeRuntime uint32
@@ -297,6 +298,7 @@ const (
 	HTTPMapHttpCounts           = "http_counts"
 	HTTPMapListeners            = "listeners"
 	HTTPMapLost                 = "lost"
+	HTTPMapOutgoing             = "outgoing"
 	HTTPMapPairScratch          = "pair_scratch"
 	HTTPMapPairs                = "pairs"
 	HTTPMapPathScratch          = "path_scratch"
@@ -399,6 +401,7 @@ type HTTPMapSpecs struct {
 	HttpCounts        *ebpf.MapSpec `ebpf:"http_counts"`
 	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
 	Lost              *ebpf.MapSpec `ebpf:"lost"`
+	Outgoing          *ebpf.MapSpec `ebpf:"outgoing"`
 	PairScratch       *ebpf.MapSpec `ebpf:"pair_scratch"`
 	Pairs             *ebpf.MapSpec `ebpf:"pairs"`
 	PathScratch       *ebpf.MapSpec `ebpf:"path_scratch"`
@@ -465,6 +468,7 @@ type HTTPMaps struct {
 	HttpCounts        *ebpf.Map `ebpf:"http_counts"`
 	Listeners         *ebpf.Map `ebpf:"listeners"`
 	Lost              *ebpf.Map `ebpf:"lost"`
+	Outgoing          *ebpf.Map `ebpf:"outgoing"`
 	PairScratch       *ebpf.Map `ebpf:"pair_scratch"`
 	Pairs             *ebpf.Map `ebpf:"pairs"`
 	PathScratch       *ebpf.Map `ebpf:"path_scratch"`
@@ -495,6 +499,7 @@ func (m *HTTPMaps) Close() error {
 		m.HttpCounts,
 		m.Listeners,
 		m.Lost,
+		m.Outgoing,
 		m.PairScratch,
 		m.Pairs,
 		m.PathScratch,

@@ -135,7 +135,8 @@ type MemoryTraceContext struct {
 	Flags       uint8
 	Association uint8
 	Answered    uint8
-	Pad         [5]uint8
+	Role        uint8
+	Sequence    uint32
 }
 
 type MemoryTracee struct {
@@ -147,7 +148,7 @@ type MemoryTracee struct {
 	Told       uint32
 	SpansFrom  uint64
 	CurgOffset uint32
-	Pad        uint32
+	Mixes      uint32
 }
 
 type MemoryUnanswered struct {

@@ -565,7 +565,7 @@ static __always_inline void send_reset(const struct sock *sk, bool received, __u
 	rec->reason = reason;
 	rec->pad = 0;
 	fill_socket_trace(&traced->trace, key);
-	if (traced->trace.answered) /* it waits for its next request */
+	if (is_answered(&traced->trace, key)) /* it waits for its next request */
 		__builtin_memset(&traced->trace, 0, sizeof(traced->trace));
 	traced->trace.association = traced->trace.association ? TAPIO_TRACE_SOCKET : TAPIO_TRACE_NONE;
 	bpf_ringbuf_submit(traced, 0);

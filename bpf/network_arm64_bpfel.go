@@ -263,7 +263,8 @@ type NetworkTraceContext struct {
 	Flags       uint8
 	Association uint8
 	Answered    uint8
-	Pad         [5]uint8
+	Role        uint8
+	Sequence    uint32
 }
 
 type NetworkTracee struct {
@@ -275,7 +276,7 @@ type NetworkTracee struct {
 	Told       uint32
 	SpansFrom  uint64
 	CurgOffset uint32
-	Pad        uint32
+	Mixes      uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -186,7 +186,8 @@ type ProcessTraceContext struct {
 	Flags       uint8
 	Association uint8
 	Answered    uint8
-	Pad         [5]uint8
+	Role        uint8
+	Sequence    uint32
 }
 
 type ProcessTracee struct {
@@ -198,7 +199,7 @@ type ProcessTracee struct {
 	Told       uint32
 	SpansFrom  uint64
 	CurgOffset uint32
-	Pad        uint32
+	Mixes      uint32
 }
 
 type ProcessUnanswered struct {

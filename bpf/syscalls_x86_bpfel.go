@@ -109,7 +109,8 @@ type SyscallsTraceContext struct {
 	Flags       uint8
 	Association uint8
 	Answered    uint8
-	Pad         [5]uint8
+	Role        uint8
+	Sequence    uint32
 }
 
 type SyscallsTracee struct {
@@ -121,7 +122,7 @@ type SyscallsTracee struct {
 	Told       uint32
 	SpansFrom  uint64
 	CurgOffset uint32
-	Pad        uint32
+	Mixes      uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -30,8 +30,15 @@ struct trace_context {
 	__u8 span_id[8];
 	__u8 flags; /* of the traceparent */
 	__u8 association;
-	__u8 answered; /* of a socket: the response has been written */
-	__u8 pad[5];
+	__u8 answered; /* of a socket: the response has been seen */
+	__u8 role;     /* of the socket on which the request came or went: enum trace_role */
+	__u32 sequence; /* of that socket, see is_answered */
+};
+
+enum trace_role {
+	TAPIO_ROLE_NONE = 0, /* it is a connect that the request made */
+	TAPIO_ROLE_SERVER = 1,
+	TAPIO_ROLE_CLIENT = 2,
 };
 
 /* What runs in a process decides how its requests are told apart. */
@@ -58,7 +65,7 @@ struct tracee {
 	__u32 told;	   /* user space has its identity */
 	__u64 spans_from; /* no span that began before; 0: none at all */
 	__u32 curg_offset; /* of runtime.m.curg; 0: not known */
-	__u32 pad;
+	__u32 mixes;	  /* who reads its requests reads others before the response */
 };
 
 enum execution_kind {
@@ -79,6 +86,7 @@ struct execution {
 #define TAPIO_FRAMES 16
 #define TAPIO_FRAMES_AT 128
 
+/* Without association it has no id, or it is not certain who works on it. */
 struct request {
 	struct trace_context context;
 	__u8 span_id[8]; /* of the span that is made of it */
@@ -226,6 +234,55 @@ static __always_inline bool is_same_callback(const struct request *r, struct pt_
 	return !differ;
 }
 
+/* include/net/tcp_states.h */
+#define TRACE_TCP_ESTABLISHED 1
+#define TRACE_TCP_CLOSE_WAIT 8
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct tcp_sock___trace {
+	__u32 copied_seq, write_seq;
+};
+#pragma clang attribute pop
+
+/* What changes on a request's socket when the response begins: what a server has
+ * written, or a client has read. It does so whatever calls it is written with. */
+static __always_inline __u32 sequence_of(__u64 sk, __u32 role)
+{
+	struct tcp_sock___trace *tcp = (void *)sk;
+
+	return role == TAPIO_ROLE_SERVER ? BPF_CORE_READ(tcp, write_seq) : BPF_CORE_READ(tcp, copied_seq);
+}
+
+static __always_inline bool is_answered(const struct trace_context *c, __u64 sk)
+{
+	return c->answered || (c->role && sequence_of(sk, c->role) != c->sequence);
+}
+
+/* Whether a socket still waits to write its response. It may be gone, or another
+ * one by now: then it is closed, or has written something else. */
+static __always_inline bool is_unanswered(const struct trace_context *c, __u64 sk)
+{
+	__u8 state = BPF_CORE_READ((const struct sock *)sk, __sk_common.skc_state);
+
+	return (state == TRACE_TCP_ESTABLISHED || state == TRACE_TCP_CLOSE_WAIT) && !is_answered(c, sk);
+}
+
+/* The request that somebody has read, until its response begins. */
+static __always_inline struct request *unanswered_request(const struct execution *e)
+{
+	struct request *r = bpf_map_lookup_elem(&requests, e);
+
+	return r && r->context.association && is_unanswered(&r->context, r->sk) ? r : NULL;
+}
+
+/* The request on which somebody works. */
+static __always_inline struct request *request_of(const struct execution *e, struct pt_regs *regs)
+{
+	struct request *r = unanswered_request(e);
+
+	return r && r->stack && !is_same_callback(r, regs) ? NULL : r;
+}
+
 /* The request for which a goroutine was started, while that waits for its response.
  * e is its root then. */
 static __always_inline struct request *request_of_child(struct execution *e)
@@ -236,7 +293,7 @@ static __always_inline struct request *request_of_child(struct execution *e)
 	if (!c)
 		return NULL;
 	e->id = c->root;
-	r = bpf_map_lookup_elem(&requests, e);
+	r = unanswered_request(e);
 	return r && r->begun == c->begun ? r : NULL;
 }
 
@@ -265,9 +322,7 @@ static __noinline __attribute__((unused)) int fill_current_trace(struct trace_co
 		struct execution e = {};
 
 		if (current_execution(&e, p, pid_tgid, regs))
-			r = bpf_map_lookup_elem(&requests, &e);
-		if (r && r->stack && !is_same_callback(r, regs))
-			r = NULL;
+			r = request_of(&e, regs);
 		if (r) {
 			__builtin_memcpy(out, &r->context, sizeof(*out));
 		} else if (children_enabled && e.kind == TAPIO_GOROUTINE && e.id) {
@@ -277,6 +332,7 @@ static __noinline __attribute__((unused)) int fill_current_trace(struct trace_co
 				out->association = TAPIO_TRACE_GOROUTINE_CHILD;
 			}
 		}
+		out->role = TAPIO_ROLE_NONE; /* it happens on another socket */
 	}
 	if (sdk_traces_enabled) {
 		struct sdk_context *sdk = bpf_map_lookup_elem(&traces_ctx_v1, &pid_tgid);
@@ -295,12 +351,13 @@ static __noinline __attribute__((unused)) int fill_current_trace(struct trace_co
 	return 0;
 }
 
-/* Fills what a socket is used for, or zeros. */
+/* Fills what a socket is used for, or zeros. What a client writes after the
+ * response is something else. */
 static __always_inline void fill_socket_trace(struct trace_context *out, __u64 sk)
 {
 	struct trace_context *t = traces_enabled ? bpf_map_lookup_elem(&socket_traces, &sk) : NULL;
 
-	if (t)
+	if (t && !(t->role == TAPIO_ROLE_CLIENT && is_answered(t, sk)))
 		__builtin_memcpy(out, t, sizeof(*out));
 	else
 		__builtin_memset(out, 0, sizeof(*out));

@@ -58,7 +58,7 @@ var tells = map[string]string{
 	"http_fork":             "which request the children of a thread work on",
 	"http_exec":             "that a process that becomes another program works on no request any more",
 	"http_sockets":          "which request a socket belongs to, for events outside of its process",
-	"http_calls":            "which request a thread or goroutine works on: trace ids on all other events, spans of programs without SDK",
+	"http_calls":            "which request a thread or goroutine works on: trace ids on failed connects, resets, retransmissions, system calls that fail at once, OOM kills and the end of processes; spans of programs without SDK",
 	"http_goroutine_call":   "which request the goroutines of Go programs were started for",
 	"http_goroutine_return": "which request the goroutines of Go programs were started for",
 	"http_listeners":        "servers of before the receiver started",

@@ -27,6 +27,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
     def call(self, address, traceparent):
         connection = http.client.HTTPConnection(address)
         headers = {"traceparent": traceparent} if traceparent else {}
