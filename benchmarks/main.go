@@ -27,8 +27,7 @@ var candidates = []candidate{
 	{name: "batch", processors: "[batch]", config: "{batch: {}}"},
 	{name: "tapiocorrelation", processors: "[tapiocorrelation]", config: "{tapiocorrelation: {}}"},
 	{name: "spanmetrics", processors: "[]", config: "{}", connector: "spanmetrics"},
-	{name: "tail_sampling (1 s)", processors: "[tail_sampling]",
-		config: "{tail_sampling: {decision_wait: 1s, num_traces: 200000, policies: [{name: all, type: always_sample}]}}"},
+	{name: "tail_sampling (1 s)", processors: "[tail_sampling]", config: "{tail_sampling: {decision_wait: 1s, num_traces: 200000, policies: [{name: all, type: always_sample}]}}"},
 	{name: "groupbytrace (1 s)", processors: "[groupbytrace]", config: "{groupbytrace: {wait_duration: 1s, num_traces: 200000, num_workers: 2}}"},
 }
 
