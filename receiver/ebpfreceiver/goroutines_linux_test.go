@@ -27,7 +27,6 @@ func enableChildren(c *Config) {
 // TestTraceOfGoroutineChildren: goroutines that handlers start dial for them.
 func TestTraceOfGoroutineChildren(t *testing.T) {
 	requireKernel(t)
-	r := startRig(t, enableChildren)
 	for _, tc := range []struct {
 		name, query, how string
 		flags            []string
@@ -39,6 +38,7 @@ func TestTraceOfGoroutineChildren(t *testing.T) {
 		{"the handler itself", "sleep", event.AssociationGoroutine, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			r := startRig(t, enableChildren) // with token buckets that are full
 			s := startHTTPServer(t, exec.Command(buildGoServer(t, tc.flags...)))
 			r.warmUp(s)
 			before := r.receiver.source.stats()
