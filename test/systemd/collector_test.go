@@ -24,8 +24,12 @@ import (
 type collector struct {
 	dir, config string
 	uid         uint32
-	cmd         *exec.Cmd
-	out         bytes.Buffer
+	// groups are those of the user, beside his own.
+	groups []uint32
+	// journal is the configuration of the part that reads it.
+	journal string
+	cmd     *exec.Cmd
+	out     bytes.Buffer
 }
 
 const configuration = `
@@ -34,9 +38,9 @@ receivers:
     host_name: node-7
     storage: file_storage
     units:
-      bus_address: %s
+      bus_address: %[1]s
       critical: [hungry.service]
-    journal: {enabled: false}
+    journal: %[3]s
 exporters:
   file/logs: {path: %[2]s/logs.json, append: true, flush_interval: 20ms}
   file/traces: {path: %[2]s/traces.json, append: true, flush_interval: 20ms}
@@ -51,12 +55,15 @@ service:
 `
 
 // newCollector writes the configuration of a collector that watches a machine
-// as the user uid.
-func newCollector(t *testing.T, m *machine, uid uint32) *collector {
+// as the user uid. It does not read the journal unless an option says so.
+func newCollector(t *testing.T, m *machine, uid uint32, options ...func(*collector)) *collector {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tapio-systemd-collector-")
 	require.NoError(t, err)
-	c := &collector{dir: dir, config: filepath.Join(dir, "config.yaml"), uid: uid}
+	c := &collector{dir: dir, config: filepath.Join(dir, "config.yaml"), uid: uid, journal: "{enabled: false}"}
+	for _, option := range options {
+		option(c)
+	}
 	t.Cleanup(func() {
 		if c.cmd != nil {
 			c.kill()
@@ -70,7 +77,7 @@ func newCollector(t *testing.T, m *machine, uid uint32) *collector {
 		assert.NoError(t, os.RemoveAll(dir))
 	})
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "storage"), 0o700))
-	require.NoError(t, os.WriteFile(c.config, fmt.Appendf(nil, configuration, m.address(), dir), 0o600))
+	require.NoError(t, os.WriteFile(c.config, fmt.Appendf(nil, configuration, m.address(), dir, c.journal), 0o600))
 	for _, path := range []string{dir, c.config, filepath.Join(dir, "storage")} {
 		require.NoError(t, os.Chown(path, int(uid), int(uid)))
 	}
@@ -104,7 +111,7 @@ func (c *collector) start(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(copied, data, 0o755))
 		c.cmd = exec.Command(copied, "--config", c.config)
-		c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.uid}}
+		c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.uid, Groups: c.groups}}
 	}
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
 	require.NoError(t, c.cmd.Start())

@@ -36,6 +36,24 @@ receivers:
 // startNode boots a machine and the shop in it, and waits until orders go well.
 func startNode(t *testing.T, options ...func(*machine)) *node {
 	t.Helper()
+	n := bootNode(t, options...)
+	n.systemctl("start", "ledger", "payment", "storefront")
+	rig.WaitListening(t, n.netns, "127.0.0.1:8082", "127.0.0.1:8081")
+	n.startLoad(t)
+	return n
+}
+
+// startLoad sends orders to the storefront and waits until they go well.
+func (n *node) startLoad(t *testing.T) {
+	t.Helper()
+	n.load = rig.StartLoad(t, n.netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
+	n.load.WaitOK(t, 50)
+	require.Zero(t, n.load.Report(t).Failed, "nothing is broken yet")
+}
+
+// bootNode boots a machine with a collector that sees it.
+func bootNode(t *testing.T, options ...func(*machine)) *node {
+	t.Helper()
 	requireMachine(t)
 	probe := &machine{}
 	for _, option := range options {
@@ -72,11 +90,6 @@ func startNode(t *testing.T, options ...func(*machine)) *node {
 	for _, name := range started { // so that it sees the shop start
 		require.Eventually(t, func() bool { return n.collector.Has(name) }, time.Minute, 50*time.Millisecond, "no %s", name)
 	}
-	n.systemctl("start", "ledger", "payment", "storefront")
-	rig.WaitListening(t, netns, "127.0.0.1:8082", "127.0.0.1:8081")
-	n.load = rig.StartLoad(t, netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
-	n.load.WaitOK(t, 50)
-	require.Zero(t, n.load.Report(t).Failed, "nothing is broken yet")
 	return n
 }
 

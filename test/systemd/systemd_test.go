@@ -1,8 +1,12 @@
 package systemd
 
 import (
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -301,4 +305,54 @@ func TestUnprivileged(t *testing.T) {
 	info, err := os.Stat(filepath.Join(c.dir, "logs.json"))
 	require.NoError(t, err)
 	assert.NotZero(t, info.Size())
+}
+
+// withJournal reads the journal of a machine, as a member of groups.
+func withJournal(m *machine, groups ...uint32) func(*collector) {
+	return func(c *collector) {
+		c.groups = groups
+		c.journal = fmt.Sprintf("{directories: [%s], start_at: beginning, poll_interval: 50ms}", m.journal())
+	}
+}
+
+// TestUnprivilegedJournal: the group systemd-journal is all that a user needs in order to
+// read the journal. One without it sees units as others do, and says that the journal is
+// what he cannot see.
+func TestUnprivilegedJournal(t *testing.T) {
+	m := boot(t, func(m *machine) {
+		require.NoError(t, os.Mkdir(m.journal(), 0o755))
+		m.binds = append(m.binds, "--bind="+m.journal()+":/var/log/journal")
+	})
+	group, err := user.LookupGroup("systemd-journal")
+	require.NoError(t, err)
+	gid, err := strconv.ParseUint(group.Gid, 10, 32)
+	require.NoError(t, err)
+	reader, other := newCollector(t, m, nobody, withJournal(m, uint32(gid))), newCollector(t, m, nobody, withJournal(m))
+	for _, c := range []*collector{reader, other} {
+		c.start(t)
+	}
+	m.systemctl("start", "fails")
+	// entries are what the journal says of the failure.
+	entries := func(c *collector) int {
+		n := 0
+		for _, r := range c.events(t, "fails.service", "") {
+			if strings.Contains(r.body, "Failed with result 'exit-code'") && r.attributes["log.record.uid"] != nil {
+				n++
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return entries(reader) == 1 }, 30*time.Second, 50*time.Millisecond, "the journal is not read")
+	for _, c := range []*collector{reader, other} {
+		require.Eventually(t, func() bool { return len(c.events(t, "fails.service", "tapio.systemd.unit.failed")) == 1 }, 30*time.Second, 50*time.Millisecond)
+		c.stop(t)
+	}
+	const denied = "permission denied"
+	assert.NotContains(t, only(t, reader, "", "started").body, denied)
+	assert.NotContains(t, reader.out.String(), denied)
+
+	assert.Zero(t, entries(other))
+	assert.Contains(t, only(t, other, "", "started").body, "; not seen: the journal: ")
+	assert.Contains(t, only(t, other, "", "started").body, "system.journal: "+denied)
+	assert.Contains(t, other.out.String(), "some of the journal cannot be read; everything else works on")
 }

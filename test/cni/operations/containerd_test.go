@@ -19,6 +19,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/test/internal/rig"
 )
 
 // containerd's own: no socket, directory or cgroup is shared with another one.
@@ -57,7 +58,7 @@ func startContainerd(t *testing.T, h *host) *containerd {
 	t.Helper()
 	requireParts(t, "containerd", "runc", "ctr")
 	socket := h.path("c.sock")
-	config := fmt.Sprintf(containerdConfig, h.path("root"), h.path("state"), socket, h.path("t.sock"), pauseImage, pluginDir, h.path("net.d"))
+	config := fmt.Sprintf(containerdConfig, h.path("root"), h.path("state"), socket, h.path("t.sock"), rig.PauseImage, pluginDir, h.path("net.d"))
 	require.NoError(t, os.WriteFile(h.path("config.toml"), []byte(config), 0o600))
 	log, err := os.Create(h.path("containerd.log"))
 	require.NoError(t, err)
@@ -80,7 +81,7 @@ func startContainerd(t *testing.T, h *host) *containerd {
 	c.waitReady()
 	t.Cleanup(c.removeAll)
 	image := h.path("pause.tar")
-	writeImage(t, image)
+	rig.WritePauseImage(t, image)
 	out, err := exec.Command("ctr", "--address", socket, "--namespace", "k8s.io", "image", "import", image).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return c

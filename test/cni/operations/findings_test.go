@@ -11,8 +11,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/pdata/pcommon"
-	"go.opentelemetry.io/collector/pdata/plog"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -109,27 +107,8 @@ func (c *cluster) createPayment(t *testing.T) error {
 	t.Helper()
 	_, failed := c.runSandbox("payment-2")
 	require.Error(t, failed)
-	c.tell(t, event.K8sEvent, "Failed to create pod sandbox: "+failed.Error(), map[string]any{event.KeyK8sEventReason: "FailedCreatePodSandBox", event.KeyK8sEventCount: 1})
-	c.tell(t, event.K8sContainerWaiting, "container payment of payment-2 waits: ContainerCreating", map[string]any{event.KeyContainerReason: "ContainerCreating"})
-	c.tell(t, event.K8sPodNotReady, "pod payment-2 is not ready: containers with unready status: [payment]", nil)
+	c.collector.TellNotCreated(t, rig.Pod{Namespace: c.host.name, Name: "payment-2", Deployment: "payment", Node: c.name}, failed)
 	return failed
-}
-
-func (c *cluster) tell(t *testing.T, name, body string, attrs map[string]any) {
-	t.Helper()
-	logs := plog.NewLogs()
-	rl := logs.ResourceLogs().AppendEmpty()
-	require.NoError(t, rl.Resource().Attributes().FromRaw(map[string]any{
-		event.KeyNamespaceName: c.host.name, event.KeyPodName: "payment-2", event.KeyDeploymentName: "payment",
-		event.KeyNodeName: c.name, event.KeyServiceName: "payment",
-	}))
-	lr := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
-	lr.SetEventName(name)
-	lr.SetTimestamp(pcommon.NewTimestampFromTime(time.Now()))
-	lr.SetSeverityNumber(plog.SeverityNumberWarn)
-	lr.Body().SetStr(body)
-	require.NoError(t, lr.Attributes().FromRaw(attrs))
-	c.collector.Send(t, logs)
 }
 
 // only ends the load and returns the one finding.

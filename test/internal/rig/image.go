@@ -1,4 +1,4 @@
-package operations
+package rig
 
 import (
 	"archive/tar"
@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pauseImage is the name of the only image: nothing is pulled.
-const pauseImage = "tapio.test/pause:1"
+// PauseImage is the name of the only image of containerd here: nothing is pulled.
+const PauseImage = "tapio.test/pause:1"
 
-// writeImage builds the program pause and packs it into an OCI image layout.
-func writeImage(t *testing.T, path string) {
+// WritePauseImage builds the program pause and packs it into an OCI image layout.
+func WritePauseImage(t *testing.T, path string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "pause")
-	build := exec.Command("go", "build", "-o", program, "./pause")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/yairfalse/tapio/test/internal/rig/pause") //nolint:gosec // nothing of it comes from outside
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -35,7 +35,7 @@ func writeImage(t *testing.T, path string) {
 	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}`,
 		descriptor("application/vnd.oci.image.config.v1+json", config), descriptor("application/vnd.oci.image.layer.v1.tar", layer))
 	index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":%d,"annotations":{"io.containerd.image.name":%q}}]}`,
-		digest(manifest), len(manifest), pauseImage)
+		digest(manifest), len(manifest), PauseImage)
 	files := []file{{"oci-layout", 0o644, []byte(`{"imageLayoutVersion":"1.0.0"}`)}, {"index.json", 0o644, index}}
 	for _, blob := range [][]byte{layer, config, manifest} {
 		files = append(files, file{"blobs/sha256/" + digest(blob)[len("sha256:"):], 0o644, blob})
