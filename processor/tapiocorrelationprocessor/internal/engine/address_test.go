@@ -99,3 +99,53 @@ func TestCallToPodThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// TestPodNetworkSparesLoopback: a bridge of pods is gone from the node of services that
+// call each other over the loopback interface. Why those fail is something else.
+func TestPodNetworkSparesLoopback(t *testing.T) {
+	bridge := func(s *scenario) {
+		s.about("tapio.cni.interface.down", map[string]any{event.KeyCNINetwork: "pods", "network.interface.name": "br0"}, map[string]any{})
+		s.about("tapio.cni.config.missing", map[string]any{event.KeyCNINetwork: "pods"}, map[string]any{})
+		s.wait(time.Second)
+	}
+	for name, tc := range map[string]struct {
+		want string
+		play func(*scenario)
+	}{
+		"killed after it": {"process-killed", func(s *scenario) {
+			bridge(s)
+			s.healthy(5 * time.Second)
+			s.exit(payment, killed)
+			s.refusals(10, "u")
+		}},
+		"killed before it": {"process-killed", func(s *scenario) {
+			s.exit(payment, killed)
+			s.refusals(10, "u")
+			bridge(s)
+		}},
+		"refused, nobody knows why": {"connection-refused", func(s *scenario) {
+			bridge(s)
+			s.refusals(10, "u")
+		}},
+		"refused, and then it": {"connection-refused", func(s *scenario) {
+			s.refusals(10, "u")
+			bridge(s)
+		}},
+		"it, and connections that the kernel saw fail": {"connection-refused", func(s *scenario) {
+			bridge(s)
+			s.connectFailed(storefront, payment)
+			s.refusals(10, "u")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(5 * time.Second)
+			tc.play(s)
+			s.wait(10 * time.Second)
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern)
+			assert.EqualValues(t, 10, f.Impact.FailedRequests)
+		})
+	}
+}

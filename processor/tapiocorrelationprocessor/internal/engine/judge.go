@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -353,6 +354,9 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 	}
 	targets := h.Entities()
 	for _, a := range h.Addresses() {
+		if p.OfPodNetwork() && e.graph.Loopback(a) {
+			return false
+		}
 		targets = append(targets, e.graph.Owner(a, o.Time))
 	}
 	return slices.ContainsFunc(targets, func(id record.EntityID) bool { return e.near(o, id, p) })
@@ -535,12 +539,25 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 			well := e.aliveAfter(target, o.Time, first)
 			for _, p := range e.options.Patterns {
 				if (p.Cause.Impairs || !well) && explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
-					o.Time >= first-int64(p.Cause.Within) && e.near(o, target, p) {
+					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}
 		}
 	}
+}
+
+// spares tells whether an event of the network of pods cannot be why a target fails: it
+// was called over a loopback interface, or called nobody and is not where that happened.
+func (e *Engine) spares(p *pattern.Pattern, o *detect.Occurrence, t explain.Target) bool {
+	if !p.OfPodNetwork() {
+		return false
+	}
+	if t.Address != 0 {
+		return e.graph.Loopback(t.Address)
+	}
+	_, ok := e.graph.Concerns(o.Subject, cmp.Or(t.Process, t.Service))
+	return !ok
 }
 
 // open makes an incident of a hypothesis, or goes on with the one that the same

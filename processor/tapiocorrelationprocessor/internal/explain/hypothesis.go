@@ -177,7 +177,7 @@ func (h *Hypothesis) Began() int64 {
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
-	if h.Over() && first > h.over {
+	if h.Over() && first > h.over || h.Spares(t.Address) {
 		return false
 	}
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
@@ -191,7 +191,13 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 		return true
 	}
 	e, ok := h.graph.Entity(h.Cause.Entity)
-	return ok && (h.onNode(cmp.Or(t.Process, t.Service)) || e.Kind == topology.KindService && t.Service == e.ID)
+	// The network of a node's pods is known to matter to those alone who called somebody.
+	return ok && ((t.Address != 0 || !h.Pattern.OfPodNetwork()) && h.onNode(cmp.Or(t.Process, t.Service)) || e.Kind == topology.KindService && t.Service == e.ID)
+}
+
+// Spares tells whether calls of an address cannot suffer from the cause.
+func (h *Hypothesis) Spares(address record.EntityID) bool {
+	return h.Pattern.OfPodNetwork() && h.graph.Loopback(address)
 }
 
 // onNode tells whether an entity is on the node that the cause is about, where the
@@ -267,7 +273,7 @@ func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 // Offer takes an occurrence as an effect if the pattern expects it and it shares
 // an identity with the cause. It returns whether it did.
 func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
-	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) {
+	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) || h.Spares(o.Detail.Peer) {
 		return false
 	}
 	for i := range h.Pattern.Effects {

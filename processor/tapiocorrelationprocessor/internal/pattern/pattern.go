@@ -221,6 +221,12 @@ type Effect struct {
 	missing *template.Template
 }
 
+// OfPodNetwork tells whether the cause is about the network of pods, over which nothing
+// goes that a process sends to a loopback address. Connections are tracked there, too.
+func (p *Pattern) OfPodNetwork() bool {
+	return strings.HasPrefix(p.Cause.Event, "tapio.cni.") && !strings.HasPrefix(p.Cause.Event, "tapio.cni.conntrack.")
+}
+
 // Relations are those through which the pattern looks for events.
 func (p *Pattern) Relations() []Relation {
 	out := make([]Relation, 0, len(p.Effects)+len(p.Until))

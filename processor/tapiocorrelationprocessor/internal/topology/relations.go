@@ -214,6 +214,13 @@ func isHostsOwn(address string) bool {
 	return err == nil && (bridge.Contains(a) || a.IsLinkLocalUnicast())
 }
 
+// Loopback tells whether an address is reached over the loopback interface of a network
+// namespace.
+func (g *Graph) Loopback(address record.EntityID) bool {
+	a, ok := g.Entity(address)
+	return ok && a.Kind == KindAddress && isLoopback(a.Address)
+}
+
 func isLoopback(address string) bool {
 	if address == "localhost" {
 		return true
