@@ -236,6 +236,11 @@ func (e *Engine) supersede(root *open) {
 	})
 }
 
+// maxBackOff is how long after its last effect an incident can go on: the kubelet backs
+// off for five minutes at most, and what it starts then lives for a while. Later it is
+// another one, with a cause of its own.
+const maxBackOff = int64(8 * time.Minute)
+
 // repeats takes an event as another round of an incident: of one that is open, or
 // of one that was resolved while a crash loop backed off.
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
@@ -244,7 +249,7 @@ func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	}
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {
-		old := slices.IndexFunc(e.resolved, same)
+		old := slices.IndexFunc(e.resolved, func(i *open) bool { return same(i) && o.Time-i.Hypothesis.LastEffect <= maxBackOff })
 		if old < 0 || len(e.incidents) >= e.options.MaxIncidents {
 			return false
 		}

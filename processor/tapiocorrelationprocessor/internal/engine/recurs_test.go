@@ -29,6 +29,36 @@ func TestWhatComesAndGoesIsOneIncident(t *testing.T) {
 	assert.Equal(t, first.ID, again.ID)
 }
 
+// A second kill soon after the first is another round of a crash loop; one much later is
+// another incident, which names the process that was killed then.
+func TestKilledAgain(t *testing.T) {
+	t.Parallel()
+	for after, want := range map[time.Duration]int{6 * time.Minute: 1, 12 * time.Minute: 2} {
+		s := newScenario(t)
+		s.healthy(5 * time.Second)
+		s.exit(payment, killed)
+		s.refusals(10, "u")
+		s.wait(after / 2)
+		again := payment.withPID(99)
+		s.send(order{"u", 10, &call{from: load, to: storefront, took: 12 * time.Millisecond, status: 200, inner: &call{
+			from: storefront, to: again, took: 8 * time.Millisecond, status: 200,
+		}}})
+		s.wait(after / 2)
+		s.exit(again, killed)
+		s.refusals(10, "u")
+		s.wait(10 * time.Second)
+		all := s.latest()
+		require.Len(t, all, want, after)
+		last := all[len(all)-1]
+		assert.Equal(t, "process-killed", last.Pattern)
+		assert.EqualValues(t, 20/want, last.Impact.FailedRequests)
+		if want == 2 {
+			assert.Equal(t, finding.StateResolved, all[0].State)
+			assert.EqualValues(t, 99, last.RootCause.Entity.Attributes["process.pid"])
+		}
+	}
+}
+
 func TestWithoutVisitsNothingIsOver(t *testing.T) {
 	t.Parallel()
 	s := newScenario(t)
