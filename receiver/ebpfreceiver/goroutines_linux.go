@@ -23,9 +23,8 @@ import (
 
 // goroutineStart is where a Go program starts goroutines, as offsets in its file:
 // an instruction of runtime.newproc1 that finds its arguments in their registers,
-// and those that return from it. What
-// is put in the place of its return address, as for C, the runtime would take for
-// a damaged stack.
+// and those that return from it. What is put in the place of its return address, as
+// for C, the runtime would take for a damaged stack.
 type goroutineStart struct {
 	call    uint64
 	returns []uint64

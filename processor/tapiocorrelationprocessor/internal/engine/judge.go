@@ -219,8 +219,11 @@ func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
 func (e *Engine) supersede(root *open) {
 	h := root.Hypothesis
 	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
+		if i == root {
+			return false
+		}
 		inferred := h.Cause.Occurrence != nil && i.Hypothesis.Cause.Occurrence == nil && e.causes(h.Pattern, h.Cause.Occurrence, i.Hypothesis)
-		if i == root || !inferred && !deeper(h, i.Hypothesis) {
+		if !inferred && !deeper(h, i.Hypothesis) {
 			return false
 		}
 		e.requests.Each(func(r *detect.Request) {
@@ -359,7 +362,7 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 	}
 	targets := h.Entities()
 	for _, a := range h.Addresses() {
-		if p.OfPodNetwork() && e.graph.Loopback(a) {
+		if explain.Spares(e.graph, p, a) {
 			return false
 		}
 		targets = append(targets, e.graph.Owner(a, o.Time))
@@ -555,11 +558,8 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 // spares tells whether an event of the network of pods cannot be why a target fails: it
 // was called over a loopback interface, or called nobody and is not where that happened.
 func (e *Engine) spares(p *pattern.Pattern, o *detect.Occurrence, t explain.Target) bool {
-	if !p.OfPodNetwork() {
-		return false
-	}
-	if t.Address != 0 {
-		return e.graph.Loopback(t.Address)
+	if !p.OfPodNetwork() || t.Address != 0 {
+		return explain.Spares(e.graph, p, t.Address)
 	}
 	_, ok := e.graph.Concerns(o.Subject, cmp.Or(t.Process, t.Service))
 	return !ok

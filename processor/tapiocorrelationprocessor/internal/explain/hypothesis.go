@@ -177,7 +177,7 @@ func (h *Hypothesis) Began() int64 {
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
-	if h.Over() && first > h.over || h.Spares(t.Address) {
+	if h.Over() && first > h.over || Spares(h.graph, h.Pattern, t.Address) {
 		return false
 	}
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
@@ -195,9 +195,9 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	return ok && ((t.Address != 0 || !h.Pattern.OfPodNetwork()) && h.onNode(cmp.Or(t.Process, t.Service)) || e.Kind == topology.KindService && t.Service == e.ID)
 }
 
-// Spares tells whether calls of an address cannot suffer from the cause.
-func (h *Hypothesis) Spares(address record.EntityID) bool {
-	return h.Pattern.OfPodNetwork() && h.graph.Loopback(address)
+// Spares tells whether calls of an address cannot suffer from a pattern's cause.
+func Spares(g *topology.Graph, p *pattern.Pattern, address record.EntityID) bool {
+	return p.OfPodNetwork() && g.Loopback(address)
 }
 
 // onNode tells whether an entity is on the node that the cause is about, where the
@@ -273,7 +273,7 @@ func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 // Offer takes an occurrence as an effect if the pattern expects it and it shares
 // an identity with the cause. It returns whether it did.
 func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
-	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) || h.Spares(o.Detail.Peer) {
+	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
 		return false
 	}
 	for i := range h.Pattern.Effects {
