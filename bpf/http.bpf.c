@@ -91,6 +91,15 @@ struct {
 	__type(value, __u8);
 } outgoing SEC(".maps");
 
+/* When the processes began that were seen to make spans themselves, by what they
+ * send or connect to. It may be long before they serve anything. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u64);
+} sdks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TAPIO_HTTP_COUNTS);
@@ -527,10 +536,27 @@ static __always_inline void fill_random(__u8 *id)
 	half[1] = bpf_get_prandom_u32() | 1; /* not all zero */
 }
 
-/* Whether a span is to be made of what begins now in a process. */
-static __always_inline bool makes_span(const struct tracee *p, const struct exchange *x)
+/* Whether a process makes spans itself. What user space says is of its files, and of
+ * those that leave a doubt only what it does decides. */
+static __always_inline bool has_sdk(const struct tracee *p, __u32 *tgid)
 {
-	return (x->context.flags & 1) && p->sdk != TAPIO_SDK_YES && p->spans_from && x->begun >= p->spans_from;
+	__u64 *start;
+
+	if (p->sdk != TAPIO_SDK_NOT_SEEN)
+		return p->sdk == TAPIO_SDK_YES;
+	start = bpf_map_lookup_elem(&sdks, tgid);
+	return start && *start == p->start;
+}
+
+static __always_inline void remember_sdk(__u32 *tgid, __u64 start)
+{
+	bpf_map_update_elem(&sdks, tgid, &start, BPF_ANY);
+}
+
+/* Whether a span is to be made of what begins now in a process. */
+static __always_inline bool makes_span(const struct tracee *p, const struct exchange *x, __u32 *tgid)
+{
+	return (x->context.flags & 1) && p->spans_from && x->begun >= p->spans_from && !has_sdk(p, tgid);
 }
 
 /* Tells a request and its response. */
@@ -548,7 +574,7 @@ static __noinline int send_exchange(struct exchange *x, const struct sock *sk, _
 	}
 	tgid = x->tgid;
 	p = bpf_map_lookup_elem(&tracees, &tgid);
-	if (!p || p->start != x->start || p->sdk == TAPIO_SDK_YES)
+	if (!p || p->start != x->start || has_sdk(p, &tgid))
 		return 0; /* it was seen to have one meanwhile */
 	if (!may_send(TAPIO_HTTP_EXCHANGE, tgid, EXCHANGES, false)) /* by process: its cgroup is not at hand */
 		return 0;
@@ -670,6 +696,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
+	__u32 tgid = pid_tgid >> 32;
 	bool nonblocking = false, known = false;
 	struct exchange *x = scratch_exchange();
 	struct exchange *old;
@@ -695,7 +722,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 		if (old->span)
 			count_http(TAPIO_HTTP_SPANS_LOST);
 	}
-	p = tracee_of(task, pid_tgid >> 32);
+	p = tracee_of(task, tgid);
 	if (p) {
 		known = reader(&x->by, p, pid_tgid, regs, key);
 		bpf_map_delete_elem(&requests, &x->by);
@@ -716,13 +743,13 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	if (parsed != GOOD_TRACEPARENT)
 		__builtin_memset(&x->context, 0, sizeof(x->context));
 	x->begun = bpf_ktime_get_boot_ns();
-	x->tgid = pid_tgid >> 32;
+	x->tgid = tgid;
 	x->method = method;
 	x->context.role = TAPIO_ROLE_SERVER;
 	x->context.sequence = sequence_of(key, TAPIO_ROLE_SERVER);
 	if (parsed == GOOD_TRACEPARENT) {
 		x->context.association = TAPIO_TRACE_SOCKET;
-		x->span = p && makes_span(p, x);
+		x->span = p && makes_span(p, x, &tgid);
 		fill_random(x->span_id);
 		__builtin_memcpy(x->parent, x->context.span_id, 8);
 		bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
@@ -819,7 +846,7 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	bpf_map_delete_elem(&exchanges, &key);
 	bpf_map_delete_elem(&socket_traces, &key);
 	p = bpf_map_lookup_elem(&tracees, &tgid);
-	if (!p || !p->runtime || p->sdk == TAPIO_SDK_YES)
+	if (!p || !p->runtime || has_sdk(p, &tgid))
 		return 0;
 	if (current_execution(&x->by, p, pid_tgid, regs))
 		r = request_of(&x->by, regs);
@@ -827,7 +854,7 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 		__u64 *caller = (__u64 *)x->context.span_id;
 
 		if (!r || *caller != *(__u64 *)r->context.span_id) {
-			p->sdk = TAPIO_SDK_YES;
+			remember_sdk(&tgid, p->start);
 			return 0;
 		}
 	}
@@ -845,7 +872,7 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	x->method = method;
 	x->client = 1;
 	/* Its parent is a span that was not made unless it began in time too. */
-	x->span = r->begun >= p->spans_from && makes_span(p, x);
+	x->span = r->begun >= p->spans_from && makes_span(p, x, &tgid);
 	bpf_map_update_elem(&exchanges, &key, x, BPF_ANY);
 	bpf_map_update_elem(&socket_traces, &key, &x->context, BPF_ANY);
 	return 0;
@@ -969,17 +996,15 @@ int BPF_PROG(http_calls, struct pt_regs *regs, long ret)
 #define PORT_OTLP_GRPC 4317
 #define PORT_OTLP_HTTP 4318
 
-static __always_inline void find_exporter(const struct sock *sk)
+static __always_inline void find_exporter(const struct sock *sk, struct task_struct *task)
 {
 	__u16 port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct tracee *p;
+	__u32 tgid;
 
 	if (port != PORT_OTLP_GRPC && port != PORT_OTLP_HTTP)
 		return;
-	p = bpf_map_lookup_elem(&tracees, &tgid);
-	if (p && p->sdk == TAPIO_SDK_NOT_SEEN)
-		p->sdk = TAPIO_SDK_YES;
+	tgid = BPF_CORE_READ(task, tgid);
+	remember_sdk(&tgid, start_of(task));
 }
 
 /* A socket that listens belongs to a process that may serve HTTP; one that is
@@ -1001,7 +1026,7 @@ int BPF_PROG(http_sockets, const struct sock *sk, int oldstate, int newstate)
 		return 0;
 	case TCP_SYN_SENT:
 		bpf_map_update_elem(&outgoing, &key, &one, BPF_ANY);
-		find_exporter(sk);
+		find_exporter(sk, (void *)bpf_get_current_task());
 		return 0;
 	case TCP_ESTABLISHED:
 	case TCP_CLOSE:
@@ -1019,7 +1044,7 @@ int BPF_PROG(http_sockets, const struct sock *sk, int oldstate, int newstate)
 	return 0;
 }
 
-/* Run once: who listens already. */
+/* Run once: who listens already, and who exports. */
 SEC("iter/task_file")
 int http_listeners(struct bpf_iter__task_file *ctx)
 {
@@ -1035,12 +1060,15 @@ int http_listeners(struct bpf_iter__task_file *ctx)
 	if (!socket)
 		return 0;
 	sk = BPF_CORE_READ(socket, sk);
-	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	tracee_of(task, BPF_CORE_READ(task, tgid));
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		tracee_of(task, BPF_CORE_READ(task, tgid));
+	else if (is_tcp(sk))
+		find_exporter(sk, task);
 	return 0;
 }
 
@@ -1051,6 +1079,7 @@ int BPF_PROG(http_fork, struct task_struct *parent, struct task_struct *child)
 	__u32 from = BPF_CORE_READ(parent, tgid), to = BPF_CORE_READ(child, tgid);
 	struct execution e = { .tgid = to, .kind = TAPIO_THREAD };
 	struct tracee *p, copy;
+	__u64 *started;
 
 	p = bpf_map_lookup_elem(&tracees, &from);
 	if (from == to) {
@@ -1060,6 +1089,9 @@ int BPF_PROG(http_fork, struct task_struct *parent, struct task_struct *child)
 			bpf_map_delete_elem(&requests, &e);
 		return 0;
 	}
+	started = bpf_map_lookup_elem(&sdks, &from);
+	if (started && *started == start_of(parent))
+		remember_sdk(&to, start_of(child));
 	if (!p) {
 		bpf_map_delete_elem(&tracees, &to);
 		return 0;
@@ -1077,6 +1109,7 @@ int BPF_PROG(http_exec, struct task_struct *task)
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 
 	bpf_map_delete_elem(&tracees, &tgid);
+	bpf_map_delete_elem(&sdks, &tgid);
 	return 0;
 }
 

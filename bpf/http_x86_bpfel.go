@@ -305,6 +305,7 @@ const (
 	HTTPMapPaths                = "paths"
 	HTTPMapRequestScratch       = "request_scratch"
 	HTTPMapRequests             = "requests"
+	HTTPMapSdks                 = "sdks"
 	HTTPMapSocketTraces         = "socket_traces"
 	HTTPMapStarting             = "starting"
 	HTTPMapSuppressed           = "suppressed"
@@ -408,6 +409,7 @@ type HTTPMapSpecs struct {
 	Paths             *ebpf.MapSpec `ebpf:"paths"`
 	RequestScratch    *ebpf.MapSpec `ebpf:"request_scratch"`
 	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	Sdks              *ebpf.MapSpec `ebpf:"sdks"`
 	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
 	Starting          *ebpf.MapSpec `ebpf:"starting"`
 	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
@@ -475,6 +477,7 @@ type HTTPMaps struct {
 	Paths             *ebpf.Map `ebpf:"paths"`
 	RequestScratch    *ebpf.Map `ebpf:"request_scratch"`
 	Requests          *ebpf.Map `ebpf:"requests"`
+	Sdks              *ebpf.Map `ebpf:"sdks"`
 	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
 	Starting          *ebpf.Map `ebpf:"starting"`
 	Suppressed        *ebpf.Map `ebpf:"suppressed"`
@@ -506,6 +509,7 @@ func (m *HTTPMaps) Close() error {
 		m.Paths,
 		m.RequestScratch,
 		m.Requests,
+		m.Sdks,
 		m.SocketTraces,
 		m.Starting,
 		m.Suppressed,

@@ -7,10 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,8 +24,10 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -273,4 +280,106 @@ func TestNoSpansBesideAnSDK(t *testing.T) {
 	require.Len(t, spans, 1, "that of the callee")
 	assert.Equal(t, "1111111111111111", spans[0].Parent)
 	assert.Equal(t, int64(callee.pid), spans[0].Resource["process.pid"])
+}
+
+// otlpReceiver counts the spans that are exported to it, by trace.
+type otlpReceiver struct {
+	address string
+	mu      sync.Mutex
+	spans   map[string]int
+}
+
+func startOTLP(t *testing.T) *otlpReceiver {
+	t.Helper()
+	listener := listenForOTLP(t)
+	o := &otlpReceiver{address: listener.Addr().String(), spans: map[string]int{}}
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		request := ptraceotlp.NewExportRequest()
+		if !assert.NoError(t, request.UnmarshalJSON(body)) {
+			return
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for _, rs := range request.Traces().ResourceSpans().All() {
+			for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+				o.spans[span.TraceID().String()]++
+			}
+		}
+	}), ReadHeaderTimeout: 10 * time.Second}
+	var serving sync.WaitGroup
+	serving.Go(func() { assert.ErrorIs(t, server.Serve(listener), http.ErrServerClosed) })
+	t.Cleanup(func() {
+		assert.NoError(t, server.Close())
+		serving.Wait()
+	})
+	return o
+}
+
+func (o *otlpReceiver) of(trace string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.spans[trace]
+}
+
+// onlyChild is the process that another one has started.
+func onlyChild(t *testing.T, pid int) int {
+	t.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	require.NoError(t, err)
+	child, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	require.NoError(t, err)
+	return child
+}
+
+// TestNoSpansBesideAnEarlyExport: an SDK that shows itself by nothing but a connection
+// to its exporter, which is there before the process serves anything.
+func TestNoSpansBesideAnEarlyExport(t *testing.T) {
+	requireKernel(t)
+	python, unlike := requireProgram(t, "python3"), buildGoServer(t)
+	for _, tc := range []struct {
+		name            string
+		arguments       []string
+		isReceiverFirst bool
+		ofReceiver      int // spans of a request
+	}{
+		{name: "before the receiver", ofReceiver: 0},
+		{name: "before it listens", isReceiverFirst: true, ofReceiver: 0},
+		{name: "before the receiver, by its parent", arguments: []string{"fork"}, ofReceiver: 0},
+		{name: "by its parent", arguments: []string{"fork"}, isReceiverFirst: true, ofReceiver: 0},
+		{name: "before it became another program", arguments: []string{"exec"}, isReceiverFirst: true, ofReceiver: 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			const requests = 50
+			o := startOTLP(t)
+			var r *spanRig
+			if tc.isReceiverFirst {
+				r = startSpanRig(t)
+			}
+			arguments := append([]string{"testdata/http/server.py", o.address}, tc.arguments...)
+			s := startHTTPServer(t, exec.Command(python, arguments...))
+			if slices.Contains(tc.arguments, "fork") {
+				s.pid = onlyChild(t, s.pid)
+			}
+			if r == nil {
+				r = startSpanRig(t)
+			}
+			r.warmUp(s)
+			sent := s.send("sleep", requests, 10)
+			right, wrong, none := r.associations(s, sent, event.AssociationThread)
+			assert.Equal(t, []int{requests, 0, 0}, []int{right, wrong, none})
+
+			other := startHTTPServer(t, exec.Command(unlike))
+			r.warmUp(other)
+			last := randomHex(t, 16)
+			other.get("", "00-"+last+"-0102030405060708-01")
+			r.await(last, 1)
+			for _, traceparent := range sent {
+				trace := traceparent[3:35]
+				assert.Len(t, r.spans(trace), tc.ofReceiver)
+				assert.Eventually(t, func() bool { return o.of(trace) == 1-tc.ofReceiver }, 10*time.Second, time.Millisecond)
+			}
+		})
+	}
 }

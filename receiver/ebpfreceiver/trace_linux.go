@@ -61,7 +61,7 @@ func withTrace(ev kernelEvent, rest []byte) kernelEvent {
 // look there.
 var traceMaps = []string{
 	bpf.HTTPMapTracees, bpf.HTTPMapRequests, bpf.HTTPMapSocketTraces, bpf.HTTPMapTracesCtxV1,
-	bpf.HTTPMapExchanges, bpf.HTTPMapOutgoing, bpf.HTTPMapEventLoops, bpf.HTTPMapHttpCounts,
+	bpf.HTTPMapExchanges, bpf.HTTPMapOutgoing, bpf.HTTPMapEventLoops, bpf.HTTPMapHttpCounts, bpf.HTTPMapSdks,
 	bpf.HTTPMapChildren, bpf.HTTPMapChildrenCount, bpf.HTTPMapStarting,
 }
 
