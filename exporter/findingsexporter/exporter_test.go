@@ -70,6 +70,8 @@ func (m *memoryStore) SaveFinding(_ context.Context, f *finding.Finding) error {
 	return nil
 }
 
+func (m *memoryStore) HandOver(*finding.Finding) {}
+
 func (m *memoryStore) OpenFindings(context.Context) ([]*finding.Finding, error) { return nil, nil }
 
 func (m *memoryStore) ids() []finding.ID {
@@ -220,26 +222,6 @@ func TestAcceptForeignKeepsOtherCollectorsFindings(t *testing.T) {
 	_, err := tel.GetMetric("otelcol_exporter_tapio_findings_records_foreign")
 	assert.Error(t, err, "none counted")
 	assert.Zero(t, logs.Len())
-}
-
-// TestOnlyOwnFindingsAreResumed: what a processor needs to go on with a finding after a
-// restart is kept of this process's findings alone.
-func TestOnlyOwnFindingsAreResumed(t *testing.T) {
-	for foreign, want := range map[bool]string{false: "what it takes", true: ""} {
-		store := &memoryStore{}
-		cfg := synchronous()
-		cfg.AcceptForeign = true
-		exp, _, _ := start(t, cfg, store)
-		f := findingtest.Minimal(1)
-		f.Resume = "what it takes"
-		ld := logsOf(t, f)
-		if foreign {
-			ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutInt(finding.KeyRevision, 1<<40)
-		}
-		require.NoError(t, exp.ConsumeLogs(t.Context(), ld))
-		require.NotNil(t, store.last)
-		assert.Equal(t, want, store.last.Resume)
-	}
 }
 
 func TestIntervalPassesOnceAMinute(t *testing.T) {

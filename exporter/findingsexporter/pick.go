@@ -19,16 +19,13 @@ type picked struct {
 func pick(ld plog.Logs, acceptForeign bool) picked {
 	p := picked{findings: plog.NewLogs()}
 	each(ld, func(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
-		own := r.EventName() == event.Finding && finding.Own(r)
 		switch {
 		case r.EventName() != event.Finding:
 			p.ignored++
-		case !acceptForeign && !own:
+		case !acceptForeign && !finding.Own(r):
 			p.foreign++
 		default:
-			if c := appendRecord(p.findings, rl, sl, r); !own {
-				c.Attributes().Remove(finding.KeyResume) // only who wrote a finding goes on with it
-			}
+			appendRecord(p.findings, rl, sl, r)
 		}
 	})
 	return p
@@ -44,15 +41,13 @@ func each(ld plog.Logs, do func(plog.ResourceLogs, plog.ScopeLogs, plog.LogRecor
 	}
 }
 
-// appendRecord copies a record with its resource and scope, and returns the copy.
-func appendRecord(to plog.Logs, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) plog.LogRecord {
+// appendRecord copies a record with its resource and scope.
+func appendRecord(to plog.Logs, rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord) {
 	nrl := to.ResourceLogs().AppendEmpty()
 	rl.Resource().CopyTo(nrl.Resource())
 	nrl.SetSchemaUrl(rl.SchemaUrl())
 	nsl := nrl.ScopeLogs().AppendEmpty()
 	sl.Scope().CopyTo(nsl.Scope())
 	nsl.SetSchemaUrl(sl.SchemaUrl())
-	c := nsl.LogRecords().AppendEmpty()
-	r.CopyTo(c)
-	return c
+	r.CopyTo(nsl.LogRecords().AppendEmpty())
 }

@@ -37,6 +37,10 @@ var ErrRefused = store.ErrRefused
 // FindingStore keeps findings. The tapio extension implements it; a component
 // finds it by id in component.Host.GetExtensions.
 type FindingStore interface {
+	// HandOver tells what of a revision does not travel with it, its Resume, which SaveFinding
+	// keeps together with the revision. It is to be called before the revision leaves for the
+	// exporter; it keeps the newest of each finding, of at most MaxOpenFindings.
+	HandOver(f *finding.Finding)
 	// SaveFinding commits a revision to disk. It is ignored, without an error, when
 	// the store holds that revision or a newer one. An error that wraps ErrRefused
 	// is final; after any other the same call may be repeated. It may be called
@@ -47,7 +51,7 @@ type FindingStore interface {
 	OpenFindings(ctx context.Context) ([]*finding.Finding, error)
 }
 
-// MaxOpenFindings bounds what OpenFindings returns.
+// MaxOpenFindings bounds what OpenFindings returns, and what waits of HandOver.
 const MaxOpenFindings = 1000
 
 var _ FindingStore = (*tapioExtension)(nil)
@@ -61,6 +65,7 @@ type tapioExtension struct {
 
 	host      component.Host
 	store     atomic.Pointer[store.Store]
+	handed    handedOver
 	telemetry *metadata.TelemetryBuilder
 	server    *http.Server
 	address   net.Addr
@@ -95,7 +100,7 @@ func (e *tapioExtension) start(ctx context.Context) error {
 		return err
 	}
 	e.store.Store(s)
-	if e.telemetry, err = newTelemetry(e.set.TelemetrySettings, s); err != nil {
+	if e.telemetry, err = newTelemetry(e.set.TelemetrySettings, s, &e.handed); err != nil {
 		return err
 	}
 	if err := e.serve(ctx, s); err != nil {
@@ -170,6 +175,9 @@ func (e *tapioExtension) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// HandOver implements FindingStore.
+func (e *tapioExtension) HandOver(f *finding.Finding) { e.handed.put(f) }
+
 // SaveFinding implements FindingStore.
 func (e *tapioExtension) SaveFinding(ctx context.Context, f *finding.Finding) error {
 	s := e.store.Load()
@@ -177,7 +185,12 @@ func (e *tapioExtension) SaveFinding(ctx context.Context, f *finding.Finding) er
 		return errNotRunning
 	}
 	began := time.Now()
-	err := s.Save(ctx, f)
+	whole := *f
+	whole.Resume = e.handed.of(f.ID, f.Revision)
+	err := s.Save(ctx, &whole)
+	if err == nil || errors.Is(err, ErrRefused) {
+		e.handed.saved(f.ID, f.Revision)
+	}
 	e.telemetry.ExtensionTapioSaveDuration.Record(ctx, time.Since(began).Seconds())
 	if !errors.Is(err, ErrRefused) {
 		e.report(err)

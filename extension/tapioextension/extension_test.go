@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -236,6 +238,62 @@ func TestFindingsSurviveTheExtension(t *testing.T) {
 	got, err := client(t, started(t, cfg, componenttest.NewNopHost())).Finding(t.Context(), findingtest.Full().ID.String())
 	require.NoError(t, err)
 	assert.Equal(t, findingtest.Full(), got)
+}
+
+// TestResumeIsKeptWithItsRevision: what is handed over is kept when the revision comes,
+// whatever has happened to either meanwhile.
+func TestResumeIsKeptWithItsRevision(t *testing.T) {
+	e := started(t, testConfig(t), componenttest.NewNopHost())
+	revision := func(n int, resume string) *finding.Finding {
+		f := findingtest.Minimal(1)
+		f.Revision, f.Resume = n, resume
+		return f
+	}
+	hand := func(n int) { e.HandOver(revision(n, fmt.Sprintf("for %d", n))) }
+	save := func(n int) string {
+		t.Helper()
+		require.NoError(t, e.SaveFinding(t.Context(), revision(n, "what comes with a record is nobody's")))
+		open, err := e.OpenFindings(t.Context())
+		require.NoError(t, err)
+		if len(open) == 0 {
+			return ""
+		}
+		assert.Equal(t, n, open[0].Revision)
+		return open[0].Resume
+	}
+	assert.Empty(t, save(1), "nothing was handed over")
+	hand(2)
+	assert.Equal(t, "for 2", save(2))
+	assert.Empty(t, e.handed.byID, "the store has it now")
+	assert.Equal(t, "for 2", save(3), "one that waited in a queue on disk: of an earlier process")
+	hand(4)
+	hand(5)
+	assert.Equal(t, "for 5", save(4), "the queue is behind")
+	assert.Equal(t, "for 5", save(5))
+	assert.Empty(t, e.handed.byID)
+
+	e.HandOver(revision(6, "for 6"))
+	over := revision(7, "")
+	over.State, over.ResolvedAt = finding.StateResolved, &over.UpdatedAt
+	e.HandOver(over)
+	assert.Empty(t, e.handed.byID)
+	require.NoError(t, e.SaveFinding(t.Context(), over))
+	open, err := e.OpenFindings(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, open)
+}
+
+func TestWhatIsHandedOverIsBounded(t *testing.T) {
+	var h handedOver
+	for n := range MaxOpenFindings + 10 {
+		f := findingtest.Minimal(n + 1)
+		f.Resume = strconv.Itoa(n)
+		h.put(f)
+	}
+	assert.Len(t, h.byID, MaxOpenFindings)
+	assert.EqualValues(t, 10, h.lost())
+	assert.Empty(t, h.of(findingtest.Minimal(10).ID, 1), "the oldest went")
+	assert.Equal(t, "10", h.of(findingtest.Minimal(11).ID, 1))
 }
 
 func TestOldFindingsExpireWhileItRuns(t *testing.T) {

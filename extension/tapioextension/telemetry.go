@@ -17,8 +17,8 @@ import (
 // for a database in trouble.
 const heldTimeout = time.Second
 
-// newTelemetry publishes what s counts.
-func newTelemetry(set component.TelemetrySettings, s *store.Store) (*metadata.TelemetryBuilder, error) {
+// newTelemetry publishes what s and handed count.
+func newTelemetry(set component.TelemetrySettings, s *store.Store, handed *handedOver) (*metadata.TelemetryBuilder, error) {
 	b, err := metadata.NewTelemetryBuilder(set)
 	if err != nil {
 		return nil, err
@@ -41,6 +41,10 @@ func newTelemetry(set component.TelemetrySettings, s *store.Store) (*metadata.Te
 		}),
 		b.RegisterExtensionTapioStoreSizeCallback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(s.Size())
+			return nil
+		}),
+		b.RegisterExtensionTapioResumesDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(handed.lost())
 			return nil
 		}),
 		b.RegisterExtensionTapioRevisionsSavedCallback(count(func(c findingsapi.StoreCounts) int64 { return c.Saved })),

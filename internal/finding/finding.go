@@ -153,7 +153,8 @@ type Finding struct {
 	Ending string `json:"ending,omitempty"`
 	// Resume is what the processor that wrote this revision needs to go on with the
 	// incident after a restart: opaque to all others, "" when the incident is over or
-	// nothing keeps findings. Stores keep it; it is no part of the JSON form.
+	// nothing keeps findings. The processor hands it to the store directly: it is no part of
+	// the OTLP form, nor of the JSON form.
 	Resume string `json:"-"`
 }
 

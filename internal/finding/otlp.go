@@ -58,7 +58,6 @@ const (
 	// KeyEarlierCauses is JSON.
 	KeyEarlierCauses = "tapio.finding.earlier_causes"
 	KeyEnding        = "tapio.finding.ending"
-	KeyResume        = "tapio.finding.resume"
 )
 
 // ErrNotFinding is returned by FromLog for a record that is no finding.
@@ -102,9 +101,6 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	}
 	if f.Ending != "" {
 		a.PutStr(KeyEnding, f.Ending)
-	}
-	if f.Resume != "" {
-		a.PutStr(KeyResume, f.Resume)
 	}
 	a.PutDouble(KeyConfidence, f.Confidence.Score)
 	a.PutDouble(KeyCompleteness, f.Confidence.Completeness)
@@ -180,7 +176,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 		Actions: Actions{
 			Immediate: d.strings(KeyImmediate), ShortTerm: d.strings(KeyShortTerm), LongTerm: d.strings(KeyLongTerm),
 		},
-		Missing: d.strings(KeyMissing), Ending: d.optional(KeyEnding), Resume: d.optional(KeyResume),
+		Missing: d.strings(KeyMissing), Ending: d.optional(KeyEnding),
 	}
 	if res.Attributes().Len() > 0 {
 		f.RootCause.Entity.Attributes = res.Attributes().AsRaw()

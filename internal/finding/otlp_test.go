@@ -32,11 +32,8 @@ func overTheWire(t *testing.T, f *finding.Finding) (pcommon.Resource, plog.LogRe
 func TestOTLPRoundTrip(t *testing.T) {
 	unknownImpact := findingtest.Full()
 	unknownImpact.Impact.Users, unknownImpact.Impact.Value = nil, nil
-	open := findingtest.Minimal(2)
-	open.Resume = `{"version":1}`
 	for name, want := range map[string]*finding.Finding{
-		"open, to be resumed": open,
-		"full":                findingtest.Full(), "minimal": findingtest.Minimal(1), "impact unknown, keys known": unknownImpact,
+		"full": findingtest.Full(), "minimal": findingtest.Minimal(1), "impact unknown, keys known": unknownImpact,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := finding.FromLog(overTheWire(t, want))
@@ -44,6 +41,16 @@ func TestOTLPRoundTrip(t *testing.T) {
 			assert.Equal(t, want, got)
 		})
 	}
+}
+
+// TestWhatResumesAFindingDoesNotTravel: no other exporter of the pipeline sees it.
+func TestWhatResumesAFindingDoesNotTravel(t *testing.T) {
+	f := findingtest.Minimal(2)
+	_, without := overTheWire(t, f)
+	f.Resume = `{"version":1}`
+	_, with := overTheWire(t, f)
+	assert.Equal(t, without.Attributes().AsRaw(), with.Attributes().AsRaw())
+	assert.Equal(t, without.Body().AsString(), with.Body().AsString())
 }
 
 func TestToLogFieldsForOtherBackends(t *testing.T) {

@@ -39,6 +39,11 @@ type pipelines struct {
 
 func newPipelines(t *testing.T, traces []consumer.Traces, logs []consumer.Logs) *pipelines {
 	t.Helper()
+	return startPipelines(t, componenttest.NewNopHost(), traces, logs)
+}
+
+func startPipelines(t *testing.T, host component.Host, traces []consumer.Traces, logs []consumer.Logs) *pipelines {
+	t.Helper()
 	p := &pipelines{telemetry: componenttest.NewTelemetry()}
 	set := metadatatest.NewSettings(p.telemetry)
 	factory, cfg := NewFactory(), createDefaultConfig()
@@ -53,7 +58,7 @@ func newPipelines(t *testing.T, traces []consumer.Traces, logs []consumer.Logs) 
 		p.logs = append(p.logs, c)
 	}
 	for _, c := range p.all() {
-		require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()))
+		require.NoError(t, c.Start(t.Context(), host))
 	}
 	t.Cleanup(func() { p.stop(t) })
 	return p

@@ -70,6 +70,7 @@ type shared struct {
 	cancel    context.CancelFunc
 	done      chan struct{}
 	resumed   bool // what was left open has been asked for
+	keepers   []keeper
 	refused   atomic.Int64
 	lastError time.Time
 }
@@ -149,28 +150,32 @@ func (s *shared) begin(i *instance) (first bool) {
 
 // keeper is an extension that keeps findings and knows which were left open.
 type keeper interface {
+	HandOver(f *finding.Finding)
 	OpenFindings(ctx context.Context) ([]*finding.Finding, error)
 }
 
 // resume goes on with the findings that this processor had left open.
 func (s *shared) resume(ctx context.Context, host component.Host) {
 	var left []*finding.Finding
-	keeps := false
+	var keepers []keeper
 	for id, extension := range host.GetExtensions() {
 		k, ok := extension.(keeper)
 		if !ok {
 			continue
 		}
-		keeps = true
+		keepers = append(keepers, k)
 		found, err := k.OpenFindings(ctx)
 		if err != nil {
 			s.logger.Error("The findings that were open cannot be read: they are not followed any more", zap.Stringer("extension", id), zap.Error(err))
 		}
 		left = append(left, found...)
 	}
-	if !keeps {
+	if len(keepers) == 0 {
 		return
 	}
+	s.mu.Lock()
+	s.keepers = keepers
+	s.mu.Unlock()
 	if resumed, ended := s.engine.Resume(ctx, s.id, left); resumed+ended > 0 {
 		s.logger.Info("Going on with the findings that were open", zap.Int("followed", resumed), zap.Int("ended", ended))
 	}
@@ -227,9 +232,12 @@ const emitTimeout = 5 * time.Second
 
 // Finding implements engine.Sink.
 func (s *shared) Finding(f *finding.Finding, log plog.Logs, spans ptrace.Traces) {
-	traces, logs := s.outputs()
+	traces, logs, keepers := s.outputs()
 	ctx, cancel := context.WithTimeout(context.Background(), emitTimeout)
 	defer cancel()
+	for _, k := range keepers {
+		k.HandOver(f)
+	}
 	if logs != nil {
 		s.check(logs.ConsumeLogs(ctx, log))
 	}
@@ -249,8 +257,8 @@ func (s *shared) Finding(f *finding.Finding, log plog.Logs, spans ptrace.Traces)
 	}
 }
 
-// outputs returns the first instance of each signal that runs.
-func (s *shared) outputs() (traces consumer.Traces, logs consumer.Logs) {
+// outputs returns the first instance of each signal that runs, and who keeps findings.
+func (s *shared) outputs() (traces consumer.Traces, logs consumer.Logs, keepers []keeper) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.started {
@@ -261,7 +269,7 @@ func (s *shared) outputs() (traces consumer.Traces, logs consumer.Logs) {
 			logs = i.logs
 		}
 	}
-	return traces, logs
+	return traces, logs, s.keepers
 }
 
 // logInterval is the least time between two lines about the same trouble.

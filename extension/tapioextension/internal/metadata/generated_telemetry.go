@@ -31,6 +31,7 @@ type TelemetryBuilder struct {
 	ExtensionTapioFindings               metric.Int64ObservableGauge
 	ExtensionTapioFindingsEvictedByAge   metric.Int64ObservableCounter
 	ExtensionTapioFindingsEvictedByCount metric.Int64ObservableCounter
+	ExtensionTapioResumesDropped         metric.Int64ObservableCounter
 	ExtensionTapioRevisionsIgnored       metric.Int64ObservableCounter
 	ExtensionTapioRevisionsRefused       metric.Int64ObservableCounter
 	ExtensionTapioRevisionsSaved         metric.Int64ObservableCounter
@@ -87,6 +88,21 @@ func (builder *TelemetryBuilder) RegisterExtensionTapioFindingsEvictedByCountCal
 		cb(ctx, &observerInt64{inst: builder.ExtensionTapioFindingsEvictedByCount, obs: o})
 		return nil
 	}, builder.ExtensionTapioFindingsEvictedByCount)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterExtensionTapioResumesDroppedCallback sets callback for observable ExtensionTapioResumesDropped metric.
+func (builder *TelemetryBuilder) RegisterExtensionTapioResumesDroppedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ExtensionTapioResumesDropped, obs: o})
+		return nil
+	}, builder.ExtensionTapioResumesDropped)
 	if err != nil {
 		return err
 	}
@@ -229,6 +245,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.ExtensionTapioFindingsEvictedByCount, err = builder.meter.Int64ObservableCounter(
 		"otelcol_extension_tapio_findings_evicted_by_count",
 		metric.WithDescription("Findings deleted because the store held max_findings; those that changed longest ago go first. [Alpha]"),
+		metric.WithUnit("{findings}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExtensionTapioResumesDropped, err = builder.meter.Int64ObservableCounter(
+		"otelcol_extension_tapio_resumes_dropped",
+		metric.WithDescription("What open findings need to go on after a restart, dropped because more than 1000 waited for their revision to reach the store. [Alpha]"),
 		metric.WithUnit("{findings}"),
 	)
 	errs = errors.Join(errs, err)

@@ -20,8 +20,9 @@ const MaxFindingBytes = 1 << 20
 
 // Save commits a revision. It replaces an older revision of the same finding and
 // is ignored, without an error, when the store holds that revision or a newer
-// one. An error that wraps ErrRefused is final; after any other the same call
-// may be repeated.
+// one. A revision without Resume leaves that of an older one, unless it is over: one that
+// waited in a queue on disk while the collector was down goes on with that. An error that
+// wraps ErrRefused is final; after any other the same call may be repeated.
 func (s *Store) Save(ctx context.Context, f *finding.Finding) error {
 	row, err := newRow(f, s.now())
 	if err != nil {
@@ -46,7 +47,8 @@ func (s *Store) Save(ctx context.Context, f *finding.Finding) error {
 // row is a finding as the database keeps it.
 type row struct {
 	id, state, body    string
-	resume             string
+	resume             string // "": what is there stays, unless it is over
+	over               bool
 	revision           int
 	startedAt, savedAt int64
 	traces             []string
@@ -70,10 +72,10 @@ func newRow(f *finding.Finding, now time.Time) (*row, error) {
 		return nil, fmt.Errorf("%w: finding %s has %d bytes as JSON, at most %d are kept", ErrRefused, f.ID, len(body), MaxFindingBytes)
 	}
 	r := &row{
-		id: f.ID.String(), state: string(f.State), body: string(body), resume: f.Resume, revision: f.Revision,
+		id: f.ID.String(), state: string(f.State), body: string(body), resume: f.Resume, over: f.State.Over(), revision: f.Revision,
 		startedAt: f.StartedAt.UnixNano(), savedAt: now.UnixNano(),
 	}
-	if f.State.Over() || len(r.resume) > MaxFindingBytes {
+	if r.over || len(r.resume) > MaxFindingBytes {
 		r.resume = ""
 	}
 	r.indexTraces(f)
@@ -132,8 +134,9 @@ func (s *Store) commit(ctx context.Context, r *row) (saved bool, evicted int64, 
 func (r *row) put(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO finding (id, revision, state, started_at, saved_at, body, resume) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state,
-			started_at = excluded.started_at, saved_at = excluded.saved_at, body = excluded.body, resume = excluded.resume`,
-		r.id, r.revision, r.state, r.startedAt, r.savedAt, r.body, r.resume)
+			started_at = excluded.started_at, saved_at = excluded.saved_at, body = excluded.body,
+			resume = CASE WHEN excluded.resume = '' AND NOT ? THEN resume ELSE excluded.resume END`,
+		r.id, r.revision, r.state, r.startedAt, r.savedAt, r.body, r.resume, r.over)
 	if err != nil {
 		return err
 	}

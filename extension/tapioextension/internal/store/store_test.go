@@ -387,6 +387,19 @@ func TestUnfinished(t *testing.T) {
 	assert.Empty(t, open)
 }
 
+// TestRevisionWithoutResume: one that waited on disk while the collector was down.
+func TestRevisionWithoutResume(t *testing.T) {
+	s := mustOpen(t, options(t))
+	f, later := findingtest.Minimal(1), findingtest.Minimal(1)
+	f.Resume, later.Revision = "what it takes", f.Revision+1
+	save(t, s, f, later)
+	open, err := s.Unfinished(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, open, 1)
+	assert.Equal(t, later.Revision, open[0].Revision)
+	assert.Equal(t, "what it takes", open[0].Resume)
+}
+
 func TestUnfinishedIsBoundedAndSkipsWhatItCannotRead(t *testing.T) {
 	s := mustOpen(t, options(t))
 	for n := range 5 {

@@ -27,14 +27,15 @@ func kept(t *testing.T, change ...func(*Options)) *scenario {
 }
 
 // stored is what a store holds: the last revision of each finding that is not over, as
-// it left.
+// it left, and what was handed over beside it.
 func (s *scenario) stored() []*finding.Finding {
 	s.t.Helper()
 	byID := map[finding.ID]*finding.Finding{}
-	for _, ld := range s.logs {
+	for i, ld := range s.logs {
 		rl := ld.ResourceLogs().At(0)
 		f, err := finding.FromLog(rl.Resource(), rl.ScopeLogs().At(0).LogRecords().At(0))
 		require.NoError(s.t, err)
+		f.Resume = s.findings[i].Resume
 		byID[f.ID] = f
 	}
 	var open []*finding.Finding
