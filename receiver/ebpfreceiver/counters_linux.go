@@ -14,6 +14,8 @@ import (
 type counters[K comparable, V any] struct {
 	kernel *ebpf.Map
 	known  map[K]*counter[V]
+	// sum adds up what CPUs counted, of a map with a value for each; else nil.
+	sum func(perCPU []V) V
 }
 
 // counter is what a counter was, and for how many samples.
@@ -40,7 +42,7 @@ func (c *counters[K, V]) each(grown func(key K, now, before *V) bool) {
 	var value V
 	idle := map[K]int{}
 	entries := 0
-	for all := c.kernel.Iterate(); all.Next(&key, &value); entries++ {
+	for all := c.kernel.Iterate(); c.next(all, &key, &value); entries++ {
 		k := c.known[key]
 		if k == nil {
 			k = &counter[V]{}
@@ -58,10 +60,41 @@ func (c *counters[K, V]) each(grown func(key K, now, before *V) bool) {
 	}
 	for key, samples := range idle {
 		if samples >= atMost {
-			_ = c.kernel.Delete(key) // gone already is as good
+			if c.take(key, &value) == nil { // gone already is as good
+				grown(key, &value, &c.known[key].value) // it may have, since it was read
+			}
 			delete(c.known, key)
 		}
 	}
+}
+
+func (c *counters[K, V]) next(all *ebpf.MapIterator, key *K, value *V) bool {
+	if c.sum == nil {
+		return all.Next(key, value)
+	}
+	var perCPU []V
+	ok := all.Next(key, &perCPU)
+	*value = c.sum(perCPU)
+	return ok
+}
+
+// take deletes a counter and returns what it was at the last.
+func (c *counters[K, V]) take(key K, value *V) error {
+	if c.sum == nil {
+		return c.kernel.LookupAndDelete(key, value)
+	}
+	var perCPU []V
+	err := c.kernel.LookupAndDelete(key, &perCPU)
+	*value = c.sum(perCPU)
+	return err
+}
+
+// total is the sum of numbers.
+func total(numbers []uint64) (sum uint64) {
+	for _, n := range numbers {
+		sum += n
+	}
+	return sum
 }
 
 // cgroupOf is the path of a cgroup that a program remembered, "" when it has not.

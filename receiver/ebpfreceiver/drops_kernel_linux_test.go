@@ -139,6 +139,44 @@ func TestCountersMakeRoom(t *testing.T) {
 	}
 }
 
+// TestCountersOfCPUs are added up, and what one grew between its last reading and its
+// end is told.
+func TestCountersOfCPUs(t *testing.T) {
+	requireKernel(t)
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	put := func(each uint64) {
+		values := make([]uint64, ebpf.MustPossibleCPU())
+		for i := range values {
+			values[i] = each
+		}
+		require.NoError(t, m.Put(uint32(1), values))
+	}
+	cpus := uint64(ebpf.MustPossibleCPU())
+	put(2)
+	c := newCounters[uint32, uint64](m)
+	c.sum = total
+	var told, samples uint64
+	grown := func(_ uint32, now, before *uint64) bool {
+		told += *now - *before
+		if samples == idleSamples && *now == 2*cpus {
+			put(5) // another CPU, just now
+		}
+		return *now > *before
+	}
+	for samples = range idleSamples {
+		c.each(grown)
+		require.Equal(t, 2*cpus, told)
+	}
+	samples = idleSamples
+	c.each(grown)
+	assert.Equal(t, 5*cpus, told)
+	assert.Empty(t, c.known)
+	var values []uint64
+	assert.ErrorIs(t, m.Lookup(uint32(1), &values), ebpf.ErrKeyNotExist)
+}
+
 // TestDropsKnowTheProcess: segments far outside of a connection's window, of a
 // kernel that says for which socket a packet was.
 func TestDropsKnowTheProcess(t *testing.T) {

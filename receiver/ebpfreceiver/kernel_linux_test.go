@@ -77,6 +77,8 @@ func init() {
 		floodWithConnects()
 	case "calls-fail":
 		failCalls()
+	case "calls-fail-everywhere":
+		failOnAllCPUs()
 	case "calls-of-32-bits": // of a machine that has them, else nothing
 	case "signal-itself":
 		signalItself()

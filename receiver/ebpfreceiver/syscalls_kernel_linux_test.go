@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
@@ -103,4 +106,55 @@ func TestCallsThatFailForAFault(t *testing.T) {
 		}
 	}
 	assert.ElementsMatch(t, want, got)
+}
+
+// failuresEach is how many calls the role "calls-fail-everywhere" lets fail on each CPU.
+const failuresEach = 20_000
+
+// failOnAllCPUs makes the same call fail on all CPUs at the same time, when its parent
+// says so.
+func failOnAllCPUs() {
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	var wg sync.WaitGroup
+	for cpu := range runtime.NumCPU() {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			var only unix.CPUSet
+			only.Set(cpu)
+			_ = unix.SchedSetaffinity(0, &only) // a CPU that is not ours: the others do
+			for range failuresEach {
+				_, _, _ = syscall.RawSyscall(unix.SYS_GETPRIORITY, 99, 0, 0) // EINVAL
+			}
+		})
+	}
+	wg.Wait()
+	os.Exit(0)
+}
+
+// TestFailuresOfAllCPUs: each CPU counts for itself; the sum is exact, and so it is
+// when the samples come meanwhile.
+func TestFailuresOfAllCPUs(t *testing.T) {
+	requireKernel(t)
+	path, folder := memoryCgroup(t, 256<<20)
+	r := startRig(t, func(c *Config) { c.SampleInterval = time.Second })
+	cmd := role("calls-fail-everywhere")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, os.WriteFile(folder+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	_, _ = stdin.Write([]byte{1})
+	require.NoError(t, cmd.Wait())
+	want := int64(runtime.NumCPU() * failuresEach)
+	counted := func() (sum int64) {
+		for _, rec := range r.records(func(s seenRecord) bool {
+			return s.Name == event.SyscallFailures && s.Attributes[event.KeySyscall] == "getpriority" && s.Resource[event.KeyProcessCgroup] == path
+		}) {
+			assert.Equal(t, "EINVAL", rec.Attributes[event.KeyErrorType])
+			count, _ := rec.Attributes[event.KeySyscallCount].(int64)
+			sum += count
+		}
+		return sum
+	}
+	require.Eventually(t, func() bool { return counted() >= want }, 15*time.Second, 50*time.Millisecond)
+	assert.Equal(t, want, counted())
 }

@@ -34,10 +34,9 @@ type failureCounts struct {
 // countFailures is called when the program runs that counts them.
 func countFailures(k *kernel, p *runningProgram) {
 	c := p.collection
-	k.samplers = append(k.samplers, &failureCounts{
-		counts: newCounters[bpf.SyscallsFailureKey, uint64](c.Maps[bpf.SyscallsMapFailures]),
-		paths:  c.Maps[bpf.SyscallsMapFailurePaths], sampled: time.Now(),
-	})
+	counts := newCounters[bpf.SyscallsFailureKey, uint64](c.Maps[bpf.SyscallsMapFailures])
+	counts.sum = total
+	k.samplers = append(k.samplers, &failureCounts{counts: counts, paths: c.Maps[bpf.SyscallsMapFailurePaths], sampled: time.Now()})
 }
 
 func (f *failureCounts) left() map[string]int64 {
