@@ -53,7 +53,7 @@ func main() {
 	flag.BoolVar(&o.robust, "robust", false, "measure under a battery of changes, one line for each")
 	flag.StringVar(&o.json, "json", "", "file to write the results to")
 	flag.StringVar(&o.config, "config", "", "YAML file with the processor's section of a collector's configuration")
-	flag.StringVar(&o.cases, "cases", "", "only cases whose id this regular expression matches; no fault-free recordings then")
+	flag.StringVar(&o.cases, "cases", "", "only cases and fault-free recordings whose id this regular expression matches")
 	flag.BoolVar(&o.noTraces, "no-traces", false, "withhold spans")
 	flag.BoolVar(&o.noLogs, "no-logs", false, "withhold log records and events")
 	flag.BoolVar(&o.noMetrics, "no-metrics", false, "withhold metrics")
@@ -118,15 +118,13 @@ func measured(ctx context.Context, o options) (*summary, error) {
 		return nil, fmt.Errorf("--perturb: %w", err)
 	}
 	set.Cases = slices.DeleteFunc(set.Cases, func(c *dataset.Case) bool { return !only.MatchString(c.ID) })
-	if o.cases != "" {
-		o.noBaseline = true
-	}
-	if len(set.Cases) == 0 && o.noBaseline {
+	judged := slices.DeleteFunc(slices.Clone(set.Baselines), func(b *dataset.Recording) bool { return o.noBaseline || !only.MatchString(b.ID) })
+	if len(set.Cases) == 0 && len(judged) == 0 {
 		return nil, fmt.Errorf("--cases %q: no case of %s has such an id", o.cases, set.Name)
 	}
 	r := &runner{options: o, changes: changes, logger: zap.New(zapcore.NewCore(
 		zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zapcore.WarnLevel))}
-	results, err := r.all(ctx, set)
+	results, err := r.all(ctx, set, judged)
 	if err != nil {
 		return nil, err
 	}

@@ -54,9 +54,9 @@ type outcome struct {
 	named map[finding.ID][]replay.Named
 }
 
-// all replays every case, then every fault-free recording on an engine that was
-// warmed with the others.
-func (r *runner) all(ctx context.Context, set *dataset.Set) ([]*outcome, error) {
+// all replays every case, then every fault-free recording that is to be judged on an
+// engine that was warmed with the others.
+func (r *runner) all(ctx context.Context, set *dataset.Set, judged []*dataset.Recording) ([]*outcome, error) {
 	past, err := pastOf(set)
 	if err != nil {
 		return nil, err
@@ -73,11 +73,8 @@ func (r *runner) all(ctx context.Context, set *dataset.Set) ([]*outcome, error) 
 			return o, err
 		})
 	}
-	for i, b := range set.Baselines {
-		if r.options.noBaseline {
-			break
-		}
-		others := slices.Delete(slices.Clone(set.Baselines), i, i+1)
+	for _, b := range judged {
+		others := slices.DeleteFunc(slices.Clone(set.Baselines), func(o *dataset.Recording) bool { return o == b })
 		jobs = append(jobs, func() (*outcome, error) { return r.replay(ctx, b, others) })
 	}
 	return parallel(jobs, r.options.parallel)

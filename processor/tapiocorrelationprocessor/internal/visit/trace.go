@@ -278,7 +278,9 @@ func (a *Analyzer) complete(t *trace) {
 
 // retire moves what left the window into the past. Visits of an operation that is
 // abnormal are judged for longer, so that the evidence against a rare operation
-// adds up; those of them that are as ever become part of the past all the same.
+// adds up; then all of them that raised no alarm become part of the past at once. Were
+// those that are as ever learned sooner than the odd ones beside them, the past would
+// look more uniform than it was, and prove itself right.
 func (a *Analyzer) retire() {
 	gone := 0
 	for t := range a.window {
@@ -292,7 +294,7 @@ func (a *Analyzer) retire() {
 		for i := range c.visits {
 			v := &c.visits[i]
 			frozen := a.frozen(v.operation.frozen)
-			if !v.learned && (!frozen || v.now.z == 0) && (!v.odd || a.accepted(v.operation.frozen)) {
+			if !v.learned && (!frozen || over) && (!v.odd || a.accepted(v.operation.frozen)) {
 				a.learn(v, c.at)
 				v.learned = true
 			}

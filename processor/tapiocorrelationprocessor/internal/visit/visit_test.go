@@ -418,3 +418,17 @@ func TestUnanswered(t *testing.T) {
 	assert.Equal(t, middle, n.suspect[0].Service, "one caller alone may have changed its mind")
 	assert.Equal(t, back, n.suspect[0].Signals[0].Peer)
 }
+
+// A branch that every second visit takes may be taken by the first ones without
+// exception. What follows must not be sorted by what these have in common, or else the
+// past would never know that there is another way.
+func TestABranchThatBeganWithoutTheOtherIsNoFault(t *testing.T) {
+	r := newRig(Options{})
+	r.run(5*time.Second, func(_ int, q *request) { q.frontCalls = true }) // ten of ten
+	for range 60 {
+		r.run(5*time.Second, func(i int, q *request) { q.frontCalls = true; q.lostFront = (i^i>>1)%2 == 0 })
+		for _, s := range r.suspect {
+			require.Less(t, s.Score, float64(Alarm), "%+v", s)
+		}
+	}
+}
