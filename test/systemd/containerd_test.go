@@ -69,11 +69,22 @@ BindPaths=/opt/cgroup:/sys/fs/cgroup /opt/proc/sys/net:/proc/sys/net
 ExecStart=nsenter --cgroup=/opt/proc/%d/ns/cgroup containerd --config /opt/containerd/config.toml
 `
 
-// runtimeNode is a node whose containerd is a unit. payment runs in the network of a
-// pod, ledger and storefront are units.
+// kubeletUnit is a stand-in for the kubelet, which would need an API server: a unit of its
+// name, restarted as the one of kubeadm is, but sooner. Its process does nothing, and
+// cannot start while there is a file /run/no-kubelet.
+const kubeletUnit = `[Unit]
+StartLimitIntervalSec=0
+[Service]
+Restart=always
+RestartSec=500ms
+ExecStart=sh -c 'test ! -e /run/no-kubelet && exec sleep infinity'
+`
+
+// runtimeNode is a node whose containerd and kubelet are units. payment runs in the
+// network of a pod, ledger and storefront are units.
 //
-// There is no kubelet: the test asks containerd for sandboxes, as a kubelet does, and
-// tells what the kubelet and the API server would, with the words of the real error.
+// The kubelet is a stand-in: the test asks containerd for sandboxes, as a kubelet does,
+// and tells what the kubelet and the API server would, with the words of the real error.
 // payment is a process in the pod's network namespace, not a container.
 type runtimeNode struct {
 	*node
@@ -104,6 +115,7 @@ func startRuntimeNode(t *testing.T) *runtimeNode {
 	rig.WritePauseImage(t, filepath.Join(files, "pause.tar"))
 	n.node = bootNode(t, withUnits(map[string]string{
 		"containerd.service":             fmt.Sprintf(containerdUnit, os.Getpid()),
+		"kubelet.service":                kubeletUnit,
 		"ledger.service.d/pods.conf":     "[Service]\nExecStart=\nExecStart=/opt/tapio/checkout ledger --listen 0.0.0.0:8082\n",
 		"storefront.service.d/pods.conf": "[Service]\nExecStart=\nExecStart=/opt/tapio/checkout storefront --payment-url http://" + podAddress + ":8081\n",
 	}), func(m *machine) {
@@ -116,7 +128,7 @@ func startRuntimeNode(t *testing.T) *runtimeNode {
 	n.sandbox, err = n.runSandbox(t, "payment-1")
 	require.NoError(t, err)
 	pod := n.pod(t)
-	n.systemctl("start", "ledger", "storefront")
+	n.systemctl("start", "kubelet", "ledger", "storefront")
 	n.stop = rig.Start(t, rig.In(pod, "nsenter", fmt.Sprintf("--uts=/proc/%d/ns/uts", n.leader), "--", rig.Program(t, "checkout"), "payment", "--listen", podAddress+":8081",
 		"--ledger-url", "http://"+podGateway+":8082", "--otlp-endpoint", "http://"+podGateway+":4317"))
 	rig.WaitListening(t, n.netns, podGateway+":8082", podAddress+":8081")
@@ -209,12 +221,45 @@ func (n *runtimeNode) rollOut(t *testing.T) {
 func TestContainerRuntimeFails(t *testing.T) {
 	n := startRuntimeNode(t)
 	n.rollOut(t)
+	n.failContainerd(t)
+	n.createPayment(t)
+	n.checkContainerd(t)
+}
+
+// TestContainerRuntimeFailedBefore: containerd fails, which hurts nobody yet. Later the
+// process in payment's pod ends, and no pod can be made in its place.
+func TestContainerRuntimeFailedBefore(t *testing.T) {
+	n := startRuntimeNode(t)
+	n.failContainerd(t)
+	n.load.WaitOK(t, 30) // more than two seconds
+	n.stop()
+	n.load.WaitFailed(t, 5)
+	n.createPayment(t)
+	n.checkContainerd(t)
+}
+
+// nextPod is what a deployment makes in the place of payment's pod.
+func (n *runtimeNode) nextPod() rig.Pod {
+	return rig.Pod{Namespace: "shop", Name: "payment-2", Deployment: "payment", Node: n.name}
+}
+
+// createPayment tries to create the next pod of payment, which fails, and tells so.
+func (n *runtimeNode) createPayment(t *testing.T) {
+	t.Helper()
+	_, failed := n.runSandbox(t, n.nextPod().Name)
+	require.Error(t, failed)
+	n.collector.TellNotCreated(t, n.nextPod(), failed)
+}
+
+func (n *runtimeNode) failContainerd(t *testing.T) {
+	t.Helper()
 	n.systemctl("kill", "--kill-whom=main", "--signal=ABRT", "containerd")
 	assert.Equal(t, "exit-code", n.collector.Record(t, "tapio.systemd.unit.failed", "containerd.service")["error.type"])
-	_, failed := n.runSandbox(t, "payment-2")
-	require.Error(t, failed)
-	n.collector.TellNotCreated(t, rig.Pod{Namespace: "shop", Name: "payment-2", Deployment: "payment", Node: n.name}, failed)
+}
 
+// checkContainerd: containerd is the one root of all.
+func (n *runtimeNode) checkContainerd(t *testing.T) {
+	t.Helper()
 	f := n.only(t, "container-runtime-down", nil)
 	assert.Equal(t, "tapio.systemd.unit.failed", f.RootCause.Event)
 	assert.Equal(t, n.name, f.RootCause.Entity.Name)
@@ -222,6 +267,33 @@ func TestContainerRuntimeFails(t *testing.T) {
 	assert.Contains(t, f.Actions.Immediate[0], "systemctl start containerd.service")
 	assert.Equal(t, finding.LinkedByTopology, rig.Link(t, f, event.K8sEvent, "payment-2").LinkedBy)
 	rig.Link(t, f, event.K8sPodNotReady, "payment-2")
+	call := rig.Link(t, f, "tapio.call.failed", "storefront")
+	assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
+	assert.Contains(t, call.LinkedOn, podAddress+":8081")
+}
+
+// TestKubeletFails: the kubelet fails in the middle of a rollout of payment, when the old
+// pod is away, and systemd starts it in vain again and again. Nobody makes the next pod,
+// and storefront's calls go on failing.
+func TestKubeletFails(t *testing.T) {
+	n := startRuntimeNode(t)
+	n.rollOut(t)
+	n.touch(t, "/run/no-kubelet")
+	n.systemctl("kill", "--kill-whom=main", "--signal=KILL", "kubelet")
+	require.Eventually(t, func() bool {
+		return n.collector.Has(`"tapio.systemd.unit.restarting"`, `"kubelet.service"`, `"tapio.systemd.restart.count","value":{"intValue":"4"}`)
+	}, time.Minute, 100*time.Millisecond, "no restart loop")
+	n.collector.TellNodeLost(t, n.nextPod())
+
+	f := n.only(t, "kubelet-down", nil)
+	assert.Equal(t, "tapio.systemd.unit.failed", f.RootCause.Event)
+	assert.Equal(t, n.name, f.RootCause.Entity.Name)
+	assert.Equal(t, "host", f.RootCause.Entity.Kind)
+	assert.Contains(t, f.RootCause.Description, "kubelet.service on "+n.name)
+	assert.Contains(t, f.Actions.Immediate[0], "systemctl start kubelet.service")
+	rig.Link(t, f, "tapio.systemd.unit.restarting", "kubelet.service")
+	assert.Equal(t, finding.LinkedByTopology, rig.Link(t, f, event.K8sNodeCondition, n.name).LinkedBy)
+	assert.Equal(t, finding.LinkedByTopology, rig.Link(t, f, event.K8sPodNotReady, "payment-2").LinkedBy)
 	call := rig.Link(t, f, "tapio.call.failed", "storefront")
 	assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
 	assert.Contains(t, call.LinkedOn, podAddress+":8081")

@@ -24,7 +24,7 @@ import (
 //
 // There is no kubelet: the test asks containerd for sandboxes, as a kubelet does, and
 // tells what the kubelet and the API server would, with the words of the real error,
-// as the records of docs/events.md: that is the only thing that is not real. payment
+// as the records that package event names: that is the only thing that is not real. payment
 // is a process in the pod's network namespace, not a container.
 type cluster struct {
 	*containerd

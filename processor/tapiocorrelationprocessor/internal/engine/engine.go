@@ -386,6 +386,16 @@ func (e *Engine) aliveAfter(target record.EntityID, happened, failure int64) boo
 	return e.answered.Between(target, happened+explain.Slack, failure)
 }
 
+// well tells whether a target took a request between the cause of a hypothesis, or an
+// effect by which that came to the target later, and a failure.
+func (e *Engine) well(h *explain.Hypothesis, target record.EntityID, failure int64) bool {
+	last, reached := h.Last(), h.ReachedAt(target)
+	if reached <= last {
+		return e.aliveAfter(target, last, failure)
+	}
+	return e.aliveAfter(target, min(reached, failure), max(reached, failure))
+}
+
 // hurt adds a failed or slow span to its request.
 func (e *Engine) hurt(r *record.Event) {
 	d := e.details.Get(r.Detail)

@@ -228,3 +228,24 @@ func (e *Engine) absorbGroups(o *open) {
 	}
 	e.grouped = left
 }
+
+// absorbInferred takes the place of incidents whose cause was only inferred from spans,
+// where all of their requests are ones that root covers.
+func (e *Engine) absorbInferred(root *open) {
+	if root.Hypothesis.Cause.Occurrence == nil {
+		return
+	}
+	e.replaceAll(root, func(i *open) bool {
+		if i.Hypothesis.Cause.Occurrence != nil {
+			return false
+		}
+		hurt, covered := false, true
+		e.requests.Each(func(r *detect.Request) {
+			if incident.Of(r) == i.Incident {
+				target, origin := explain.TargetOf(e.graph, r)
+				hurt, covered = true, covered && e.covers(root, target, origin)
+			}
+		})
+		return hurt && covered
+	})
+}

@@ -58,14 +58,19 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: event.KeySystemdUnit, Value: x.Name})
 	}
 	e.occurrences.Add(o, e.under(o)...)
+	var spread []*open
 	for _, i := range e.incidents {
-		reach := i.Hypothesis.Reach()
+		before := i.Hypothesis.Spreads()
 		if i.Hypothesis.Offer(o) {
 			i.Dirty = true
 		}
-		if i.Hypothesis.Reach() > reach { // requests may wait for those whom it reaches now
-			e.absorbGroups(i)
+		if i.Hypothesis.Spreads() > before {
+			spread = append(spread, i)
 		}
+	}
+	for _, i := range spread { // requests may wait for those whom it reaches now
+		e.absorbGroups(i)
+		e.absorbInferred(i)
 	}
 	e.cause(o)
 	e.completes(o)
@@ -218,12 +223,16 @@ func (e *Engine) often(p *pattern.Pattern, o *detect.Occurrence) bool {
 // for many symptoms.
 func (e *Engine) supersede(root *open) {
 	h := root.Hypothesis
-	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
-		if i == root {
-			return false
-		}
+	e.replaceAll(root, func(i *open) bool {
 		inferred := h.Cause.Occurrence != nil && i.Hypothesis.Cause.Occurrence == nil && e.causes(h.Pattern, h.Cause.Occurrence, i.Hypothesis)
-		if !inferred && !deeper(h, i.Hypothesis) {
+		return inferred || deeper(h, i.Hypothesis)
+	})
+}
+
+// replaceAll takes the place of other incidents.
+func (e *Engine) replaceAll(root *open, takes func(*open) bool) {
+	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
+		if i == root || !takes(i) {
 			return false
 		}
 		e.requests.Each(func(r *detect.Request) {
@@ -507,7 +516,7 @@ func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool 
 		return true // who is called may well be there, for those who know its address
 	}
 	h := o.Hypothesis
-	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || !e.aliveAfter(t.Process, h.Last(), failure)
+	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || !e.well(h, t.Process, failure)
 }
 
 // best returns the hypothesis that explains why a target fails, nil when no

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -244,6 +245,99 @@ func TestUnits(t *testing.T) {
 			assertComplete(t, f)
 		})
 	}
+}
+
+// notCreated hands over what the kubelet tells of a pod whose sandbox it cannot create.
+func (s *scenario) notCreated(pod, deployment string) {
+	resource := map[string]any{event.KeyNamespaceName: "shop", event.KeyPodName: pod, event.KeyDeploymentName: deployment, event.KeyNodeName: "node1", event.KeyServiceName: deployment}
+	s.about(event.K8sEvent, map[string]any{event.KeyK8sEventReason: "FailedCreatePodSandBox"}, resource)
+	s.about(event.K8sPodNotReady, nil, resource)
+}
+
+// TestRuntimeFailsBeforeItIsMissed: containerd fails, and payment, which does not need it
+// to go on, ends later. What makes it last is that no pod can be made in its place.
+func TestRuntimeFailsBeforeItIsMissed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		want []string // patterns of all findings
+		play func(*scenario)
+	}{
+		"its pod is tried again after it was missed": {[]string{"container-runtime-down"}, func(s *scenario) {
+			s.refusals(5, "u")
+			s.notCreated("payment-2", "payment")
+			s.refusals(10, "u")
+		}},
+		"before it was missed, and again": {[]string{"container-runtime-down"}, func(s *scenario) {
+			s.notCreated("payment-2", "payment")
+			s.healthy(5 * time.Second)
+			s.refusals(5, "u")
+			s.notCreated("payment-2", "payment")
+			s.refusals(10, "u")
+		}},
+		"a pod of another one is tried": {[]string{"connection-refused", "container-runtime-down"}, func(s *scenario) {
+			s.refusals(5, "u")
+			s.notCreated("mail-2", "mail")
+			s.refusals(10, "u")
+		}},
+		"it was well again before its pod was tried": {[]string{"connection-refused", "container-runtime-down"}, func(s *scenario) {
+			s.refusals(15, "u")
+			s.healthy(5 * time.Second)
+			s.notCreated("payment-2", "payment")
+			s.wait(5 * time.Second)
+		}},
+		"nobody tries": {[]string{"connection-refused", "container-runtime-down"}, func(s *scenario) {
+			s.refusals(15, "u")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(5 * time.Second)
+			s.unit("containerd.service", service{pid: 70}, "failed", failed3)
+			s.healthy(10 * time.Second)
+			tc.play(s)
+			s.wait(5 * time.Second)
+			var found []string
+			for _, f := range s.latest() {
+				if f.State == finding.StateWithdrawn {
+					continue
+				}
+				found = append(found, f.Pattern)
+				if len(tc.want) == 1 {
+					assert.EqualValues(t, 15, f.Impact.FailedRequests)
+					assertComplete(t, f)
+				}
+			}
+			slices.Sort(found)
+			assert.Equal(t, tc.want, found)
+		})
+	}
+}
+
+// TestNodeServiceLoops: systemd restarts the kubelet again and again, as the unit that
+// kubeadm installs asks for: it is down all the same. Another unit's loop is its own.
+func TestNodeServiceLoops(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(time.Second)
+	units := []string{"kubelet.service", "other.service"}
+	for _, unit := range units {
+		s.unit(unit, service{}, "failed", failed3)
+	}
+	for _, count := range []int{1, 2, 4, 8} {
+		s.wait(time.Second)
+		for _, unit := range units {
+			s.unit(unit, service{}, "restarting", map[string]any{"tapio.systemd.restart.count": count})
+		}
+	}
+	s.unit("kubelet.service", service{}, "start_limit_hit", map[string]any{event.KeyErrorType: "start-limit-hit"})
+	s.wait(5 * time.Second)
+	all := s.latest()
+	slices.SortFunc(all, func(a, b *finding.Finding) int { return strings.Compare(a.Pattern, b.Pattern) })
+	require.Len(t, all, 2)
+	assert.Equal(t, "kubelet-down", all[0].Pattern)
+	assert.Equal(t, "node1", all[0].RootCause.Entity.Name)
+	assert.Equal(t, "unit-restart-loop", all[1].Pattern)
+	assert.Equal(t, "other.service", all[1].RootCause.Entity.Name)
 }
 
 // TestNodeThatMissesSeveral: callers of two of its services fail while a node is away.

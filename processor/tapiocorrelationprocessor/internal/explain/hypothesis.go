@@ -108,8 +108,12 @@ type Hypothesis struct {
 	// explains are the occurrences that are effects, so that as causes they are
 	// explained away.
 	explains map[*detect.Occurrence]bool
-	failed   int64
-	slow     int64
+	// reached is when an effect that spreads happened last to each of those, spreads how
+	// many such effects were seen.
+	reached map[record.EntityID]int64
+	spreads int
+	failed  int64
+	slow    int64
 	// Predicted: the cause has no effect yet.
 	Predicted bool
 	// Support is how probable the visits of the cause's service make it that this is
@@ -136,6 +140,7 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
+		reached: map[record.EntityID]int64{},
 	}
 	for _, a := range addresses {
 		if a != 0 {
@@ -293,7 +298,7 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		h.see(i, o.Time, by)
 		h.linkOccurrence(e, o, by, on)
 		if e.Spreads {
-			h.spread(o.Subject)
+			h.spread(o.Subject, o.Time)
 		}
 		return true
 	}
@@ -302,13 +307,30 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 
 // spread takes one to whom an effect happened, with its workload or unit, for one whose
 // callers suffer from the cause.
-func (h *Hypothesis) spread(id record.EntityID) {
-	remember(h.entities, id)
-	remember(h.entities, Lift(h.graph, pattern.LevelWorkload, id))
+func (h *Hypothesis) spread(id record.EntityID, at int64) {
+	h.spreads++
+	for _, id := range []record.EntityID{id, Lift(h.graph, pattern.LevelWorkload, id)} {
+		remember(h.entities, id)
+		if h.entities[id] {
+			h.reached[id] = max(h.reached[id], at)
+		}
+	}
 }
 
-// Reach is to how many the cause or an effect that spreads happened.
-func (h *Hypothesis) Reach() int { return len(h.entities) }
+// Spreads is how many effects that spread were seen.
+func (h *Hypothesis) Spreads() int { return h.spreads }
+
+// ReachedAt returns when an effect that spreads happened last to an entity or to its
+// container, pod, workload or unit, 0 for never.
+func (h *Hypothesis) ReachedAt(id record.EntityID) int64 {
+	last := int64(0)
+	for of, at := range h.reached {
+		if _, ok := h.graph.Concerns(id, of); ok {
+			last = max(last, at)
+		}
+	}
+	return last
+}
 
 // Reaches tells whether an entity is among those to whom the cause or an effect that
 // spreads happened.
