@@ -10,18 +10,19 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
 // encoder makes log records of events.
 type encoder struct {
-	host    hostInfo
+	host    machine.Info
 	version string
 	enabled map[string]bool
 }
 
-func newEncoder(cfg *Config, set receiver.Settings, host hostInfo) *encoder {
+func newEncoder(cfg *Config, set receiver.Settings, host machine.Info) *encoder {
 	return &encoder{host: host, version: set.BuildInfo.Version, enabled: enabledEvents(cfg)}
 }
 
@@ -77,8 +78,7 @@ func (e *encoder) encode(events []state.Event, seen time.Time) plog.Logs {
 // scope fills the resource and returns where its records go.
 func (e *encoder) scope(rl plog.ResourceLogs, pod state.Pod) plog.LogRecordSlice {
 	attrs := rl.Resource().Attributes()
-	putString(attrs, event.KeyHostName, e.host.name)
-	putString(attrs, event.KeyHostID, e.host.id)
+	e.host.Describe(attrs)
 	putString(attrs, event.KeyContainerID, pod.ContainerID)
 	putString(attrs, event.KeyPodName, pod.Name)
 	putString(attrs, event.KeyNamespaceName, pod.Namespace)

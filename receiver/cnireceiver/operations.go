@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/internal/retry"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/operation"
@@ -64,7 +65,7 @@ type operations struct {
 // startOperations returns nil when plugins cannot be watched, or are not to be.
 // What does not work is said, also in r.unseen, and never keeps the receiver from
 // starting.
-func startOperations(r *cniReceiver, info hostInfo, host component.Host, open func(plugins.Output, *zap.Logger) (pluginSource, error)) *operations {
+func startOperations(r *cniReceiver, info machine.Info, host component.Host, open func(plugins.Output, *zap.Logger) (pluginSource, error)) *operations {
 	if !r.cfg.Operations.Enabled {
 		return nil
 	}
@@ -84,7 +85,7 @@ func startOperations(r *cniReceiver, info hostInfo, host component.Host, open fu
 	o := &operations{
 		r: r, source: source, clock: clock, assembler: operation.NewAssembler(),
 		encoder: &operation.Encoder{
-			HostName: info.name, HostID: info.id, Scope: metadata.ScopeName, Version: r.set.BuildInfo.Version, Wall: clock.Wall,
+			Host: info, Scope: metadata.ScopeName, Version: r.set.BuildInfo.Version, Wall: clock.Wall,
 		},
 		records:  make(chan operation.Record, recordQueue),
 		readDone: make(chan struct{}), sendDone: make(chan struct{}),

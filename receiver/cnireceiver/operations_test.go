@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/operation"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
@@ -89,7 +90,7 @@ func startOperationsRig(t *testing.T, change func(*cniReceiver)) *operationsRig 
 	if change != nil {
 		change(r)
 	}
-	rig.operations = startOperations(r, hostInfo{name: "node-7"}, componenttest.NewNopHost(), func(plugins.Output, *zap.Logger) (pluginSource, error) {
+	rig.operations = startOperations(r, machine.Info{Name: "node-7"}, componenttest.NewNopHost(), func(plugins.Output, *zap.Logger) (pluginSource, error) {
 		return rig.source, nil
 	})
 	require.NotNil(t, rig.operations)
@@ -261,7 +262,7 @@ func TestOperationsThatCannotBeSeen(t *testing.T) {
 	r := newTestReceiver(t, componenttest.NewTelemetry())
 	host := &operationsHost{Host: componenttest.NewNopHost()}
 	no := errors.New("not permitted: missing CAP_BPF")
-	o := startOperations(r, hostInfo{}, host, func(plugins.Output, *zap.Logger) (pluginSource, error) { return nil, no })
+	o := startOperations(r, machine.Info{}, host, func(plugins.Output, *zap.Logger) (pluginSource, error) { return nil, no })
 	assert.Nil(t, o)
 	require.Len(t, host.reported, 1)
 	assert.Equal(t, componentstatus.StatusPermanentError, host.reported[0].Status())
@@ -270,6 +271,6 @@ func TestOperationsThatCannotBeSeen(t *testing.T) {
 	assert.Equal(t, []string{"operations: not permitted: missing CAP_BPF"}, r.unseen)
 
 	r.cfg.Operations.Enabled = false
-	assert.Nil(t, startOperations(r, hostInfo{}, host, nil))
+	assert.Nil(t, startOperations(r, machine.Info{}, host, nil))
 	assert.Len(t, host.reported, 1, "what is switched off is no error")
 }

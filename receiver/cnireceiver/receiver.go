@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/internal/retry"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
@@ -68,7 +69,7 @@ func (r *cniReceiver) Start(_ context.Context, host component.Host) error {
 }
 
 func (r *cniReceiver) startOnce(host component.Host) error {
-	info, err := readHost(r.cfg.HostName, r.cfg.RootPath)
+	info, err := machine.Read(r.cfg.HostName, r.cfg.RootPath)
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
@@ -123,7 +124,7 @@ func TestEncoderPutsPodsApartAndLeavesOutWhatIsDisabled(t *testing.T) {
 	t.Parallel()
 	cfg := createDefaultConfig().(*Config)
 	cfg.Events.TapioCniPoolHigh.Enabled = false
-	enc := newEncoder(cfg, receiver.Settings{}, hostInfo{name: "node-7"})
+	enc := newEncoder(cfg, receiver.Settings{}, machine.Info{Name: "node-7"})
 	at := time.Unix(5, 0)
 	pod := state.Pod{ContainerID: "c", Name: "p", Namespace: "n", UID: "u", IP: "10.0.0.2"}
 	logs := enc.encode([]state.Event{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -125,7 +126,7 @@ func TestManyNamesFail(t *testing.T) {
 func TestLookupRecords(t *testing.T) {
 	t.Parallel()
 	clock := linux.NewClock(func() int64 { return 0 })
-	e := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
+	e := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), machine.Info{Name: "h"}, clock)
 	ev := lookupEvent{
 		base: base{at: 1, who: processInfo{started: 1, pid: 7, executable: "payment"}}, code: 2, question: "orders.shop", types: []string{"A"},
 		server: netip.MustParseAddrPort("10.96.0.10:53"), count: 3, longest: 20 * time.Millisecond,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -21,7 +22,7 @@ func TestBenignBits(t *testing.T) {
 func TestDropRecords(t *testing.T) {
 	t.Parallel()
 	clock := linux.NewClock(func() int64 { return 0 })
-	e := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
+	e := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), machine.Info{Name: "h"}, clock)
 	record := func(ev dropsEvent) (map[string]any, string) {
 		r := recordsOf(e.encode([]kernelEvent{ev}, time.Unix(9, 0)).ResourceLogs().At(0)).At(0)
 		assert.Equal(t, event.PacketsDropped, r.EventName())

@@ -13,13 +13,14 @@ import (
 	"github.com/yairfalse/tapio/internal/cgroup"
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
 // encoder makes log records of events. It is not safe for concurrent use.
 type encoder struct {
 	builder *metadata.LogsBuilder
-	host    hostInfo
+	host    machine.Info
 	clock   *linux.Clock
 	// hasCommandLine says that exec events hold all arguments.
 	hasCommandLine bool
@@ -30,7 +31,7 @@ type encoder struct {
 	services *services
 }
 
-func newEncoder(cfg *Config, set receiver.Settings, host hostInfo, c *linux.Clock) *encoder {
+func newEncoder(cfg *Config, set receiver.Settings, host machine.Info, c *linux.Clock) *encoder {
 	return &encoder{
 		builder:        metadata.NewLogsBuilder(cfg.LogsBuilderConfig, set),
 		host:           host,
@@ -83,11 +84,11 @@ func (e *encoder) started(attached []string, failed []failure, at time.Time) plo
 	}
 	e.builder.RecordTapioEbpfStartedEvent(context.Background(), pcommon.NewTimestampFromTime(at),
 		anySlice(attached), anySlice(reasons))
-	severity, body := plog.SeverityNumberInfo, fmt.Sprintf("Kernel events of %s: all %d programs run", e.host.name, len(attached))
+	severity, body := plog.SeverityNumberInfo, fmt.Sprintf("Kernel events of %s: all %d programs run", e.host.Name, len(attached))
 	if len(failed) > 0 {
 		severity = plog.SeverityNumberWarn
 		body = fmt.Sprintf("Kernel events of %s: %d programs run, %d do not: %s",
-			e.host.name, len(attached), len(failed), strings.Join(reasons, "; "))
+			e.host.Name, len(attached), len(failed), strings.Join(reasons, "; "))
 	}
 	return e.finish(e.resource(processInfo{}), at, severity, body)
 }
@@ -117,8 +118,7 @@ func describe(logs plog.Logs, seen time.Time, severity plog.SeverityNumber, body
 func (e *encoder) resource(p processInfo) pcommon.Resource {
 	res := pcommon.NewResource()
 	attrs := res.Attributes()
-	attrs.PutStr(event.KeyHostName, e.host.name)
-	putString(attrs, event.KeyHostID, e.host.id)
+	e.host.Describe(attrs)
 	if p.started != 0 {
 		putNumber(attrs, event.KeyProcessPID, p.pid)
 		putNumber(attrs, event.KeyProcessVPID, p.vpid)

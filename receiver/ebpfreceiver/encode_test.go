@@ -12,6 +12,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -22,7 +23,7 @@ func newTestEncoder(change func(*Config)) *encoder {
 	if change != nil {
 		change(cfg)
 	}
-	return newEncoder(cfg, receivertest.NewNopSettings(metadata.Type), hostInfo{name: "node-7"},
+	return newEncoder(cfg, receivertest.NewNopSettings(metadata.Type), machine.Info{Name: "node-7"},
 		linux.NewClock(func() int64 { return testEpoch.UnixNano() }))
 }
 

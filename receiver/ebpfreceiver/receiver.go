@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -93,7 +94,7 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 }
 
 func (r *ebpfReceiver) start(host component.Host) error {
-	info, err := readHost(r.cfg.HostName)
+	info, err := machine.Read(r.cfg.HostName, "")
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -55,7 +56,7 @@ func TestRecordedEvents(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.CommandLine = true
 	settings := receivertest.NewNopSettings(metadata.Type)
-	got := newEncoder(cfg, settings, hostInfo{"node-7", "5e1f"}, clock).encode(events, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+	got := newEncoder(cfg, settings, machine.Info{Name: "node-7", ID: "5e1f"}, clock).encode(events, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
 
 	file := filepath.Join("testdata", "records.yaml")
 	if *goldenFlag {
@@ -91,7 +92,7 @@ func FuzzDecode(f *testing.F) {
 	exchange[8] = byte(kindHTTPExchange)
 	f.Add(exchange)
 	clock := linux.NewClock(func() int64 { return 0 })
-	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), hostInfo{name: "h"}, clock)
+	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), machine.Info{Name: "h"}, clock)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ev, err := decode(raw)
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
-	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
 
@@ -25,34 +25,19 @@ type hostInfo struct {
 	sure    bool
 }
 
-const (
-	// machineIDFile is where systemd keeps the id of an installation. In a
-	// container it is missing, or that of the image.
-	machineIDFile = "/etc/machine-id"
-	// bootIDFile is the kernel's, and the same in most containers.
-	bootIDFile = "/proc/sys/kernel/random/boot_id"
-)
+// bootIDFile is the kernel's, and the same in most containers.
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 // readHost takes name for the host's name, or asks the system when it is empty.
 // Ids that cannot be read are left out.
 func readHost(name string) (*hostInfo, error) {
-	var err error
-	if name == "" {
-		name, err = os.Hostname()
-	}
-	boot, bootErr := journal.ParseID(readID(bootIDFile))
+	info, err := machine.Read(name, "")
+	text, _ := os.ReadFile(bootIDFile)
+	boot, bootErr := journal.ParseID(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
 	if bootErr != nil {
 		boot = journal.ID{}
 	}
-	return &hostInfo{name: name, boot: boot, machine: readID(machineIDFile)}, err
-}
-
-func readID(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.ReplaceAll(strings.TrimSpace(string(text)), "-", "")
+	return &hostInfo{name: info.Name, boot: boot, machine: info.ID}, err
 }
 
 // id is the id of the machine, "" while it is not known.
@@ -87,8 +72,5 @@ func (h *hostInfo) wrote(e *journal.Entry) {
 
 // describe puts the host into the attributes of a resource.
 func (h *hostInfo) describe(attrs pcommon.Map) {
-	attrs.PutStr(event.KeyHostName, h.name)
-	if id := h.id(); id != "" {
-		attrs.PutStr(event.KeyHostID, id)
-	}
+	machine.Info{Name: h.name, ID: h.id()}.Describe(attrs)
 }

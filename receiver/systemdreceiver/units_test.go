@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
@@ -216,7 +217,9 @@ func TestMachineOfSystemd(t *testing.T) {
 	w.await(t, map[string]int{"tapio.systemd.started": 1, "tapio.systemd.unit.failed": 1})
 	var want string
 	require.NoError(t, f.conn.Object(fakeName, managerObject).Call("org.freedesktop.DBus.Peer.GetMachineId", 0).Store(&want))
-	assert.NotEqual(t, readID(machineIDFile), want)
+	file, err := machine.Read("node-7", "")
+	require.NoError(t, err)
+	assert.NotEqual(t, file.ID, want)
 	for _, logs := range w.sink.AllLogs() {
 		id, _ := logs.ResourceLogs().At(0).Resource().Attributes().Get("host.id")
 		assert.Equal(t, want, id.AsString())

@@ -43,12 +43,19 @@ func startNode(t *testing.T, options ...func(*machine)) *node {
 	return n
 }
 
-// startLoad sends orders to the storefront and waits until they go well.
+// startLoad sends orders to the storefront and waits until all go well: where tests share
+// a busy machine, one of the first may find nobody who answers in time.
 func (n *node) startLoad(t *testing.T) {
 	t.Helper()
-	n.load = rig.StartLoad(t, n.netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
-	n.load.WaitOK(t, 50)
-	require.Zero(t, n.load.Report(t).Failed, "nothing is broken yet")
+	for range 5 {
+		n.load = rig.StartLoad(t, n.netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
+		n.load.WaitOK(t, 50)
+		if n.load.Report(t).Failed == 0 {
+			return
+		}
+		t.Logf("an order failed before anything was broken: %+v", n.load.Stop(t))
+	}
+	t.Fatal("orders fail, and nothing is broken")
 }
 
 // bootNode boots a machine with a collector that sees it.

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 )
 
 // ServiceName is the service.name of the spans: the container network of a host.
@@ -18,8 +19,7 @@ const ServiceName = "cni"
 
 // Encoder makes traces and log records of operations.
 type Encoder struct {
-	// HostName and HostID are the machine; either may be empty.
-	HostName, HostID string
+	Host machine.Info
 	// Scope and Version are the instrumentation scope.
 	Scope, Version string
 	// Wall turns nanoseconds of CLOCK_BOOTTIME into a time of day.
@@ -35,8 +35,7 @@ func (e *Encoder) Traces(operations []*Operation) ptrace.Traces {
 	}
 	rs := traces.ResourceSpans().AppendEmpty()
 	put(rs.Resource().Attributes(), event.KeyServiceName, ServiceName)
-	put(rs.Resource().Attributes(), event.KeyHostName, e.HostName)
-	put(rs.Resource().Attributes(), event.KeyHostID, e.HostID)
+	e.Host.Describe(rs.Resource().Attributes())
 	ss := rs.ScopeSpans().AppendEmpty()
 	ss.Scope().SetName(e.Scope)
 	ss.Scope().SetVersion(e.Version)
@@ -164,8 +163,7 @@ func (e *Encoder) Failures(operations []*Operation, seen time.Time) plog.Logs {
 		}
 		rl := logs.ResourceLogs().AppendEmpty()
 		attrs := rl.Resource().Attributes()
-		put(attrs, event.KeyHostName, e.HostName)
-		put(attrs, event.KeyHostID, e.HostID)
+		e.Host.Describe(attrs)
 		putPod(attrs, o.Request())
 		sl := rl.ScopeLogs().AppendEmpty()
 		sl.Scope().SetName(e.Scope)
@@ -244,7 +242,7 @@ func (e *Encoder) times(s ptrace.Span, start, end uint64) {
 func (e *Encoder) traceID(o *Operation) pcommon.TraceID {
 	c := o.Calls[0]
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00%d", e.HostID, e.HostName, c.ID.PID, c.ID.Start, c.Start)
+	fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00%d", e.Host.ID, e.Host.Name, c.ID.PID, c.ID.Start, c.Start)
 	return pcommon.TraceID(h.Sum(nil)[:16])
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/machine"
 )
 
 var goldenFlag = flag.Bool("golden", false, "write the golden files of testdata anew")
@@ -24,7 +25,7 @@ var goldenFlag = flag.Bool("golden", false, "write the golden files of testdata 
 func newTestEncoder() *Encoder {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	return &Encoder{
-		HostName: "node-7", HostID: "5e1f", Scope: "test", Version: "1",
+		Host: machine.Info{Name: "node-7", ID: "5e1f"}, Scope: "test", Version: "1",
 		Wall: func(boot uint64) time.Time { return noon.Add(time.Duration(boot)) },
 	}
 }
