@@ -14,8 +14,10 @@ const (
 	// report is the |z| from which a deviation is looked at. 2 to 3.5 did equally well.
 	report = 2.5
 	// vanishFrom is the share of past visits with a feature from which its absence
-	// says something: branch mixes swing by chance. .7 to .98 did equally well.
-	vanishFrom = 0.95
+	// says something: branch mixes swing by chance. .7 to .98 did equally well. It is
+	// one of those that arrived: where spans get lost, what every visit has is missing
+	// in as many as get lost. Beyond leastWhole it is not followed.
+	vanishFrom, leastWhole = 0.95, 0.7
 	// appearUpTo is the share of past visits up to which a feature is new.
 	appearUpTo = 0.02
 	// pairFrom and pairMin are the share and the number of past visits from which a
@@ -66,6 +68,7 @@ type lostCall struct {
 // opNow is what the window says of an operation.
 type opNow struct {
 	round          uint64
+	nearly         float64 // the share of past visits from which nearly all had a feature
 	visits, logged float64
 	trace, traces  int
 	cluster        float64
@@ -212,10 +215,11 @@ func (a *Analyzer) eachVisit(f func(trace int, c *completed, v *visit)) {
 // count counts features, pairs and values of the window.
 func (a *Analyzer) count() {
 	j := &a.judge
+	nearly := vanishFrom * max(1-a.Torn(), leastWhole)
 	a.eachVisit(func(t int, _ *completed, v *visit) {
 		o := v.operation
 		if o.now.round != j.round {
-			o.now = opNow{round: j.round, trace: -1, odd: o.now.odd[:0]}
+			o.now = opNow{round: j.round, nearly: nearly, trace: -1, odd: o.now.odd[:0]}
 			j.ops = append(j.ops, o)
 		}
 		v.now = visitNow{logged: a.judgeable(v), ambient: a.ambient(v), lost: -1, weight: 1}
@@ -332,9 +336,9 @@ func (a *Analyzer) deviations(o *operation) {
 		o.complete(f)
 		odd := f.now.z != 0
 		// What nearly every visit has is followed by what nearly every visit has: there
-		// vanishFrom decides, on all visits.
+		// nearly decides, on all visits.
 		clean := o.clean.of(f.token)
-		branch := f.clean < vanishFrom*clean
+		branch := f.clean < n.nearly*clean
 		for k := range f.next {
 			p := &f.next[k]
 			p.now.begin(a.judge.round)
@@ -389,7 +393,7 @@ func (o *operation) deviation(f *feature, k, n float64) float64 {
 	}
 	switch {
 	case z != 0 || f.token.kind() == tokenFailed:
-	case clean >= minPast && f.clean >= vanishFrom*clean && p <= f.clean/clean-minEffect:
+	case clean >= minPast && f.clean >= o.now.nearly*clean && p <= f.clean/clean-minEffect:
 		z = min(detect.Score(k, n, f.clean, clean), 0)
 	}
 	if z *= o.now.cluster; math.Abs(z) < report {

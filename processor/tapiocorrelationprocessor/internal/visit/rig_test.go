@@ -47,6 +47,8 @@ type request struct {
 	lost  bool
 	// mutes loses all that back sends.
 	mutes bool
+	// orphan loses the parent of back's database span.
+	orphan bool
 	// noLogs leaves the log records out, noFront the root span and its call.
 	noLogs, noFront bool
 	// frontFails makes front write the extra statement with the exception that back
@@ -146,7 +148,11 @@ func (r *rig) back(q *request, trace record.TraceID, entry record.SpanID, at, ea
 	end := start + each - q.gap
 	r.Span(Span{Trace: trace, ID: in, Parent: call, Service: back, Operation: opBack, Kind: record.SpanServer, Start: start, End: end, Failed: q.failed})
 	r.log(q, Log{Trace: trace, Span: in, Service: back, Template: logBegin + 30, Time: start + ms/2})
-	r.Span(Span{Trace: trace, ID: r.id(), Parent: in, Service: back, Operation: opDB, Kind: record.SpanClient, Start: start + ms, End: start + 6*ms + q.db})
+	above := in
+	if q.orphan {
+		above = r.id()
+	}
+	r.Span(Span{Trace: trace, ID: r.id(), Parent: above, Service: back, Operation: opDB, Kind: record.SpanClient, Start: start + ms, End: start + 6*ms + q.db})
 	if q.extra != 0 {
 		r.log(q, Log{Trace: trace, Span: in, Service: back, Template: q.extra, Exception: q.exception, Severity: q.severity, Time: end - ms})
 	}

@@ -2,8 +2,10 @@ package visit
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
@@ -23,4 +25,34 @@ func TestTorn(t *testing.T) {
 	}
 	assert.Less(t, a.Torn(), 1e-3)
 	assert.LessOrEqual(t, a.torn.spans, float64(tornMemory))
+}
+
+// TestVanishedWhereSpansGetLost: a statement that is missing in a visit of fourteen is
+// one that some visits do without, unless as much gets lost on the way.
+func TestVanishedWhereSpansGetLost(t *testing.T) {
+	for name, lossy := range map[string]bool{"lossy": true, "whole": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(Options{})
+			r.run(5*time.Minute, func(i int, q *request) {
+				q.orphan = lossy && i%8 == 3
+				if i%14 == 0 {
+					q.mute = map[uint32]bool{logDone + 30: true}
+				}
+			})
+			r.run(40*time.Second, func(i int, q *request) {
+				q.orphan = lossy && i%8 == 3
+				q.mute = map[uint32]bool{logDone + 30: true}
+			})
+			if !lossy {
+				assert.Zero(t, r.Torn())
+				assert.Empty(t, r.suspect)
+				return
+			}
+			assert.InDelta(t, 1.0/24, r.Torn(), 0.005)
+			require.NotEmpty(t, r.suspect)
+			assert.Equal(t, back, r.suspect[0].Service)
+			assert.Equal(t, Vanished, r.suspect[0].Signals[0].Kind)
+			assert.Equal(t, logDone+30, r.suspect[0].Signals[0].Template)
+		})
+	}
 }
