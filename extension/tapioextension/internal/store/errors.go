@@ -15,6 +15,13 @@ var ErrRefused = errors.New("finding refused")
 // ErrNotFound is returned for an id that the store does not hold.
 var ErrNotFound = errors.New("not found")
 
+// inUseError is returned by Open when another collector keeps its findings there.
+type inUseError struct{ path, by string }
+
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("findings database %s is in use by another collector (%s): stop that one, or set `path` of this one to another file", e.path, e.by)
+}
+
 // explain adds to the cause of a failed Open which file it is and what to do.
 func explain(path string, err error) error {
 	var newer newerSchemaError

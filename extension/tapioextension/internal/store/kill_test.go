@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,12 +42,18 @@ func writeForever(path string) {
 // and again, while this process reads the same file.
 func TestKillLosesNothingThatWasSaved(t *testing.T) {
 	o := options(t)
-	reader := mustOpen(t, o)
+	s, err := Open(t.Context(), o)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	db, err := sql.Open("sqlite", dsn(o.Path, "_query_only=1"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	reader := &Store{read: db}
 	acknowledged := 0
 	for round := range 5 {
 		acknowledged = killAfter(t, o.Path, acknowledged+25)
 		for n := range acknowledged + 1 {
-			_, err := reader.Get(t.Context(), findingtest.Minimal(n).ID)
+			_, err = reader.Get(t.Context(), findingtest.Minimal(n).ID)
 			require.NoError(t, err, "finding %d of %d, round %d", n, acknowledged, round)
 		}
 	}

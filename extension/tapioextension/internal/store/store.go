@@ -42,6 +42,7 @@ type Options struct {
 // Store is an open database of findings. All methods may be called concurrently.
 type Store struct {
 	opts   Options
+	lock   *os.File
 	write  *sql.DB // one connection: SQLite has one writer at a time
 	read   *sql.DB
 	now    func() time.Time
@@ -50,8 +51,8 @@ type Store struct {
 
 // Open opens the database, creates it (mode 0600, its directory 0700) or brings
 // an older schema up to date. It fails with an error that names the file and says
-// what to do when the file is locked, damaged, another program's, or of a newer
-// schema.
+// what to do when the file is in use by another collector, locked, damaged, another
+// program's, or of a newer schema.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	path, err := filepath.Abs(opts.Path)
 	if err != nil {
@@ -62,6 +63,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opts: opts, now: time.Now}
+	if s.lock, err = lock(ctx, path); err != nil {
+		return nil, err
+	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(explain(path, err), s.Close())
 	}
@@ -121,6 +125,9 @@ func (s *Store) Close() error {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -86,7 +86,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	s := mustOpen(t, o)
 	save(t, s, findingtest.Minimal(1))
 	for path, want := range map[string]os.FileMode{
-		filepath.Dir(o.Path): 0o700, o.Path: 0o600, o.Path + "-wal": 0o600, o.Path + "-shm": 0o600,
+		filepath.Dir(o.Path): 0o700, o.Path: 0o600, o.Path + ".lock": 0o600, o.Path + "-wal": 0o600, o.Path + "-shm": 0o600,
 	} {
 		fi, err := os.Stat(path)
 		require.NoError(t, err)
@@ -352,6 +352,25 @@ func TestOpenExplainsALock(t *testing.T) {
 	execIn(t, o.Path, "PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE")
 	_, err = Open(t.Context(), o)
 	assert.ErrorContains(t, err, o.Path+" is locked by another process")
+}
+
+// TestOneCollectorAtATime: a second one is told who is there; one that is gone, however
+// it went, is in nobody's way.
+func TestOneCollectorAtATime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the busy timeout")
+	}
+	t.Parallel()
+	o := options(t)
+	first, err := Open(t.Context(), o)
+	require.NoError(t, err)
+	_, err = Open(t.Context(), o)
+	assert.EqualError(t, err, fmt.Sprintf("findings database %s is in use by another collector (process %d): "+
+		"stop that one, or set `path` of this one to another file", o.Path, os.Getpid()))
+	save(t, first, findingtest.Minimal(1))
+	ending := time.AfterFunc(100*time.Millisecond, func() { assert.NoError(t, first.Close()) })
+	defer ending.Stop()
+	assert.EqualValues(t, "finding 1", get(t, mustOpen(t, o), findingtest.Minimal(1).ID).Title, "one that is about to end is waited for")
 }
 
 func TestOpenFailsWithoutAPlace(t *testing.T) {
