@@ -1,7 +1,9 @@
 # Everything here works on a fresh clone with Go, gcc, make and git. `make` alone lists the targets.
 
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# One version for all programs, that of the manifest, and what they were built from.
+VERSION ?= $(shell sed -n 's/^  version: *//p' builder-config.yaml)
+COMMIT  ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 CONFIG  ?= otelcol-tapio/config.yaml
 # What the demo breaks, and how: leak, sigkill, stop or none (examples/checkout/README.md).
 FAULT   ?= leak
@@ -47,7 +49,7 @@ deps: ## Install what generate, e2e-cni, e2e-systemd, kernel-matrix and bench-eb
 
 build: ## Compile bin/otelcol-tapio, bin/tapio and bin/checkout
 	cd otelcol-tapio && $(GO) build -ldflags '-s -w' -o ../bin/otelcol-tapio .
-	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/tapio ./examples/checkout
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/ ./cmd/tapio ./examples/checkout
 
 run: build ## Start the collector with CONFIG (otelcol-tapio/config.yaml)
 	exec bin/otelcol-tapio --config $(CONFIG)

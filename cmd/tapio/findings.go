@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -94,6 +95,7 @@ func (a *app) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Explain one finding",
+		Long:  "Explain one finding. Of its id the first four or more digits suffice, as many as tell it from all others.",
 		Args:  usage(cobra.ExactArgs(1)),
 		RunE:  func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0], output) },
 	}
@@ -105,7 +107,7 @@ func (a *app) show(ctx context.Context, arg, output string) error {
 	if err := oneOf(output, outputText, outputJSON); err != nil {
 		return err
 	}
-	id, err := finding.ParseID(arg)
+	id, err := finding.ParseIDPrefix(arg)
 	if err != nil {
 		return usageError{err}
 	}
@@ -113,9 +115,13 @@ func (a *app) show(ctx context.Context, arg, output string) error {
 	if err != nil {
 		return err
 	}
-	f, err := c.Finding(ctx, id.String())
-	if errors.Is(err, findingsapi.ErrNotFound) {
+	f, err := c.Finding(ctx, id)
+	var refused *findingsapi.StatusError
+	switch {
+	case errors.Is(err, findingsapi.ErrNotFound):
 		return notFoundError(fmt.Sprintf("no finding %s is kept; `tapio findings` lists those that are", id))
+	case errors.As(err, &refused) && refused.Code == http.StatusBadRequest: // several begin so
+		return usageError{err}
 	}
 	if err != nil {
 		return err

@@ -83,6 +83,17 @@ func TestAgainstARealExtension(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), got))
 	assert.Equal(t, full, got)
 
+	code, out, _ = tapio(t, env, "findings", "show", strings.ToUpper(full.ID.String()[:6]))
+	assert.Equal(t, exitOK, code)
+	golden(t, "full_100.txt", out)
+	alike := findingtest.Minimal(1)
+	alike.ID = full.ID
+	alike.ID[15]++
+	require.NoError(t, store.SaveFinding(t.Context(), alike))
+	code, _, errs := tapio(t, env, "findings", "show", full.ID.String()[:6])
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, errs, full.ID.String()+", "+alike.ID.String()+"; want more digits")
+
 	for _, id := range []string{findingtest.TraceID(1), strings.ToUpper(findingtest.TraceID(1)), full.ID.String()} {
 		code, out, _ = tapio(t, env, "correlate", "--trace-id", id)
 		assert.Equal(t, exitOK, code)

@@ -79,26 +79,40 @@ func (a *app) patternsLint() *cobra.Command {
 		Example: "  tapio patterns lint /etc/tapio/patterns",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			count, problems, err := patterns.Lint(args[0])
+			count, err := a.lintPatterns(args[0])
 			if err != nil {
 				return err
 			}
-			for _, p := range problems {
-				if _, err := fmt.Fprintln(a.out, oneLine(p.Error())); err != nil {
-					return err
-				}
-			}
-			if len(problems) > 0 {
-				return fmt.Errorf("%s: %w: %d problems", args[0], errPatterns, len(problems))
-			}
-			noun := "patterns"
-			if count == 1 {
-				noun = "pattern"
-			}
-			_, err = fmt.Fprintf(a.out, "%d %s, no mistakes\n", count, noun)
+			_, err = fmt.Fprintf(a.out, "%s, no mistakes\n", number(count, "pattern"))
 			return err
 		},
 	}
+}
+
+// lintPatterns prints what is wrong with the patterns of a directory, a line each, and
+// returns how many files it has.
+func (a *app) lintPatterns(dir string) (files int, err error) {
+	files, problems, err := patterns.Lint(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range problems {
+		if _, err := fmt.Fprintln(a.out, oneLine(p.Error())); err != nil {
+			return 0, err
+		}
+	}
+	if len(problems) > 0 {
+		return 0, fmt.Errorf("%s: %w: %s", dir, errPatterns, number(len(problems), "problem"))
+	}
+	return files, nil
+}
+
+// number is a number with its noun, such as 1 pattern or 2 patterns.
+func number(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 func (a *app) patternsTest() *cobra.Command {
@@ -116,6 +130,9 @@ func (a *app) patternsTest() *cobra.Command {
 func (a *app) testPatterns(ctx context.Context, dir string) error {
 	results, err := patterns.TestDirectory(ctx, dir)
 	if err != nil {
+		if _, wrong := a.lintPatterns(dir); wrong != nil {
+			return wrong // line by line
+		}
 		return err
 	}
 	failed := 0

@@ -16,7 +16,7 @@ func render(f *finding.Finding, s style) string {
 	p.heading("EVENT CHAIN")
 	p.chain(f)
 	p.heading("RECOMMENDED ACTIONS")
-	p.actions(f.Actions)
+	p.actions(f.Actions, f.State)
 	p.heading("CONSIDERED AND REJECTED")
 	p.rejected(f.Rejected)
 	if len(f.EarlierCauses) > 0 {
@@ -89,11 +89,16 @@ func (p *page) bullets(texts []string, none string) {
 	}
 }
 
-func (p *page) actions(a finding.Actions) {
-	for _, group := range []struct {
+func (p *page) actions(a finding.Actions, state finding.State) {
+	type group struct {
 		label string
 		texts []string
-	}{{"IMMEDIATE", a.Immediate}, {"SHORT-TERM", a.ShortTerm}, {"LONG-TERM", a.LongTerm}} {
+	}
+	groups := []group{{"IMMEDIATE", a.Immediate}, {"SHORT-TERM", a.ShortTerm}, {"LONG-TERM", a.LongTerm}}
+	if state.Over() { // what was urgent is of use when it happens again
+		groups = []group{groups[1], groups[2], {"IF IT HAPPENS AGAIN", a.Immediate}}
+	}
+	for _, group := range groups {
 		p.put("  " + p.style.paint(sgrBold, group.label) + "\n")
 		if len(group.texts) == 0 {
 			p.hanging("    ", 4, "none for this pattern", sgrDim)

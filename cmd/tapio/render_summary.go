@@ -62,7 +62,9 @@ func causeRows(c finding.RootCause) []labelled {
 		cgroup = textOf(id[event.KeyProcessCgroup])
 	}
 	add("Cgroup", clean(cgroup))
-	add("Host", clean(firstText(id, event.KeyNodeName, event.KeyHostName)))
+	if host := clean(firstText(id, event.KeyNodeName, event.KeyHostName)); host != rows[0].text {
+		add("Host", host)
+	}
 	if c.Event == event.OOMKill {
 		add("Memory limit", sizeText(c.Evidence, event.KeyMemoryLimit))
 		add("Memory peak", sizeText(c.Evidence, event.KeyMemoryPeak))

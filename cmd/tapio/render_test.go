@@ -159,3 +159,26 @@ func TestFormats(t *testing.T) {
 	assert.Equal(t, "1 failed request", countText(1, "failed request"))
 	assert.Equal(t, "1,234 failed requests", countText(1234, "failed request"))
 }
+
+// TestHostIsSaidOnce: of a finding about a host it is the name of the entity.
+func TestHostIsSaidOnce(t *testing.T) {
+	f := findingtest.Minimal(1)
+	f.RootCause.Entity = finding.Entity{Kind: "host", Name: "node-1", Attributes: map[string]any{event.KeyHostName: "node-1"}}
+	assert.Equal(t, 1, strings.Count(render(f, style{width: 100}), "node-1"))
+	f.RootCause.Entity.Kind, f.RootCause.Entity.Name = "unit", "nginx.service"
+	assert.Contains(t, render(f, style{width: 100}), "Host              node-1")
+}
+
+// TestActionsOfWhatIsOver: nothing is urgent any more.
+func TestActionsOfWhatIsOver(t *testing.T) {
+	f := findingtest.Minimal(1)
+	f.Actions = finding.Actions{Immediate: []string{"Restart it."}, ShortTerm: []string{"Profile it."}}
+	assert.Contains(t, render(f, style{width: 100}), "IMMEDIATE\n    - Restart it.")
+	for _, state := range []finding.State{finding.StateResolved, finding.StateWithdrawn} {
+		f.State = state
+		text := render(f, style{width: 100})
+		assert.NotContains(t, text, "IMMEDIATE")
+		assert.Contains(t, text, "RECOMMENDED ACTIONS\n  SHORT-TERM\n    - Profile it.")
+		assert.Contains(t, text, "IF IT HAPPENS AGAIN\n    - Restart it.")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -104,6 +105,19 @@ func TestReplayWrongUsage(t *testing.T) {
 		assert.Contains(t, errs, want, args)
 		assert.Empty(t, out, args)
 	}
+}
+
+// TestEachMistakeIsALine: what is joined is not run together.
+func TestEachMistakeIsALine(t *testing.T) {
+	code, _, errs := tapio(t, nil, "replay", shopFile(t), "--config", write(t, []byte("min_score: 7\nring: {capacity: 3}\n")))
+	assert.Equal(t, exitUsage, code)
+	lines := strings.Split(strings.TrimSpace(errs), "\n")
+	require.Len(t, lines, 2)
+	for _, line := range lines {
+		assert.True(t, strings.HasPrefix(line, "tapio: "), line)
+	}
+	assert.Contains(t, lines[0], "min_score: 7")
+	assert.Contains(t, lines[1], "ring::capacity: 3")
 }
 
 func TestReplayInterrupted(t *testing.T) {

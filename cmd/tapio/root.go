@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +75,9 @@ func run(ctx context.Context, args []string, out terminal, stderr io.Writer, get
 	if err == nil {
 		return exitOK
 	}
-	_, _ = fmt.Fprintf(stderr, "tapio: %s\n", clean(explain(err, a.endpoint)))
+	for line := range strings.Lines(explain(err, a.endpoint)) { // of joined errors each
+		_, _ = fmt.Fprintf(stderr, "tapio: %s\n", clean(strings.TrimSpace(line)))
+	}
 	return exitCode(err)
 }
 

@@ -8,8 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker: -X main.version=v1.2.3.
-var version string
+// Set by the linker: -X main.version=1.2.3 -X main.commit=0123abc. The version is that of
+// the collector that was built with this program.
+var version, commit string
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -25,25 +26,28 @@ func (a *app) versionCommand() *cobra.Command {
 
 // versionText is the version with what it was built from, by and for.
 func versionText() string {
-	v, commit := buildVersion(debug.ReadBuildInfo())
-	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	v, from := buildVersion(debug.ReadBuildInfo())
+	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", v, from, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // buildVersion prefers what the linker was told over what the toolchain stamped.
-func buildVersion(info *debug.BuildInfo, ok bool) (v, commit string) {
-	v, commit = "development", "unknown"
+func buildVersion(info *debug.BuildInfo, ok bool) (v, from string) {
+	v, from = "development", "unknown"
 	if ok {
 		if info.Main.Version != "" && info.Main.Version != "(devel)" {
 			v = info.Main.Version
 		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
-				commit = s.Value[:min(12, len(s.Value))]
+				from = s.Value[:min(12, len(s.Value))]
 			}
 		}
 	}
 	if version != "" {
 		v = version
 	}
-	return v, commit
+	if commit != "" {
+		from = commit
+	}
+	return v, from
 }

@@ -29,6 +29,7 @@ func newCommand() *cobra.Command {
 		Use:           "checkout",
 		Short:         "A small shop that really breaks",
 		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

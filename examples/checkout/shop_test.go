@@ -211,3 +211,9 @@ func TestCommands(t *testing.T) {
 		assert.ErrorContains(t, c.ExecuteContext(t.Context()), tt.want)
 	}
 }
+
+func TestUnknownCommand(t *testing.T) {
+	cmd := newCommand()
+	cmd.SetArgs([]string{"bogus"})
+	assert.ErrorContains(t, cmd.Execute(), `unknown command "bogus"`)
+}

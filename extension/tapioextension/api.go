@@ -110,13 +110,17 @@ func (a *api) get(r *http.Request) (any, error) {
 	if _, err := parameters(r.URL); err != nil {
 		return nil, err
 	}
-	id, err := finding.ParseID(r.PathValue("id"))
+	id, err := finding.ParseIDPrefix(r.PathValue("id"))
 	if err != nil {
 		return nil, badRequest(err.Error())
 	}
 	f, err := a.store.Get(r.Context(), id)
-	if errors.Is(err, store.ErrNotFound) {
+	var several *store.AmbiguousError
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return nil, unknown(fmt.Sprintf("no finding %s is kept", id))
+	case errors.As(err, &several):
+		return nil, badRequest(several.Error())
 	}
 	return f, err
 }

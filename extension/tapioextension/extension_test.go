@@ -96,6 +96,10 @@ func TestFindingsAreServedAsTheyWereSaved(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, full, got)
 
+	got, err = c.Finding(t.Context(), strings.ToUpper(full.ID.String()[:8]))
+	require.NoError(t, err)
+	assert.Equal(t, full.ID, got.ID)
+
 	page, err := c.Findings(t.Context(), findingsapi.Query{Limit: 1})
 	require.NoError(t, err)
 	assert.Equal(t, []*finding.Finding{findingtest.Minimal(1)}, page.Findings, "it started later")
@@ -120,6 +124,7 @@ func TestFindingsAreServedAsTheyWereSaved(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, st.Store.Open)
 	assert.EqualValues(t, 1, st.Store.Resolved)
+	assert.Equal(t, map[finding.State]int64{finding.StatePredicted: 0, finding.StateOpen: 1, finding.StateResolved: 1, finding.StateWithdrawn: 0}, st.Store.States)
 	assert.EqualValues(t, 2, st.Store.SinceStart.Saved)
 	assert.Equal(t, e.cfg.Path, st.Store.Path)
 }
@@ -141,6 +146,8 @@ func TestBadRequestsSayWhatIsAllowed(t *testing.T) {
 		{"GET", "/api/v1/findings?limit=1&limit=2", 400, "given 2 times"},
 		{"GET", "/api/v1/findings?limit=%zz", 400, "malformed query"},
 		{"GET", "/api/v1/findings/123", 400, "32 hexadecimal digits"},
+		{"GET", "/api/v1/findings/12x4", 400, "or the first 4 or more of them"},
+		{"GET", "/api/v1/findings/1234", 404, "no finding 1234"},
 		{"GET", "/api/v1/findings/" + strings.Repeat("0", 32), 400, "never all zero"},
 		{"GET", "/api/v1/findings/" + id, 404, "no finding " + id},
 		{"GET", "/api/v1/findings/" + id + "?x=1", 400, "none is allowed"},

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -95,6 +96,24 @@ func ParseID(s string) (ID, error) {
 		return ID{}, errors.New("a finding id is never all zero")
 	}
 	return id, nil
+}
+
+// minIDPrefix is from how many digits on a beginning of an id is accepted: fewer are rather
+// a typing error.
+const minIDPrefix = 4
+
+// ParseIDPrefix reads an id or its beginning of at least four digits, in either case, and
+// returns it in lower case.
+func ParseIDPrefix(s string) (string, error) {
+	s = strings.ToLower(s)
+	if len(s) == hex.EncodedLen(len(ID{})) {
+		id, err := ParseID(s)
+		return id.String(), err
+	}
+	if len(s) < minIDPrefix || len(s) > hex.EncodedLen(len(ID{})) || strings.Trim(s, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("%q is not a finding id: want 32 hexadecimal digits, or the first %d or more of them", s, minIDPrefix)
+	}
+	return s, nil
 }
 
 // String returns the id as 32 hexadecimal digits.

@@ -76,6 +76,8 @@ type StoreStatus struct {
 	// are over.
 	Open     int64 `json:"open"`
 	Resolved int64 `json:"resolved"`
+	// States counts the findings held by their state, of which every one is there.
+	States map[finding.State]int64 `json:"states"`
 	// OldestChange is when the finding that would be evicted next was saved last;
 	// nil when the store is empty.
 	OldestChange *time.Time `json:"oldest_change,omitempty"`

@@ -103,7 +103,8 @@ func (c *Client) Findings(ctx context.Context, q Query) (*Page, error) {
 	return get[Page](ctx, c, PathFindings, v)
 }
 
-// Finding returns the finding with that id, or ErrNotFound.
+// Finding returns the finding with that id or, when no other begins so, that beginning of
+// an id (finding.ParseIDPrefix), or ErrNotFound.
 func (c *Client) Finding(ctx context.Context, id string) (*finding.Finding, error) {
 	return get[finding.Finding](ctx, c, strings.Replace(PathFinding, "{id}", url.PathEscape(id), 1), nil)
 }

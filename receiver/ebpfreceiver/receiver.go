@@ -138,7 +138,7 @@ func (r *ebpfReceiver) report(host component.Host) {
 		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", attached))
 		return
 	}
-	reasons := reasonsOf(failed)
+	reasons := reasonsOf(failed, len(attached))
 	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on. What is lost: tapio doctor",
 		zap.Strings("attached", attached), zap.Strings("failed", reasons))
 	running := "nothing"
@@ -150,8 +150,11 @@ func (r *ebpfReceiver) report(host component.Host) {
 		fmt.Errorf("%d of %d kernel programs do not run: %s; what runs: %s", len(failed), len(failed)+len(attached), strings.Join(reasons, "; "), running)))
 }
 
-// reasonsOf says each reason once, after all programs that it stops.
-func reasonsOf(failed []failure) (out []string) {
+// maxNamed is up to how many programs a reason names; tapio doctor names all, by group.
+const maxNamed = 4
+
+// reasonsOf says each reason once, after the programs that it stops.
+func reasonsOf(failed []failure, attached int) (out []string) {
 	var order []string
 	names := map[string][]string{}
 	for _, f := range failed {
@@ -161,7 +164,15 @@ func reasonsOf(failed []failure) (out []string) {
 		names[f.reason] = append(names[f.reason], f.program)
 	}
 	for _, reason := range order {
-		out = append(out, strings.Join(names[reason], ", ")+": "+reason)
+		stopped := names[reason]
+		who := strings.Join(stopped[:min(len(stopped), maxNamed)], ", ")
+		switch more := len(stopped) - maxNamed; {
+		case more > 0 && len(stopped) == len(failed) && attached == 0:
+			who = fmt.Sprintf("all %d programs", len(stopped))
+		case more > 0:
+			who = fmt.Sprintf("%s and %d more", who, more)
+		}
+		out = append(out, who+": "+reason)
 	}
 	return out
 }

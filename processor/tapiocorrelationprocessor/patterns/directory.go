@@ -171,11 +171,17 @@ func TestDirectory(ctx context.Context, dir string) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Test(ctx, os.DirFS(dir), own, func() (*tapiocorrelationprocessor.Config, error) {
+	results := Test(ctx, os.DirFS(dir), own, func() (*tapiocorrelationprocessor.Config, error) {
 		cfg, err := replay.LoadConfig("")
 		if err == nil {
 			cfg.Patterns.Directory = dir
 		}
 		return cfg, err
-	}), nil
+	})
+	for i := range results {
+		if err := results[i].Err; err != nil { // it begins with the name of the file within dir
+			results[i].Err = fmt.Errorf("%s/%w", filepath.Clean(dir), err)
+		}
+	}
+	return results, nil
 }

@@ -200,8 +200,8 @@ func Test(ctx context.Context, files fs.FS, ids []string, config func() (*tapioc
 func test(ctx context.Context, files fs.FS, id, which string, config func() (*tapiocorrelationprocessor.Config, error)) error {
 	name := path.Join("testdata", id, which+".yaml")
 	b, err := fs.ReadFile(files, name)
-	if err != nil {
-		return err
+	if missing := (*fs.PathError)(nil); errors.As(err, &missing) {
+		return fmt.Errorf("%s: %w", name, missing.Err)
 	}
 	s, err := ReadScenario(b)
 	if err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -14,6 +15,23 @@ var ErrRefused = errors.New("finding refused")
 
 // ErrNotFound is returned for an id that the store does not hold.
 var ErrNotFound = errors.New("not found")
+
+// maxAmbiguous bounds the findings that an AmbiguousError names.
+const maxAmbiguous = 5
+
+// AmbiguousError is returned for the beginning of an id that several findings share.
+type AmbiguousError struct {
+	Prefix string
+	IDs    []string // at most one more than maxAmbiguous
+}
+
+func (e *AmbiguousError) Error() string {
+	text := strings.Join(e.IDs[:min(len(e.IDs), maxAmbiguous)], ", ")
+	if len(e.IDs) > maxAmbiguous {
+		text += " and others"
+	}
+	return fmt.Sprintf("%q is how the ids of several findings begin: %s; want more digits", e.Prefix, text)
+}
 
 // inUseError is returned by Open when another collector keeps its findings there.
 type inUseError struct{ path, by string }

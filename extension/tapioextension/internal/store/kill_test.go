@@ -53,7 +53,7 @@ func TestKillLosesNothingThatWasSaved(t *testing.T) {
 	for round := range 5 {
 		acknowledged = killAfter(t, o.Path, acknowledged+25)
 		for n := range acknowledged + 1 {
-			_, err = reader.Get(t.Context(), findingtest.Minimal(n).ID)
+			_, err = reader.Get(t.Context(), findingtest.Minimal(n).ID.String())
 			require.NoError(t, err, "finding %d of %d, round %d", n, acknowledged, round)
 		}
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,14 +90,33 @@ func (s *Store) page(ctx context.Context, limit int, query string, args ...any) 
 	return page, "", rows.Err()
 }
 
-// Get returns one finding as JSON, or ErrNotFound.
-func (s *Store) Get(ctx context.Context, id finding.ID) (json.RawMessage, error) {
-	var body []byte
-	err := s.read.QueryRowContext(ctx, "SELECT body FROM finding WHERE id = ?", id.String()).Scan(&body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrNotFound
+// Get returns the one finding whose id begins with prefix (finding.ParseIDPrefix) as JSON,
+// ErrNotFound, or an *AmbiguousError.
+func (s *Store) Get(ctx context.Context, prefix string) (body json.RawMessage, err error) {
+	// "g" sorts after every hexadecimal digit.
+	rows, err := s.read.QueryContext(ctx, "SELECT id, body FROM finding WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", prefix, prefix+"g", maxAmbiguous+1)
+	if err != nil {
+		return nil, err
 	}
-	return body, err
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var ids []string
+	for rows.Next() {
+		var id string
+		var b []byte
+		if err := rows.Scan(&id, &b); err != nil {
+			return nil, err
+		}
+		ids, body = append(ids, id), b
+	}
+	switch {
+	case rows.Err() != nil:
+		return nil, rows.Err()
+	case len(ids) == 0:
+		return nil, ErrNotFound
+	case len(ids) > 1:
+		return nil, &AmbiguousError{Prefix: prefix, IDs: ids}
+	}
+	return body, nil
 }
 
 // Unfinished returns up to limit findings that are not over and can be resumed, newest start

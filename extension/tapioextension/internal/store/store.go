@@ -18,6 +18,7 @@ import (
 
 	_ "modernc.org/sqlite" // registers the database/sql driver "sqlite"
 
+	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/findingsapi"
 )
 
@@ -139,20 +140,34 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // Status counts what is held.
-func (s *Store) Status(ctx context.Context) (findingsapi.StoreStatus, error) {
-	st := findingsapi.StoreStatus{
+func (s *Store) Status(ctx context.Context) (st findingsapi.StoreStatus, err error) {
+	st = findingsapi.StoreStatus{
 		Path: s.opts.Path, SizeBytes: s.Size(), SchemaVersion: len(migrations),
 		Retention: s.opts.Retention.String(), MaxFindings: s.opts.MaxFindings, SinceStart: s.Counts(),
 	}
-	var oldest sql.NullInt64
-	err := s.read.QueryRowContext(ctx,
-		"SELECT count(*) FILTER (WHERE state IN ('open', 'predicted')), count(*) FILTER (WHERE state NOT IN ('open', 'predicted')), min(saved_at) FROM finding").
-		Scan(&st.Open, &st.Resolved, &oldest)
-	if oldest.Valid {
-		t := time.Unix(0, oldest.Int64).UTC()
-		st.OldestChange = &t
+	st.States = map[finding.State]int64{finding.StatePredicted: 0, finding.StateOpen: 0, finding.StateResolved: 0, finding.StateWithdrawn: 0}
+	rows, err := s.read.QueryContext(ctx, "SELECT state, count(*), min(saved_at) FROM finding GROUP BY state")
+	if err != nil {
+		return st, err
 	}
-	return st, err
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var state finding.State
+		var n, saved int64
+		if err := rows.Scan(&state, &n, &saved); err != nil {
+			return st, err
+		}
+		st.States[state] = n
+		if state.Over() {
+			st.Resolved += n
+		} else {
+			st.Open += n
+		}
+		if t := time.Unix(0, saved).UTC(); st.OldestChange == nil || t.Before(*st.OldestChange) {
+			st.OldestChange = &t
+		}
+	}
+	return st, rows.Err()
 }
 
 // Held returns how many findings the store holds.

@@ -49,7 +49,7 @@ func save(t *testing.T, s *Store, fs ...*finding.Finding) {
 
 func get(t *testing.T, s *Store, id finding.ID) *finding.Finding {
 	t.Helper()
-	b, err := s.Get(t.Context(), id)
+	b, err := s.Get(t.Context(), id.String())
 	require.NoError(t, err)
 	f := new(finding.Finding)
 	require.NoError(t, json.Unmarshal(b, f))
@@ -214,7 +214,7 @@ func TestOldestChangesAreEvictedAboveTheBound(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"finding 4", "finding 3", "finding 0"}, decode(t, page))
 	assert.EqualValues(t, 2, s.Counts().EvictedByCount)
-	_, err = s.Get(t.Context(), findingtest.Minimal(1).ID)
+	_, err = s.Get(t.Context(), findingtest.Minimal(1).ID.String())
 	assert.ErrorIs(t, err, ErrNotFound)
 	page, err = s.ByTrace(t.Context(), findingtest.Minimal(1).ID.String(), 10)
 	require.NoError(t, err)
@@ -232,7 +232,7 @@ func TestExpire(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
 	assert.EqualValues(t, 1, s.Counts().EvictedByAge)
-	_, err = s.Get(t.Context(), findingtest.Minimal(2).ID)
+	_, err = s.Get(t.Context(), findingtest.Minimal(2).ID.String())
 	assert.NoError(t, err)
 	st, err := s.Status(t.Context())
 	require.NoError(t, err)
@@ -378,6 +378,35 @@ func TestOpenFailsWithoutAPlace(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err := Open(t.Context(), Options{Path: filepath.Join(file, "findings.db")})
 	assert.ErrorContains(t, err, "cannot create the directory")
+}
+
+func TestGetByTheBeginningOfAnID(t *testing.T) {
+	s := mustOpen(t, options(t))
+	withID := func(id string) *finding.Finding {
+		f := findingtest.Minimal(1)
+		var err error
+		f.ID, err = finding.ParseID(id + strings.Repeat("0", 32-len(id)))
+		require.NoError(t, err)
+		return f
+	}
+	for _, id := range []string{"abcd1", "abcd2", "abce", "ffff"} {
+		save(t, s, withID(id))
+	}
+	for prefix, want := range map[string]string{"abcd1": "abcd1", "abce": "abce", "ffff0000": "ffff", "fff": "ffff"} {
+		body, err := s.Get(t.Context(), prefix)
+		require.NoError(t, err, prefix)
+		assert.Contains(t, string(body), `"id":"`+want, prefix)
+	}
+	_, err := s.Get(t.Context(), "abcf")
+	assert.ErrorIs(t, err, ErrNotFound)
+	_, err = s.Get(t.Context(), "abc")
+	assert.EqualError(t, err, `"abc" is how the ids of several findings begin: `+withID("abcd1").ID.String()+", "+withID("abcd2").ID.String()+", "+
+		withID("abce").ID.String()+"; want more digits")
+	for n := range 6 {
+		save(t, s, withID(fmt.Sprintf("abc%d", n)))
+	}
+	_, err = s.Get(t.Context(), "abc")
+	assert.ErrorContains(t, err, " and others; want more digits")
 }
 
 func TestUnfinished(t *testing.T) {

@@ -1,6 +1,10 @@
 package detect
 
 import (
+	"cmp"
+	"slices"
+	"time"
+
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
@@ -24,8 +28,18 @@ type Occurrences struct {
 }
 
 type fifo struct {
-	items []*Occurrence
-	keys  [][]record.EntityID // under which entities each is found
+	items   []*Occurrence
+	keys    [][]record.EntityID // under which entities each is found
+	until   []int64             // when each is of no use any more
+	evicted uint64
+	last    int64 // the time of the last one that was evicted
+}
+
+// Shortage says that more events of a name come than are kept.
+type Shortage struct {
+	Name    string
+	Evicted uint64        // since any of them were held
+	Reach   time.Duration // how far back those reach that are held
 }
 
 // maxNames bounds the event names that are kept apart.
@@ -36,10 +50,10 @@ func NewOccurrences(bound int) *Occurrences {
 	return &Occurrences{bound: max(bound, 1), byName: map[string]*fifo{}, by: map[record.EntityID][]*Occurrence{}}
 }
 
-// Add keeps an occurrence, to be found under each of the entities (its subject,
-// and what that is part of; zeros are ignored). It returns false when there are
+// Add keeps an occurrence until a time, to be found under each of the entities (its
+// subject, and what that is part of; zeros are ignored). It returns false when there are
 // too many names.
-func (os *Occurrences) Add(o *Occurrence, under ...record.EntityID) bool {
+func (os *Occurrences) Add(o *Occurrence, until int64, under ...record.EntityID) bool {
 	f := os.byName[o.Name]
 	if f == nil {
 		if len(os.byName) >= maxNames {
@@ -52,6 +66,7 @@ func (os *Occurrences) Add(o *Occurrence, under ...record.EntityID) bool {
 	if len(f.items) >= os.bound {
 		os.pop(f)
 		os.evicted++
+		f.evicted++
 	}
 	keys := make([]record.EntityID, 0, len(under))
 	for _, id := range under {
@@ -62,6 +77,7 @@ func (os *Occurrences) Add(o *Occurrence, under ...record.EntityID) bool {
 	}
 	f.items = append(f.items, o)
 	f.keys = append(f.keys, keys)
+	f.until = append(f.until, until)
 	return true
 }
 
@@ -83,7 +99,8 @@ func (os *Occurrences) pop(f *fifo) {
 			os.by[id] = list
 		}
 	}
-	f.items, f.keys = f.items[1:], f.keys[1:]
+	f.last = max(f.last, o.Time)
+	f.items, f.keys, f.until = f.items[1:], f.keys[1:], f.until[1:]
 }
 
 // Of returns the occurrences that concern an entity, by arrival. The caller must
@@ -99,16 +116,48 @@ func (os *Occurrences) Named(name string) []*Occurrence {
 	return nil
 }
 
-// Sweep forgets occurrences before a time.
-func (os *Occurrences) Sweep(before int64) {
+// Sweep forgets the occurrences that are of no use any more.
+func (os *Occurrences) Sweep(now int64) {
+	gone := map[*Occurrence]bool{}
+	touched := map[record.EntityID]bool{}
 	for name, f := range os.byName {
-		for len(f.items) > 0 && f.items[0].Time < before {
-			os.pop(f)
+		kept := 0
+		for i, o := range f.items {
+			if f.until[i] < now {
+				gone[o] = true
+				for _, id := range f.keys[i] {
+					touched[id] = true
+				}
+				continue
+			}
+			f.items[kept], f.keys[kept], f.until[kept] = o, f.keys[i], f.until[i]
+			kept++
 		}
-		if len(f.items) == 0 {
+		clear(f.items[kept:])
+		clear(f.keys[kept:])
+		f.items, f.keys, f.until = f.items[:kept], f.keys[:kept], f.until[:kept]
+		if kept == 0 {
 			delete(os.byName, name)
 		}
 	}
+	for id := range touched {
+		os.by[id] = slices.DeleteFunc(os.by[id], func(o *Occurrence) bool { return gone[o] })
+		if len(os.by[id]) == 0 {
+			delete(os.by, id)
+		}
+	}
+}
+
+// Short lists the names of which events had to be forgotten that would be of use still if
+// they are used for keep, shortest reach first.
+func (os *Occurrences) Short(now int64, keep time.Duration) (short []Shortage) {
+	for name, f := range os.byName {
+		if f.evicted > 0 && f.last > now-int64(keep) {
+			short = append(short, Shortage{Name: name, Evicted: f.evicted, Reach: time.Duration(now - f.last)})
+		}
+	}
+	slices.SortFunc(short, func(a, b Shortage) int { return cmp.Or(cmp.Compare(a.Reach, b.Reach), cmp.Compare(a.Name, b.Name)) })
+	return short
 }
 
 // Len returns how many are held.

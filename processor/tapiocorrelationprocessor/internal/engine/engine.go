@@ -41,6 +41,8 @@ const (
 	// sayEvery is how much later than it said an incident has an effect before it says so
 	// though nothing else changed: after a restart it counts when that was.
 	sayEvery = time.Minute
+	// occurrenceShare is the part of MaxDetails that bounds the events kept of each name.
+	occurrenceShare = 4
 	// sweepEvery is how often what is old is forgotten.
 	sweepEvery = 10 * time.Second
 	// readBatch is how many records are taken from the ring at once.
@@ -116,7 +118,8 @@ type Engine struct {
 	baselines   *detect.Baselines
 	requests    *detect.Requests
 	occurrences *detect.Occurrences
-	horizon     int64             // how long occurrences are kept
+	uses        uses              // how long occurrences are kept
+	shortSaid   int64             // when it was logged last that too many come
 	waiting     []*detect.Request // hurt requests that are not settled, oldest first
 	groups      map[groupKey]*group
 	grouped     int // requests in all groups
@@ -158,7 +161,7 @@ func New(o Options) *Engine {
 		wake:    make(chan struct{}, 1),
 		jobs:    make(chan job), ended: make(chan struct{}),
 		batch:    make([]record.Event, readBatch),
-		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / 4),
+		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / occurrenceShare),
 		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
 		announced: map[gauge.Key]bool{}, scored: map[record.EntityID]float64{}, predicted: map[gauge.Key]*open{},
 	}
@@ -171,7 +174,7 @@ func New(o Options) *Engine {
 	e.slos, _ = slo.New(o.Objectives, e.served) // they are valid
 	e.decoder = decode.New(e.graph, e.details, o.Impact, decode.Visits{Wants: e.visits.Wants, Miner: e.miner}, e.options.Now)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
-	e.horizon = horizon(o.Window, o.Patterns)
+	e.uses = newUses(o.Window, o.Patterns)
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
 		e.decoder.Texts(pattern.Log, texts.Find)
 	}
@@ -506,6 +509,9 @@ func (e *Engine) flush(all bool) {
 func (e *Engine) revise(o *open, now int64) {
 	o.revised, o.said = now, o.Hypothesis.LastEffect
 	o.Rejected, o.Notes = e.alternatives(o), e.missingReceivers(o)
+	if o.Hypothesis.Cause.Occurrence == nil {
+		o.Notes = append(o.Notes, e.missingEvents()...)
+	}
 	e.stakes(o, now)
 	e.send(o.Finding(now), &o.emitted)
 }
@@ -536,7 +542,8 @@ func (e *Engine) sweep(now int64) {
 	window := now - int64(e.options.Window)
 	e.forgetResolved(now - int64(e.options.Retention))
 	e.requests.Sweep(window)
-	e.occurrences.Sweep(now - e.horizon)
+	e.occurrences.Sweep(now)
+	e.sayShort(now)
 	e.gauges.Sweep(now - int64(e.options.Retention))
 	e.slos.Sweep(now - int64(slo.MaxWindow))
 	e.keep(now)

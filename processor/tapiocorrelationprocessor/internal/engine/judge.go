@@ -15,18 +15,6 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
 
-// horizon is how long named events are of use: as far as the window reaches, and as
-// long as any pattern waits for an effect.
-func horizon(window time.Duration, patterns []*pattern.Pattern) int64 {
-	for _, p := range patterns {
-		window = max(window, p.Cause.Within, p.Cause.Before)
-		for i := range p.Effects {
-			window = max(window, p.Effects[i].Within)
-		}
-	}
-	return int64(window)
-}
-
 // occur takes a named event: as an effect of open incidents, and as a cause.
 func (e *Engine) occur(o *detect.Occurrence) {
 	if o.Name == event.EBPFStarted {
@@ -35,7 +23,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 	e.reports(o)
 	if o.Name == event.ProcessSignal {
-		e.occurrences.Add(o, o.Subject) // evidence of who ended a process; of itself it is nothing
+		e.occurrences.Add(o, e.uses.until(o), o.Subject) // evidence of who ended a process; of itself it is nothing
 		return
 	}
 	if !e.known(o.Name) {
@@ -57,7 +45,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	if x, ok := e.graph.Entity(o.Subject); ok && x.Kind == topology.KindUnit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: event.KeySystemdUnit, Value: x.Name})
 	}
-	e.occurrences.Add(o, e.under(o)...)
+	e.occurrences.Add(o, e.uses.until(o), e.under(o)...)
 	var spread []*open
 	for _, i := range e.incidents {
 		before := i.Hypothesis.Spreads()

@@ -63,7 +63,7 @@ func (e *Engine) resume(f *finding.Finding) (whyNot string) {
 	o := &open{Incident: i, emitted: emit.Already(f, e.options.MaxCauseSpans), revised: now, said: i.Hypothesis.LastEffect}
 	e.incidents = append(e.incidents, o)
 	if c := i.Hypothesis.Cause.Occurrence; c != nil {
-		e.occurrences.Add(c, e.under(c)...) // delivered again, it is no other event
+		e.occurrences.Add(c, e.uses.until(c), e.under(c)...) // delivered again, it is no other event
 		if c.Name == event.MemoryGrowth && i.Predicted() {
 			e.grows = append(e.grows, grown{o, now + growthWindow(c)})
 		}
