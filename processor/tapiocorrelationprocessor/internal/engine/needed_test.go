@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
@@ -103,6 +104,7 @@ var plays = map[string]func(*scenario){
 		s.refusals(10, "u")
 		s.wait(5 * time.Second)
 	},
+	"request-out-of-space": outOfSpace(true, event.AssociationThread),
 	"node-rebooted": func(s *scenario) {
 		s.healthy(5 * time.Second)
 		s.system("shutdown", map[string]any{"tapio.system.shutdown.kind": "reboot"})

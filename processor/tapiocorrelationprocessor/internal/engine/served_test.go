@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,6 +41,11 @@ func (s *scenario) anonymous(name, err string) (trace pcommon.TraceID, caller pc
 
 // died hands over the end of a process that the spans do not name, of another host.
 func (s *scenario) died(at time.Time, trace pcommon.TraceID, span pcommon.SpanID, association string) {
+	s.unnamed(event.ProcessExit, map[string]any{event.KeyExitSignal: 11, event.KeyExitSignalName: "SIGSEGV"}, at, trace, span, association)
+}
+
+// unnamed hands over what the kernel saw of that process while it served a call.
+func (s *scenario) unnamed(name string, attrs map[string]any, at time.Time, trace pcommon.TraceID, span pcommon.SpanID, association string) {
 	ld := plog.NewLogs()
 	rl := ld.ResourceLogs().AppendEmpty()
 	require.NoError(s.t, rl.Resource().Attributes().FromRaw(map[string]any{
@@ -47,11 +53,11 @@ func (s *scenario) died(at time.Time, trace pcommon.TraceID, span pcommon.SpanID
 		event.KeyProcessCreationTime: epoch.Add(-time.Hour).Format(time.RFC3339Nano),
 	}))
 	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
-	r.SetEventName(event.ProcessExit)
+	r.SetEventName(name)
 	r.SetTimestamp(pcommon.NewTimestampFromTime(at))
 	r.SetTraceID(trace)
 	r.SetSpanID(span)
-	require.NoError(s.t, r.Attributes().FromRaw(map[string]any{event.KeyExitSignal: 11, event.KeyExitSignalName: "SIGSEGV"}))
+	require.NoError(s.t, r.Attributes().FromRaw(attrs))
 	if association != "" {
 		r.Attributes().PutStr(event.KeyTraceAssociation, association)
 	}
@@ -104,6 +110,56 @@ func TestJoinedByTraceAlone(t *testing.T) {
 			f := s.one()
 			assert.Equal(t, "charge", f.RootCause.Entity.Name)
 			assert.EqualValues(t, 1, f.Impact.FailedRequests)
+		})
+	}
+}
+
+// outOfSpace plays calls that fail, and what the kernel refuses their server in them, or in
+// another call.
+func outOfSpace(same bool, association string) func(*scenario) {
+	return func(s *scenario) {
+		for range 10 {
+			s.anonymous(s.clock.String(), "")
+			s.wait(100 * time.Millisecond)
+		}
+		for i := range 10 {
+			trace, span := s.anonymous(fmt.Sprint("hurt", i), "500 Internal Server Error")
+			if !same {
+				span = id8("another call")
+			}
+			s.unnamed(event.SyscallFailed, map[string]any{event.KeyErrorType: "ENOSPC", event.KeySyscall: "write"}, s.clock.Add(-time.Millisecond), trace, span, association)
+			s.wait(100 * time.Millisecond)
+		}
+		s.wait(20 * time.Second)
+	}
+}
+
+// TestOutOfSpaceInARequest: a call failed in the very request in which the kernel refused
+// its server space. That of another one, or of none that is known, says nothing of it.
+func TestOutOfSpaceInARequest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		association string
+		same        bool // the event is of the call that failed
+		found       bool
+	}{
+		"the same call":       {association: event.AssociationThread, same: true, found: true},
+		"another call":        {association: event.AssociationThread},
+		"no request is known": {same: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScenario(t)
+			outOfSpace(tc.same, tc.association)(s)
+			if !tc.found {
+				for _, f := range s.latest() {
+					assert.NotEqual(t, event.SyscallFailed, f.RootCause.Event)
+				}
+				return
+			}
+			f := s.one()
+			assert.Equal(t, "request-out-of-space", f.Pattern)
+			assert.Equal(t, "charge", f.RootCause.Entity.Name)
+			assert.Equal(t, "ENOSPC", f.RootCause.Evidence[event.KeyErrorType])
+			assert.EqualValues(t, 10, f.Impact.FailedRequests)
 		})
 	}
 }
