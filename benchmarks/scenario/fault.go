@@ -30,6 +30,9 @@ type kind struct {
 	// calls is set where only a service that calls others can be at fault, two where
 	// two services are, which do not call each other.
 	calls, two bool
+	// starves is set where only a service can be at fault that is called by one which does
+	// other work, too.
+	starves bool
 	// brief is set where one pod fails its callers for seconds only: it is one that is
 	// called often, or else nobody would notice.
 	brief bool
@@ -58,6 +61,10 @@ type effects struct {
 	// often callers try again what failed.
 	blocked func(f *fault, from, to *pod) string
 	retries int
+	// limit is how long a caller waits for an answer, 0 for as long as it takes, rush how
+	// many requests arrive within half a second when the fault begins.
+	limit func(f *fault, from *pod, op *operation) time.Duration
+	rush  int
 	// cpu, memory, throttled and pool are shares of the limit, disk that of the
 	// node's file system; below 0 as ever.
 	cpu, memory, throttled func(f *fault, p *pod, at int64) float64

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -45,6 +46,9 @@ var placing = []kind{
 var others = []kind{
 	{name: "bad rollout", effects: effects{fails: exception, events: rollout}},
 	{name: "retry storm", effects: effects{fails: mostly, retries: 4}},
+	{name: "impatient callers", calls: true, effects: effects{retries: 2, limit: hasty}},
+	{name: "thundering herd", effects: effects{rush: 80, slower: overrun}},
+	{name: "cascading failure", starves: true, effects: effects{slower: starving}},
 	{name: "two faults", two: true, effects: effects{fails: func(f *fault, op *operation, p *pod, r *rand.Rand) string {
 		if op == f.other {
 			return "java.lang.IllegalStateException: not initialised"
@@ -62,6 +66,40 @@ var unseen = []kind{
 		}
 		return ""
 	}}},
+}
+
+// hasty is less than who is called mostly takes.
+func hasty(f *fault, from *pod, op *operation) time.Duration {
+	if from.service != f.service {
+		return 0
+	}
+	return op.work * 8 / 10
+}
+
+// overrun is the time that requests wait for each other.
+func overrun(f *fault, op *operation, _ *pod, r *rand.Rand) time.Duration {
+	if op != f.operation {
+		return 0
+	}
+	return time.Duration(400+400*r.Float64()) * time.Millisecond
+}
+
+// starving is slow, and so is what its callers do beside calling it.
+func starving(f *fault, op *operation, _ *pod, r *rand.Rand) time.Duration {
+	switch {
+	case op == f.operation:
+		return time.Duration(2000+1000*r.Float64()) * time.Millisecond
+	case op.starves(f.operation):
+		return time.Duration(300+300*r.Float64()) * time.Millisecond
+	}
+	return 0
+}
+
+// starves tells whether an operation does without another one that its service calls.
+func (op *operation) starves(slow *operation) bool {
+	return op.service != slow.service && !op.reaches(slow) && slices.ContainsFunc(op.service.operations, func(o *operation) bool {
+		return slices.ContainsFunc(o.steps, func(s step) bool { return s.call == slow })
+	})
 }
 
 // mostly fails in four of five visits, so that trying again is of some use.

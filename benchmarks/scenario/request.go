@@ -3,6 +3,7 @@ package scenario
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -49,6 +50,7 @@ func (s *simulation) run(from, to int64) {
 		entry := s.world.entries[s.random.IntN(len(s.world.entries))]
 		s.visit(entry, s.pick(entry.service, at), s.serial, 0, at)
 	}
+	s.rush(from, to)
 	if s.world.options.has(LayerMetrics) {
 		s.measure(from, to)
 	}
@@ -92,6 +94,21 @@ func (s *simulation) pick(of *service, at int64) *pod {
 		up = of.pods
 	}
 	return up[s.random.IntN(len(up))]
+}
+
+// rush are the requests that all arrive when the fault begins, at what is at fault.
+func (s *simulation) rush(from, to int64) {
+	f := s.fault
+	if f == nil || f.rush == 0 || f.from < from || f.from >= to {
+		return
+	}
+	at := slices.IndexFunc(s.world.entries, func(e *operation) bool { return e.reaches(f.operation) })
+	for range f.rush {
+		s.serial++
+		entry := s.world.entries[max(at, 0)]
+		begun := f.from + s.random.Int64N(second/2)
+		s.visit(entry, s.pick(entry.service, begun), s.serial, 0, begun)
+	}
 }
 
 // spread is a factor around 1.
@@ -162,6 +179,14 @@ func (s *simulation) retries(at int64) int {
 	return 0
 }
 
+// limit is how long a caller waits, 0 for as long as it takes.
+func (s *simulation) limit(from *pod, op *operation, at int64) int64 {
+	if f := s.active(at); f != nil && f.limit != nil {
+		return int64(f.limit(f, from, op))
+	}
+	return 0
+}
+
 // blocked tells why a call does not get through.
 func (s *simulation) blocked(from, to *pod, at int64) string {
 	if f := s.active(at); f != nil && f.blocked != nil {
@@ -197,6 +222,9 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 		client.end = ended + way
 		if broken {
 			client.failed = "500"
+		}
+		if limit := s.limit(from, op, at); limit > 0 && client.end > at+limit {
+			client.end, client.failed = at+limit, timedOut
 		}
 	}
 	s.out.span(&client)

@@ -115,7 +115,7 @@ func failed(tel dataset.Telemetry, f *fault) (before, during int) {
 func TestKinds(t *testing.T) {
 	o := DefaultOptions()
 	o.Services, o.Noise, o.Faults = 15, 0, FaultsAll
-	slow := []string{"cpu starvation", "slow code", "network delay", "wrong result"}
+	slow := []string{"cpu starvation", "slow code", "network delay", "wrong result", "thundering herd", "cascading failure"}
 	names := map[string]bool{}
 	for _, k := range o.kinds() {
 		assert.False(t, names[k.name], k.name)

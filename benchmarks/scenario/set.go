@@ -71,7 +71,7 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 	var busy []*service
 	for _, s := range w.services {
 		// An entry has no caller who sees it fail.
-		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) && (!k.calls || s.calls()) {
+		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) && (!k.calls || s.calls()) && (!k.starves || w.starvedBy(s.main())) {
 			busy = append(busy, s)
 		}
 	}
@@ -102,6 +102,13 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 	f.pod = f.service.pods[r.IntN(len(f.service.pods))]
 	f.node = f.pod.node
 	return f
+}
+
+// starvedBy tells whether some operation is starved by another one that is slow.
+func (w *world) starvedBy(slow *operation) bool {
+	return slices.ContainsFunc(w.services, func(s *service) bool {
+		return slices.ContainsFunc(s.operations, func(o *operation) bool { return o.visits >= minVisits && o.starves(slow) })
+	})
 }
 
 // together tells whether a request from outside can visit both operations: if the first

@@ -115,8 +115,8 @@ func (e *Engine) openFor(h *explain.Hypothesis, requests []*detect.Request) *ope
 	if o == nil {
 		return e.open(h)
 	}
-	if slices.Contains(e.calleesOf(h.Service), o.Hypothesis.Service) {
-		for _, r := range requests { // it fails because of what is wrong below it
+	if e.knowsWhy(o, h.Service) || slices.Contains(e.calleesOf(h.Service), o.Hypothesis.Service) {
+		for _, r := range requests { // it fails because of what is wrong below it, or of what is asked of it
 			if incident.Of(r) == nil {
 				e.hurtBy(o, r)
 			}

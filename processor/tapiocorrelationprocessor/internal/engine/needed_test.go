@@ -154,6 +154,9 @@ var plays = map[string]func(*scenario){
 	"operation-slow":    visits(nothing, func(v *stay) { v.own = 200 * time.Millisecond }),
 	"call-delayed":      visits(nothing, func(v *stay) { v.lost = 200 * time.Millisecond }),
 	"calls-multiplied":  visits(nothing, func(v *stay) { v.calls = 20 }),
+	"retry-storm":       storm(20*ms, 30*ms, false),
+	"thundering-herd":   herd(true, 0),
+	"cascading-failure": cascade(2*time.Second, 400*ms),
 	"resource-abnormal": func(s *scenario) {
 		s.busy(5*time.Minute, 0.05, every(1, nothing))
 		s.busy(time.Minute, 0.9, every(4, func(v *stay) { v.own = 60 * time.Millisecond }))

@@ -84,6 +84,8 @@ func (e *Engine) judgeVisits(now int64) {
 			o = e.recurs(s, now)
 		}
 		switch {
+		case o != nil && e.saysWhy(s, o):
+			e.accuse(s, o)
 		case o != nil && e.outgrows(s, o):
 			e.accuse(s, o)
 			e.withdrawEnds(s, o)
@@ -112,6 +114,26 @@ func (e *Engine) outgrows(s *visit.Suspect, o *open) bool {
 	}
 	_, delayed := e.delayed(s)
 	return delayed && s.Score >= max(visit.Alarm, outgrow*e.scoreOf(h.Service)) && !anecdotal(s) && !e.calleesDelay(s)
+}
+
+// why are the events that tell why a service is in trouble, where others tell that it is.
+var why = []string{pattern.RetryStorm, pattern.ThunderingHerd, pattern.CascadingFailure}
+
+// saysWhy tells whether a suspect's visits show why it is in trouble, and an incident of
+// its own, or of whom it gives up on, of which only spans tell, does not say that. What
+// began before a herd has another cause.
+func (e *Engine) saysWhy(s *visit.Suspect, o *open) bool {
+	h, g := o.Hypothesis, &s.Signals[0]
+	return slices.Contains(why, signalEvents[g.Kind]) && !slices.Contains(why, h.Cause.Event) &&
+		(h.Service == s.Service || g.Kind == visit.Retries && h.Service == g.Peer) &&
+		h.Cause.Occurrence == nil && !o.Resolved() && s.Score >= visit.Alarm && !anecdotal(s) && (g.Kind != visit.Herd || h.Cause.Time >= s.Since-explain.Slack)
+}
+
+// knowsWhy tells whether an incident says why a service is in trouble.
+func (e *Engine) knowsWhy(o *open, service record.EntityID) bool {
+	h := o.Hypothesis
+	return slices.Contains(why, h.Cause.Event) &&
+		(h.Service == service || h.Cause.Event == pattern.RetryStorm && slices.Contains(e.calleesOf(h.Service), service))
 }
 
 // withdrawEnds ends the other incidents of slow calls that a suspect has outgrown, now
@@ -347,7 +369,7 @@ func (e *Engine) persists(o *open, s *visit.Suspect, now int64) {
 	h.LastEffect = max(h.LastEffect, min(now, e.latest()))
 	o.Hurt(s.Traces)
 	if h.Cause.Certainty > 0 && h.Service == s.Service {
-		if s.Score > o.peak {
+		if s.Score > o.peak && h.Cause.Event == signalEvents[s.Signals[0].Kind] {
 			h.Cause.Attributes = e.evidence(s)
 		}
 	}
@@ -413,7 +435,8 @@ var signalEvents = map[visit.Kind]string{
 	visit.Appeared:   pattern.StatementAppeared, visit.Failed: pattern.OperationFailing,
 	visit.Gap: pattern.CallDelayed, visit.Slow: pattern.StepSlow, visit.Self: pattern.OperationSlow,
 	visit.Burst: pattern.CallsMultiplied, visit.Resource: pattern.ResourceAbnormal,
-	visit.Errors: pattern.ErrorsLogged,
+	visit.Errors: pattern.ErrorsLogged, visit.Retries: pattern.RetryStorm, visit.Herd: pattern.ThunderingHerd,
+	visit.Cascade: pattern.CascadingFailure,
 }
 
 // certainty is how probable it is that a suspect is the root: the more, the higher
@@ -479,6 +502,7 @@ func (e *Engine) evidence(s *visit.Suspect) []record.Attr {
 		{Key: "tapio.duration.limit", Value: milliseconds(g.Limit)},
 		{Key: "tapio.duration.median", Value: milliseconds(g.Median)},
 		{Key: "tapio.duration.mean", Value: milliseconds(g.Mean)},
+		{Key: "tapio.herd.after", Value: g.After},
 		{Key: "tapio.score", Value: math.Round(10*s.Score) / 10},
 		{Key: "tapio.score.lead", Value: math.Round(10*s.Lead) / 10},
 	}

@@ -60,6 +60,12 @@ const (
 	OperationSlow = "tapio.visit.slow"
 	// CallsMultiplied: visits make many more calls than they used to.
 	CallsMultiplied = "tapio.visit.calls_multiplied"
+	// RetryStorm: callers that do not wait for the answer ask again and again.
+	RetryStorm = "tapio.visit.retry_storm"
+	// ThunderingHerd: very many ask at the same moment.
+	ThunderingHerd = "tapio.visit.thundering_herd"
+	// CascadingFailure: those who wait for a slow service fail others for want of threads.
+	CascadingFailure = "tapio.visit.cascading_failure"
 	// ResourceAbnormal: a metric of the service changed, and nothing else did.
 	ResourceAbnormal = "tapio.visit.resource_abnormal"
 	// ErrorsLogged: a service without spans logs many more errors than it ever did.

@@ -26,7 +26,7 @@ func typical() *Values {
 			"tapio.window.requests": int64(100), "tapio.window.failed": int64(50), "tapio.window.slow": int64(40),
 			"tapio.reference.requests": int64(1000), "tapio.reference.failed": int64(1), "tapio.reference.slow": int64(2),
 			"tapio.slow.threshold": "25ms",
-			"tapio.step":           "Order placed", "tapio.step.before": "Order checked", "tapio.peer": "storefront",
+			"tapio.step":           "Order placed", "tapio.step.before": "Order checked", "tapio.herd.after": "a recovery", "tapio.peer": "storefront",
 			"tapio.window.visits": int64(40), "tapio.window.with": int64(3), "tapio.reference.visits": int64(900),
 			"tapio.reference.with": int64(899), "tapio.duration.limit": "40ms", "tapio.duration.median": "4ms",
 			"tapio.duration.mean": "310ms", "tapio.score": 7.3,

@@ -19,6 +19,7 @@ type visit struct {
 	tokens     []uint16 // features in the order of their first appearance
 	samples    []sample
 	exceptions []exception
+	retried    []retried
 	logs       int
 	waited     int64 // how long nothing more of the trace arrived
 	learned    bool  // part of the past already
@@ -46,6 +47,7 @@ type builder struct {
 	items    []item
 	repeats  map[token]int
 	calls    map[callKey]int64
+	attempts []attempt
 	position []int // of features, 0 for none
 }
 
@@ -199,6 +201,7 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 	b.covered = resize(b.covered, len(visits))
 	clear(b.covered)
 	clear(b.calls)
+	b.attempts = b.attempts[:0]
 	for i := range t.spans {
 		s, v := &t.spans[i], b.visitOf[i]
 		entry := b.entries[v] == int32(i)
@@ -216,6 +219,7 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 			visits[v].add(a.measure(measureKey{measureLeaf, s.Operation, 0}, s.Service), s.End-s.Start)
 		}
 	}
+	b.retries(visits)
 	a.selfTimes(t, visits)
 	for i := range b.calls {
 		v := &visits[i.visit]
@@ -301,6 +305,9 @@ func (a *Analyzer) call(t *trace, visits []visit, i, p int32) {
 	a.answer(parent, s.Operation)
 	// A span with several calls below it is not the span of one call, and a caller
 	// that ends before the call begins does not wait for it.
+	if b.remote[p] == 1 {
+		b.attempt(caller, parent, s)
+	}
 	if b.remote[p] > 1 || parent.End < s.Start && parent.Kind != record.SpanClient {
 		return
 	}

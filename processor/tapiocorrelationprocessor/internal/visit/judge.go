@@ -54,6 +54,8 @@ type judge struct {
 	ops      []*operation
 	measures []*measure
 	lost     []lostCall
+	storms   []*storm
+	driven   map[record.EntityID]record.EntityID // who is strained by whose retries
 	services map[record.EntityID]*tally
 	order    []record.EntityID
 }
@@ -76,6 +78,7 @@ type opNow struct {
 	odd            []uint16 // features that are anomalous
 	z              float64  // highest |z| of what is not explained
 	lost, bad      float64  // of what vanished, and of errors that appeared
+	strained       int      // visits that are
 }
 
 // featureNow is what the window says of a feature or pair.
@@ -85,6 +88,7 @@ type featureNow struct {
 	last     float64 // number of the last visit with it, from 1
 	begun    float64 // number of the first visit of those in a row up to last
 	logged   bool    // it is of a log record
+	failure  bool    // it is a span that failed
 	run      float64 // the newest visits, without exception anomalous; 0 when too few
 	runN     float64 // these, ambient ones by weight
 	runK     float64 // and weighted
@@ -118,7 +122,10 @@ type visitNow struct {
 	byZ               float64
 	lost              int32 // feature: the first call that is missing, -1 for none
 	waits             bool  // for a call that is slow
-	weight            float64
+	// slow: durations are abnormal, works: those of its own work; strained: nothing is but
+	// durations and failures, as in one who is asked too much.
+	slow, works, strained bool
+	weight                float64
 }
 
 func (n *visitNow) of(t token) float64 {
@@ -139,6 +146,11 @@ type tally struct {
 	support float64 // highest z of a visit that this service explains
 	// unanswered is the highest |z| of the calls to it that are lost.
 	unanswered float64
+	// lead is what tells why the service is in trouble, nil for nothing; spread are the
+	// visits of others that its slowness starves, by operation; starved: it is one of these.
+	lead    *Signal
+	spread  map[*operation]float64
+	starved bool
 }
 
 // edges are calls, pooled.
@@ -157,6 +169,7 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 	j.round++
 	j.ops, j.measures, j.order, j.lost = j.ops[:0], j.measures[:0], j.order[:0], j.lost[:0]
 	j.services = map[record.EntityID]*tally{}
+	j.storms, j.driven = j.storms[:0], map[record.EntityID]record.EntityID{}
 	a.count()
 	for _, o := range j.ops {
 		a.deviations(o)
@@ -166,8 +179,10 @@ func (a *Analyzer) Judge(now int64) []Suspect {
 	}
 	a.gaps()
 	a.grade()
+	a.storms()
 	a.explain()
 	a.unanswered()
+	a.spread()
 	a.weigh()
 	a.collect()
 	out := a.suspects()
@@ -332,6 +347,7 @@ func (a *Analyzer) deviations(o *operation) {
 		if f.now.n = n.visits; f.token.logged() {
 			f.now.n, f.now.logged = n.logged, true
 		}
+		f.now.failure = f.token.kind() == tokenFailed
 		f.now.z = o.deviation(f, f.now.k, f.now.n)
 		o.complete(f)
 		odd := f.now.z != 0
@@ -610,8 +626,14 @@ func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, lacks int32, n *featu
 func (a *Analyzer) grade() {
 	a.eachVisit(func(_ int, _ *completed, v *visit) {
 		features := v.operation.features
-		a.eachAnomaly(v, func(z float64, lacks int32, _ *featureNow, _ *measure) {
+		other := false
+		a.eachAnomaly(v, func(z float64, lacks int32, n *featureNow, m *measure) {
 			v.now.z = max(v.now.z, math.Abs(z))
+			if m != nil {
+				v.now.slow = true
+				v.now.works = v.now.works || m.key.kind != measureGap
+			}
+			other = other || n != nil && !n.failure
 			if lacks < 0 || features[lacks].token.kind() != tokenCall {
 				return
 			}
@@ -619,6 +641,9 @@ func (a *Analyzer) grade() {
 				v.now.lost = lacks
 			}
 		})
+		if v.now.strained = v.now.z > 0 && !other; v.now.strained {
+			v.operation.now.strained++
+		}
 	})
 }
 
@@ -628,7 +653,7 @@ func (a *Analyzer) explain() {
 		visits := a.window[t].visits
 		for i := range visits {
 			v := &visits[i]
-			if v.now.z == 0 || v.left {
+			if v.now.z == 0 || v.left || a.drivenBy(v) != 0 {
 				continue
 			}
 			for n, p := 0, v.parent; p >= 0 && n < len(visits); n++ {
@@ -643,6 +668,8 @@ func (a *Analyzer) explain() {
 			v := &visits[i]
 			switch {
 			case v.now.z == 0 || v.left:
+			case a.drivenBy(v) != 0:
+				v.now.weight, v.now.by, v.now.byZ = 0, a.drivenBy(v), v.now.z
 			case v.now.below >= explains*v.now.z:
 				v.now.weight = 0
 			case v.now.ambient:
@@ -838,6 +865,9 @@ func (a *Analyzer) collect() {
 		}
 		a.signal(a.tally(m.service), m.signal(z))
 	}
+	a.collectStorms()
+	a.herds()
+	a.collectSpread()
 	for _, o := range j.ops {
 		if o.now.z > 0 {
 			told := support * min(o.now.lost, o.now.bad)
@@ -986,7 +1016,7 @@ func (a *Analyzer) collectGaps() {
 	}
 	for _, id := range a.judge.order {
 		t := a.judge.services[id]
-		if t.gap == 0 || worst[id] == nil {
+		if t.gap == 0 || worst[id] == nil || t.starved || a.judge.driven[id] != 0 {
 			continue
 		}
 		t.squares += t.gap * t.gap
@@ -1011,6 +1041,7 @@ func (a *Analyzer) suspects() []Suspect {
 		slices.SortStableFunc(s.Signals, func(x, y Signal) int { // a call says more than the span around it
 			return cmp.Or(cmp.Compare(math.Abs(y.Z), math.Abs(x.Z)), cmp.Compare(min(y.Peer, 1), min(x.Peer, 1)))
 		})
+		s.Signals = t.led(s.Signals)
 		s.Signals = s.Signals[:min(len(s.Signals), maxSignals)]
 		slices.Reverse(s.Traces)
 		slices.Sort(s.Explains)

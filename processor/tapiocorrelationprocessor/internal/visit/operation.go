@@ -64,6 +64,10 @@ type operation struct {
 	frozen      int64 // since when it is abnormal, 0 when it is not
 	pruned      int64
 	tail        tail // of the traces that begin with it
+	// peak is the most visits that began in one second, inSecond how many of the second
+	// that is being counted.
+	peak, inSecond float64
+	second         int64
 
 	now opNow
 }
@@ -209,6 +213,7 @@ func (a *Analyzer) learn(v *visit, at int64) {
 		o.clean.add(logged)
 	}
 	o.past.add(logged)
+	o.arrive(v.start)
 	for at, i := range v.tokens {
 		if f := &o.features[i]; logged || !f.token.logged() {
 			f.past++

@@ -40,11 +40,22 @@ const (
 	// Errors: log records of no trace say that something fails, Template the newest. Now
 	// is how many of the last minute, Before the most of any minute of the past hour.
 	Errors
+	// Retries: callers of Other give up on it and ask again, so that they call it many
+	// times as often: Now.K calls of Now.N visits, which used to make Before.K. Of the
+	// callers, most of whose calls are of Operation, or of whom they call; Peer is the
+	// other one.
+	Retries
+	// Herd: very many visits of Operation began in the same second, Now.K, where Before.K
+	// were the most known, and it is slow or fails since.
+	Herd
+	// Cascade: Peer, which waits for this slow service, is slow in Operation as well, which
+	// does not need it.
+	Cascade
 )
 
 // String returns the name of the kind.
 func (k Kind) String() string {
-	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "unanswered", "resource", "errors"}
+	names := [...]string{"unknown", "vanished", "stopped", "appeared", "failed", "gap", "slow", "self", "burst", "unanswered", "resource", "errors", "retries", "herd", "cascade"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -73,6 +84,8 @@ type Signal struct {
 	// Limit is the duration above which a value is abnormal, Median the one of the
 	// past, Mean the mean of the abnormal values in the window.
 	Limit, Median, Mean time.Duration
+	// After is what a Herd comes after.
+	After string
 }
 
 // Suspect is a service that may be the cause.
