@@ -161,6 +161,8 @@ func impactText(m finding.Impact) string {
 	}
 	key := clean(m.ValueAttribute)
 	switch {
+	case m.Value != nil && key != "" && m.ValueRequests > 0 && m.ValueRequests < m.FailedRequests:
+		text += fmt.Sprintf("; %s in total (sum of %s over the %d of %d failed requests that carry it)", amountText(*m.Value), key, m.ValueRequests, m.FailedRequests)
 	case m.Value != nil && key != "":
 		text += fmt.Sprintf("; %s in total (sum of %s over the failed requests)", amountText(*m.Value), key)
 	case m.Value != nil:
@@ -169,6 +171,9 @@ func impactText(m finding.Impact) string {
 		text += fmt.Sprintf("; value unknown (no request carried %s)", key)
 	default:
 		text += "; value unknown (no impact.value_attribute is configured)"
+	}
+	for _, g := range m.Gaps {
+		text += fmt.Sprintf("; requests between %s and %s UTC may be missing: no collector ran", g.From.UTC().Format(dateTime), g.To.UTC().Format(dateTime))
 	}
 	return text
 }

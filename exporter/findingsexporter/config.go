@@ -6,7 +6,10 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configretry"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+
+	"github.com/yairfalse/tapio/internal/section"
 )
 
 // Config configures the exporter.
@@ -25,6 +28,9 @@ type Config struct {
 	// holds up the pipeline.
 	Queue configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
 }
+
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
 
 // Validate names the key that is wrong and what is allowed. The parts from
 // exporterhelper and configretry validate themselves.

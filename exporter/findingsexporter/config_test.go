@@ -61,3 +61,13 @@ func TestValidateNamesTheKey(t *testing.T) {
 	cfg.Queue.Get().QueueSize = -1
 	assert.ErrorContains(t, confmap.Validate(cfg), "sending_queue")
 }
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"extnsion: there is no such key; do you mean extension?": {"extnsion": "tapio"},
+		"timeout: 5 is not allowed: want a number with its unit": {"timeout": 5},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
+	}
+}

@@ -3,15 +3,20 @@ package tapioextension
 import (
 	"errors"
 	"fmt"
+	"math"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/yairfalse/tapio/internal/findingsapi"
+	"github.com/yairfalse/tapio/internal/section"
 )
 
 // Defaults and bounds of Config.
@@ -50,11 +55,14 @@ func createDefaultConfig() component.Config {
 	return &Config{HTTP: server, Retention: defaultRetention, MaxFindings: defaultMaxFindings}
 }
 
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
+
 // Validate names the key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.HTTP.NetAddr.Endpoint == "" {
-		errs = append(errs, fmt.Errorf("endpoint: must not be empty, want host:port such as %s", findingsapi.DefaultAddress))
+	if err := checkEndpoint(c.HTTP.NetAddr.Endpoint, c.HTTP.NetAddr.Transport == "unix"); err != nil {
+		errs = append(errs, err)
 	}
 	switch {
 	case strings.ContainsRune(c.Path, 0):
@@ -71,6 +79,24 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("max_findings: %d, want 1 to %d", c.MaxFindings, maxMaxFindings))
 	}
 	return errors.Join(errs...)
+}
+
+func checkEndpoint(endpoint string, socket bool) error {
+	const want = "want host:port such as " + findingsapi.DefaultAddress
+	if endpoint == "" {
+		return errors.New("endpoint: must not be empty, " + want)
+	}
+	if socket {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return fmt.Errorf("endpoint: %q is not allowed, %s", endpoint, want)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > math.MaxUint16 {
+		return fmt.Errorf("endpoint: %q is not allowed: port %q, want 0 to %d; %s", endpoint, port, math.MaxUint16, want)
+	}
+	return nil
 }
 
 // databasePath resolves an empty Path for the user with that id.

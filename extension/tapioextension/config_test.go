@@ -40,14 +40,17 @@ func TestConfig(t *testing.T) {
 
 func TestValidateNamesKeyValueAndWhatIsAllowed(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"endpoint: must not be empty, want host:port":   func(c *Config) { c.HTTP.NetAddr.Endpoint = "" },
-		`path: ":memory:", want the name of a file`:     func(c *Config) { c.Path = ":memory:" },
-		`path: "/var/lib/" is a directory, want a file`: func(c *Config) { c.Path = "/var/lib/" },
-		`path: "a\x00b" contains a zero byte`:           func(c *Config) { c.Path = "a\x00b" },
-		"retention: 0s, want a duration above 0":        func(c *Config) { c.Retention = 0 },
-		"retention: -1s, want a duration above 0":       func(c *Config) { c.Retention = -time.Second },
-		"max_findings: 0, want 1 to 1000000":            func(c *Config) { c.MaxFindings = 0 },
-		"max_findings: 1000001, want 1 to 1000000":      func(c *Config) { c.MaxFindings = 1_000_001 },
+		"endpoint: must not be empty, want host:port":                             func(c *Config) { c.HTTP.NetAddr.Endpoint = "" },
+		`endpoint: "bogus" is not allowed, want host:port such as 127.0.0.1:8467`: func(c *Config) { c.HTTP.NetAddr.Endpoint = "bogus" },
+		`port "http", want 0 to 65535`:                                            func(c *Config) { c.HTTP.NetAddr.Endpoint = "localhost:http" },
+		`port "70000", want 0 to 65535`:                                           func(c *Config) { c.HTTP.NetAddr.Endpoint = "localhost:70000" },
+		`path: ":memory:", want the name of a file`:                               func(c *Config) { c.Path = ":memory:" },
+		`path: "/var/lib/" is a directory, want a file`:                           func(c *Config) { c.Path = "/var/lib/" },
+		`path: "a\x00b" contains a zero byte`:                                     func(c *Config) { c.Path = "a\x00b" },
+		"retention: 0s, want a duration above 0":                                  func(c *Config) { c.Retention = 0 },
+		"retention: -1s, want a duration above 0":                                 func(c *Config) { c.Retention = -time.Second },
+		"max_findings: 0, want 1 to 1000000":                                      func(c *Config) { c.MaxFindings = 0 },
+		"max_findings: 1000001, want 1 to 1000000":                                func(c *Config) { c.MaxFindings = 1_000_001 },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)
@@ -76,4 +79,14 @@ func TestDatabasePath(t *testing.T) {
 	}
 	_, err := databasePath("", 1000, func(string) string { return "" })
 	assert.ErrorContains(t, err, "path: there is no default")
+}
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"endpiont: there is no such key; do you mean endpoint?":    {"endpiont": "127.0.0.1:1"},
+		"retention: 5 is not allowed: want a number with its unit": {"retention": 5},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
+	}
 }

@@ -229,6 +229,10 @@ type Impact struct {
 	// none is configured.
 	Value          *float64 `json:"value,omitempty"`
 	ValueAttribute string   `json:"value_attribute,omitempty"`
+	// ValueRequests is how many of the failed requests carried ValueAttribute.
+	ValueRequests int64 `json:"value_requests,omitempty"`
+	// Gaps are times of which requests may be missing, oldest first, the last MaxGaps.
+	Gaps []Gap `json:"gaps,omitempty"`
 	// Services are those that failed requests passed through, without the root.
 	Services []string `json:"services,omitempty"`
 	// Operations are the entry operations that failed, as "service operation".
@@ -238,6 +242,16 @@ type Impact struct {
 	Criticality string `json:"criticality,omitempty"`
 	// Objectives are the service level objectives of those services, as they stand.
 	Objectives []Objective `json:"objectives,omitempty"`
+}
+
+// MaxGaps bounds Impact.Gaps.
+const MaxGaps = 10
+
+// Gap is a time in which no collector ran: from the last revision before it stopped to
+// its start.
+type Gap struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
 }
 
 // Objective is how a service stands against a service level objective.

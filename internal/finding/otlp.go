@@ -43,9 +43,12 @@ const (
 	KeyUserAttribute  = "tapio.impact.user_attribute"
 	KeyValue          = "tapio.impact.value"
 	KeyValueAttribute = "tapio.impact.value_attribute"
+	KeyValueRequests  = "tapio.impact.value_requests"
 	KeyServices       = "tapio.impact.services"
 	KeyOperations     = "tapio.impact.operations"
 	KeyCriticality    = "tapio.impact.criticality"
+	// KeyGaps is JSON.
+	KeyGaps = "tapio.impact.gaps"
 	// KeyObjectives is JSON.
 	KeyObjectives = "tapio.impact.objectives"
 	KeyImmediate  = "tapio.actions.immediate"
@@ -116,6 +119,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	putStrings(a, KeyLongTerm, f.Actions.LongTerm)
 	putStrings(a, KeyMissing, f.Missing)
 	return errors.Join(
+		putJSON(a, KeyGaps, f.Impact.Gaps, len(f.Impact.Gaps)),
 		putJSON(a, KeyObjectives, f.Impact.Objectives, len(f.Impact.Objectives)),
 		putJSON(a, KeyCauseEvidence, f.RootCause.Evidence, len(f.RootCause.Evidence)),
 		putJSON(a, KeyChain, f.Chain, len(f.Chain)),
@@ -140,6 +144,9 @@ func (f *Finding) impactToLog(a pcommon.Map) {
 	}
 	if f.Impact.ValueAttribute != "" {
 		a.PutStr(KeyValueAttribute, f.Impact.ValueAttribute)
+	}
+	if f.Impact.ValueRequests > 0 {
+		a.PutInt(KeyValueRequests, f.Impact.ValueRequests)
 	}
 	putStrings(a, KeyServices, f.Impact.Services)
 	putStrings(a, KeyOperations, f.Impact.Operations)
@@ -345,6 +352,10 @@ func (d *decoder) impact() Impact {
 	}
 	m.Criticality = d.optional(KeyCriticality)
 	d.json(KeyObjectives, &m.Objectives)
+	d.json(KeyGaps, &m.Gaps)
+	if _, ok := d.a.Get(KeyValueRequests); ok {
+		m.ValueRequests = d.int(KeyValueRequests)
+	}
 	if _, ok := d.a.Get(KeyUsers); ok {
 		n := d.int(KeyUsers)
 		m.Users = &n

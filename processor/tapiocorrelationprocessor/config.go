@@ -3,11 +3,14 @@ package tapiocorrelationprocessor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/section"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/gauge"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
@@ -84,6 +87,44 @@ type PatternsConfig struct {
 	// Directory holds *.yaml files, one pattern each. One with the id of a pattern of
 	// the library takes its place. Empty: the library alone.
 	Directory string `mapstructure:"directory"`
+	// Disabled are ids of patterns that are not looked for: their causes are not named.
+	Disabled []string `mapstructure:"disabled"`
+	// OnlyWithImpact are ids of patterns that make no finding before a request was hurt.
+	OnlyWithImpact []string `mapstructure:"only_with_impact"`
+}
+
+// load returns the patterns that are looked for.
+func (c *PatternsConfig) load() ([]*pattern.Pattern, error) {
+	all, err := pattern.LoadAll(c.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("patterns::directory: %w", err)
+	}
+	known := map[string]bool{}
+	var out []*pattern.Pattern
+	for _, p := range all {
+		known[p.ID] = true
+		if slices.Contains(c.Disabled, p.ID) {
+			continue
+		}
+		if slices.Contains(c.OnlyWithImpact, p.ID) {
+			quiet := *p
+			quiet.Alone, quiet.MinTraces = false, max(p.MinTraces, 1)
+			p = &quiet
+		}
+		out = append(out, p)
+	}
+	var errs []error
+	for _, list := range []struct {
+		key string
+		ids []string
+	}{{"disabled", c.Disabled}, {"only_with_impact", c.OnlyWithImpact}} {
+		for i, id := range list.ids {
+			if !known[id] {
+				errs = append(errs, fmt.Errorf("patterns::%s[%d]: %q is not the id of a pattern: `tapio patterns list` lists them", list.key, i, id))
+			}
+		}
+	}
+	return out, errors.Join(errs...)
 }
 
 // LimitsConfig bounds what the engine holds. What is beyond a bound is forgotten,
@@ -132,6 +173,9 @@ const (
 	maxRetention = 720 * time.Hour
 )
 
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
+
 // Validate names every key whose value is not allowed, the value, and what is. Rules and
 // objectives have a Validate of their own, which confmap.Validate calls too: use that.
 func (c *Config) Validate() error {
@@ -155,8 +199,8 @@ func (c *Config) Validate() error {
 		bad("ring::capacity", c.Ring.Capacity, fmt.Sprintf("%d to %d events", minRing, maxRing))
 	}
 	errs = append(errs, c.ConfidenceWeights.validate()...)
-	if _, err := pattern.LoadAll(c.Patterns.Directory); err != nil {
-		errs = append(errs, fmt.Errorf("patterns::directory: %w", err))
+	if _, err := c.Patterns.load(); err != nil {
+		errs = append(errs, err)
 	}
 	for i, key := range c.Impact.UserAttributes {
 		if key == "" {

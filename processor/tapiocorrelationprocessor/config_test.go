@@ -168,3 +168,42 @@ func TestConfigLimits(t *testing.T) {
 	}
 	assert.Equal(t, reflect.TypeFor[LimitsConfig]().NumField(), len(LimitsConfig{}.bounds()), "every limit has a range")
 }
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"windov: there is no such key; do you mean window?":                 {"windov": "5m"},
+		"window: 5 is not allowed: want a number with its unit":             {"window": 5},
+		`window: "five" is not allowed: want a number with its unit`:        {"window": "five"},
+		"objectives[0]::targett: there is no such key; do you mean target?": {"objectives": []any{map[string]any{"targett": 0.9}}},
+		"limits::detail: there is no such key; do you mean details?":        {"limits": map[string]any{"detail": 5}},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
+	}
+}
+
+// TestMutedPatterns: by id, from the library and of one's own.
+func TestMutedPatterns(t *testing.T) {
+	all, err := (&PatternsConfig{}).load()
+	require.NoError(t, err)
+	c := PatternsConfig{Disabled: []string{"process-killed"}, OnlyWithImpact: []string{"memory-limit-oom-kill"}}
+	some, err := c.load()
+	require.NoError(t, err)
+	assert.Len(t, some, len(all)-1)
+	for _, p := range some {
+		assert.NotEqual(t, "process-killed", p.ID)
+		if p.ID == "memory-limit-oom-kill" {
+			assert.False(t, p.Alone)
+			assert.Equal(t, 1, p.MinTraces)
+		}
+	}
+	for _, p := range all {
+		if p.ID == "memory-limit-oom-kill" {
+			assert.True(t, p.Alone, "the library stays as it is")
+		}
+	}
+	cfg := createDefaultConfig().(*Config)
+	cfg.Patterns = PatternsConfig{Disabled: []string{"bogus"}, OnlyWithImpact: []string{"process-killed", "nobody"}}
+	assert.ErrorContains(t, cfg.Validate(), "patterns::disabled[0]: \"bogus\" is not the id of a pattern: `tapio patterns list` lists them")
+	assert.ErrorContains(t, cfg.Validate(), "patterns::only_with_impact[1]: \"nobody\" is not")
+}

@@ -42,11 +42,14 @@ func newPipelines(t *testing.T, traces []consumer.Traces, logs []consumer.Logs) 
 	return startPipelines(t, componenttest.NewNopHost(), traces, logs)
 }
 
-func startPipelines(t *testing.T, host component.Host, traces []consumer.Traces, logs []consumer.Logs) *pipelines {
+func startPipelines(t *testing.T, host component.Host, traces []consumer.Traces, logs []consumer.Logs, change ...func(*Config)) *pipelines {
 	t.Helper()
 	p := &pipelines{telemetry: componenttest.NewTelemetry()}
 	set := metadatatest.NewSettings(p.telemetry)
 	factory, cfg := NewFactory(), createDefaultConfig()
+	for _, f := range change {
+		f(cfg.(*Config))
+	}
 	for _, next := range traces {
 		c, err := factory.CreateTraces(t.Context(), set, cfg, next)
 		require.NoError(t, err)
@@ -213,6 +216,24 @@ func TestPipelinesShareOneEngine(t *testing.T) {
 	require.Len(t, incidents(traces[0]), 1)
 	assert.Equal(t, pcommon.TraceID(all[0].ID), incidents(traces[0])[0].TraceID())
 	assert.Len(t, logs[1].AllLogs(), 1, "data stays in its own pipeline")
+}
+
+// TestOnlyWithImpact: a kill that hurt nobody is no finding, one that did is.
+func TestOnlyWithImpact(t *testing.T) {
+	for _, hurt := range []bool{false, true} {
+		logs := new(consumertest.LogsSink)
+		p := startPipelines(t, componenttest.NewNopHost(), []consumer.Traces{consumertest.NewNop()}, []consumer.Logs{logs}, func(c *Config) {
+			c.Patterns.OnlyWithImpact = []string{"memory-limit-oom-kill"}
+		})
+		now := time.Now()
+		require.NoError(t, p.logs[0].ConsumeLogs(t.Context(), died(now)))
+		if hurt {
+			require.NoError(t, p.traces[0].ConsumeTraces(t.Context(), span(now.Add(2*time.Millisecond))))
+			require.Eventually(t, func() bool { return len(findingsIn(t, logs)) > 0 }, 10*time.Second, 5*time.Millisecond)
+		}
+		p.stop(t)
+		assert.Equal(t, hurt, len(findingsIn(t, logs)) > 0)
+	}
 }
 
 func TestOtherComponentIDsHaveEnginesOfTheirOwn(t *testing.T) {

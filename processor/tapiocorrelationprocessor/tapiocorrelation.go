@@ -83,9 +83,9 @@ type instance struct {
 }
 
 func newShared(set processor.Settings, cfg *Config) (*shared, error) {
-	patterns, err := pattern.LoadAll(cfg.Patterns.Directory)
+	patterns, err := cfg.Patterns.load()
 	if err != nil {
-		return nil, fmt.Errorf("patterns: %w", err)
+		return nil, err
 	}
 	records, err := pattern.RecordsOf(patterns)
 	if err != nil {

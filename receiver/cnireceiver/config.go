@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 
+	"github.com/yairfalse/tapio/internal/section"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/snapshot"
@@ -143,6 +145,9 @@ func createDefaultConfig() component.Config {
 		Debounce: 200 * time.Millisecond,
 	}
 }
+
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
 
 // Validate names every key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
@@ -104,5 +105,15 @@ func TestReadmeSaysEverything(t *testing.T) {
 	for name := range enabledEvents(createDefaultConfig().(*Config)) {
 		last := name[strings.LastIndexByte(name, '.'):]
 		assert.Regexp(t, "`"+regexp.QuoteMeta(name)+"`|`"+regexp.QuoteMeta(last)+"`", string(content), "event")
+	}
+}
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"intervall: there is no such key; do you mean interval?":  {"intervall": "5s"},
+		"interval: 5 is not allowed: want a number with its unit": {"interval": 5},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}
 }

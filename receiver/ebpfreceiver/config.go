@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/yairfalse/tapio/internal/kmsg"
+	"github.com/yairfalse/tapio/internal/section"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
@@ -152,6 +154,9 @@ func createDefaultConfig() component.Config {
 		FlushInterval:  5 * time.Millisecond,
 	}
 }
+
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
 
 // Validate names every key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
@@ -75,4 +76,14 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 	err := cfg.Validate()
 	require.ErrorContains(t, err, "queue_size: 0")
 	require.ErrorContains(t, err, "flush_interval: -1s", "all that is wrong is said at once")
+}
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"programs::procss: there is no such key; do you mean process?":           {"programs": map[string]any{"procss": nil}},
+		`programs::process::enabled: "maybe" is not allowed: want true or false`: {"programs": map[string]any{"process": map[string]any{"enabled": "maybe"}}},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
+	}
 }

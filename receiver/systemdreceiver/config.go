@@ -4,7 +4,9 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 
+	"github.com/yairfalse/tapio/internal/section"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
 
@@ -31,6 +33,9 @@ func createDefaultConfig() component.Config {
 		Journal:           defaultJournalConfig(),
 	}
 }
+
+// Unmarshal implements confmap.Unmarshaler.
+func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
 
 // Validate names every key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
@@ -70,5 +71,14 @@ func TestWatchedUnits(t *testing.T) {
 		"cri-containerd-x.scope": false,
 	} {
 		assert.Equal(t, want, u.isWatched(name), name)
+	}
+}
+
+// TestKeysAndUnits: a slip of the keyboard is explained.
+func TestKeysAndUnits(t *testing.T) {
+	for want, section := range map[string]map[string]any{
+		"journal::prioriti: there is no such key; do you mean priority?": {"journal": map[string]any{"prioriti": "notice"}},
+	} {
+		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}
 }

@@ -40,7 +40,8 @@ func Full() *finding.Finding {
 		},
 		Impact: finding.Impact{
 			FailedRequests: 37, SlowRequests: 4, Users: new(int64(21)), UserAttribute: event.KeyUserID,
-			Value: new(12345.6), ValueAttribute: "order.amount",
+			Value: new(12345.6), ValueAttribute: "order.amount", ValueRequests: 35,
+			Gaps:     []finding.Gap{{From: Start.Add(10 * time.Second), To: Start.Add(15 * time.Second)}},
 			Services: []string{"storefront"}, Operations: []string{"storefront POST /checkout"},
 			Criticality: "high",
 			Objectives: []finding.Objective{{

@@ -119,6 +119,11 @@ func TestRestartGoesOnWithTheSameFinding(t *testing.T) {
 			assert.EqualValues(t, before.Impact.FailedRequests+6, f.Impact.FailedRequests)
 			assert.EqualValues(t, *before.Impact.Users+1, *f.Impact.Users, "those who were counted before are not counted again")
 			assert.InDelta(t, *before.Impact.Value+60, *f.Impact.Value, 1e-9)
+			assert.Equal(t, before.Impact.ValueRequests+6, f.Impact.ValueRequests)
+			assert.Equal(t, f.Impact.FailedRequests, f.Impact.ValueRequests, "all carry it")
+			require.Len(t, f.Impact.Gaps, 1, "nobody counted meanwhile")
+			assert.Equal(t, time.Minute, f.Impact.Gaps[0].To.Sub(f.Impact.Gaps[0].From).Round(10*time.Second))
+			assert.Contains(t, f.Summary, " may be missing: no collector ran")
 			require.Len(t, f.Chain, len(before.Chain))
 			for i := range f.Chain {
 				assert.Equal(t, before.Chain[i].Key, f.Chain[i].Key)
@@ -172,6 +177,8 @@ func TestWhatIsNotSeenAfterARestartEnds(t *testing.T) {
 			assert.Equal(t, "Nothing of it was seen in the 5m0s since the collector started again at "+pattern.Clock(started.UnixNano())+
 				"; it may have ended while the collector was down.", f.Ending)
 			assert.Equal(t, before.UpdatedAt, *f.ResolvedAt, "over since its last effect, as far as is known")
+			assert.Len(t, f.Impact.Gaps, 1)
+			before.Impact.Gaps = f.Impact.Gaps
 			assert.Equal(t, before.Impact, f.Impact)
 		})
 	}
@@ -185,6 +192,8 @@ func TestARequestIsCountedOnceOverARestart(t *testing.T) {
 	s.serial -= 3 // the last three, sent again by an exporter that got no answer
 	s.refusals(3, "u")
 	s.wait(5 * time.Second)
+	assert.Len(t, s.one().Impact.Gaps, 1)
+	before.Impact.Gaps = s.one().Impact.Gaps
 	assert.Equal(t, before.Impact, s.one().Impact)
 }
 

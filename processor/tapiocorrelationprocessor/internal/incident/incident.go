@@ -52,7 +52,8 @@ type Incident struct {
 	users        *hyperloglog.Sketch
 	userKey      string
 	value        float64
-	hasValue     bool
+	valuable     int64 // failed requests with a value
+	gaps         []finding.Gap
 	services     map[string]bool
 	hurt         map[record.EntityID]bool // the services of those names
 	operations   map[string]bool
@@ -275,7 +276,7 @@ func (i *Incident) Count(r *detect.Request) {
 		c.value = true
 		i.valued(r.TraceID)
 		if sum := i.value + s.Value; !math.IsInf(sum, 0) { // a finding is JSON, which has no infinity
-			i.hasValue = true
+			i.valuable++
 			i.value = sum
 		}
 	}
@@ -367,7 +368,7 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		Confidence: h.Confidence(i.options.Weights), RootCause: h.RootCause(),
 		Impact: i.impact(), Chain: h.Chain(), Actions: h.Pattern.ActionsFor(v),
 		Rejected: i.rejected(), Missing: append(slices.Clone(i.Notes), h.Missing()...),
-		HurtTraces: slices.Clone(i.traces), Ending: i.ending, Resume: i.resume(),
+		HurtTraces: slices.Clone(i.traces), Ending: i.ending, Resume: i.resume(now),
 		EarlierCauses: slices.Clone(i.earlier),
 	}
 	i.said = says(f)
@@ -413,15 +414,15 @@ func (i *Incident) impact() finding.Impact {
 		FailedRequests: i.failed, SlowRequests: i.slow,
 		Services: sorted(i.services), Operations: sorted(i.operations),
 		UserAttribute: i.userKey, ValueAttribute: i.options.ValueAttribute,
-		Criticality: i.Criticality, Objectives: slices.Clone(i.Objectives),
+		Gaps: slices.Clone(i.gaps), Criticality: i.Criticality, Objectives: slices.Clone(i.Objectives),
 	}
 	if i.userKey != "" {
 		n := int64(i.users.Estimate())
 		m.Users = &n
 	}
-	if i.hasValue {
+	if i.valuable > 0 {
 		v := i.value
-		m.Value = &v
+		m.Value, m.ValueRequests = &v, i.valuable
 	}
 	return m
 }

@@ -30,6 +30,7 @@ type saved struct {
 	Unvalued   []string              `json:"unvalued,omitempty"`
 	EntryKey   string                `json:"entry_key,omitempty"`
 	Witnessed  bool                  `json:"witnessed,omitempty"`
+	At         int64                 `json:"at,omitempty"` // when the revision was written
 }
 
 // Keep makes revisions carry what Resume needs to go on after a restart. processor says
@@ -38,7 +39,7 @@ func (i *Incident) Keep(processor string) { i.processor = processor }
 
 // resume is what a next start needs, "" when nothing keeps findings or there is nothing
 // to go on with.
-func (i *Incident) resume() string {
+func (i *Incident) resume(now int64) string {
 	if i.processor == "" || i.resolved != 0 {
 		return ""
 	}
@@ -46,7 +47,7 @@ func (i *Incident) resume() string {
 	known, at := i.graph.Remember(append(i.Hypothesis.Named(), hurt...)...)
 	s := saved{
 		Version: savedVersion, Processor: i.processor, Known: known, Hypothesis: i.Hypothesis.Save(at),
-		EntryKey: i.entryKey, Witnessed: i.witnessed,
+		EntryKey: i.entryKey, Witnessed: i.witnessed, At: now,
 	}
 	if i.options.ValueAttribute != "" {
 		s.Unvalued = slices.Clone(i.unvalued)
@@ -97,6 +98,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, f *finding.Finding, o Options
 	}
 	i.said, i.earlier = says(f), slices.Clone(f.EarlierCauses)
 	i.count(f, s.Users)
+	i.gap(f, s.At, now)
 	i.unvalued = s.Unvalued[:min(len(s.Unvalued), maxUnvalued)]
 	for _, n := range s.Hurt {
 		if n > 0 && int(n) <= len(ids) && ids[n-1] != 0 && ids[n-1] != h.Service {
@@ -105,6 +107,18 @@ func Resume(g *topology.Graph, p *pattern.Pattern, f *finding.Finding, o Options
 	}
 	i.Rejected, i.lost = slices.Clone(f.Rejected), slices.Clone(f.Rejected)
 	return i, nil
+}
+
+// gap notes the time in which nobody counted.
+func (i *Incident) gap(f *finding.Finding, from, to int64) {
+	if from == 0 { // an earlier version did not say
+		from = f.UpdatedAt.UnixNano()
+	}
+	gaps := slices.Clone(f.Impact.Gaps)
+	if from < to {
+		gaps = append(gaps, finding.Gap{From: record.UTC(from), To: record.UTC(to)})
+	}
+	i.gaps = gaps[max(0, len(gaps)-finding.MaxGaps):]
 }
 
 // count goes on with the numbers of a finding.
@@ -116,7 +130,7 @@ func (i *Incident) count(f *finding.Finding, users []byte) {
 		i.users, i.userKey = sketch, m.UserAttribute
 	}
 	if m.Value != nil {
-		i.value, i.hasValue = *m.Value, true
+		i.value, i.valuable = *m.Value, max(m.ValueRequests, 1) // an earlier version did not count them
 	}
 	for _, name := range m.Services {
 		i.services[name] = true

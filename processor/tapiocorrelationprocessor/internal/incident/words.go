@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
 // summary is the finding in one sentence: the cause and whom it hurts.
@@ -40,10 +41,17 @@ func businessWords(m finding.Impact, valueKey string) (title, detail string) {
 		detail = strings.TrimSuffix(detail, "; ")
 	case m.Value != nil:
 		detail += fmt.Sprintf("%s %.2f in total", valueKey, *m.Value)
+		if m.ValueRequests > 0 && m.ValueRequests < m.FailedRequests {
+			detail += fmt.Sprintf(" of the %d of %d requests that carry it", m.ValueRequests, m.FailedRequests)
+		}
 	case valueKey == "":
 		detail += "value unknown: no impact.value_attribute is configured"
 	default:
 		detail += "value unknown: no failed request carried " + valueKey
+	}
+	if n := len(m.Gaps); n > 0 {
+		g := m.Gaps[n-1]
+		detail = strings.TrimPrefix(fmt.Sprintf("%s; requests from %s to %s may be missing: no collector ran", detail, pattern.Clock(g.From.UnixNano()), pattern.Clock(g.To.UnixNano())), "; ")
 	}
 	return title, detail
 }
