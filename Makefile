@@ -102,7 +102,7 @@ e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; expl
 kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (a quarter of an hour on a busy machine; no root); TAPIO_KERNEL_TESTS=.: all tests
 	cd test && $(GO) test -count=1 -v -timeout 35m ./kernels
 
-generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md
+generate: ## Rewrite generated code: kernel objects, component metadata, otelcol-tapio, docs/events.md, docs/telemetry.md
 	$(GO) generate ./...
 	$(TOOL) builder --config builder-config.yaml --skip-compilation
 	cd tools && $(GO) run ./eventsdoc ..

@@ -20,21 +20,29 @@ func TestRender(t *testing.T) {
 	if got := render(components); got != string(want) {
 		t.Errorf("page differs from testdata/want.md; got:\n%s", got)
 	}
+	if want, err = os.ReadFile(filepath.Join("testdata", "want_telemetry.md")); err != nil {
+		t.Fatal(err)
+	}
+	if got := renderTelemetry(components); got != string(want) {
+		t.Errorf("page differs from testdata/want_telemetry.md; got:\n%s", got)
+	}
 }
 
-// The page in the repository is what its components declare now.
-func TestPageIsCurrent(t *testing.T) {
+// The pages in the repository are what its components declare now.
+func TestPagesAreCurrent(t *testing.T) {
 	root := filepath.Join("..", "..")
 	components, err := load(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(filepath.Join(root, page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != render(components) {
-		t.Error("docs/events.md is stale: run make generate and commit it")
+	for page, text := range pages {
+		got, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != text(components) {
+			t.Errorf("%s is stale: run make generate and commit it", page)
+		}
 	}
 }
 

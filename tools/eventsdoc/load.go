@@ -21,6 +21,9 @@ type metadata struct {
 	ResourceAttributes map[string]attribute `yaml:"resource_attributes"`
 	Attributes         map[string]attribute `yaml:"attributes"`
 	Events             map[string]event     `yaml:"events"`
+	Telemetry          struct {
+		Metrics map[string]metric `yaml:"metrics"`
+	} `yaml:"telemetry"`
 
 	// folder is where it was found, below the root, with slashes.
 	folder string
@@ -46,9 +49,22 @@ type event struct {
 	Attributes            []string `yaml:"attributes"`
 }
 
+// metric is one that a component counts of itself. Which of the three kinds it is, the
+// key that is there tells.
+type metric struct {
+	Enabled               bool      `yaml:"enabled"`
+	Description           string    `yaml:"description"`
+	ExtendedDocumentation string    `yaml:"extended_documentation"`
+	Unit                  string    `yaml:"unit"`
+	Attributes            []string  `yaml:"attributes"`
+	Sum                   *struct{} `yaml:"sum"`
+	Gauge                 *struct{} `yaml:"gauge"`
+	Histogram             *struct{} `yaml:"histogram"`
+}
+
 // load reads the metadata.yaml of every component below root (class/component/
-// metadata.yaml) that declares events, sorted by folder. It fails for a file
-// that is no YAML and for an event with an attribute that the file does not
+// metadata.yaml) that declares events or metrics of its own, sorted by folder. It fails
+// for a file that is no YAML and for one with an attribute that the file does not
 // declare.
 func load(root string) ([]metadata, error) {
 	files, err := filepath.Glob(filepath.Join(root, "*", "*", "metadata.yaml"))
@@ -62,7 +78,7 @@ func load(root string) ([]metadata, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if len(m.Events) > 0 {
+		if len(m.Events) > 0 || len(m.Telemetry.Metrics) > 0 {
 			components = append(components, m)
 		}
 	}
@@ -92,6 +108,13 @@ func (m *metadata) check() error {
 		for _, key := range m.Events[name].Attributes {
 			if _, ok := m.Attributes[key]; !ok {
 				errs = append(errs, fmt.Errorf("events::%s::attributes: %q is not declared under attributes", name, key))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Telemetry.Metrics)) {
+		for _, key := range m.Telemetry.Metrics[name].Attributes {
+			if _, ok := m.Attributes[key]; !ok {
+				errs = append(errs, fmt.Errorf("telemetry::metrics::%s::attributes: %q is not declared under attributes", name, key))
 			}
 		}
 	}

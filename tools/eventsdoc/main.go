@@ -1,6 +1,6 @@
-// Command eventsdoc writes docs/events.md: the events that Tapio's components
-// emit, with their attributes, from the events that each declares in its
-// metadata.yaml. Its argument is the root of the repository.
+// Command eventsdoc writes docs/events.md, the events that Tapio's components emit, with
+// their attributes, and docs/telemetry.md, the metrics that they count of themselves, from
+// what each declares in its metadata.yaml. Its argument is the root of the repository.
 package main
 
 import (
@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 )
 
-// page is what is written, below the root of the repository.
-var page = filepath.Join("docs", "events.md")
+// pages are what is written, by name below the root of the repository.
+var pages = map[string]func([]metadata) string{
+	filepath.Join("docs", "events.md"):    render,
+	filepath.Join("docs", "telemetry.md"): renderTelemetry,
+}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -27,6 +30,11 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	//nolint:gosec // documentation is for everybody to read
-	return os.WriteFile(filepath.Join(args[0], page), []byte(render(components)), 0o644)
+	for page, text := range pages {
+		//nolint:gosec // documentation is for everybody to read
+		if err := os.WriteFile(filepath.Join(args[0], page), []byte(text(components)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

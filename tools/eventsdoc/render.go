@@ -22,7 +22,9 @@ func render(components []metadata) string {
 	var b strings.Builder
 	b.WriteString(head)
 	for _, m := range components {
-		renderComponent(&b, m)
+		if len(m.Events) > 0 {
+			renderComponent(&b, m)
+		}
 	}
 	return b.String()
 }
