@@ -34,11 +34,15 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
+	first := !u.started
 	events, names, err := u.readUnits(ctx, conn)
 	if err == nil {
 		u.announce(ctx, manager)
 	}
 	u.tell(ctx, conn, events, names...) // what was found before systemd left, too
+	if err == nil && first {
+		err = u.tellRunning(ctx, conn)
+	}
 	if err != nil {
 		return err
 	}
@@ -81,6 +85,29 @@ func (u *units) readUnit(ctx context.Context, conn *bus.Conn, row bus.Unit) ([]u
 		return nil, err
 	}
 	return u.units.Found(row.Name, p, time.Now()), nil
+}
+
+// tellRunning tells the main processes of the services that run already: whoever links
+// processes with units remembers nothing of them from before, and nothing may happen to
+// them until they are needed.
+func (u *units) tellRunning(ctx context.Context, conn *bus.Conn) error {
+	var running []*unit.Unit
+	for _, name := range services(u.units) {
+		p, err := conn.Properties(ctx, name)
+		if bus.IsGone(err) || bus.IsRefused(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s := unit.New(name)
+		s.Apply(p)
+		if s.MainPID != 0 && s.ActiveState == "active" { // one that is being started is told when it has been
+			running = append(running, s)
+		}
+	}
+	u.sendError(u.r.out.sendLogs(ctx, u.encoder.running(running, time.Now())))
+	return nil
 }
 
 // announce tells that systemd is seen: for the first time, or again.

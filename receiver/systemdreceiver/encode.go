@@ -154,6 +154,18 @@ func (e *encoder) record(ev *unit.Event) note {
 	return n
 }
 
+// running makes one record of each service that runs already.
+func (e *encoder) running(services []*unit.Unit, at time.Time) plog.Logs {
+	all := plog.NewLogs()
+	for _, u := range services {
+		e.builder.RecordTapioSystemdUnitRunningEvent(context.Background(), pcommon.NewTimestampFromTime(at), u.ActiveState, u.SubState,
+			append(identityOptions(u), cgroupOptions(u)...)...)
+		n := note{unit: u.Name, severity: plog.SeverityNumberInfo, body: u.Name + " is running", seen: at}
+		e.finish(n).ResourceLogs().MoveAndAppendTo(all.ResourceLogs())
+	}
+	return all
+}
+
 func (e *encoder) skipped(ev *unit.Event, n note) note {
 	what, unmet := "condition", "a condition"
 	if ev.IsAssert {

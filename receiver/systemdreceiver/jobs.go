@@ -88,9 +88,13 @@ func (u *units) settleJobs(ctx context.Context, conn *bus.Conn, now time.Time) {
 	u.jobCount.Store(int64(u.jobs.Len()))
 	u.jobsUntracked.Store(u.jobs.Untracked())
 	if changed {
-		u.memory.jobs.Jobs = u.jobs.Open()
-		u.readError("remember jobs", u.memory.saveJobs(ctx))
+		u.rememberJobs(ctx)
 	}
+}
+
+func (u *units) rememberJobs(ctx context.Context) {
+	u.memory.jobs.Jobs = u.jobs.Open()
+	u.readError("remember jobs", u.memory.saveJobs(ctx))
 }
 
 // relations asks how units that were queued together relate to each other. One

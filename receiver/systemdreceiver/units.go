@@ -337,6 +337,10 @@ var shutdowns = map[string]string{
 	"kexec.target": "kexec", "soft-reboot.target": "soft-reboot",
 }
 
+// maxEager is of how many open jobs each new one is remembered at once, so that a crash
+// does not lose when it was queued. Where there are more, writing all would take long.
+const maxEager = 64
+
 // signal takes one signal. It returns an error when systemd cannot be asked.
 func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error {
 	switch s := item.Signal.(type) {
@@ -354,6 +358,9 @@ func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error
 			u.sendError(u.r.out.sendLogs(ctx, u.encoder.shutdown(kind, item.At)))
 		}
 		u.jobs.New(s.ID, s.Unit, u.inBoot, u.moves(s.Unit), item.At)
+		if u.jobs.Len() <= maxEager { // while signals come one after the other, jobs are not settled
+			u.rememberJobs(ctx)
+		}
 	case bus.JobTyped:
 		u.jobs.Typed(s.ID, s.Type)
 	case bus.JobChanged:

@@ -91,6 +91,12 @@ func TestUnits(t *testing.T) {
 			s.unit(payments, payment, "deactivated", nil)
 			s.refusals(10, "u")
 		}},
+		"it ran before anybody watched, and is stopped": {"unit-stopped", payments, func(s *scenario) {
+			s.unit(payments, payment, "running", nil)
+			s.wait(time.Second)
+			s.unit(payments, service{}, "deactivated", nil)
+			s.refusals(10, "u")
+		}},
 		"it loops": {"unit-start-limit", payments, func(s *scenario) {
 			s.unit(payments, payment, "failed", failed3)
 			s.refusals(10, "u")

@@ -83,6 +83,7 @@ type EventsConfig struct {
 	TapioSystemdUnitProcessOomKilled EventConfig `mapstructure:"tapio.systemd.unit.process_oom_killed"`
 	TapioSystemdUnitReloaded         EventConfig `mapstructure:"tapio.systemd.unit.reloaded"`
 	TapioSystemdUnitRestarting       EventConfig `mapstructure:"tapio.systemd.unit.restarting"`
+	TapioSystemdUnitRunning          EventConfig `mapstructure:"tapio.systemd.unit.running"`
 	TapioSystemdUnitSkipped          EventConfig `mapstructure:"tapio.systemd.unit.skipped"`
 	TapioSystemdUnitStartLimitHit    EventConfig `mapstructure:"tapio.systemd.unit.start_limit_hit"`
 	TapioSystemdUnitWatchdog         EventConfig `mapstructure:"tapio.systemd.unit.watchdog"`
@@ -256,6 +257,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioSystemdUnitRestarting: EventConfig{
+			Enabled: true,
+		},
+		TapioSystemdUnitRunning: EventConfig{
 			Enabled: true,
 		},
 		TapioSystemdUnitSkipped: EventConfig{

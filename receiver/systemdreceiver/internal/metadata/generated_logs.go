@@ -2568,6 +2568,46 @@ func newEventTapioSystemdUnitRestarting(cfg EventConfig) eventTapioSystemdUnitRe
 	return e
 }
 
+type eventTapioSystemdUnitRunning struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioSystemdUnitRunning) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.systemd.unit.running")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
+	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioSystemdUnitRunning) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioSystemdUnitRunning(cfg EventConfig) eventTapioSystemdUnitRunning {
+	e := eventTapioSystemdUnitRunning{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioSystemdUnitSkipped struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -2749,6 +2789,7 @@ type LogsBuilder struct {
 	eventTapioSystemdUnitProcessOomKilled eventTapioSystemdUnitProcessOomKilled
 	eventTapioSystemdUnitReloaded         eventTapioSystemdUnitReloaded
 	eventTapioSystemdUnitRestarting       eventTapioSystemdUnitRestarting
+	eventTapioSystemdUnitRunning          eventTapioSystemdUnitRunning
 	eventTapioSystemdUnitSkipped          eventTapioSystemdUnitSkipped
 	eventTapioSystemdUnitStartLimitHit    eventTapioSystemdUnitStartLimitHit
 	eventTapioSystemdUnitWatchdog         eventTapioSystemdUnitWatchdog
@@ -2821,6 +2862,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioSystemdUnitProcessOomKilled: newEventTapioSystemdUnitProcessOomKilled(lbc.Events.TapioSystemdUnitProcessOomKilled),
 		eventTapioSystemdUnitReloaded:         newEventTapioSystemdUnitReloaded(lbc.Events.TapioSystemdUnitReloaded),
 		eventTapioSystemdUnitRestarting:       newEventTapioSystemdUnitRestarting(lbc.Events.TapioSystemdUnitRestarting),
+		eventTapioSystemdUnitRunning:          newEventTapioSystemdUnitRunning(lbc.Events.TapioSystemdUnitRunning),
 		eventTapioSystemdUnitSkipped:          newEventTapioSystemdUnitSkipped(lbc.Events.TapioSystemdUnitSkipped),
 		eventTapioSystemdUnitStartLimitHit:    newEventTapioSystemdUnitStartLimitHit(lbc.Events.TapioSystemdUnitStartLimitHit),
 		eventTapioSystemdUnitWatchdog:         newEventTapioSystemdUnitWatchdog(lbc.Events.TapioSystemdUnitWatchdog),
@@ -2919,6 +2961,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioSystemdUnitProcessOomKilled.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitReloaded.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitRestarting.emit(ils.LogRecords())
+	lb.eventTapioSystemdUnitRunning.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitSkipped.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitStartLimitHit.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitWatchdog.emit(ils.LogRecords())
@@ -3225,6 +3268,11 @@ func (lb *LogsBuilder) RecordTapioSystemdUnitReloadedEvent(ctx context.Context, 
 // RecordTapioSystemdUnitRestartingEvent adds a log record of tapio.systemd.unit.restarting event.
 func (lb *LogsBuilder) RecordTapioSystemdUnitRestartingEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, tapioSystemdRestartCountAttributeValue int64, tapioSystemdRestartSinceAttributeValue string, options ...EventAttributeOption) {
 	lb.eventTapioSystemdUnitRestarting.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, tapioSystemdRestartCountAttributeValue, tapioSystemdRestartSinceAttributeValue, options...)
+}
+
+// RecordTapioSystemdUnitRunningEvent adds a log record of tapio.systemd.unit.running event.
+func (lb *LogsBuilder) RecordTapioSystemdUnitRunningEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitRunning.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitSkippedEvent adds a log record of tapio.systemd.unit.skipped event.

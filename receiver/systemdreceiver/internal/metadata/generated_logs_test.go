@@ -285,6 +285,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitRestartingEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", 27, "tapio.systemd.restart.since-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioSystemdUnitRunningEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioSystemdUnitSkippedEvent(ctx, timestamp, WithTapioSystemdConditionEventAttribute("tapio.systemd.condition-val"))
 			defaultEventsCount++
 			allEventsCount++
@@ -2048,6 +2051,31 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.systemd.snapshot")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
+				case "tapio.systemd.unit.running":
+					assert.False(t, validatedEvents["tapio.systemd.unit.running"], "Found a duplicate in the events slice: tapio.systemd.unit.running")
+					validatedEvents["tapio.systemd.unit.running"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("systemd.unit.active_state")
+					assert.True(t, ok)
+					assert.Equal(t, "systemd.unit.active_state-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("systemd.unit.state")
+					assert.True(t, ok)
+					assert.Equal(t, "systemd.unit.state-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.invocation_id")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.invocation_id-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("process.creation.time")
+					assert.True(t, ok)
+					assert.Equal(t, "process.creation.time-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.linux.cgroup")
+					assert.True(t, ok)
+					assert.Equal(t, "process.linux.cgroup-val", attrVal.Str())
 				case "tapio.systemd.unit.skipped":
 					assert.False(t, validatedEvents["tapio.systemd.unit.skipped"], "Found a duplicate in the events slice: tapio.systemd.unit.skipped")
 					validatedEvents["tapio.systemd.unit.skipped"] = true
