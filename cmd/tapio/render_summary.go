@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -162,7 +163,8 @@ func impactText(m finding.Impact) string {
 	key := clean(m.ValueAttribute)
 	switch {
 	case m.Value != nil && key != "" && m.ValueRequests > 0 && m.ValueRequests < m.FailedRequests:
-		text += fmt.Sprintf("; %s in total (sum of %s over the %d of %d failed requests that carry it)", amountText(*m.Value), key, m.ValueRequests, m.FailedRequests)
+		text += fmt.Sprintf("; %s in total (sum of %s over the %s of %s that carry it)", amountText(*m.Value), key,
+			thousands(strconv.FormatInt(m.ValueRequests, 10)), countText(m.FailedRequests, "failed request"))
 	case m.Value != nil && key != "":
 		text += fmt.Sprintf("; %s in total (sum of %s over the failed requests)", amountText(*m.Value), key)
 	case m.Value != nil:
