@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	optionalexporter "github.com/yairfalse/tapio/converter/optionalexporter"
+	extensioncheck "github.com/yairfalse/tapio/converter/extensioncheck"
 	envprovider "go.opentelemetry.io/collector/confmap/provider/envprovider"
 	fileprovider "go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	httpprovider "go.opentelemetry.io/collector/confmap/provider/httpprovider"
@@ -38,6 +39,7 @@ func main() {
 				},
 				ConverterFactories: []confmap.ConverterFactory{
 					optionalexporter.NewFactory(),
+					extensioncheck.NewFactory(),
 				},
 			},
 		},
@@ -49,6 +51,7 @@ func main() {
 			yamlprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme(): "go.opentelemetry.io/collector/confmap/provider/yamlprovider v1.65.0",
 		},
 		ConverterModules: []string{
+			"github.com/yairfalse/tapio v0.0.0",
 			"github.com/yairfalse/tapio v0.0.0",
 		},
 	}

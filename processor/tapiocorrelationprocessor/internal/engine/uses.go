@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,13 +88,16 @@ func (e *Engine) sayShort(now int64) {
 	for i, s := range short {
 		names[i] = fmt.Sprintf("%s (the last %s, %d forgotten)", s.Name, s.Reach.Round(time.Second), s.Evicted)
 	}
-	e.options.Logger.Warn("More events come than are kept, so that a cause among those that are forgotten is not found; raise limits::details",
+	e.options.Logger.Warn("More events come than are kept, so that what those that are forgotten caused, or followed from, is not explained by them; raise limits::details",
 		zap.String("events", strings.Join(names, ", ")), zap.Int("kept_of_each", e.options.MaxDetails/occurrenceShare), zap.Int("limits::details", e.options.MaxDetails))
 }
 
-// missingEvents says which events are forgotten before the window is over.
+// missingEvents says which events that can be causes are forgotten before the window is over.
 func (e *Engine) missingEvents() (out []string) {
 	for _, s := range e.occurrences.Short(e.now(), e.options.Window) {
+		if !slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool { return p.Cause.Is(s.Name) }) {
+			continue
+		}
 		out = append(out, fmt.Sprintf("Of the events %s only those of the last %s are remembered, since more come than limits::details lets be kept: an earlier one that may be the cause is not considered.",
 			s.Name, s.Reach.Round(time.Second)))
 	}
