@@ -145,6 +145,7 @@ const (
 	SyscallsProgSyscallFailed   = "syscall_failed"
 	SyscallsVarChildrenEnabled  = "children_enabled"
 	SyscallsVarCollectorPidns   = "collector_pidns"
+	SyscallsVarIsUnlimited      = "is_unlimited"
 	SyscallsVarSdkTracesEnabled = "sdk_traces_enabled"
 	SyscallsVarTracesEnabled    = "traces_enabled"
 	SyscallsVarUnusedFailure    = "unused_failure"
@@ -221,6 +222,7 @@ type SyscallsMapSpecs struct {
 type SyscallsVariableSpecs struct {
 	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
+	IsUnlimited      *ebpf.VariableSpec `ebpf:"is_unlimited"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
 	UnusedFailure    *ebpf.VariableSpec `ebpf:"unused_failure"`
@@ -286,6 +288,7 @@ func (m *SyscallsMaps) Close() error {
 type SyscallsVariables struct {
 	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
+	IsUnlimited      *ebpf.Variable `ebpf:"is_unlimited"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
 	UnusedFailure    *ebpf.Variable `ebpf:"unused_failure"`

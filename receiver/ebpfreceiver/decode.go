@@ -28,59 +28,58 @@ var errShortRecord = errors.New("record is too short")
 
 // decode reads one record of the ring buffer. The error says what is wrong with
 // its bytes; nothing of raw is kept.
-func decode(raw []byte) (kernelEvent, error) {
+func decode(raw []byte, known *knownProcesses) (kernelEvent, error) {
 	if len(raw) < headerSize {
 		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), headerSize)
 	}
 	switch kind := bpf.ProcessRecordKind(binary.NativeEndian.Uint32(raw[8:])); kind {
 	case bpf.ProcessRecordKindTAPIO_EXEC:
-		return decodeAs(raw, decodeExec)
+		return decodeAs(raw, known, decodeExec)
 	case bpf.ProcessRecordKindTAPIO_EXIT:
-		return decodeAs(raw, decodeExit)
+		return decodeAs(raw, known, decodeExit)
 	case bpf.ProcessRecordKindTAPIO_SIGNAL:
-		return decodeAs(raw, decodeSignal)
+		return decodeAs(raw, known, decodeSignal)
 	case bpf.ProcessRecordKindTAPIO_SYSCALL:
-		return decodeAs(raw, decodeSyscall)
+		return decodeAs(raw, known, decodeSyscall)
 	case bpf.ProcessRecordKindTAPIO_OOM:
-		return decodeAs(raw, decodeOOM)
+		return decodeAs(raw, known, decodeOOM)
 	case bpf.ProcessRecordKindTAPIO_CONNECT:
-		return decodeAs(raw, decodeConnect)
+		return decodeAs(raw, known, decodeConnect)
 	case kindListen:
-		return decodeAs(raw, decodeListen)
+		return decodeAs(raw, known, decodeListen)
 	case kindUDPListen:
-		return decodeAs(raw, decodeUDPListen)
+		return decodeAs(raw, known, decodeUDPListen)
 	case kindReset:
-		return decodeAs(raw, decodeReset)
+		return decodeAs(raw, known, decodeReset)
 	case kindRetransmit:
-		return decodeAs(raw, decodeRetransmit)
+		return decodeAs(raw, known, decodeRetransmit)
 	case kindOverflow:
-		return decodeAs(raw, decodeOverflow)
+		return decodeAs(raw, known, decodeOverflow)
 	case kindBlockError:
-		return decodeAs(raw, decodeBlockError)
+		return decodeAs(raw, known, decodeBlockError)
 	case kindHTTPProcess:
-		return decodeAs(raw, decodeHTTPProcess)
+		return decodeAs(raw, known, decodeHTTPProcess)
 	case kindHTTPExchange:
-		return decodeAs(raw, decodeExchange)
+		return decodeAs(raw, known, decodeExchange)
 	default:
 		return nil, fmt.Errorf("record has the unknown kind %d", kind)
 	}
 }
 
-// decodeAs copies the bytes into the type that bpf2go made of the C struct:
-// same machine, same layout.
-func decodeAs[R any](raw []byte, read func(*R) kernelEvent) (kernelEvent, error) {
-	var rec R
-	size := int(unsafe.Sizeof(rec))
+// decodeAs reads the bytes as the type that bpf2go made of the C struct: same machine,
+// same layout.
+func decodeAs[R any](raw []byte, known *knownProcesses, read func(*R, *knownProcesses) kernelEvent) (kernelEvent, error) {
+	size := int(unsafe.Sizeof(*new(R)))
 	if len(raw) < size {
 		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), size)
 	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&rec)), size), raw)
-	return withTrace(read(&rec), raw[size:]), nil
+	rec := (*R)(unsafe.Pointer(unsafe.SliceData(raw))) // its members are numbers and bytes
+	return withTrace(read(rec, known), raw[size:]), nil
 }
 
-func decodeExec(r *bpf.ProcessExecRecord) kernelEvent {
+func decodeExec(r *bpf.ProcessExecRecord, known *knownProcesses) kernelEvent {
 	e := execEvent{
-		base: base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		base: base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
 		path: text(r.Interp[:]),
 	}
 	args := r.Args[:min(int(r.ArgsLen), len(r.Args))]
@@ -91,38 +90,38 @@ func decodeExec(r *bpf.ProcessExecRecord) kernelEvent {
 	return e
 }
 
-func decodeExit(r *bpf.ProcessExitRecord) kernelEvent {
+func decodeExit(r *bpf.ProcessExitRecord, known *knownProcesses) kernelEvent {
 	return exitEvent{
-		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		base:   base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
 		status: uint32(r.Code),
 	}
 }
 
-func decodeSignal(r *bpf.ProcessSignalRecord) kernelEvent {
+func decodeSignal(r *bpf.ProcessSignalRecord, known *knownProcesses) kernelEvent {
 	return signalEvent{
-		base:   base{r.Header.Time, decodeProcess(&r.Process, &r.Cgroup)},
+		base:   base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
 		number: r.Signal,
-		sender: decodeProcess(&r.Sender, &r.SenderCgroup),
+		sender: known.process(&r.Sender, &r.SenderCgroup),
 	}
 }
 
-func decodeSyscall(r *bpf.SyscallsSyscallRecord) kernelEvent {
+func decodeSyscall(r *bpf.SyscallsSyscallRecord, known *knownProcesses) kernelEvent {
 	return syscallEvent{
-		base:  base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base:  base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
 		call:  syscallName(r.Number),
 		errno: errnoName(r.Error),
 	}
 }
 
-func decodeOOM(r *bpf.MemoryOomRecord) kernelEvent {
+func decodeOOM(r *bpf.MemoryOomRecord, known *knownProcesses) kernelEvent {
 	e := oomEvent{
-		base:     base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base:     base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
 		rss:      r.Rss,
 		limit:    r.Limit,
 		usage:    r.Usage,
 		peak:     r.Peak,
 		scoreAdj: r.ScoreAdj,
-		trigger:  decodeProcess((*bpf.ProcessProcessId)(&r.Trigger), (*bpf.ProcessCgroupPath)(&r.TriggerCgroup)),
+		trigger:  known.process((*bpf.ProcessProcessId)(&r.Trigger), (*bpf.ProcessCgroupPath)(&r.TriggerCgroup)),
 	}
 	switch bpf.MemoryContainerFate(r.Fate) {
 	case bpf.MemoryContainerFateTAPIO_FATE_ENDS:
@@ -136,9 +135,9 @@ func decodeOOM(r *bpf.MemoryOomRecord) kernelEvent {
 	return e
 }
 
-func decodeConnect(r *bpf.NetworkConnectRecord) kernelEvent {
+func decodeConnect(r *bpf.NetworkConnectRecord, known *knownProcesses) kernelEvent {
 	return connectEvent{
-		base:    base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base:    base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
 		begun:   r.Begun,
 		local:   address(r.Family, r.Local, r.LocalPort),
 		peer:    address(r.Family, r.Peer, r.PeerPort),
@@ -147,6 +146,43 @@ func decodeConnect(r *bpf.NetworkConnectRecord) kernelEvent {
 		isLocal: r.Error == 0 && r.SocketState == socketIsUnconnected,
 	}
 }
+
+// maxKnownProcesses bounds knownProcesses, which then begins anew: with names of usual
+// length half a megabyte.
+const maxKnownProcesses = 1024
+
+// knownProcesses remembers what records say of processes, so that not each of a storm
+// makes the same text again. It is not safe for concurrent use.
+type knownProcesses struct {
+	known map[bpf.ProcessProcessId]knownProcess
+}
+
+// knownProcess is a process in a cgroup, as read and as it was in the record.
+type knownProcess struct {
+	info    processInfo
+	names   string
+	partial uint32
+}
+
+// process reads who a record is about.
+func (k *knownProcesses) process(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) processInfo {
+	if k == nil || p.Start == 0 {
+		return decodeProcess(p, cgroup)
+	}
+	names := namesOf(cgroup)
+	if known, ok := k.known[*p]; ok && known.partial == cgroup.Partial && known.names == string(names) {
+		return known.info
+	}
+	if k.known == nil || len(k.known) >= maxKnownProcesses {
+		k.known = map[bpf.ProcessProcessId]knownProcess{}
+	}
+	info := decodeProcess(p, cgroup)
+	k.known[*p] = knownProcess{info: info, names: string(names), partial: cgroup.Partial}
+	return info
+}
+
+// namesOf is the part of a path that is there.
+func namesOf(p *bpf.ProcessCgroupPath) []byte { return p.Names[:min(int(p.Len), len(p.Names))] }
 
 func decodeProcess(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) processInfo {
 	if p.Start == 0 {
@@ -171,7 +207,7 @@ func path(p *bpf.ProcessCgroupPath) string {
 	if part == bpf.ProcessPathPartTAPIO_PATH_UNKNOWN {
 		return ""
 	}
-	names := bytes.Split(bytes.TrimSuffix(p.Names[:min(int(p.Len), len(p.Names))], []byte{0}), []byte{0})
+	names := bytes.Split(bytes.TrimSuffix(namesOf(p), []byte{0}), []byte{0})
 	if part == bpf.ProcessPathPartTAPIO_PATH_TOP_CUT {
 		names = names[1:]
 	}

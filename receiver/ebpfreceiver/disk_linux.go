@@ -71,7 +71,7 @@ func sizeOfArgument(arguments []btf.FuncParam, i int) int {
 	return size
 }
 
-func decodeBlockError(r *bpf.DiskBlockErrorRecord) kernelEvent {
+func decodeBlockError(r *bpf.DiskBlockErrorRecord, _ *knownProcesses) kernelEvent {
 	ev := blockErrorEvent{
 		base:   base{at: r.Header.Time},
 		device: text(r.Disk[:]), operation: blockOperation(r.Operation),

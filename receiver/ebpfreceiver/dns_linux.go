@@ -38,9 +38,9 @@ func dnsPrograms(cfg *Config) []program {
 	}
 }
 
-func decodeUDPListen(r *bpf.DNSUdpListenRecord) kernelEvent {
+func decodeUDPListen(r *bpf.DNSUdpListenRecord, known *knownProcesses) kernelEvent {
 	return udpListenEvent{
-		base:   networkBase(r.Header.Time, (*bpf.NetworkProcessId)(&r.Process), (*bpf.NetworkCgroupPath)(&r.Cgroup)),
+		base:   networkBase(r.Header.Time, (*bpf.NetworkProcessId)(&r.Process), (*bpf.NetworkCgroupPath)(&r.Cgroup), known),
 		socket: decodeEndpoints((*bpf.NetworkEndpoints)(&r.Socket)),
 	}
 }
@@ -171,5 +171,5 @@ func (l *lookups) base(at uint64, p *bpf.DNSProcessId) base {
 	if l.paths.Lookup(p.CgroupId, &cgroup) != nil {
 		cgroup.Partial = 1
 	}
-	return networkBase(at, (*bpf.NetworkProcessId)(p), &cgroup)
+	return networkBase(at, (*bpf.NetworkProcessId)(p), &cgroup, nil)
 }

@@ -107,7 +107,7 @@ func (d *dropCounts) growth(key *bpf.DropsDropKey, value *bpf.DropsDrop, count u
 		cgroup = bpf.NetworkCgroupPath{Partial: 1}
 	}
 	return dropsEvent{
-		base:   networkBase(0, (*bpf.NetworkProcessId)(&value.Process), &cgroup),
+		base:   networkBase(0, (*bpf.NetworkProcessId)(&value.Process), &cgroup, nil),
 		reason: nameOf(d.reasons, key.Reason), reasonNumber: key.Reason,
 		protocol: key.Protocol, port: key.Port, hasSocket: key.HasSocket != 0, netns: key.Netns, count: count,
 	}

@@ -3,6 +3,7 @@ package ebpfreceiver
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type encoder struct {
 	version string
 	// services knows to which service a process belongs; nil when nobody does.
 	services *services
+	// descriptions are those of the run that is encoded.
+	descriptions []description
 }
 
 func newEncoder(cfg *Config, set receiver.Settings, host machine.Info, c *linux.Clock) *encoder {
@@ -46,32 +49,61 @@ func newEncoder(cfg *Config, set receiver.Settings, host machine.Info, c *linux.
 // each process, in the order of the events. seen is the time of observation.
 func (e *encoder) encode(events []kernelEvent, seen time.Time) plog.Logs {
 	all := plog.NewLogs()
-	resources := make(map[processInfo]plog.LogRecordSlice, len(events))
-	for _, ev := range events {
-		logs := e.logs(ev, seen)
+	resources := make(map[processInfo]plog.LogRecordSlice)
+	for len(events) > 0 {
+		who := events[0].process()
+		n := runLength(events)
+		logs := e.logs(events[:n], seen)
+		events = events[n:]
 		if logs.LogRecordCount() == 0 { // the event is disabled
 			continue
 		}
-		if records, ok := resources[ev.process()]; ok {
+		if records, ok := resources[who]; ok {
 			recordsOf(logs.ResourceLogs().At(0)).MoveAndAppendTo(records)
 			continue
 		}
 		logs.ResourceLogs().MoveAndAppendTo(all.ResourceLogs())
 		last := all.ResourceLogs().At(all.ResourceLogs().Len() - 1)
-		resources[ev.process()] = recordsOf(last)
+		e.resource(who).MoveTo(last.Resource())
+		resources[who] = recordsOf(last)
 	}
 	return all
 }
 
-// logs makes one record, or none when the event is disabled.
-func (e *encoder) logs(ev kernelEvent, seen time.Time) plog.Logs {
-	if m, ok := ev.(messageEvent); ok {
-		return describe(e.message(m), seen, m.found.Severity, messageBody(m))
+// runLength is how many events, from the first on, are the same thing that happened to
+// the same process: the builder takes them together. Messages do not go through it.
+func runLength(events []kernelEvent) int {
+	who, name := events[0].process(), events[0].name()
+	n := 1
+	for n < len(events) && !isMessage(events[n-1]) && !isMessage(events[n]) && events[n].name() == name && events[n].process() == who {
+		n++
 	}
-	severity, body := e.record(ev)
-	logs := e.finish(e.resource(ev.process()), seen, severity, body)
-	if logs.LogRecordCount() > 0 {
-		setTrace(recordsOf(logs.ResourceLogs().At(0)).At(0), ev)
+	return n
+}
+
+func isMessage(ev kernelEvent) bool {
+	_, ok := ev.(messageEvent)
+	return ok
+}
+
+// logs makes one record of each event of a run, under a resource that is empty yet; or
+// none when the event is disabled.
+func (e *encoder) logs(run []kernelEvent, seen time.Time) plog.Logs {
+	if m, ok := run[0].(messageEvent); ok {
+		return e.message(m, seen)
+	}
+	e.descriptions = e.descriptions[:0]
+	for _, ev := range run {
+		severity, body := e.record(ev)
+		e.descriptions = append(e.descriptions, description{severity, body})
+	}
+	logs := e.builder.Emit()
+	if logs.LogRecordCount() == 0 {
+		return logs
+	}
+	for i, record := range recordsOf(logs.ResourceLogs().At(0)).All() {
+		describe(record, seen, e.descriptions[i])
+		setTrace(record, run[i])
 	}
 	return logs
 }
@@ -90,26 +122,26 @@ func (e *encoder) started(attached []string, failed []failure, at time.Time) plo
 		body = fmt.Sprintf("Kernel events of %s: %d programs run, %d do not: %s",
 			e.host.Name, len(attached), len(failed), strings.Join(reasons, "; "))
 	}
-	return e.finish(e.resource(processInfo{}), at, severity, body)
-}
-
-// finish takes the one record that was recorded in the builder, with what the
-// builder does not set.
-func (e *encoder) finish(res pcommon.Resource, seen time.Time, severity plog.SeverityNumber, body string) plog.Logs {
-	return describe(e.builder.Emit(metadata.WithLogsResource(res)), seen, severity, body)
-}
-
-// describe sets what all records have; logs has one or none.
-func describe(logs plog.Logs, seen time.Time, severity plog.SeverityNumber, body string) plog.Logs {
-	if logs.LogRecordCount() == 0 {
-		return logs
+	logs := e.builder.Emit()
+	for _, rl := range logs.ResourceLogs().All() { // none when the event is disabled
+		e.resource(processInfo{}).MoveTo(rl.Resource())
+		describe(recordsOf(rl).At(0), at, description{severity, body})
 	}
-	record := recordsOf(logs.ResourceLogs().At(0)).At(0)
-	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
-	record.SetSeverityNumber(severity)
-	record.SetSeverityText(severity.String())
-	record.Body().SetStr(body)
 	return logs
+}
+
+// description is what the builder does not set.
+type description struct {
+	severity plog.SeverityNumber
+	body     string
+}
+
+// describe sets what all records have.
+func describe(record plog.LogRecord, seen time.Time, d description) {
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
+	record.SetSeverityNumber(d.severity)
+	record.SetSeverityText(d.severity.String())
+	record.Body().SetStr(d.body)
 }
 
 // resource says where and to whom something happened. It is written by hand:
@@ -271,7 +303,7 @@ func senderOptions(p processInfo) []metadata.EventAttributeOption {
 
 func (e *encoder) recordSyscall(at pcommon.Timestamp, ev syscallEvent) (plog.SeverityNumber, string) {
 	e.builder.RecordTapioSyscallFailedEvent(context.Background(), at, ev.call, ev.errno)
-	return plog.SeverityNumberError, fmt.Sprintf("%s failed in %s: %s", ev.call, title(ev.who), ev.errno)
+	return plog.SeverityNumberError, ev.call + " failed in " + title(ev.who) + ": " + ev.errno
 }
 
 func (e *encoder) recordSyscalls(at pcommon.Timestamp, ev syscallsEvent) (plog.SeverityNumber, string) {
@@ -352,7 +384,7 @@ func title(p processInfo) string {
 	if p.pid == 0 {
 		return p.name()
 	}
-	return fmt.Sprintf("%s (pid %d)", p.name(), p.pid)
+	return p.name() + " (pid " + strconv.FormatUint(uint64(p.pid), 10) + ")"
 }
 
 // bytesText writes a size for people, such as 64.0 MiB.

@@ -1,6 +1,7 @@
 package ebpfreceiver
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/kmsg"
 	"github.com/yairfalse/tapio/internal/linux"
 	"github.com/yairfalse/tapio/internal/machine"
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
@@ -133,6 +135,33 @@ func TestOneResourceForEachProcess(t *testing.T) {
 	assert.Equal(t, event.TCPConnectFailed, first.At(1).EventName())
 	assert.Equal(t, testEpoch.Add(3), first.At(1).Timestamp().AsTime())
 	assert.Equal(t, metadata.ScopeName, logs.ResourceLogs().At(0).ScopeLogs().At(0).Scope().Name())
+}
+
+// TestStormKeepsOrder: what is encoded together has each its own time, severity, text
+// and request.
+func TestStormKeepsOrder(t *testing.T) {
+	t.Parallel()
+	other := testProcess
+	other.pid = 43
+	exit := func(at uint64, who processInfo, code uint32) kernelEvent {
+		return exitEvent{base: base{at, who}, status: code << 8, traced: traced{traceContext{traceID: [16]byte{byte(at)}, association: event.AssociationThread}}}
+	}
+	logs := newTestEncoder(nil).encode([]kernelEvent{
+		exit(1, testProcess, 0), exit(2, testProcess, 3), exit(3, testProcess, 0), exit(4, other, 4), refused(5), exit(6, testProcess, 6),
+		messageEvent{base: base{7, testProcess}, line: "seven", found: kmsg.Event{Name: event.ProcessExit}},
+	}, testEpoch)
+	require.Equal(t, 2, logs.ResourceLogs().Len())
+	var got []string
+	for _, rl := range logs.ResourceLogs().All() {
+		for _, r := range recordsOf(rl).All() {
+			got = append(got, fmt.Sprint(r.Timestamp().AsTime().Sub(testEpoch).Nanoseconds(), r.TraceID()[0], " ", r.SeverityText(), " ", r.Body().Str()))
+		}
+	}
+	assert.Equal(t, []string{
+		"1 1 Info payment (pid 42) exited with code 0", "2 2 Warn payment (pid 42) exited with code 3", "3 3 Info payment (pid 42) exited with code 0",
+		"5 0 Warn payment (pid 42) could not connect to 10.0.0.1:80: connection refused", "6 6 Warn payment (pid 42) exited with code 6", "7 0 Unspecified seven",
+		"4 4 Warn payment (pid 43) exited with code 4",
+	}, got)
 }
 
 func TestDisabledEventsAreNotEmitted(t *testing.T) {

@@ -63,9 +63,9 @@ type httpProcessEvent struct {
 func (httpProcessEvent) name() string   { return "http_process" }
 func (httpProcessEvent) isUrgent() bool { return true }
 
-func decodeHTTPProcess(r *bpf.HTTPHttpProcessRecord) kernelEvent {
+func decodeHTTPProcess(r *bpf.HTTPHttpProcessRecord, known *knownProcesses) kernelEvent {
 	return httpProcessEvent{
-		base: base{r.Header.Time, decodeProcess((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base: base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
 		tgid: r.Tgid,
 	}
 }
@@ -78,7 +78,7 @@ var methods = map[bpf.HTTPHttpMethod]string{
 	bpf.HTTPHttpMethodTAPIO_METHOD_OPTIONS: "OPTIONS",
 }
 
-func decodeExchange(r *bpf.HTTPHttpExchangeRecord) kernelEvent {
+func decodeExchange(r *bpf.HTTPHttpExchangeRecord, _ *knownProcesses) kernelEvent {
 	method, ok := methods[bpf.HTTPHttpMethod(r.Method)]
 	if !ok {
 		method = "_OTHER"

@@ -79,6 +79,8 @@ func init() {
 		failCalls()
 	case "calls-fail-everywhere":
 		failOnAllCPUs()
+	case "flood-with-failures":
+		floodWithFailures()
 	case "calls-of-32-bits": // of a machine that has them, else nothing
 	case "signal-itself":
 		signalItself()

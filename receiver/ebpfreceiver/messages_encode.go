@@ -3,6 +3,7 @@ package ebpfreceiver
 import (
 	"reflect"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -26,13 +27,12 @@ func enabledEvents(cfg *metadata.EventsConfig) map[string]bool {
 
 // message makes the record of a kernel message, empty when its event is disabled.
 // An event of a user's own rule has no setting and is enabled.
-func (e *encoder) message(ev messageEvent) plog.Logs {
+func (e *encoder) message(ev messageEvent, seen time.Time) plog.Logs {
 	logs := plog.NewLogs()
 	if enabled, declared := e.enabled[ev.found.Name]; declared && !enabled {
 		return logs
 	}
 	rl := logs.ResourceLogs().AppendEmpty()
-	e.resource(ev.who).MoveTo(rl.Resource())
 	sl := rl.ScopeLogs().AppendEmpty()
 	sl.Scope().SetName(metadata.ScopeName)
 	sl.Scope().SetVersion(e.version)
@@ -46,6 +46,7 @@ func (e *encoder) message(ev messageEvent) plog.Logs {
 			record.Attributes().PutStr(a.Key, a.Text)
 		}
 	}
+	describe(record, seen, description{ev.found.Severity, messageBody(ev)})
 	return logs
 }
 

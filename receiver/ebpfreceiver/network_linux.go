@@ -55,37 +55,37 @@ func networkPrograms() []program {
 	return all
 }
 
-func decodeListen(r *bpf.NetworkListenRecord) kernelEvent {
+func decodeListen(r *bpf.NetworkListenRecord, known *knownProcesses) kernelEvent {
 	return listenEvent{
-		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup, known),
 		socket: decodeEndpoints(&r.Socket), ends: r.Ends != 0, isExisting: r.Existing != 0, backlog: r.Backlog,
 	}
 }
 
-func decodeReset(r *bpf.NetworkResetRecord) kernelEvent {
+func decodeReset(r *bpf.NetworkResetRecord, known *knownProcesses) kernelEvent {
 	return resetEvent{
-		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup, known),
 		socket: decodeEndpoints(&r.Socket), isReceived: r.Received != 0, state: tcpState(r.State), reasonNumber: r.Reason,
 	}
 }
 
-func decodeRetransmit(r *bpf.NetworkRetransmitRecord) kernelEvent {
+func decodeRetransmit(r *bpf.NetworkRetransmitRecord, known *knownProcesses) kernelEvent {
 	return retransmitEvent{
-		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup, known),
 		socket: decodeEndpoints(&r.Socket), state: tcpState(r.State), count: r.Count, total: r.Total,
 		rtt: time.Duration(r.Rtt) * time.Microsecond,
 	}
 }
 
-func decodeOverflow(r *bpf.NetworkOverflowRecord) kernelEvent {
+func decodeOverflow(r *bpf.NetworkOverflowRecord, known *knownProcesses) kernelEvent {
 	return overflowEvent{
-		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup),
+		base:   networkBase(r.Header.Time, &r.Process, &r.Cgroup, known),
 		socket: decodeEndpoints(&r.Socket), dropped: r.Dropped, queue: r.Queue, limit: r.Limit,
 	}
 }
 
-func networkBase(at uint64, p *bpf.NetworkProcessId, cgroup *bpf.NetworkCgroupPath) base {
-	return base{at, decodeProcess((*bpf.ProcessProcessId)(p), (*bpf.ProcessCgroupPath)(cgroup))}
+func networkBase(at uint64, p *bpf.NetworkProcessId, cgroup *bpf.NetworkCgroupPath, known *knownProcesses) base {
+	return base{at, known.process((*bpf.ProcessProcessId)(p), (*bpf.ProcessCgroupPath)(cgroup))}
 }
 
 func decodeEndpoints(e *bpf.NetworkEndpoints) endpoints {
@@ -221,7 +221,7 @@ func (p *pairCounts) growth(key *bpf.NetworkPairKey, now, before *bpf.NetworkPai
 		cgroup.Partial = 1
 	}
 	ev := connectionsEvent{
-		base:     networkBase(0, &now.Process, &cgroup),
+		base:     networkBase(0, &now.Process, &cgroup, nil),
 		socket:   endpoints{local: mapped(key.Local, 0), peer: mapped(key.Peer, key.Port), netns: key.Netns},
 		isServer: key.Incoming != 0,
 		opened:   now.Opened - before.Opened, closed: now.Closed - before.Closed,

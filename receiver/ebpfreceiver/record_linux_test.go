@@ -47,8 +47,9 @@ func readFixture(tb testing.TB, name string) []byte {
 func TestRecordedEvents(t *testing.T) {
 	t.Parallel()
 	var events []kernelEvent
+	known := new(knownProcesses)
 	for _, name := range fixtures {
-		ev, err := decode(readFixture(t, name))
+		ev, err := decode(readFixture(t, name), known)
 		require.NoError(t, err, name)
 		events = append(events, ev)
 	}
@@ -69,15 +70,45 @@ func TestRecordedEvents(t *testing.T) {
 
 func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 	t.Parallel()
-	_, err := decode(nil)
+	_, err := decode(nil, nil)
 	require.ErrorIs(t, err, errShortRecord)
 	for _, name := range fixtures {
 		raw := readFixture(t, name)
-		_, err := decode(raw[:len(raw)-9]) // a record may end with padding to 8
+		_, err := decode(raw[:len(raw)-9], nil) // a record may end with padding to 8
 		require.ErrorIs(t, err, errShortRecord, name)
 	}
-	_, err = decode(make([]byte, 4096))
+	_, err = decode(make([]byte, 4096), nil)
 	require.EqualError(t, err, "record has the unknown kind 0")
+}
+
+// TestKnownProcesses: what a process is told to be follows what its records say.
+func TestKnownProcesses(t *testing.T) {
+	known := new(knownProcesses)
+	var p bpf.ProcessProcessId
+	var c bpf.ProcessCgroupPath
+	p.Start, p.Pid = 1, 7
+	name := func(field []byte, text string) { clear(field); copy(field, text) }
+	name(p.Exe[:], "sh")
+	for _, step := range []struct {
+		change func()
+		want   processInfo
+	}{
+		{func() { c.Len = uint32(copy(c.Names[:], "leaf\x00")) }, processInfo{started: 1, pid: 7, executable: "sh", cgroup: "/leaf"}},
+		{func() {}, processInfo{started: 1, pid: 7, executable: "sh", cgroup: "/leaf"}},
+		{func() { name(p.Exe[:], "payment") }, processInfo{started: 1, pid: 7, executable: "payment", cgroup: "/leaf"}},
+		{func() { c.Len = uint32(copy(c.Names[:], "moved\x00")) }, processInfo{started: 1, pid: 7, executable: "payment", cgroup: "/moved"}},
+		{func() { c.Partial = uint32(bpf.ProcessPathPartTAPIO_PATH_TOP) }, processInfo{started: 1, pid: 7, executable: "payment", cgroup: "/moved/..."}},
+		{func() { p.Start = 2 }, processInfo{started: 2, pid: 7, executable: "payment", cgroup: "/moved/..."}},
+	} {
+		step.change()
+		assert.Equal(t, step.want, known.process(&p, &c))
+	}
+	for pid := range uint32(3 * maxKnownProcesses) {
+		p.Pid = pid
+		assert.Equal(t, pid, known.process(&p, &c).pid)
+	}
+	assert.LessOrEqual(t, len(known.known), maxKnownProcesses)
+	assert.Zero(t, testing.AllocsPerRun(10, func() { known.process(&p, &c) }))
 }
 
 func FuzzDecode(f *testing.F) {
@@ -93,8 +124,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(exchange)
 	clock := linux.NewClock(func() int64 { return 0 })
 	encoder := newEncoder(createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type), machine.Info{Name: "h"}, clock)
+	known := new(knownProcesses)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		ev, err := decode(raw)
+		ev, err := decode(raw, known)
 		if err != nil {
 			return
 		}
@@ -178,7 +210,7 @@ func TestRecord(t *testing.T) {
 	var rec ringbuf.Record
 	k.reader.SetDeadline(time.Now().Add(time.Second))
 	for k.reader.ReadInto(&rec) == nil {
-		ev, err := decode(rec.RawSample)
+		ev, err := decode(rec.RawSample, nil)
 		require.NoError(t, err)
 		if name := fixtureOf(ev, pids); name != "" {
 			require.NoError(t, os.WriteFile(filepath.Join("testdata", "records", name+".bin"), rec.RawSample, 0o600))

@@ -99,6 +99,7 @@ type kernel struct {
 	events, lost, suppressed *ebpf.Map
 	reader                   *ringbuf.Reader
 	record                   ringbuf.Record
+	known                    knownProcesses
 	pace                     pace
 	running                  []runningProgram
 	failures                 []failure
@@ -300,7 +301,7 @@ func (k *kernel) readRecord() (kernelEvent, error) {
 		}
 		return nil, err
 	}
-	return decode(k.record.RawSample)
+	return decode(k.record.RawSample, &k.known)
 }
 
 func (k *kernel) attached() []string {
