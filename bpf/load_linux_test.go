@@ -11,14 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// objects are all files of kernel programs.
+var objects = map[string]func() (*ebpf.CollectionSpec, error){
+	"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
+	"disk": LoadDisk, "drops": LoadDrops,
+	"reclaim": LoadReclaim, "forks": LoadForks, "scheduler": LoadScheduler,
+	"http": LoadHTTP,
+}
+
 // Every program must pass the verifier of the kernel that the tests run on.
 func TestProgramsLoad(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
-		"process": LoadProcess, "memory": LoadMemory, "network": LoadNetwork, "syscalls": LoadSyscalls, "cni": LoadCNI, "dns": LoadDNS,
-		"disk": LoadDisk, "drops": LoadDrops,
-		"reclaim": LoadReclaim, "forks": LoadForks, "scheduler": LoadScheduler,
-		"http": LoadHTTP,
-	} {
+	for name, load := range objects {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()
 			require.NoError(t, err)
