@@ -61,18 +61,19 @@ type Buffer struct {
 	items    []item
 	released int64 // the end of the last slice that was handed on
 	handed   int64 // the newest time that was handed on
+	origins  map[string]*origin
 }
 
 // NewBuffer returns a buffer that hands on to sink and holds at most maxHeld items.
 func NewBuffer(sink Sink, maxHeld int) *Buffer {
-	return &Buffer{sink: sink, maxHeld: max(maxHeld, 1), latest: time.Now().Add(maxAhead).UnixNano()}
+	return &Buffer{sink: sink, maxHeld: max(maxHeld, 1), latest: time.Now().Add(maxAhead).UnixNano(), origins: map[string]*origin{}}
 }
 
 // Traces takes the spans of td, which is used up. It returns the newest event time.
 func (b *Buffer) Traces(td ptrace.Traces) (newest int64, err error) {
 	for _, rs := range td.ResourceSpans().All() {
 		for _, ss := range rs.ScopeSpans().All() {
-			o, err := newOrigin(rs.Resource(), rs.SchemaUrl(), ss.Scope(), ss.SchemaUrl())
+			o, err := b.origin(rs.Resource(), rs.SchemaUrl(), ss.Scope(), ss.SchemaUrl())
 			if err != nil {
 				return 0, err
 			}
@@ -92,7 +93,7 @@ func (b *Buffer) Traces(td ptrace.Traces) (newest int64, err error) {
 func (b *Buffer) Logs(ld plog.Logs) (newest int64, err error) {
 	for _, rl := range ld.ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
-			o, err := newOrigin(rl.Resource(), rl.SchemaUrl(), sl.Scope(), sl.SchemaUrl())
+			o, err := b.origin(rl.Resource(), rl.SchemaUrl(), sl.Scope(), sl.SchemaUrl())
 			if err != nil {
 				return 0, err
 			}
@@ -117,7 +118,7 @@ func (b *Buffer) Logs(ld plog.Logs) (newest int64, err error) {
 func (b *Buffer) Metrics(md pmetric.Metrics) (newest int64, err error) {
 	for _, rm := range md.ResourceMetrics().All() {
 		for _, sm := range rm.ScopeMetrics().All() {
-			o, err := newOrigin(rm.Resource(), rm.SchemaUrl(), sm.Scope(), sm.SchemaUrl())
+			o, err := b.origin(rm.Resource(), rm.SchemaUrl(), sm.Scope(), sm.SchemaUrl())
 			if err != nil {
 				return 0, err
 			}
@@ -159,7 +160,13 @@ func (b *Buffer) Release(ctx context.Context, upTo int64) error {
 		upTo = max(upTo, b.items[len(b.items)/2].at+slice)
 	}
 	upTo = max(upTo-upTo%slice, b.released) // what came late is below that already
-	var due, kept []item
+	n := 0
+	for i := range b.items {
+		if b.items[i].at < upTo {
+			n++
+		}
+	}
+	due, kept := make([]item, 0, n), make([]item, 0, len(b.items)-n)
 	for _, it := range b.items {
 		if it.at < upTo {
 			due = append(due, it)
@@ -169,6 +176,25 @@ func (b *Buffer) Release(ctx context.Context, upTo int64) error {
 	}
 	b.released, b.items = upTo, kept
 	return b.handOn(ctx, due)
+}
+
+// maxOrigins bounds the origins that are remembered to be shared.
+const maxOrigins = 10_000
+
+// origin returns that of a batch: what thousands of batches say alike is held once.
+func (b *Buffer) origin(res pcommon.Resource, schema string, scope pcommon.InstrumentationScope, scopeSchema string) (*origin, error) {
+	o, err := newOrigin(res, schema, scope, scopeSchema)
+	if err != nil {
+		return nil, err
+	}
+	if known, ok := b.origins[o.key]; ok {
+		return known, nil
+	}
+	if len(b.origins) >= maxOrigins {
+		clear(b.origins)
+	}
+	b.origins[o.key] = o
+	return o, nil
 }
 
 // Flush hands on all that waits.

@@ -3,6 +3,7 @@ package replay
 import (
 	"bytes"
 	"cmp"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -43,14 +44,15 @@ type origin struct {
 
 // newOrigin copies resource and scope: the items outlive their batch.
 func newOrigin(res pcommon.Resource, schema string, scope pcommon.InstrumentationScope, scopeSchema string) (*origin, error) {
-	o := &origin{resource: pcommon.NewResource(), scope: pcommon.NewInstrumentationScope(), schema: schema, scopeSpec: scopeSchema}
-	res.CopyTo(o.resource)
-	scope.CopyTo(o.scope)
 	ld := plog.NewLogs()
-	o.logs(ld.ResourceLogs().AppendEmpty())
+	rl := ld.ResourceLogs().AppendEmpty()
+	res.CopyTo(rl.Resource())
+	rl.SetSchemaUrl(schema)
+	sl := rl.ScopeLogs().AppendEmpty()
+	scope.CopyTo(sl.Scope())
+	sl.SetSchemaUrl(scopeSchema)
 	key, err := new(plog.ProtoMarshaler).MarshalLogs(ld)
-	o.key = string(key)
-	return o, err
+	return &origin{key: string(key), resource: rl.Resource(), scope: sl.Scope(), schema: schema, scopeSpec: scopeSchema}, err
 }
 
 func (o *origin) spans(rs ptrace.ResourceSpans) ptrace.SpanSlice {
@@ -80,31 +82,38 @@ func (o *origin) metrics(rm pmetric.ResourceMetrics) pmetric.MetricSlice {
 	return sm.Metrics()
 }
 
-// content is the item in OTLP. It tells items of the same time and kind apart.
+// content is the item in OTLP, without its origin. With that it tells items of the same
+// time and kind apart.
 func (it *item) content() []byte {
 	var b []byte
 	switch it.signal {
 	case signalTraces:
 		td := ptrace.NewTraces()
-		it.span.CopyTo(it.origin.spans(td.ResourceSpans().AppendEmpty()).AppendEmpty())
+		it.span.CopyTo(td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty())
 		b, _ = new(ptrace.ProtoMarshaler).MarshalTraces(td)
 	case signalLogs:
 		ld := plog.NewLogs()
-		it.record.CopyTo(it.origin.logs(ld.ResourceLogs().AppendEmpty()).AppendEmpty())
+		it.record.CopyTo(ld.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty())
 		b, _ = new(plog.ProtoMarshaler).MarshalLogs(ld)
 	case signalMetrics:
 		md := pmetric.NewMetrics()
-		it.metric.CopyTo(it.origin.metrics(md.ResourceMetrics().AppendEmpty()).AppendEmpty())
+		it.metric.CopyTo(md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty())
 		b, _ = new(pmetric.ProtoMarshaler).MarshalMetrics(md)
 	}
 	return b
 }
 
 // tied tells whether only the content can say which of two items comes first.
-func tied(a, b *item) bool { return a.at == b.at && a.signal == b.signal }
+func tied(a, b *item) bool { return compareItems(*a, *b) == 0 }
 
 func compareItems(a, b item) int {
-	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.signal, b.signal))
+	switch {
+	case a.at != b.at:
+		return cmp.Compare(a.at, b.at)
+	case a.signal != b.signal:
+		return cmp.Compare(a.signal, b.signal)
+	}
+	return strings.Compare(a.origin.key, b.origin.key)
 }
 
 // keyed is an item with its content, while ties are broken.

@@ -241,7 +241,7 @@ func (e *Engine) compare() {
 	for _, o := range e.incidents {
 		h := o.Hypothesis
 		for i := range e.suspects {
-			if s := &e.suspects[i]; s.Service == h.Service && (!loud(s) || h.Cause.Event == pattern.ErrorsLogged) {
+			if s := &e.suspects[i]; s.Service == h.Service && (!loud(s) || h.Cause.Event == pattern.ErrorsLogged) && !e.othersHurt(s, o) {
 				o.peak, o.rival = max(o.peak, s.Score), max(o.rival, e.rivalOf(s))
 			}
 		}
@@ -258,6 +258,25 @@ func (e *Engine) compare() {
 			h.Support = c
 		}
 	}
+}
+
+// othersHurt tells whether what changed in a service's visits is what other incidents
+// with another cause do to its requests: it says nothing for an event that happened to the
+// service at the same time.
+func (e *Engine) othersHurt(s *visit.Suspect, o *open) bool {
+	if o.Hypothesis.Cause.Occurrence == nil {
+		return false
+	}
+	own, others := 0, 0
+	for _, id := range s.Traces {
+		switch by := e.incidentOf(id); {
+		case by == o:
+			own++
+		case by != nil && by.Hypothesis.Service != s.Service:
+			others++
+		}
+	}
+	return others > own
 }
 
 // calleesDelay tells whether a suspect is only one end of slow calls whose other

@@ -114,7 +114,7 @@ func TestConfidenceByHand(t *testing.T) {
 		{"exit and connection", defaults, func(w *world, h *Hypothesis) {
 			h.Offer(killedAt(t0, w.payment.Subject))
 			h.Offer(w.refusedAt(t0))
-		}, 3.0 / 6, 0.99 * (2*process + address) / 3, 1},
+		}, 3.0 / 6, 0.99 * (1 - (1-process)*(1-address)), 1},
 		{"other weights", Weights{1, 1, 2}, func(w *world, h *Hypothesis) { h.Offer(killedAt(t0, w.payment.Subject)) }, 2.0 / 6, 0.99 * process, 1},
 		{"only completeness counts", Weights{Completeness: 0.1}, func(w *world, h *Hypothesis) { h.Offer(killedAt(t0, w.payment.Subject)) }, 2.0 / 6, 0.99 * process, 1},
 	} {

@@ -507,11 +507,13 @@ var reliabilities = map[finding.LinkedBy]float64{
 // weighted mean of
 //   - completeness: the share (by weight) of the expected effects that was seen;
 //   - reliability: how often such a cause is the root (the pattern's own number)
-//     times the mean reliability of the links to its effects;
+//     times how probable it is that not all links to its effects are coincidences:
+//     effects of several kinds that are seen together speak for each other;
 //   - timing: 1 for effects that follow at once, down to 0.5 for those at the end
 //     of the time they can take or seemingly before the cause.
 func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
-	var all, seen, reliable, timely float64
+	var all, seen, timely float64
+	coincidence := 1.0
 	for i, o := range h.effects {
 		e := &h.Pattern.Effects[i]
 		if o.count > 0 || !e.Optional {
@@ -521,7 +523,7 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 			continue
 		}
 		seen += e.Weight
-		reliable += e.Weight * reliabilities[o.by]
+		coincidence *= 1 - reliabilities[o.by]
 		timely += e.Weight * h.timing(o.first-h.Cause.Time, int64(e.Within))
 	}
 	c := finding.Confidence{Reliability: h.Pattern.Cause.Reliability, Timing: 1}
@@ -530,7 +532,7 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	}
 	if seen > 0 {
 		c.Completeness = seen / all
-		c.Reliability *= reliable / seen
+		c.Reliability *= 1 - coincidence
 		c.Timing = timely / seen
 	}
 	if h.Cause.Certainty > 0 {
