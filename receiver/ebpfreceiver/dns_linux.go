@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
@@ -64,14 +63,13 @@ func newLookups(c *ebpf.Collection, cfg *Config) *lookups {
 func (l *lookups) left() map[string]int64 { return map[string]int64{event.DNSFailed: l.leftOut.Load()} }
 
 func (l *lookups) poll() []kernelEvent {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	boot := bootNow()
 	now := time.Now()
 	idle := lookupIdle
-	if n := l.readOutcomes(uint64(ts.Nano()), now); n > int(l.outcomes.MaxEntries())*3/4 {
+	if n := l.readOutcomes(boot, now); n > int(l.outcomes.MaxEntries())*3/4 {
 		idle = lookupIdleCrowded
 	}
-	l.readQueries(uint64(ts.Nano()), now)
+	l.readQueries(boot, now)
 	events, left := l.tallies.due(now)
 	l.leftOut.Add(int64(left))
 	for _, key := range l.tallies.idle(now, idle) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
@@ -73,8 +72,7 @@ func (d *dropCounts) sample() []kernelEvent {
 	now := time.Now()
 	interval := now.Sub(d.sampled).Round(time.Millisecond)
 	d.sampled = now
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	boot := bootNow()
 	var grown []dropsEvent
 	grew := func(key bpf.DropsDropKey, now, before *bpf.DropsDrop) bool {
 		if now.Count <= before.Count {
@@ -95,7 +93,7 @@ func (d *dropCounts) sample() []kernelEvent {
 			d.leftOut.Add(int64(ev.count))
 			continue
 		}
-		ev.at, ev.interval = uint64(ts.Nano()), interval
+		ev.at, ev.interval = boot, interval
 		out = append(out, ev)
 	}
 	return out

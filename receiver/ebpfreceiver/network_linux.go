@@ -13,7 +13,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
@@ -134,25 +133,19 @@ func (i iteration) sample() []kernelEvent {
 
 func (iteration) left() map[string]int64 { return nil }
 
-// pairCounts reads what connections carry. The kernel only counts up.
+// pairCounts reads what connections carry.
 type pairCounts struct {
-	pairs, paths *ebpf.Map
-	known        map[bpf.NetworkPairKey]*pairCount
-	sampled      time.Time
-	leftOut      atomic.Int64
-}
-
-// pairCount is what the counts of a pair were, and for how many samples.
-type pairCount struct {
-	value bpf.NetworkPair
-	idle  int
+	counts  counters[bpf.NetworkPairKey, bpf.NetworkPair]
+	paths   *ebpf.Map
+	sampled time.Time
+	leftOut atomic.Int64
 }
 
 func countConnections(k *kernel, p *runningProgram) {
 	c := p.collection
 	k.samplers = append(k.samplers, &pairCounts{
-		pairs: c.Maps[bpf.NetworkMapPairs], paths: c.Maps[bpf.NetworkMapPaths],
-		known: map[bpf.NetworkPairKey]*pairCount{}, sampled: time.Now(),
+		counts: newCounters[bpf.NetworkPairKey, bpf.NetworkPair](c.Maps[bpf.NetworkMapPairs]),
+		paths:  c.Maps[bpf.NetworkMapPaths], sampled: time.Now(),
 	})
 }
 
@@ -164,50 +157,22 @@ func (p *pairCounts) sample() []kernelEvent {
 	now := time.Now()
 	interval := now.Sub(p.sampled).Round(time.Millisecond)
 	p.sampled = now
-	grown := p.grown()
+	at := bootNow()
+	var grown []connectionsEvent
+	p.counts.each(func(key bpf.NetworkPairKey, now, before *bpf.NetworkPair) bool {
+		if !isGrown(now, before) {
+			return false
+		}
+		ev := p.growth(&key, now, before)
+		ev.at, ev.interval = at, interval
+		grown = append(grown, ev)
+		return true
+	})
 	slices.SortFunc(grown, func(a, b connectionsEvent) int {
 		return cmp.Or(cmp.Compare(b.sent+b.received, a.sent+a.received), cmp.Compare(b.opened, a.opened),
 			a.socket.peer.Compare(b.socket.peer), a.socket.local.Compare(b.socket.local))
 	})
-	if n := len(grown); n > maxPairs {
-		p.leftOut.Add(int64(n - maxPairs))
-		grown = grown[:maxPairs]
-	}
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
-	out := make([]kernelEvent, len(grown))
-	for i, ev := range grown {
-		ev.at, ev.interval = uint64(ts.Nano()), interval
-		out[i] = ev
-	}
-	return out
-}
-
-// grown returns what grew since the last sample, and forgets what does no more.
-func (p *pairCounts) grown() (out []connectionsEvent) {
-	var key bpf.NetworkPairKey
-	var value bpf.NetworkPair
-	var idle []bpf.NetworkPairKey
-	for all := p.pairs.Iterate(); all.Next(&key, &value); {
-		k := p.known[key]
-		if k == nil {
-			k = &pairCount{}
-			p.known[key] = k
-		}
-		if isGrown(&value, &k.value) {
-			out = append(out, p.growth(&key, &value, &k.value))
-			*k = pairCount{value: value}
-			continue
-		}
-		if k.idle++; k.idle >= idleSamples {
-			idle = append(idle, key)
-		}
-	}
-	for _, key := range idle {
-		_ = p.pairs.Delete(key) // gone already is as good
-		delete(p.known, key)
-	}
-	return out
+	return bounded(grown, maxPairs, &p.leftOut)
 }
 
 func isGrown(now, before *bpf.NetworkPair) bool {

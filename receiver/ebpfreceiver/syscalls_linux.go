@@ -64,21 +64,16 @@ func (f *failureCounts) sample() []kernelEvent {
 	slices.SortFunc(grown, func(a, b growth) int {
 		return cmp.Or(cmp.Compare(b.by, a.by), cmp.Compare(a.key.Cgroup, b.key.Cgroup), cmp.Compare(a.key.Number, b.key.Number), cmp.Compare(a.key.Error, b.key.Error))
 	})
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with this clock
+	boot := bootNow()
 	var out []kernelEvent
 	for i, g := range grown {
 		if i >= maxFailures {
 			f.leftOut.Add(int64(g.by))
 			continue
 		}
-		var p bpf.ProcessCgroupPath
-		who := processInfo{}
-		if f.paths.Lookup(g.key.Cgroup, &p) == nil {
-			who.cgroup = path(&p)
-		}
+		who := processInfo{cgroup: cgroupOf(f.paths, g.key.Cgroup)}
 		out = append(out, syscallsEvent{
-			base: base{at: uint64(ts.Nano()), who: who}, call: syscallName(g.key.Number), errno: errnoName(g.key.Error),
+			base: base{at: boot, who: who}, call: syscallName(g.key.Number), errno: errnoName(g.key.Error),
 			count: g.by, interval: interval.Round(time.Millisecond),
 		})
 	}
