@@ -53,6 +53,15 @@ func TestASlowServiceIsFound(t *testing.T) {
 	assert.Positive(t, d["cpu_s"])
 }
 
+// The caller of a service whose certificate has expired says so in its log, and its
+// visits change: both are of the same requests, whose cause is the service.
+func TestWhatHurtsARequestIsNotProofAgainstItsCaller(t *testing.T) {
+	sum, err := measured(t.Context(), options{scenario: "services=20,minutes=5,seed=2", cases: "^certificate expired 1$", parallel: 1})
+	require.NoError(t, err)
+	assert.Equal(t, 1, sum.Cases)
+	assert.Equal(t, 1, sum.A1, "%+v", sum.Details)
+}
+
 func TestWithheldSignalsAreNotFed(t *testing.T) {
 	got := measure(t, true, func(o *options) { o.noTraces, o.noLogs, o.noMetrics = true, true, true })
 	assert.EqualValues(t, 1, got["silent"])

@@ -38,7 +38,7 @@ var network = []kind{
 }
 
 var placing = []kind{
-	{name: "quota reached", ofNamespace: true, effects: effects{down: always, events: overQuota}},
+	{name: "quota reached", ofNamespace: true, effects: exceeded("limits.memory=1Gi, used: limits.memory=10Gi, limited: limits.memory=10Gi")},
 	{name: "unschedulable", effects: effects{down: always, events: noRoom}},
 	{name: "volume missing", effects: effects{down: always, events: noVolume}},
 }
@@ -144,17 +144,6 @@ func noNames(f *fault, w *writer) {
 	}
 }
 
-// overQuota is what Kubernetes says when the pods of a new revision are refused.
-func overQuota(f *fault, w *writer) {
-	n := f.service.pods[0].node
-	for at := f.from; at < f.to; at += 30 * second {
-		w.event(LayerKubernetes, event.K8sEvent, at, n, warn,
-			text("Error creating: pods %q is forbidden: exceeded quota: compute, requested: limits.memory=1Gi, used: limits.memory=10Gi, limited: limits.memory=10Gi", f.pod.name),
-			f.service.workload, event.KeyK8sEventReason, "FailedCreate", event.KeyK8sEventCount, 5)
-	}
-	w.unavailable(f, 0)
-}
-
 // noRoom is what Kubernetes says of pods that no node can take.
 func noRoom(f *fault, w *writer) {
 	unschedulable(f, w, text("0/%d nodes are available: %d Insufficient memory.", len(w.world.nodes), len(w.world.nodes)), event.KeyNodesNoMemory, len(w.world.nodes))
@@ -168,11 +157,11 @@ func noVolume(f *fault, w *writer) {
 	unschedulable(f, w, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.", event.KeyVolumesUnbound, true)
 }
 
-func unschedulable(f *fault, w *writer, body, why string, value any) {
+func unschedulable(f *fault, w *writer, body string, why ...any) {
 	for at := f.from + second; at < f.to; at += 60 * second {
 		for _, p := range f.service.pods {
 			w.event(LayerKubernetes, event.K8sPodUnschedulable, at, p.node, warn, body, p.reported,
-				event.KeyNodesTotal, len(w.world.nodes), why, value)
+				append([]any{event.KeyNodesTotal, len(w.world.nodes)}, why...)...)
 		}
 	}
 	w.unavailable(f, 0)

@@ -94,11 +94,12 @@ func refused(reason, waiting, body string) effects {
 	}}
 }
 
-// unplaced are pods that no node takes; why has a place for how many nodes say so.
-func unplaced(why, key string) effects {
+// unplaced are pods that no node takes; why has a place for how many nodes say so. more
+// are other attributes of the record.
+func unplaced(why, key string, more ...any) effects {
 	return effects{down: always, events: func(f *fault, w *writer) {
 		n := len(w.world.nodes)
-		unschedulable(f, w, text("0/%d nodes are available: ", n)+text(why, n), key, n)
+		unschedulable(f, w, text("0/%d nodes are available: ", n)+text(why, n), append([]any{key, n}, more...)...)
 	}}
 }
 
