@@ -23,6 +23,8 @@ PACKAGES += bpftrace
 
 # Servers of the tests of tapio_ebpf's group http.
 PACKAGES += nodejs python3
+# What the tests of its group tls link into a server of C.
+PACKAGES += libssl-dev
 
 # The modules of this repository, the root last: its tests are the longest, and what they skipped is what one reads.
 MODULES = $(patsubst %/go.mod,%,$(wildcard otelcol-tapio/go.mod tools/go.mod test/go.mod benchmarks/go.mod)) .

@@ -4,6 +4,7 @@
 /* HTTP requests with a traceparent: who works on them, and their spans. */
 #include "goroutines.h"
 #include "http.h"
+#include "tls.h"
 
 const struct http_process_record *unused_process __attribute__((unused));
 const struct http_exchange_record *unused_exchange __attribute__((unused));
@@ -199,6 +200,9 @@ static __always_inline bool never_waits(struct pt_regs *regs)
 struct data {
 	__u64 at;
 	__u64 len;
+	__u64 sk;	   /* on which socket */
+	__u32 never_waits; /* the thread may go on with something else at any time */
+	__u32 pad;
 };
 
 static __always_inline bool data_of(struct data *d, int number, struct pt_regs *regs, long ret)
@@ -697,7 +701,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
 	__u32 tgid = pid_tgid >> 32;
-	bool nonblocking = false, known = false;
+	bool known = false;
 	struct exchange *x = scratch_exchange();
 	struct exchange *old;
 	struct tracee *p;
@@ -705,8 +709,8 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 
 	if (!regs || !d || !x)
 		return 0;
-	key = (__u64)socket_of(task, argument_fd(regs), &nonblocking);
-	if (!key || bpf_map_lookup_elem(&outgoing, &key))
+	key = d->sk;
+	if (bpf_map_lookup_elem(&outgoing, &key))
 		return 0;
 	parsed = parse_request(&x->context, d);
 	if (parsed == NOT_HTTP)
@@ -726,7 +730,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	if (p) {
 		known = reader(&x->by, p, pid_tgid, regs, key);
 		bpf_map_delete_elem(&requests, &x->by);
-		if (p->runtime == TAPIO_RUNTIME_OTHER && (nonblocking || never_waits(regs)))
+		if (p->runtime == TAPIO_RUNTIME_OTHER && d->never_waits)
 			known = false; /* the thread may go on with another request at any time */
 		x->start = p->start;
 		count_parsed(parsed, known);
@@ -783,28 +787,24 @@ static __always_inline void still_unanswered(struct exchange *x, __u64 sk)
 }
 
 /* The beginning of a response was written by a server, or read by a client. */
-static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 client, __u64 len)
+static __noinline int response_seen(struct data *d, __u32 status, __u32 client)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct trace_context *t;
-	bool nonblocking;
 	const struct sock *sk;
 	struct exchange *x;
 	__u64 key;
 
-	if (!regs)
+	if (!d)
 		return 0;
-	sk = socket_of(task, argument_fd(regs), &nonblocking);
-	key = (__u64)sk;
-	if (!sk)
-		return 0;
+	key = d->sk;
+	sk = (const struct sock *)key;
 	x = bpf_map_lookup_elem(&exchanges, &key);
 	if (!x && !client)
 		bpf_map_delete_elem(&socket_traces, &key); /* to a request that was not seen */
 	if (!x || x->client != client)
 		return 0;
 	if (status < 200 && status != 101) {
-		if (!client && len <= INTERIM_LEN)
+		if (!client && d->len <= INTERIM_LEN)
 			still_unanswered(x, key);
 		return 0;
 	}
@@ -822,21 +822,15 @@ static __noinline int response_seen(struct pt_regs *regs, __u32 status, __u32 cl
  * the one that its server was asked for, an SDK made it. */
 static __noinline int request_written(struct pt_regs *regs, struct data *d, __u32 method)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
 	__u32 tgid = pid_tgid >> 32;
 	struct exchange *x = scratch_exchange(), *old;
-	bool nonblocking;
-	const struct sock *sk;
 	struct request *r = NULL;
 	struct tracee *p;
 
 	if (!regs || !d || !x)
 		return 0;
-	sk = socket_of(task, argument_fd(regs), &nonblocking);
-	key = (__u64)sk;
-	if (!sk)
-		return 0;
+	key = d->sk;
 	old = bpf_map_lookup_elem(&exchanges, &key);
 	if (old && !old->client)
 		return 0; /* a server, whose response begins like a request */
@@ -923,28 +917,93 @@ static __always_inline __u32 status_of(const __u8 *text)
 	return (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
 }
 
-/* A call has read from or written to something. */
-static __always_inline void has_moved(struct pt_regs *regs, int number, long ret, bool is_read)
+/* A request or a response may have moved: what it is, by its first bytes. */
+static __always_inline void has_moved(struct pt_regs *regs, struct data *d, const __u8 *text, bool is_read)
 {
-	struct data d = {};
-	__u8 text[16] __attribute__((aligned(8))) = {};
 	__u32 method;
 
-	if (ret < STATUS_LEN || !data_of(&d, number, regs, ret) || d.len < STATUS_LEN)
-		return;
-	if (bpf_probe_read_user(text, STATUS_LEN, (void *)d.at))
-		return;
 	if (is_response(text)) {
-		response_seen(regs, status_of(text), is_read, ret);
+		response_seen(d, status_of(text), is_read);
 		return;
 	}
 	method = method_of(*(__u64 *)text);
 	if (!method)
 		return;
 	if (is_read)
-		request_read(regs, &d, method);
+		request_read(regs, d, method);
 	else
-		request_written(regs, &d, method);
+		request_written(regs, d, method);
+}
+
+/* What a program looks at: on the stack it would leave too little for what is called.
+ * Each program has its own. A probe in a process may be preempted, by another thread that
+ * comes to the same probe on this CPU, and that one finds it taken. */
+struct moved {
+	struct data data;
+	__u8 text[16] __attribute__((aligned(8)));
+	struct tls_call call;
+	__u32 is_taken;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct moved);
+} moved_scratch SEC(".maps");
+
+static __always_inline bool may_be_http(const __u8 *text)
+{
+	return is_response(text) || method_of(*(__u64 *)text);
+}
+
+static __always_inline void fill_socket(struct data *d, struct pt_regs *regs)
+{
+	bool nonblocking = false;
+
+	d->sk = (__u64)socket_of((void *)bpf_get_current_task(), argument_fd(regs), &nonblocking);
+	d->never_waits = nonblocking || never_waits(regs);
+}
+
+/* What moves while a thread is in OpenSSL is for that: the socket is what counts. */
+static __noinline int socket_of_tls(struct pt_regs *regs, struct tls_call *c)
+{
+	struct data d = {};
+
+	if (!regs || !c)
+		return 0;
+	fill_socket(&d, regs);
+	remember_tls_socket(c, d.sk, d.never_waits);
+	return 0;
+}
+
+/* A system call has read from or written to something. */
+static __noinline int find_http(struct pt_regs *regs, struct moved *m, int number, long ret)
+{
+	if (!regs || !m || !data_of(&m->data, number, regs, ret) || m->data.len < STATUS_LEN)
+		return 0;
+	if (bpf_probe_read_user(m->text, STATUS_LEN, (void *)m->data.at) || !may_be_http(m->text))
+		return 0;
+	fill_socket(&m->data, regs);
+	return m->data.sk != 0;
+}
+
+static __always_inline void call_has_moved(struct pt_regs *regs, int number, long ret, bool is_read)
+{
+	struct tls_call *tls = current_tls_call(regs);
+	struct moved *m;
+	__u32 zero = 0;
+
+	if (tls) {
+		socket_of_tls(regs, tls);
+		return;
+	}
+	if (ret < STATUS_LEN)
+		return;
+	m = bpf_map_lookup_elem(&moved_scratch, &zero);
+	if (m && find_http(regs, m, number, ret))
+		has_moved(regs, &m->data, m->text, is_read);
 }
 
 SEC("tp_btf/sys_exit")
@@ -958,13 +1017,13 @@ int BPF_PROG(http_calls, struct pt_regs *regs, long ret)
 	case NR_RECVFROM:
 	case NR_RECVMSG:
 		next_callback(ret);
-		has_moved(regs, number, ret, true);
+		call_has_moved(regs, number, ret, true);
 		return 0;
 	case NR_WRITE:
 	case NR_WRITEV:
 	case NR_SENDTO:
 	case NR_SENDMSG:
-		has_moved(regs, number, ret, false);
+		call_has_moved(regs, number, ret, false);
 		return 0;
 #if defined(__TARGET_ARCH_x86)
 	case NR_POLL:
@@ -1081,6 +1140,8 @@ int BPF_PROG(http_fork, struct task_struct *parent, struct task_struct *child)
 	struct tracee *p, copy;
 	__u64 *started;
 
+	if (tls_enabled)
+		forget_tls_call((__u64)to << 32 | (__u32)BPF_CORE_READ(child, pid));
 	p = bpf_map_lookup_elem(&tracees, &from);
 	if (from == to) {
 		/* A thread: of the one that had the number before, nothing is true any more. */
@@ -1110,6 +1171,47 @@ int BPF_PROG(http_exec, struct task_struct *task)
 
 	bpf_map_delete_elem(&tracees, &tgid);
 	bpf_map_delete_elem(&sdks, &tgid);
+	return 0;
+}
+
+SEC("uprobe/SSL_read")
+int http_tls_call(struct pt_regs *ctx)
+{
+	tls_call_begins(ctx);
+	return 0;
+}
+
+/* What SSL_read has read, or SSL_write has written. */
+SEC("uprobe/SSL_read.return")
+int http_tls_return(struct pt_regs *ctx)
+{
+	struct moved *m;
+	__u32 zero = 0;
+
+	m = bpf_map_lookup_elem(&moved_scratch, &zero);
+	if (!m)
+		return 0;
+	if (__sync_val_compare_and_swap(&m->is_taken, 0, 1)) {
+		forget_tls_call(bpf_get_current_pid_tgid());
+		count_http(TAPIO_HTTP_RUNTIME_UNKNOWN);
+		return 0;
+	}
+	if (tls_call_ends(&m->call, ctx) && m->call.len >= STATUS_LEN &&
+	    !bpf_probe_read_user(m->text, STATUS_LEN, (void *)m->call.buffer)) {
+		m->data.at = m->call.buffer;
+		m->data.len = m->call.len;
+		m->data.sk = m->call.sk;
+		m->data.never_waits = m->call.never_waits;
+		has_moved(ctx, &m->data, m->text, !m->call.is_write);
+	}
+	__sync_lock_test_and_set(&m->is_taken, 0);
+	return 0;
+}
+
+SEC("uprobe/SSL_free")
+int http_tls_free(struct pt_regs *ctx)
+{
+	tls_ends(ctx);
 	return 0;
 }
 

@@ -185,6 +185,22 @@ type HTTPListening struct {
 	Count   uint64
 }
 
+type HTTPMoved struct {
+	_    structs.HostLayout
+	Data struct {
+		_          structs.HostLayout
+		At         uint64
+		Len        uint64
+		Sk         uint64
+		NeverWaits uint32
+		Pad        uint32
+	}
+	Text    [16]uint8
+	Call    HTTPTlsCall
+	IsTaken uint32
+	Pad     uint32
+}
+
 type HTTPPair struct {
 	_           structs.HostLayout
 	Process     HTTPProcessId
@@ -237,6 +253,34 @@ type HTTPSdkContext struct {
 	_       structs.HostLayout
 	TraceId [16]uint8
 	SpanId  [8]uint8
+}
+
+type HTTPTlsCall struct {
+	_           structs.HostLayout
+	Ssl         uint64
+	Buffer      uint64
+	LengthAt    uint64
+	Stack       uint64
+	Sk          uint64
+	Len         uint64
+	NeverWaits  uint32
+	IsWrite     uint8
+	IsMixed     uint8
+	IsHandshake uint8
+	Pad         uint8
+}
+
+type HTTPTlsKey struct {
+	_   structs.HostLayout
+	Ssl uint64
+	Mm  uint64
+}
+
+type HTTPTlsSocket struct {
+	_          structs.HostLayout
+	Sk         uint64
+	NeverWaits uint32
+	Pad        uint32
 }
 
 type HTTPTraceContext struct {
@@ -298,6 +342,7 @@ const (
 	HTTPMapHttpCounts           = "http_counts"
 	HTTPMapListeners            = "listeners"
 	HTTPMapLost                 = "lost"
+	HTTPMapMovedScratch         = "moved_scratch"
 	HTTPMapOutgoing             = "outgoing"
 	HTTPMapPairScratch          = "pair_scratch"
 	HTTPMapPairs                = "pairs"
@@ -309,6 +354,8 @@ const (
 	HTTPMapSocketTraces         = "socket_traces"
 	HTTPMapStarting             = "starting"
 	HTTPMapSuppressed           = "suppressed"
+	HTTPMapTlsCalls             = "tls_calls"
+	HTTPMapTlsSockets           = "tls_sockets"
 	HTTPMapTracees              = "tracees"
 	HTTPMapTracesCtxV1          = "traces_ctx_v1"
 	HTTPProgHttpCalls           = "http_calls"
@@ -318,9 +365,13 @@ const (
 	HTTPProgHttpGoroutineReturn = "http_goroutine_return"
 	HTTPProgHttpListeners       = "http_listeners"
 	HTTPProgHttpSockets         = "http_sockets"
+	HTTPProgHttpTlsCall         = "http_tls_call"
+	HTTPProgHttpTlsFree         = "http_tls_free"
+	HTTPProgHttpTlsReturn       = "http_tls_return"
 	HTTPVarChildrenEnabled      = "children_enabled"
 	HTTPVarCollectorPidns       = "collector_pidns"
 	HTTPVarSdkTracesEnabled     = "sdk_traces_enabled"
+	HTTPVarTlsEnabled           = "tls_enabled"
 	HTTPVarTracesEnabled        = "traces_enabled"
 	HTTPVarUnusedCount          = "unused_count"
 	HTTPVarUnusedExchange       = "unused_exchange"
@@ -381,6 +432,9 @@ type HTTPProgramSpecs struct {
 	HttpGoroutineReturn *ebpf.ProgramSpec `ebpf:"http_goroutine_return"`
 	HttpListeners       *ebpf.ProgramSpec `ebpf:"http_listeners"`
 	HttpSockets         *ebpf.ProgramSpec `ebpf:"http_sockets"`
+	HttpTlsCall         *ebpf.ProgramSpec `ebpf:"http_tls_call"`
+	HttpTlsFree         *ebpf.ProgramSpec `ebpf:"http_tls_free"`
+	HttpTlsReturn       *ebpf.ProgramSpec `ebpf:"http_tls_return"`
 }
 
 // HTTPMapSpecs contains maps before they are loaded into the kernel.
@@ -402,6 +456,7 @@ type HTTPMapSpecs struct {
 	HttpCounts        *ebpf.MapSpec `ebpf:"http_counts"`
 	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
 	Lost              *ebpf.MapSpec `ebpf:"lost"`
+	MovedScratch      *ebpf.MapSpec `ebpf:"moved_scratch"`
 	Outgoing          *ebpf.MapSpec `ebpf:"outgoing"`
 	PairScratch       *ebpf.MapSpec `ebpf:"pair_scratch"`
 	Pairs             *ebpf.MapSpec `ebpf:"pairs"`
@@ -413,6 +468,8 @@ type HTTPMapSpecs struct {
 	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
 	Starting          *ebpf.MapSpec `ebpf:"starting"`
 	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
+	TlsCalls          *ebpf.MapSpec `ebpf:"tls_calls"`
+	TlsSockets        *ebpf.MapSpec `ebpf:"tls_sockets"`
 	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
 	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
@@ -424,6 +481,7 @@ type HTTPVariableSpecs struct {
 	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TlsEnabled       *ebpf.VariableSpec `ebpf:"tls_enabled"`
 	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
 	UnusedCount      *ebpf.VariableSpec `ebpf:"unused_count"`
 	UnusedExchange   *ebpf.VariableSpec `ebpf:"unused_exchange"`
@@ -470,6 +528,7 @@ type HTTPMaps struct {
 	HttpCounts        *ebpf.Map `ebpf:"http_counts"`
 	Listeners         *ebpf.Map `ebpf:"listeners"`
 	Lost              *ebpf.Map `ebpf:"lost"`
+	MovedScratch      *ebpf.Map `ebpf:"moved_scratch"`
 	Outgoing          *ebpf.Map `ebpf:"outgoing"`
 	PairScratch       *ebpf.Map `ebpf:"pair_scratch"`
 	Pairs             *ebpf.Map `ebpf:"pairs"`
@@ -481,6 +540,8 @@ type HTTPMaps struct {
 	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
 	Starting          *ebpf.Map `ebpf:"starting"`
 	Suppressed        *ebpf.Map `ebpf:"suppressed"`
+	TlsCalls          *ebpf.Map `ebpf:"tls_calls"`
+	TlsSockets        *ebpf.Map `ebpf:"tls_sockets"`
 	Tracees           *ebpf.Map `ebpf:"tracees"`
 	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
@@ -502,6 +563,7 @@ func (m *HTTPMaps) Close() error {
 		m.HttpCounts,
 		m.Listeners,
 		m.Lost,
+		m.MovedScratch,
 		m.Outgoing,
 		m.PairScratch,
 		m.Pairs,
@@ -513,6 +575,8 @@ func (m *HTTPMaps) Close() error {
 		m.SocketTraces,
 		m.Starting,
 		m.Suppressed,
+		m.TlsCalls,
+		m.TlsSockets,
 		m.Tracees,
 		m.TracesCtxV1,
 	)
@@ -525,6 +589,7 @@ type HTTPVariables struct {
 	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
 	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TlsEnabled       *ebpf.Variable `ebpf:"tls_enabled"`
 	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
 	UnusedCount      *ebpf.Variable `ebpf:"unused_count"`
 	UnusedExchange   *ebpf.Variable `ebpf:"unused_exchange"`
@@ -547,6 +612,9 @@ type HTTPPrograms struct {
 	HttpGoroutineReturn *ebpf.Program `ebpf:"http_goroutine_return"`
 	HttpListeners       *ebpf.Program `ebpf:"http_listeners"`
 	HttpSockets         *ebpf.Program `ebpf:"http_sockets"`
+	HttpTlsCall         *ebpf.Program `ebpf:"http_tls_call"`
+	HttpTlsFree         *ebpf.Program `ebpf:"http_tls_free"`
+	HttpTlsReturn       *ebpf.Program `ebpf:"http_tls_return"`
 }
 
 func (p *HTTPPrograms) Close() error {
@@ -558,6 +626,9 @@ func (p *HTTPPrograms) Close() error {
 		p.HttpGoroutineReturn,
 		p.HttpListeners,
 		p.HttpSockets,
+		p.HttpTlsCall,
+		p.HttpTlsFree,
+		p.HttpTlsReturn,
 	)
 }
 

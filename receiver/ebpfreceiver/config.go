@@ -58,6 +58,8 @@ type ProgramsConfig struct {
 	Scheduler ProgramConfig `mapstructure:"scheduler"`
 	// HTTP: the trace id of requests on other events.
 	HTTP HTTPConfig `mapstructure:"http"`
+	// TLS: the same for requests that OpenSSL encrypts.
+	TLS ProgramConfig `mapstructure:"tls"`
 	// Kmsg: tapio.kernel.* and, of devices without a queue of requests,
 	// tapio.block_io.error. It is no program but the kernel's log, of what no
 	// tracepoint tells.
@@ -188,6 +190,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Programs.HTTP.GoroutineChildren && !c.Programs.HTTP.Enabled {
 		errs = append(errs, errors.New("programs::http::goroutine_children: true has no effect while programs::http::enabled is false; enable that or leave this out"))
+	}
+	if c.Programs.TLS.Enabled && !c.Programs.HTTP.Enabled {
+		errs = append(errs, errors.New("programs::tls::enabled: true has no effect while programs::http::enabled is false; enable that or leave this out"))
 	}
 	if d := c.Programs.HTTP.Observation; d < 0 || d > maxObservation {
 		errs = append(errs, fmt.Errorf("programs::http::observation: %s is not in 0s to %s", d, maxObservation))

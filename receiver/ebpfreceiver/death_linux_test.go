@@ -95,7 +95,7 @@ func (r *rig) startMortal(folder string) *mortal {
 	line, err := m.told.ReadString('\n')
 	require.NoError(t, err)
 	m.address = line[:len(line)-1]
-	r.warmUp(&httpServer{t, cmd.Process.Pid, m.address})
+	r.warmUp(&httpServer{t: t, pid: cmd.Process.Pid, address: m.address})
 	return m
 }
 

@@ -33,6 +33,9 @@ func httpPrograms(cfg *Config) (all []program) {
 	if cfg.Programs.HTTP.GoroutineChildren {
 		all = goroutinePrograms()
 	}
+	if cfg.Programs.TLS.Enabled {
+		all = append(all, tlsPrograms()...)
+	}
 	all = append(all, []program{
 		{name: bpf.HTTPProgHttpFork},
 		{name: bpf.HTTPProgHttpExec},
@@ -92,7 +95,7 @@ func decodeExchange(r *bpf.HTTPHttpExchangeRecord, _ *knownProcesses) kernelEven
 }
 
 func (k *kernel) openTraces(cfg *Config, log *zap.Logger) error {
-	t, err := openTraces(cfg.Programs.HTTP.ContextMap, cfg.Programs.HTTP.GoroutineChildren, log)
+	t, err := openTraces(cfg, log)
 	if err != nil {
 		return fmt.Errorf("create maps of requests: %w", err)
 	}
@@ -120,6 +123,7 @@ type tracer struct {
 	// goroutineReturn are nil unless goroutines are followed.
 	probes                         *uprobes
 	goroutineCall, goroutineReturn *ebpf.Program
+	tls                            *tlsProbes
 }
 
 // sweepInterval is how often probes are taken out of what nobody runs any more.
@@ -135,7 +139,7 @@ const maxProcesses = 4096
 func newTracer(t *traces, cfg *Config, log *zap.Logger) *tracer {
 	r := &tracer{
 		makesSpans: cfg.makesSpans, observation: cfg.Programs.HTTP.Observation, processes: map[uint32]processInfo{},
-		probes: newUprobes(),
+		probes: newUprobes(), tls: newTLSProbes("/proc", log),
 		traces: t, log: log, executables: newExecutables("/proc"),
 		questions: make(chan httpProcessEvent, maxQuestions), done: make(chan struct{}),
 	}
@@ -189,7 +193,9 @@ func (r *tracer) answerAll() {
 			}
 			r.answer(p)
 		case <-sweep.C:
-			r.probes.sweep(func(who processInfo) bool { return r.isStill(who) == nil })
+			runs := func(who processInfo) bool { return r.isStill(who) == nil }
+			r.probes.sweep(runs)
+			r.tls.lookAgain(runs)
 		}
 	}
 }
@@ -212,6 +218,9 @@ func (r *tracer) answer(p httpProcessEvent) {
 		if err := r.followGoroutines(p.who, info.goidOffset); err != nil {
 			r.log.Warn("what goroutines of this program start is not followed to its request", zap.String("program", p.who.name()), zap.Uint32("pid", p.who.pid), zap.Error(err))
 		}
+	}
+	if info.runtime != runtimeGo { // which has a TLS of its own
+		r.tls.follow(p.who)
 	}
 	if info.runtime == runtimeNode {
 		// There are or were some: the program must look for their callbacks.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -79,6 +80,20 @@ type httpServer struct {
 	t       *testing.T
 	pid     int
 	address string
+	tls     *tls.Config // to ask it over TLS
+	once    bool        // each request on a connection of its own
+}
+
+// client asks it.
+func (s *httpServer) client(connections int) *http.Client {
+	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, TLSClientConfig: s.tls, DisableKeepAlives: s.once}, Timeout: 20 * time.Second}
+}
+
+func (s *httpServer) url(query string) string {
+	if s.tls != nil {
+		return "https://" + s.address + "/?" + query
+	}
+	return "http://" + s.address + "/?" + query
 }
 
 func startHTTPServer(t *testing.T, cmd *exec.Cmd) *httpServer {
@@ -93,7 +108,7 @@ func startHTTPServer(t *testing.T, cmd *exec.Cmd) *httpServer {
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err)
-	return &httpServer{t, cmd.Process.Pid, strings.TrimSpace(line)}
+	return &httpServer{t: t, pid: cmd.Process.Pid, address: strings.TrimSpace(line)}
 }
 
 // target is the address that request i makes the server dial: one of its own.
@@ -113,13 +128,12 @@ func randomHex(t *testing.T, n int) string {
 // send makes requests, and returns what each said that its trace is.
 func (s *httpServer) send(query string, n, concurrent int) traceparents {
 	s.t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: concurrent}, Timeout: 20 * time.Second}
+	client := s.client(concurrent)
 	defer client.CloseIdleConnections()
 	sent := make(traceparents, n)
 	work := make(chan *http.Request, n)
 	for i := range n {
-		url := fmt.Sprintf("http://%s/?to=%s:1&%s", s.address, target(i), query)
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.url("to="+target(i)+":1&"+query), nil)
 		require.NoError(s.t, err)
 		sent[target(i)] = "00-" + randomHex(s.t, 16) + "-" + randomHex(s.t, 8) + "-01"
 		r.Header.Set("traceparent", sent[target(i)])

@@ -360,6 +360,8 @@ func (k *kernel) stats() sourceStats {
 	s.goroutines, s.goroutinesForgotten = k.traces.goroutines()
 	if k.tracer != nil {
 		s.probedFiles, s.probesFailed = k.tracer.probes.counts()
+		files, failed := k.tracer.tls.probes.counts()
+		s.probedFiles, s.probesFailed = s.probedFiles+files, s.probesFailed+failed
 		s.suppressed[spanEvent] += k.tracer.unnamed.Load() + sum(k.traces.maps[bpf.HTTPMapHttpCounts], uint32(bpf.HTTPHttpCountTAPIO_HTTP_SPANS_LOST))
 	}
 	for _, counts := range k.samplers {
@@ -426,7 +428,7 @@ func (k *kernel) stop() error {
 			}
 		}
 		if k.tracer != nil {
-			errs = append(errs, k.tracer.probes.close())
+			errs = append(errs, k.tracer.probes.close(), k.tracer.tls.probes.close())
 		}
 		close(k.stopped)
 		if k.reader != nil {

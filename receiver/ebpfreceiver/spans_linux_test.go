@@ -47,11 +47,14 @@ type spanRig struct {
 	traces *consumertest.TracesSink
 }
 
-func startSpanRig(t *testing.T) *spanRig {
+func startSpanRig(t *testing.T, change ...func(*Config)) *spanRig {
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	enableHTTP(cfg)
 	cfg.Programs.HTTP.Observation = 0
+	for _, c := range change {
+		c(cfg)
+	}
 	r := &spanRig{&rig{t: t, sink: new(consumertest.LogsSink)}, new(consumertest.TracesSink)}
 	factory, settings := NewFactory(), receivertest.NewNopSettings(metadata.Type)
 	logs, err := factory.CreateLogs(context.Background(), settings, cfg, r.sink)
@@ -97,10 +100,12 @@ func (r *spanRig) await(trace string, n int) []seenSpan {
 // get sends a request of a trace and returns when it was answered.
 func (s *httpServer) get(query, traceparent string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+s.address+"/?"+query, nil)
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.url(query), nil)
 	require.NoError(s.t, err)
 	r.Header.Set("traceparent", traceparent)
-	response, err := http.DefaultClient.Do(r)
+	client := s.client(1)
+	defer client.CloseIdleConnections()
+	response, err := client.Do(r)
 	require.NoError(s.t, err)
 	require.NoError(s.t, response.Body.Close())
 }

@@ -71,6 +71,9 @@ func onlyGroup(group string) *Config {
 			value.SetBool(true)
 		}
 	}
+	if cfg.Programs.TLS.Enabled { // it looks for requests where that one keeps them
+		cfg.Programs.HTTP.Enabled = true
+	}
 	return cfg
 }
 

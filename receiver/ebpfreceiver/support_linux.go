@@ -61,6 +61,9 @@ var tells = map[string]string{
 	"http_calls":            "which request a thread or goroutine works on: trace ids on failed connects, resets, retransmissions, system calls that fail at once, OOM kills and the end of processes; spans of programs without SDK",
 	"http_goroutine_call":   "which request the goroutines of Go programs were started for",
 	"http_goroutine_return": "which request the goroutines of Go programs were started for",
+	"http_tls_call":         "which request a thread works on that came over TLS (OpenSSL)",
+	"http_tls_return":       "which request a thread works on that came over TLS (OpenSSL)",
+	"http_tls_free":         "that what OpenSSL does next at the same address is another connection",
 	"http_listeners":        "servers of before the receiver started",
 
 	kmsgName: "messages of the kernel that no tracepoint tells: lockups, hung tasks, file systems, disks, hardware errors",

@@ -62,7 +62,7 @@ func withTrace(ev kernelEvent, rest []byte) kernelEvent {
 var traceMaps = []string{
 	bpf.HTTPMapTracees, bpf.HTTPMapRequests, bpf.HTTPMapSocketTraces, bpf.HTTPMapTracesCtxV1,
 	bpf.HTTPMapExchanges, bpf.HTTPMapOutgoing, bpf.HTTPMapEventLoops, bpf.HTTPMapHttpCounts, bpf.HTTPMapSdks,
-	bpf.HTTPMapChildren, bpf.HTTPMapChildrenCount, bpf.HTTPMapStarting,
+	bpf.HTTPMapChildren, bpf.HTTPMapChildrenCount, bpf.HTTPMapStarting, bpf.HTTPMapTlsCalls, bpf.HTTPMapTlsSockets,
 }
 
 // traces are those maps, when the group http runs.
@@ -72,19 +72,29 @@ type traces struct {
 	hasSDKs bool
 	// followsChildren says that goroutines are followed to those that they start.
 	followsChildren bool
+	// seesTLS says that the group tls runs.
+	seesTLS bool
 }
 
 // openTraces makes the maps, but takes that of OpenTelemetry eBPF Instrumentation
-// when it is at contextMap.
-func openTraces(contextMap string, followsChildren bool, log *zap.Logger) (*traces, error) {
+// when it is at context_map.
+func openTraces(cfg *Config, log *zap.Logger) (*traces, error) {
+	contextMap := cfg.Programs.HTTP.ContextMap
 	spec, err := bpf.LoadHTTP()
 	if err != nil {
 		return nil, err
 	}
-	t := &traces{maps: map[string]*ebpf.Map{}, followsChildren: followsChildren}
+	t := &traces{maps: map[string]*ebpf.Map{}, followsChildren: cfg.Programs.HTTP.GoroutineChildren, seesTLS: cfg.Programs.TLS.Enabled}
 	for _, name := range traceMaps {
-		if name == bpf.HTTPMapChildren && !followsChildren {
-			spec.Maps[name].MaxEntries = 1
+		switch name {
+		case bpf.HTTPMapChildren:
+			if !t.followsChildren {
+				spec.Maps[name].MaxEntries = 1
+			}
+		case bpf.HTTPMapTlsCalls, bpf.HTTPMapTlsSockets:
+			if !t.seesTLS {
+				spec.Maps[name].MaxEntries = 1
+			}
 		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
@@ -124,6 +134,11 @@ func (t *traces) use(spec *ebpf.CollectionSpec, replacements map[string]*ebpf.Ma
 	}
 	if t == nil || spec.Variables["traces_enabled"] == nil {
 		return nil
+	}
+	if tls := spec.Variables["tls_enabled"]; tls != nil { // of http.bpf.c alone
+		if err := tls.Set(t.seesTLS); err != nil {
+			return err
+		}
 	}
 	return errors.Join(
 		spec.Variables["traces_enabled"].Set(true),

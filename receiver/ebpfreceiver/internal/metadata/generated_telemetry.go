@@ -363,13 +363,13 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfProbedFiles, err = builder.meter.Int64ObservableGauge(
 		"otelcol_receiver_tapio_ebpf_probed_files",
-		metric.WithDescription("Executables that have probes now, because a process runs them. [Alpha]"),
+		metric.WithDescription("Executables and libraries that have probes now, because a process runs them. [Alpha]"),
 		metric.WithUnit("{file}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfProbesFailed, err = builder.meter.Int64ObservableCounter(
 		"otelcol_receiver_tapio_ebpf_probes_failed",
-		metric.WithDescription("How often an executable was to have probes and could get none. The log says which, and why. [Alpha]"),
+		metric.WithDescription("How often an executable or library was to have probes and could get none. The log says which, and why. [Alpha]"),
 		metric.WithUnit("{file}"),
 	)
 	errs = errors.Join(errs, err)

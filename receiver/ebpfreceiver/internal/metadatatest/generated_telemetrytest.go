@@ -151,7 +151,7 @@ func AssertEqualReceiverTapioEbpfMissed(t *testing.T, tt *componenttest.Telemetr
 func AssertEqualReceiverTapioEbpfProbedFiles(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_tapio_ebpf_probed_files",
-		Description: "Executables that have probes now, because a process runs them. [Alpha]",
+		Description: "Executables and libraries that have probes now, because a process runs them. [Alpha]",
 		Unit:        "{file}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
@@ -165,7 +165,7 @@ func AssertEqualReceiverTapioEbpfProbedFiles(t *testing.T, tt *componenttest.Tel
 func AssertEqualReceiverTapioEbpfProbesFailed(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_tapio_ebpf_probes_failed",
-		Description: "How often an executable was to have probes and could get none. The log says which, and why. [Alpha]",
+		Description: "How often an executable or library was to have probes and could get none. The log says which, and why. [Alpha]",
 		Unit:        "{file}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -1,8 +1,13 @@
 // The server of the tests of the group http, with one thread for all requests.
+// When TLS_FILE names a file with a key and a certificate, it serves over TLS.
+const fs = require('fs');
 const http = require('http');
+const https = require('https');
 const net = require('net');
 
-const server = http.createServer((request, response) => {
+const file = process.env.TLS_FILE && fs.readFileSync(process.env.TLS_FILE);
+const create = (handler) => (file ? https.createServer({key: file, cert: file}, handler) : http.createServer(handler));
+const server = create((request, response) => {
   const query = new URL(request.url, 'http://localhost').searchParams;
   const [host, port] = query.get('to').split(':');
   const dial = () => {

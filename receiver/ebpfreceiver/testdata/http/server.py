@@ -5,6 +5,9 @@
 # With ADDRESS, of a receiver of OTLP/HTTP, it does what an SDK would: it exports a span
 # before it listens, and one of each request, all over one connection. With fork a child
 # serves; with exec it begins anew after the first export, without ADDRESS.
+#
+# When TLS_FILE names a file with a key and a certificate, it serves over TLS; it then
+# calls others over TLS too, and trusts that certificate.
 import ctypes
 import http.client
 import http.server
@@ -12,6 +15,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -65,7 +69,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def call(self, address, traceparent):
-        connection = http.client.HTTPConnection(address)
+        if certificate:
+            connection = http.client.HTTPSConnection(address, context=ssl.create_default_context(cafile=certificate))
+        else:
+            connection = http.client.HTTPConnection(address)
         headers = {"traceparent": traceparent} if traceparent else {}
         connection.request("GET", "/?status=404", headers=headers)
         connection.getresponse().read()
@@ -89,7 +96,12 @@ if len(sys.argv) > 1:
         sys.exit()
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
+certificate = os.environ.get("TLS_FILE")
 server = Server(("127.0.0.1", 0), Handler)
+if certificate:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print("127.0.0.1:%d" % server.server_address[1])
 sys.stdout.flush()
 server.serve_forever()
