@@ -60,7 +60,7 @@ func (u *units) newRun(seed string) {
 	u.spans.seed = seed
 	u.jobs = job.NewTracker(maxJobs)
 	if u.memory.jobs.Seed != seed {
-		u.memory.jobs = openJobs{Seed: seed}
+		u.memory.jobs = openJobs{Seed: seed, Shutdown: u.memory.jobs.Shutdown}
 	}
 	for _, j := range u.memory.jobs.Jobs {
 		u.jobs.Restore(j)
@@ -161,7 +161,8 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 	}
 	var events []unit.Event
 	var names []string
-	u.units.Snapshot(time.Now())
+	listed := time.Now()
+	u.units.Snapshot(listed)
 	defer func() { u.unitCount.Store(int64(u.units.Len())) }()
 	for _, row := range list {
 		if !u.isWatched(row.Name) {
@@ -183,6 +184,7 @@ func (u *units) readUnits(ctx context.Context, conn *bus.Conn) ([]unit.Event, []
 		names = append(names, name)
 		events = append(events, u.units.Gone(name, time.Now(), true)...)
 	}
+	u.sight.began(listed, u.units.FailedRuns())
 	return oldestFirst(events), names, nil
 }
 

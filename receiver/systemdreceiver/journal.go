@@ -27,10 +27,6 @@ const (
 // as much as receivers of OTLP over gRPC take at once.
 const fullBatch = 3 << 20
 
-// busPatience is for how long the bus may be gone before what the journal says
-// of units counts as an event.
-const busPatience = 10 * time.Second
-
 // journalPart reads the journal. It has one goroutine, which owns the reader.
 type journalPart struct {
 	r       *systemdReceiver
@@ -42,20 +38,19 @@ type journalPart struct {
 
 	reader  *journal.Reader
 	encoder *journalEncoder
-	// busSeen is when the bus told of units last; busConnected asks it.
-	busSeen      time.Time
-	busConnected func() bool
-	counted      journal.Stats
-	problem      string
-	none         bool
-	refreshed    time.Time
+	// sight is what the bus tells of units, nil when nobody asks it.
+	sight     *sight
+	counted   journal.Stats
+	problem   string
+	none      bool
+	refreshed time.Time
 
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-func newJournalPart(r *systemdReceiver, host *hostInfo, busConnected func() bool) *journalPart {
-	return &journalPart{r: r, cfg: &r.cfg.Journal, host: host, log: r.set.Logger, busConnected: busConnected}
+func newJournalPart(r *systemdReceiver, host *hostInfo, seen *sight) *journalPart {
+	return &journalPart{r: r, cfg: &r.cfg.Journal, host: host, log: r.set.Logger, sight: seen}
 }
 
 // start begins to read where the last run ended.
@@ -71,15 +66,17 @@ func (j *journalPart) start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return errors.Join(err, j.storage.Close(ctx))
 	}
-	now := time.Now()
-	j.status, j.busSeen = host, now
-	j.encoder = newJournalEncoder(j.r.cfg, j.r.set.BuildInfo.Version, j.host, rules, j.seesUnits)
+	j.status = host
+	run, cancel := context.WithCancel(context.Background())
+	j.encoder = newJournalEncoder(j.r.cfg, j.r.set.BuildInfo.Version, j.host, rules, func(e *entry) bool {
+		return j.sight != nil && j.sight.tells(run, e)
+	})
 	j.reader = j.cfg.reader(state)
 	// From here on: the position of the first start must survive a crash.
 	if err := j.save(ctx); err != nil {
+		cancel()
 		return errors.Join(err, j.storage.Close(ctx))
 	}
-	run, cancel := context.WithCancel(context.Background())
 	j.cancel, j.done = cancel, make(chan struct{})
 	go j.run(run)
 	return nil
@@ -203,7 +200,8 @@ func (j *journalPart) batch(ctx context.Context) bool {
 			filtered++
 		}
 	}
-	if read == 0 {
+	// One that was interrupted has not found out who tells what.
+	if read == 0 || ctx.Err() != nil {
 		return false
 	}
 	if !j.send(ctx) {
@@ -237,18 +235,6 @@ func (j *journalPart) send(ctx context.Context) bool {
 			return false
 		}
 	}
-}
-
-// seesUnits says that the bus tells of units, or did a moment ago.
-func (j *journalPart) seesUnits() bool {
-	if j.busConnected == nil {
-		return false
-	}
-	now := time.Now()
-	if j.busConnected() {
-		j.busSeen = now
-	}
-	return now.Sub(j.busSeen) < busPatience
 }
 
 // count adds to the metrics what the reader counted since the last call.

@@ -32,7 +32,7 @@ func BenchmarkJournal(b *testing.B) {
 	rules, err := cfg.Journal.rules()
 	require.NoError(b, err)
 	for b.Loop() {
-		encoder := newJournalEncoder(cfg, "1", &hostInfo{name: "node-7"}, rules, func() bool { return true })
+		encoder := newJournalEncoder(cfg, "1", &hostInfo{name: "node-7"}, rules, func(*entry) bool { return true })
 		reader := journal.NewReader(journal.Options{
 			Directories: []string{dir}, MaxFieldSize: cfg.Journal.MaxFieldSize, MaxOpenFiles: cfg.Journal.MaxOpenFiles, Now: time.Now,
 		}, journal.NewState(0))

@@ -37,7 +37,7 @@ func testEncoder(t *testing.T, change func(*Config)) *journalEncoder {
 	require.NoError(t, cfg.Validate())
 	rules, err := cfg.Journal.rules()
 	require.NoError(t, err)
-	return newJournalEncoder(cfg, "1", &hostInfo{name: "node-7", machine: "aa"}, rules, func() bool { return cfg.Units.Enabled })
+	return newJournalEncoder(cfg, "1", &hostInfo{name: "node-7", machine: "aa"}, rules, func(*entry) bool { return cfg.Units.Enabled })
 }
 
 func withoutUnits(c *Config) { c.Units.Enabled = false }

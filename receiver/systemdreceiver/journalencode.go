@@ -53,9 +53,9 @@ type journalEncoder struct {
 	filter  *journalFilter
 	rules   kmsg.Rules
 	enabled map[string]bool
-	// seesUnits says that the bus tells of units now.
-	seesUnits func() bool
-	version   string
+	// busTells says that the bus tells what an entry says of a unit.
+	busTells func(*entry) bool
+	version  string
 
 	cgroups map[string]cgroup.Identity
 	batch   plog.Logs
@@ -70,10 +70,10 @@ type journalResource struct {
 	machine, host, unit, cgroup, container, containerName string
 }
 
-func newJournalEncoder(cfg *Config, version string, host *hostInfo, rules kmsg.Rules, seesUnits func() bool) *journalEncoder {
+func newJournalEncoder(cfg *Config, version string, host *hostInfo, rules kmsg.Rules, busTells func(*entry) bool) *journalEncoder {
 	e := &journalEncoder{
 		cfg: &cfg.Journal, units: &cfg.Units, host: host, filter: newJournalFilter(&cfg.Journal), rules: rules,
-		enabled: enabledEvents(&cfg.Events), seesUnits: seesUnits, version: version, cgroups: map[string]cgroup.Identity{},
+		enabled: enabledEvents(&cfg.Events), busTells: busTells, version: version, cgroups: map[string]cgroup.Identity{},
 	}
 	e.reset()
 	return e
@@ -135,7 +135,7 @@ func (e *journalEncoder) event(r *entry) (journalEvent, bool) {
 		ev, ok = e.kernelEvent(r.message)
 	case r.messageID != "" && fromSystemd(r):
 		ev, ok = byMessageID(r)
-		if ok && ev.ofUnit && e.isLocal(r) && e.seesUnits() {
+		if ok && ev.ofUnit && e.isLocal(r) && e.busTells(r) {
 			return journalEvent{}, false
 		}
 	}

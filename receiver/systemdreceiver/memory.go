@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"reflect"
 	"strconv"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
@@ -37,6 +38,8 @@ type openJobs struct {
 	// Seed is the run of systemd that numbered them.
 	Seed string    `json:"seed"`
 	Jobs []job.Job `json:"jobs,omitempty"`
+	// Shutdown is when it was last told that the machine goes down, also by another run.
+	Shutdown time.Time `json:"shutdown,omitzero"`
 	// Boot says that the boot was told. Until then BootJobs are the jobs that were
 	// told in the boot's trace, by unit.
 	Boot     bool              `json:"boot,omitempty"`

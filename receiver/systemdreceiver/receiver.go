@@ -63,14 +63,14 @@ func (r *systemdReceiver) startParts(ctx context.Context, host component.Host) e
 // enabled makes the parts that the configuration enables.
 func (r *systemdReceiver) enabled(info *hostInfo) []part {
 	var parts []part
-	var busConnected func() bool
+	var seen *sight
 	if r.cfg.Units.Enabled {
 		u := newUnits(r, info)
-		busConnected = func() bool { return u.connected.Load() != 0 }
+		seen = u.sight
 		parts = append(parts, u)
 	}
 	if r.cfg.Journal.Enabled && r.out.logs != nil {
-		parts = append(parts, newJournalPart(r, info, busConnected))
+		parts = append(parts, newJournalPart(r, info, seen))
 	}
 	return parts
 }

@@ -53,6 +53,7 @@ type units struct {
 	units   *unit.Tracker
 	jobs    *job.Tracker
 	samples samples
+	sight   *sight
 	log     *zap.Logger
 
 	// started says that the first record was sent, lost since when nothing is
@@ -77,7 +78,7 @@ type units struct {
 }
 
 func newUnits(r *systemdReceiver, host *hostInfo) *units {
-	return &units{
+	u := &units{
 		r: r, host: host, log: r.set.Logger,
 		encoder: newEncoder(r.cfg, r.set, host),
 		spans:   spanEncoder{host: host, version: r.set.BuildInfo.Version},
@@ -85,6 +86,8 @@ func newUnits(r *systemdReceiver, host *hostInfo) *units {
 		jobs:    job.NewTracker(maxJobs),
 		samples: samples{interval: r.cfg.Units.SampleInterval, last: map[string]unit.Sample{}},
 	}
+	u.sight = newSight(u.isWatched, time.Now())
+	return u
 }
 
 // start opens what was remembered and begins to look for systemd. That systemd
@@ -112,6 +115,7 @@ func (u *units) start(ctx context.Context, host component.Host) error {
 	}
 	u.memory = m
 	m.restore(u.units)
+	u.sight.remembered(u.units.FailedRuns(), m.jobs.Shutdown)
 	if m.forgotten > 0 {
 		u.r.telemetry.ReceiverTapioSystemdReadErrors.Add(ctx, m.forgotten)
 		u.log.Warn("some of what was remembered cannot be read; units that have failed may be told again", zap.Int64("values", m.forgotten))
@@ -160,6 +164,7 @@ func (u *units) watch(ctx context.Context, conn *bus.Conn) (seen bool) {
 		}
 	}
 	err := u.session(ctx, conn)
+	u.sight.ended(time.Now())
 	seen = u.connected.Swap(0) == 1
 	if closeErr := conn.Close(); closeErr != nil {
 		u.log.Debug("close the bus", zap.Error(closeErr))
@@ -263,6 +268,7 @@ func (u *units) next(ctx context.Context, conn *bus.Conn, absent *<-chan time.Ti
 		if owner, ok := item.Signal.(bus.OwnerChanged); ok {
 			*absent = nil
 			if !owner.Present {
+				u.sight.ended(item.At)
 				*absent = time.After(absentAfter)
 			}
 		}
@@ -273,6 +279,7 @@ func (u *units) next(ctx context.Context, conn *bus.Conn, absent *<-chan time.Ti
 		return fmt.Errorf("%w for %s", errLeft, absentAfter)
 	case <-ticks:
 	case <-conn.Done():
+		u.sight.ended(time.Now())
 		return u.drain(ctx, conn)
 	}
 	// While signals wait, what is held back may already be overtaken.
@@ -356,6 +363,9 @@ func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error
 	case bus.JobNew:
 		if kind, ok := shutdowns[s.Unit]; ok {
 			u.sendError(u.r.out.sendLogs(ctx, u.encoder.shutdown(kind, item.At)))
+			u.memory.jobs.Shutdown = item.At
+			u.sight.goesDown(item.At)
+			u.rememberJobs(ctx)
 		}
 		u.jobs.New(s.ID, s.Unit, u.inBoot, u.moves(s.Unit), item.At)
 		if u.jobs.Len() <= maxEager { // while signals come one after the other, jobs are not settled

@@ -382,3 +382,44 @@ func TestUnprivilegedJournal(t *testing.T) {
 	assert.Contains(t, only(t, other, "", "started").body, "system.journal: "+denied)
 	assert.Contains(t, other.out.String(), "some of the journal cannot be read; everything else works on")
 }
+
+// TestRepairedMeanwhile: a unit that failed and was repaired while the collector or the
+// bus was away is told by the journal; one that the snapshot finds is told once.
+func TestRepairedMeanwhile(t *testing.T) {
+	m := boot(t, func(m *machine) {
+		require.NoError(t, os.Mkdir(m.journal(), 0o755))
+		m.binds = append(m.binds, "--bind="+m.journal()+":/var/log/journal")
+	})
+	c := newCollector(t, m, 0, withJournal(m))
+	c.start(t)
+	breakUnits := func() {
+		m.systemctl("start", "fails", "meanwhile")
+		for _, unit := range []string{"fails", "meanwhile"} {
+			require.Eventually(t, func() bool { return m.command("systemctl", "is-failed", "--quiet", unit).Run() == nil }, 20*time.Second, 50*time.Millisecond)
+		}
+		m.systemctl("reset-failed", "meanwhile")
+	}
+	told := func(unit string, want int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return len(c.events(t, unit, "tapio.systemd.unit.failed")) == want }, 20*time.Second, 50*time.Millisecond, "%s", unit)
+	}
+	c.stop(t)
+	breakUnits()
+	c.start(t)
+	told("meanwhile.service", 1)
+	told("fails.service", 1)
+	m.systemctl("stop", "dbus.socket", "dbus.service")
+	require.Eventually(t, func() bool { return len(c.events(t, "", "tapio.systemd.bus.lost")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	breakUnits()
+	m.systemctl("start", "dbus.socket", "dbus.service")
+	require.Eventually(t, func() bool { return len(c.events(t, "", "tapio.systemd.bus.recovered")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	told("meanwhile.service", 2)
+	told("fails.service", 2)
+	for _, r := range c.events(t, "fails.service", "tapio.systemd.unit.failed") {
+		assert.Equal(t, true, r.attributes["tapio.systemd.snapshot"])
+	}
+	m.systemctl("start", "good")
+	require.Eventually(t, func() bool { return len(c.events(t, "good.service", "tapio.systemd.unit.activated")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	told("meanwhile.service", 2)
+	told("fails.service", 2)
+}

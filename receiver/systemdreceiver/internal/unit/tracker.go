@@ -104,6 +104,17 @@ func (t *Tracker) Memory(name string) (Memory, bool) {
 	return k.told, true
 }
 
+// FailedRuns returns the invocation ids of the runs whose failure is known.
+func (t *Tracker) FailedRuns() []string {
+	var runs []string
+	for _, k := range t.units {
+		if k.FailedRun != "" {
+			runs = append(runs, k.FailedRun)
+		}
+	}
+	return runs
+}
+
 // Names returns the units that are known, in no particular order.
 func (t *Tracker) Names() []string {
 	names := make([]string, 0, len(t.units))
