@@ -16,12 +16,16 @@ import (
 func started(cfg *Config, p *state.Picture, links *snapshot.Notifier, unseen []string) state.Event {
 	watched := cfg.watched()
 	unseen = append(unseenParts(p, links), unseen...)
+	severity := plog.SeverityNumberInfo
+	if pluginsNowhere(p) != "" { // either the node has none, or a wrong place is watched
+		severity = plog.SeverityNumberWarn
+	}
 	body := "The container network is watched: " + networks(p)
 	if len(unseen) > 0 {
 		body += "; not seen: " + strings.Join(unseen, "; ")
 	}
 	return state.Event{
-		Name: event.CNIStarted, Time: p.At, Severity: plog.SeverityNumberInfo, Body: body,
+		Name: event.CNIStarted, Time: p.At, Severity: severity, Body: body,
 		Attributes: map[string]any{event.KeyCNIWatched: texts(watched), event.KeyCNIUnseen: texts(unseen)},
 	}
 }

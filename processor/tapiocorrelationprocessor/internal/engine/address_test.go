@@ -105,7 +105,7 @@ func TestCallToPodThatIsGone(t *testing.T) {
 func TestPodNetworkSparesLoopback(t *testing.T) {
 	bridge := func(s *scenario) {
 		s.about("tapio.cni.interface.down", map[string]any{event.KeyCNINetwork: "pods", "network.interface.name": "br0"}, map[string]any{})
-		s.about("tapio.cni.config.missing", map[string]any{event.KeyCNINetwork: "pods"}, map[string]any{})
+		s.about("tapio.cni.config.missing", map[string]any{event.KeyCNINetwork: "pods", event.KeyCNIConfigInUse: true}, map[string]any{})
 		s.wait(time.Second)
 	}
 	for name, tc := range map[string]struct {

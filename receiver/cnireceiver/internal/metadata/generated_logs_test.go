@@ -132,7 +132,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniConfigInvalidEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniConfigLineEventAttribute(21), WithErrorTypeEventAttribute("error.type-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"), WithTapioCniConfigInUseEventAttribute(false))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniConfigMissingEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"))
+			lb.RecordTapioCniConfigMissingEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniConfigInUseEventAttribute(false))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniConntrackFullEvent(ctx, timestamp, WithTapioCniConntrackCountEventAttribute(25), WithTapioCniConntrackMaxEventAttribute(23), WithTapioNetworkNamespaceEventAttribute(23))
@@ -165,7 +165,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniOperationEvent(ctx, timestamp, WithTapioCniCommandEventAttribute("tapio.cni.command-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniNetnsEventAttribute("tapio.cni.netns-val"), WithErrorTypeEventAttribute("error.type-val"), WithTapioCniErrorCodeEventAttribute(20), WithTapioCniErrorMessageEventAttribute("tapio.cni.error.message-val"), WithTapioCniErrorDetailsEventAttribute("tapio.cni.error.details-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioCniDurationEventAttribute(18.100000), WithTapioCniInfraContainerIDEventAttribute("tapio.cni.infra_container_id-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniPluginMissingEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"))
+			lb.RecordTapioCniPluginMissingEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"), WithTapioCniConfigInUseEventAttribute(false))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniPluginReplacedEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"))
@@ -321,6 +321,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok := lr.Attributes().Get("file.path")
 					assert.True(t, ok)
 					assert.Equal(t, "file.path-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.config.in_use")
+					assert.True(t, ok)
+					assert.False(t, attrVal.Bool())
 				case "tapio.cni.conntrack.full":
 					assert.False(t, validatedEvents["tapio.cni.conntrack.full"], "Found a duplicate in the events slice: tapio.cni.conntrack.full")
 					validatedEvents["tapio.cni.conntrack.full"] = true
@@ -590,6 +593,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.reason")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.cni.reason-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.config.in_use")
+					assert.True(t, ok)
+					assert.False(t, attrVal.Bool())
 				case "tapio.cni.plugin.replaced":
 					assert.False(t, validatedEvents["tapio.cni.plugin.replaced"], "Found a duplicate in the events slice: tapio.cni.plugin.replaced")
 					validatedEvents["tapio.cni.plugin.replaced"] = true

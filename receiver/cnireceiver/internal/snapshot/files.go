@@ -116,8 +116,10 @@ func (r *Reader) readConfigs(p *state.Picture) {
 				return parseConfig(path, content), nil
 			})
 			switch {
-			case errors.Is(err, os.ErrNotExist): // gone meanwhile, or a link to nothing
+			case errors.Is(err, os.ErrNotExist) && entry.Type()&os.ModeSymlink == 0: // gone meanwhile
 				continue
+			case errors.Is(err, os.ErrNotExist): // runtimes cannot read it either
+				c = state.ConfigFile{Path: path, Digest: "link", Err: &netconf.Error{Type: netconf.ErrorUnreadable, Reason: "a symbolic link to a file that is not there"}}
 			case err != nil:
 				c = state.ConfigFile{Path: path, Digest: err.Error(), Err: &netconf.Error{Type: netconf.ErrorUnreadable, Reason: err.Error()}}
 			}

@@ -113,7 +113,7 @@ func (d *Decider) configConditions(p *Picture) []condition {
 			event: Event{
 				Name: event.CNIConfigMissing, Severity: plog.SeverityNumberError,
 				Body:       fmt.Sprintf("No network configuration in %s: no pod can be set up", d.settings.ConfigDir),
-				Attributes: map[string]any{event.KeyFilePath: d.settings.ConfigDir},
+				Attributes: map[string]any{event.KeyFilePath: d.settings.ConfigDir, event.KeyCNIConfigInUse: true},
 			},
 		})
 	}
@@ -179,6 +179,7 @@ func missingPlugins(p *Picture, c ConfigFile, inUse bool) []condition {
 				Body: fmt.Sprintf("CNI plugin %s of network %s cannot be run: %s", plugin, c.Network.Name, reason),
 				Attributes: map[string]any{
 					event.KeyCNIPlugin: plugin, event.KeyCNINetwork: c.Network.Name, event.KeyFilePath: c.Path, event.KeyCNIReason: reason,
+					event.KeyCNIConfigInUse: inUse,
 				},
 			},
 		})

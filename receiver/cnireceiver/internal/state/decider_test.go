@@ -272,6 +272,14 @@ func breakages() map[string]breakage {
 		},
 		"config missing": {func(w *world) { w.Configs, w.saved = nil, w.Configs }, func(w *world) { w.Configs = w.saved }, settle, event.CNIConfigMissing, bad, event.KeyFilePath, "/etc/cni/net.d"},
 		"plugin missing": {func(w *world) { w.Plugins["bridge"] = nil }, func(w *world) { w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1"} }, settle, event.CNIPluginMissing, bad, event.KeyCNIPlugin, "bridge"},
+		"plugin of later config missing": {
+			func(w *world) {
+				w.Configs = append(w.Configs, ConfigFile{Path: "/etc/cni/net.d/99.conf", Digest: "x", Network: &netconf.Network{Name: "old", Plugins: []netconf.Plugin{{Type: "weave-net"}}}})
+				w.Plugins["weave-net"] = nil
+			},
+			func(w *world) { w.Plugins["weave-net"] = &PluginFile{Path: "/opt/cni/bin/weave-net", Identity: "2"} },
+			settle, event.CNIPluginMissing, warn, event.KeyCNIConfigInUse, false,
+		},
 		"plugin not executable": {
 			func(w *world) {
 				w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1", Problem: "mode"}
