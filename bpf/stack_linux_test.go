@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -36,9 +37,10 @@ var fullStacks = map[string]bool{"http_calls": true, "process_exit": true, "oom_
 // the program.
 var stackDepth = regexp.MustCompile(`stack depth (\d+(?:\+\d+)*)`)
 
-// TestStackDepth: on every kernel all functions that call each other must fit into 512
-// bytes together, so none comes near them on the kernel that the tests run on.
-func TestStackDepth(t *testing.T) {
+// TestProgramsLoad: every program must pass the verifier of the kernel that the tests run
+// on, with the group http on. On every kernel all functions that call each other must
+// fit into 512 bytes of stack together: most programs must not come near them.
+func TestProgramsLoad(t *testing.T) {
 	for object, load := range objects {
 		t.Run(object, func(t *testing.T) {
 			spec, err := load()
@@ -50,6 +52,10 @@ func TestStackDepth(t *testing.T) {
 				}
 			}
 			c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+			var rejected *ebpf.VerifierError
+			if errors.As(err, &rejected) {
+				t.Fatalf("%+v", rejected)
+			}
 			require.NoError(t, err)
 			defer c.Close()
 			for name, p := range c.Programs {
