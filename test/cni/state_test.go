@@ -290,7 +290,8 @@ func TestManySandboxesLeaveNothing(t *testing.T) {
 	const sandboxes = 200
 	n := newNode(t)
 	n.configure("10.96.11.0/24")
-	w := n.watch(nil)
+	// A DEL takes its time on a busy machine; while it runs, an interface is missing.
+	w := n.watch(map[string]any{"interfaces::hold": "1m", "leaks::grace_period": "1m"})
 	conditions, interfaces := w.held("conditions"), w.held("interfaces")
 	files := w.held("files")
 	for i := range sandboxes {
