@@ -818,13 +818,22 @@ static __noinline int response_seen(struct data *d, __u32 status, __u32 client)
 	return 0;
 }
 
+/* The request for which a process writes another one. A function of its own, so that its
+ * stack is free again when the header is read. */
+static __noinline struct request *request_of_writer(struct execution *by, struct tracee *p, struct pt_regs *regs)
+{
+	if (!by || !p || !regs || !current_execution(by, p, bpf_get_current_pid_tgid(), regs))
+		return NULL;
+	return request_of(by, regs);
+}
+
 /* A client has written the beginning of a request. If it names a span that is not
  * the one that its server was asked for, an SDK made it. */
 static __noinline int request_written(struct pt_regs *regs, struct data *d, __u32 method)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid(), key;
-	__u32 tgid = pid_tgid >> 32;
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct exchange *x = scratch_exchange(), *old;
+	__u64 key;
 	struct request *r = NULL;
 	struct tracee *p;
 
@@ -842,8 +851,7 @@ static __noinline int request_written(struct pt_regs *regs, struct data *d, __u3
 	p = bpf_map_lookup_elem(&tracees, &tgid);
 	if (!p || !p->runtime || has_sdk(p, &tgid))
 		return 0;
-	if (current_execution(&x->by, p, pid_tgid, regs))
-		r = request_of(&x->by, regs);
+	r = request_of_writer(&x->by, p, regs);
 	if (p->sdk == TAPIO_SDK_NOT_SEEN && parse_request(&x->context, d) == GOOD_TRACEPARENT) {
 		__u64 *caller = (__u64 *)x->context.span_id;
 

@@ -31,7 +31,7 @@ const (
 )
 
 // fullStacks take all that there is, with the group http on: they may not grow.
-var fullStacks = map[string]bool{"http_calls": true, "process_exit": true, "oom_kill": true}
+var fullStacks = map[string]bool{"process_exit": true, "oom_kill": true}
 
 // stackDepth is in the verifier's log: the depth of each function, in their order in
 // the program.
@@ -46,7 +46,7 @@ func TestProgramsLoad(t *testing.T) {
 			spec, err := load()
 			require.NoError(t, err)
 			skipUnlessPrivileged(t)
-			for _, name := range []string{"traces_enabled", "sdk_traces_enabled", "children_enabled"} {
+			for _, name := range []string{"traces_enabled", "sdk_traces_enabled", "children_enabled", "tls_enabled"} {
 				if v := spec.Variables[name]; v != nil { // else the verifier takes out what they turn on
 					require.NoError(t, v.Set(true))
 				}
