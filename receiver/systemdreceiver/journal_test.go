@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/kmsg"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
@@ -103,38 +104,38 @@ func TestJournalEvents(t *testing.T) {
 		attributes map[string]any
 	}{
 		"unit failed": {
-			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code", "INVOCATION_ID=ff"},
+			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code", "INVOCATION_ID=ff"},
 			"tapio.systemd.unit.failed", plog.SeverityNumberError, "db.service",
 			map[string]any{"error.type": "exit-code", "tapio.systemd.invocation_id": "ff"},
 		},
 		"critical unit": {
-			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=kubelet.service", "UNIT_RESULT=watchdog"},
+			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=kubelet.service", "UNIT_RESULT=watchdog"},
 			"tapio.systemd.unit.watchdog", plog.SeverityNumberFatal, "kubelet.service", nil,
 		},
 		"OOM": {
-			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=oom-kill"},
+			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service", "UNIT_RESULT=oom-kill"},
 			"tapio.systemd.unit.oom_killed", plog.SeverityNumberError, "db.service", nil,
 		},
 		"start limit": {
-			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=start-limit-hit"},
+			[]string{"MESSAGE_ID=" + messageUnitFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service", "UNIT_RESULT=start-limit-hit"},
 			"tapio.systemd.unit.start_limit_hit", plog.SeverityNumberError, "db.service", nil,
 		},
 		"dependency": {
-			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "JOB_RESULT=dependency", "JOB_ID=7", "JOB_TYPE=start"},
+			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=a.service", "JOB_RESULT=dependency", "JOB_ID=7", "JOB_TYPE=start"},
 			"tapio.systemd.unit.dependency_failed", plog.SeverityNumberError, "a.service",
 			map[string]any{"tapio.systemd.job.id": int64(7)},
 		},
 		"start job failed": { // the unit's own entry says why
-			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "JOB_RESULT=failed"},
+			[]string{"MESSAGE_ID=" + messageUnitStartFailed, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=a.service", "JOB_RESULT=failed"},
 			"", plog.SeverityNumberInfo, "a.service", nil,
 		},
 		"restart": {
-			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "N_RESTARTS=8"},
+			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=a.service", "N_RESTARTS=8"},
 			"tapio.systemd.unit.restarting", plog.SeverityNumberWarn, "a.service",
 			map[string]any{"tapio.systemd.restart.count": int64(8)},
 		},
 		"restart in between": {
-			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_UID=0", "UNIT=a.service", "N_RESTARTS=7"},
+			[]string{"MESSAGE_ID=" + messageUnitRestart, init, "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=a.service", "N_RESTARTS=7"},
 			"", plog.SeverityNumberInfo, "a.service", nil,
 		},
 		"forged": {
@@ -150,9 +151,15 @@ func TestJournalEvents(t *testing.T) {
 			map[string]any{"process.pid": int64(77), "tapio.process.comm": "web", "process.executable.path": "/bin/web", "tapio.process.exit.signal": int64(11), "tapio.process.exit.signal_name": "SIGSEGV"},
 		},
 		"exec": {
-			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_SYSTEMD_UNIT=web.service", "_COMM=(web)", "_UID=0", "EXECUTABLE=/bin/none", "ERRNO=2"},
+			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_UID=0", "UNIT=web.service", "EXECUTABLE=/bin/none", "ERRNO=2",
+				"MESSAGE=web.service: Failed at step EXEC spawning /bin/none: No such file or directory"},
 			"tapio.systemd.unit.exec_failed", plog.SeverityNumberError, "web.service",
 			map[string]any{"process.executable.path": "/bin/none", "error.type": "ENOENT"},
+		},
+		"exec, told before as the reason": {
+			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_SYSTEMD_UNIT=web.service", "_SYSTEMD_CGROUP=/system.slice/web.service", "_UID=0", "UNIT=web.service",
+				"EXECUTABLE=/bin/none", "ERRNO=2", "MESSAGE=web.service: Unable to locate executable '/bin/none': No such file or directory"},
+			"", plog.SeverityNumberInfo, "web.service", nil,
 		},
 		"suppressed": {
 			[]string{"MESSAGE_ID=" + messageJournalDropped, "_TRANSPORT=driver", "N_DROPPED=12"},
@@ -160,7 +167,7 @@ func TestJournalEvents(t *testing.T) {
 			map[string]any{"tapio.journal.messages": int64(12)},
 		},
 		"boot": {
-			[]string{"MESSAGE_ID=" + messageStartupFinished, init, "_COMM=systemd", "_UID=0", "KERNEL_USEC=1500000", "USERSPACE_USEC=2500000"},
+			[]string{"MESSAGE_ID=" + messageStartupFinished, init, "_COMM=systemd", "_PID=1", "_UID=0", "KERNEL_USEC=1500000", "USERSPACE_USEC=2500000"},
 			"tapio.system.boot_completed", plog.SeverityNumberInfo, "",
 			map[string]any{"tapio.system.boot.kernel_duration": 1.5, "tapio.system.boot.userspace_duration": 2.5},
 		},
@@ -202,9 +209,91 @@ func TestJournalEvents(t *testing.T) {
 	}
 }
 
+// Nobody but the part of systemd that writes a message is believed it.
+func TestForgedEvents(t *testing.T) {
+	id := strings.Repeat("c", 64)
+	coredump := []string{"MESSAGE_ID=" + messageCoredump, "COREDUMP_UNIT=kubelet.service", "COREDUMP_CGROUP=/docker/" + id, "COREDUMP_PID=1"}
+	spawn := []string{"MESSAGE_ID=" + messageSpawnFailed, "UNIT=kubelet.service", "MESSAGE=kubelet.service: Failed at step EXEC spawning /x: none"}
+	oomd := []string{"_UID=1000", "_COMM=systemd-oomd", "_SYSTEMD_UNIT=user@1000.service", "_SYSTEMD_CGROUP=/user.slice/user@1000.service/app.slice/x", "UNIT=kubelet.service"}
+	as := func(fields []string, more ...string) []string { return append(append([]string{}, fields...), more...) }
+	for name, c := range map[string]struct {
+		fields []string
+		event  string
+		unit   string
+	}{
+		"core dump by a user":              {as(coredump, oomd...), "", "user@1000.service"},
+		"core dump by root in a container": {as(coredump, "_UID=0", "_COMM=systemd-coredum", "_SYSTEMD_UNIT=docker.scope", "_SYSTEMD_CGROUP=/docker.scope"), "", "docker.scope"},
+		"core dump by its service":         {as(coredump, "_UID=997", "_SYSTEMD_UNIT=systemd-coredump@3-9-0.service"), "tapio.process.core_dumped", "kubelet.service"},
+		"core dump of systemd":             {as(coredump, "_UID=0", "_COMM=systemd-coredum", "_SYSTEMD_CGROUP=/"), "tapio.process.core_dumped", "kubelet.service"},
+		"time by a user":                   {as(oomd, "MESSAGE_ID="+messageTimeChange), "", "user@1000.service"},
+		"time by its service": {
+			[]string{"MESSAGE_ID=" + messageTimeChange, "_UID=0", "_SYSTEMD_UNIT=systemd-timedated.service", "_SYSTEMD_CGROUP=/system.slice/systemd-timedated.service"},
+			"tapio.system.time_changed", "",
+		},
+		"suspended by a user":       {as(oomd, "MESSAGE_ID="+messageSleepStart), "", "user@1000.service"},
+		"suspended by its service":  {[]string{"MESSAGE_ID=" + messageSleepStart, "_UID=0", "_SYSTEMD_UNIT=systemd-suspend.service", "_SYSTEMD_CGROUP=/system.slice/systemd-suspend.service"}, "tapio.system.suspended", ""},
+		"shutdown by a user":        {as(oomd, "MESSAGE_ID="+messageShutdown), "", "user@1000.service"},
+		"shutdown by another root":  {[]string{"MESSAGE_ID=" + messageShutdown, "_UID=0", "_COMM=systemd-logind", "_SYSTEMD_UNIT=x.service", "_SYSTEMD_CGROUP=/system.slice/x.service"}, "", "x.service"},
+		"shutdown by logind":        {[]string{"MESSAGE_ID=" + messageShutdown, "_UID=0", "_SYSTEMD_UNIT=systemd-logind.service", "_SYSTEMD_CGROUP=/system.slice/systemd-logind.service"}, "tapio.system.shutdown", ""},
+		"OOM kill by a user":        {as(oomd, "MESSAGE_ID="+messageUnitOomd), "", "user@1000.service"},
+		"OOM kill by the manager":   {[]string{"MESSAGE_ID=" + messageUnitOomd, "_UID=0", "_PID=1", "_SYSTEMD_UNIT=init.scope", "UNIT=a.service"}, "tapio.systemd.unit.process_oom_killed", "a.service"},
+		"failure by a user":         {as(oomd, "MESSAGE_ID="+messageUnitFailed, "UNIT_RESULT=exit-code"), "", "user@1000.service"},
+		"failure by root":           {[]string{"MESSAGE_ID=" + messageUnitFailed, "_UID=0", "_PID=77", "_COMM=systemd", "UNIT=a.service"}, "", ""},
+		"spawn by a user":           {as(spawn, "_UID=1000"), "", ""},
+		"spawn by root of a scope":  {as(spawn, "_UID=0", "_SYSTEMD_UNIT=docker-"+id+".scope", "_SYSTEMD_CGROUP=/system.slice/docker-"+id+".scope"), "", "docker-" + id + ".scope"},
+		"spawn by root of cgroupfs": {as(spawn, "_UID=0", "_SYSTEMD_CGROUP=/docker/"+id), "", ""},
+		"spawn below the unit":      {as(spawn, "_UID=0", "_SYSTEMD_UNIT=kubelet.service", "_SYSTEMD_CGROUP=/system.slice/kubelet.service/payload"), "", "kubelet.service"},
+		"spawn of the unit":         {as(spawn, "_UID=0", "_SYSTEMD_UNIT=kubelet.service", "_SYSTEMD_CGROUP=/system.slice/kubelet.service/.control"), "tapio.systemd.unit.exec_failed", "kubelet.service"},
+		"spawn before it is in one": {as(spawn, "_UID=0", "_SYSTEMD_UNIT=init.scope", "_SYSTEMD_CGROUP=/init.scope"), "tapio.systemd.unit.exec_failed", "kubelet.service"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resource, r := only(t, testEncoder(t, withoutUnits), newEntry(c.fields...))
+			assert.Equal(t, c.event, r.EventName())
+			unit, _ := resource["systemd.unit.name"].(string)
+			assert.Equal(t, c.unit, unit)
+			if c.event == "" && strings.HasPrefix(name, "core dump") {
+				assert.NotContains(t, fmt.Sprint(resource["container.id"]), "ccc", "of who crashed")
+			}
+		})
+	}
+}
+
+// Whose log it is says the log driver of a container runtime, and nobody else.
+func TestContainerOfALogDriver(t *testing.T) {
+	id, other := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	claim := []string{"CONTAINER_ID_FULL=" + id, "CONTAINER_NAME=shop", "MESSAGE=m"}
+	for name, c := range map[string]struct {
+		sender []string
+		want   any
+	}{
+		"dockerd":      {[]string{"_UID=0", "_SYSTEMD_UNIT=docker.service", "_SYSTEMD_CGROUP=/system.slice/docker.service"}, id},
+		"conmon":       {[]string{"_UID=0", "_SYSTEMD_CGROUP=/machine.slice/libpod-conmon-" + id + ".scope"}, id},
+		"a user":       {[]string{"_UID=1000", "_SYSTEMD_CGROUP=/user.slice/x.scope"}, nil},
+		"root in one":  {[]string{"_UID=0", "_SYSTEMD_CGROUP=/docker/" + other}, other},
+		"root unknown": {[]string{"_UID=0"}, nil},
+	} {
+		resource, _ := only(t, testEncoder(t, nil), newEntry(append(c.sender, claim...)...))
+		assert.Equal(t, c.want, resource["container.id"], name)
+		assert.Equal(t, c.want == id, resource[event.KeyContainerName] == "shop", name)
+	}
+}
+
+// A core dump is of the container of who crashed, in whatever order the fields are.
+func TestContainerOfACoreDump(t *testing.T) {
+	id := strings.Repeat("d", 64)
+	fields := []string{"COREDUMP_CGROUP=/kubepods/pod12345678-1234-1234-1234-123456789abc/" + id,
+		"_SYSTEMD_CGROUP=/system.slice/system-systemd.slice/systemd-coredump@1.service", "_SYSTEMD_UNIT=systemd-coredump@1.service", "_UID=0", "MESSAGE_ID=" + messageCoredump}
+	for range fields {
+		fields = append(fields[1:], fields[0])
+		resource, _ := only(t, testEncoder(t, nil), newEntry(fields...))
+		assert.Equal(t, id, resource["container.id"])
+		assert.Equal(t, "12345678-1234-1234-1234-123456789abc", resource["k8s.pod.uid"])
+	}
+}
+
 // What the bus tells of units of this machine is no event of the journal too.
 func TestUnitsAreToldOnce(t *testing.T) {
-	failed := []string{"MESSAGE_ID=" + messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code"}
+	failed := []string{"MESSAGE_ID=" + messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code"}
 	e := testEncoder(t, nil)
 	_, r := only(t, e, newEntry(append(failed, "_MACHINE_ID=aa")...))
 	assert.Empty(t, r.EventName(), "still a record, but no event")
@@ -216,7 +305,7 @@ func TestUnitsAreToldOnce(t *testing.T) {
 // name was given: the machine is known by what systemd tells, or by the boot of the
 // kernel in which an entry was written.
 func TestMachineOfAContainer(t *testing.T) {
-	entry := newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code",
+	entry := newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service", "UNIT_RESULT=exit-code",
 		"_MACHINE_ID=bb", "_HOSTNAME=node-7")
 	for _, file := range []string{"", "aa"} {
 		e := testEncoder(t, nil)
@@ -245,14 +334,14 @@ func TestMachineOfAContainer(t *testing.T) {
 // A machine that has the name of this one is another one.
 func TestMachineOfTheSameName(t *testing.T) {
 	e := testEncoder(t, nil)
-	_, r := only(t, e, newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_UID=0", "UNIT=db.service",
+	_, r := only(t, e, newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_PID=1", "_UID=0", "UNIT=db.service",
 		"UNIT_RESULT=exit-code", "_MACHINE_ID=bb", "_HOSTNAME=node-7"))
 	assert.Equal(t, "tapio.systemd.unit.failed", r.EventName())
 }
 
 func TestJournalFilter(t *testing.T) {
 	entry := newEntry("MESSAGE=m", "PRIORITY=6", "_SYSTEMD_UNIT=web.service", "SYSLOG_IDENTIFIER=web", "A=1", "A=2", "B=3")
-	event := newEntry("_TRANSPORT=kernel", "PRIORITY=7", "MESSAGE=nf_conntrack: nf_conntrack: table full, dropping packet")
+	fact := newEntry("_TRANSPORT=kernel", "PRIORITY=7", "MESSAGE=nf_conntrack: nf_conntrack: table full, dropping packet")
 	for name, c := range map[string]struct {
 		change func(*JournalConfig)
 		want   bool
@@ -272,7 +361,7 @@ func TestJournalFilter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := testEncoder(t, func(cfg *Config) { c.change(&cfg.Journal) })
 			assert.Equal(t, c.want, e.add(entry, time.Now()))
-			assert.True(t, e.add(event, time.Now()), "an event passes whatever the filters")
+			assert.True(t, e.add(fact, time.Now()), "an event passes whatever the filters")
 		})
 	}
 }

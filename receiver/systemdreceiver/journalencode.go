@@ -177,7 +177,7 @@ const machineEvents = "tapio.system."
 
 // group returns the records of the resource to which an entry belongs.
 func (e *journalEncoder) group(r *entry, ofMachine bool) plog.LogRecordSlice {
-	key := journalResource{unit: r.unit}
+	key := journalResource{unit: r.unit, cgroup: r.sender.cgroup}
 	for i := range r.Fields {
 		value := r.Fields[i].Value
 		switch r.Fields[i].Name {
@@ -185,13 +185,18 @@ func (e *journalEncoder) group(r *entry, ofMachine bool) plog.LogRecordSlice {
 			key.machine = value
 		case "_HOSTNAME":
 			key.host = value
-		case "_SYSTEMD_CGROUP", "COREDUMP_CGROUP":
-			key.cgroup = value
+		case "COREDUMP_CGROUP": // of who crashed
+			if r.isCoreDump() {
+				key.cgroup = value
+			}
 		case "CONTAINER_ID_FULL": // the log drivers of Docker and Podman
 			key.container = value
 		case "CONTAINER_NAME":
 			key.containerName = value
 		}
+	}
+	if (key.container != "" || key.containerName != "") && !r.sender.isLogDriver(e.identity(r.sender.cgroup).ContainerID) {
+		key.container, key.containerName = "", ""
 	}
 	if ofMachine {
 		key = journalResource{machine: key.machine, host: key.host}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -55,6 +56,11 @@ func byMessageID(e *entry) (journalEvent, bool) {
 		return startFailed(e.Get("JOB_RESULT"))
 	case messageUnitRestart:
 		return restarting(e.Get("N_RESTARTS"))
+	case messageSpawnFailed:
+		// What could not be executed is told twice: why, and at which step.
+		if !strings.Contains(e.message, "Failed at step ") {
+			return journalEvent{}, false
+		}
 	}
 	ev, ok := knownMessages[e.messageID]
 	return ev, ok
@@ -166,24 +172,6 @@ func restarting(count string) (journalEvent, bool) {
 			putValid(to, keyInvocation, e.Get("INVOCATION_ID"))
 		},
 	}, true
-}
-
-// fromSystemd says that systemd itself wrote an entry with one of its message
-// ids: anybody can send any id, but not from these units.
-func fromSystemd(e *entry) bool {
-	switch e.messageID {
-	case messageJournalDropped, messageJournalMissed:
-		return e.transport == "driver"
-	case messageContainerStarted: // the manager of a user logs the same
-		return e.Get("_PID") == "1" && e.Get("_COMM") == "systemd"
-	case messageSpawnFailed: // written by the process that could not be executed, in its own unit
-		return e.Get("_UID") == "0"
-	}
-	switch e.Get("_COMM") {
-	case "systemd", "systemd-coredum", "systemd-oomd", "systemd-timedat", "systemd-logind", "systemd-sleep", "systemd-shutdow":
-		return e.Get("_UID") == "0" || e.Get("_COMM") == "systemd-oomd" || e.Get("_COMM") == "systemd-coredum"
-	}
-	return false
 }
 
 // enabledEvents returns the names of all events that metadata.yaml declares, and

@@ -24,7 +24,10 @@ type entry struct {
 	// the unit of the process that wrote it.
 	unit string
 	// identifier is the name under which it was logged.
-	identifier, message, messageID, transport string
+	identifier, message, messageID string
+	// objectUnit is the unit that the sender says it is about.
+	objectUnit string
+	sender     sender
 	// priority is 0 (emerg) to 7 (debug); 6 when it has none, as journald shows it.
 	priority int
 	// kernel says that the kernel itself wrote it.
@@ -34,7 +37,7 @@ type entry struct {
 // readEntry goes through the fields once.
 func readEntry(e *journal.Entry) entry {
 	r := entry{Entry: e, priority: 6}
-	var objectUnit, coredumpUnit, facility string
+	var coredumpUnit, facility string
 	for i := range e.Fields {
 		value := e.Fields[i].Value
 		switch e.Fields[i].Name {
@@ -50,28 +53,30 @@ func readEntry(e *journal.Entry) entry {
 			r.identifier = value
 		case "SYSLOG_FACILITY":
 			facility = value
-		case "_SYSTEMD_UNIT":
-			r.unit = value
-		case "_TRANSPORT":
-			r.transport = value
 		case "UNIT":
-			objectUnit = value
+			r.objectUnit = value
 		case "COREDUMP_UNIT":
 			coredumpUnit = value
+		default:
+			r.sender.read(e.Fields[i].Name, value)
 		}
 	}
 	// Only journald writes fields that begin with "_". Others may be claimed by
 	// anyone, and count where systemd itself wrote the entry.
+	r.unit = r.sender.unit
 	switch {
-	case objectUnit != "" && r.unit == "init.scope":
-		r.unit = objectUnit
-	case coredumpUnit != "" && r.messageID == messageCoredump:
+	case r.objectUnit != "" && (r.sender.isManager() || r.messageID == messageSpawnFailed && r.sender.isExecuting(r.objectUnit)):
+		r.unit = r.objectUnit
+	case coredumpUnit != "" && r.isCoreDump():
 		r.unit = coredumpUnit
 	}
 	// A program that writes to /dev/kmsg cannot choose the kernel's facility.
-	r.kernel = r.transport == "kernel" && (facility == "0" || facility == "")
+	r.kernel = r.sender.transport == "kernel" && (facility == "0" || facility == "")
 	return r
 }
+
+// isCoreDump says that systemd-coredump tells of a core dump.
+func (e *entry) isCoreDump() bool { return e.messageID == messageCoredump && e.sender.isCoredump() }
 
 // excluded says that an entry must not be handed on, not even as an event.
 func (f *journalFilter) excluded(e *entry) bool {
