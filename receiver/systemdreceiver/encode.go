@@ -146,6 +146,10 @@ func (e *encoder) record(ev *unit.Event) note {
 	case unit.Reloaded:
 		e.builder.RecordTapioSystemdUnitReloadedEvent(ctx, at, u.ActiveState, u.SubState, identityOptions(u)...)
 		n.severity, n.body = plog.SeverityNumberInfo, u.Name+" has read its configuration again"
+	case unit.ReloadFailed:
+		options = append(identityOptions(u), metadata.WithErrorTypeEventAttribute(u.ReloadResult))
+		e.builder.RecordTapioSystemdUnitReloadFailedEvent(ctx, at, u.ActiveState, u.SubState, options...)
+		n.body = fmt.Sprintf("%s could not read its configuration again: result %s", u.Name, u.ReloadResult)
 	case unit.Skipped:
 		return e.skipped(ev, n)
 	default: // the tracker makes no other

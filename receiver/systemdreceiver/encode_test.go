@@ -61,7 +61,7 @@ func TestEveryKindHasItsEvent(t *testing.T) {
 	t.Parallel()
 	e := newTestUnits(t, nil, nil).encoder
 	u := failing()
-	u.Name = "app.service"
+	u.Name, u.ReloadResult = "app.service", "exit-code"
 	for _, tt := range []struct {
 		event    unit.Event
 		name     string
@@ -75,6 +75,7 @@ func TestEveryKindHasItsEvent(t *testing.T) {
 		{unit.Event{Kind: unit.Activated}, "unit.activated", plog.SeverityNumberInfo, "app.service is active"},
 		{unit.Event{Kind: unit.Deactivated}, "unit.deactivated", plog.SeverityNumberInfo, "app.service is inactive"},
 		{unit.Event{Kind: unit.Reloaded}, "unit.reloaded", plog.SeverityNumberInfo, "app.service has read its configuration again"},
+		{unit.Event{Kind: unit.ReloadFailed}, "unit.reload_failed", plog.SeverityNumberError, "app.service could not read its configuration again: result exit-code"},
 		{unit.Event{Kind: unit.Skipped}, "unit.skipped", plog.SeverityNumberInfo, "app.service was not started: a condition is not met"},
 		{unit.Event{Kind: unit.Skipped, IsAssert: true, Unmet: unit.Condition{Type: "AssertPathExists", Parameter: "/x"}}, "unit.skipped", plog.SeverityNumberError, "app.service was not started: assertion AssertPathExists=/x is not met"},
 	} {

@@ -474,7 +474,7 @@ func (u *units) explain(ctx context.Context, conn *bus.Conn, e *unit.Event) {
 		e.Unit.ControlGroup, err = conn.ControlGroup(ctx, e.Unit.Name)
 	case e.Kind == unit.Deactivated:
 		e.Dependencies, err = u.taken(ctx, conn, &e.Unit)
-	case e.Kind == unit.Reloaded, e.Kind == unit.Restarting:
+	case e.Kind == unit.Reloaded, e.Kind == unit.ReloadFailed, e.Kind == unit.Restarting:
 	default:
 		err = ask(ctx, conn, e)
 		u.samples.last[e.Unit.Name].Recall(e)

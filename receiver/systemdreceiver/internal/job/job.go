@@ -203,6 +203,8 @@ func infer(before, after Moves, result string) string {
 		return "restart"
 	case started, !after.Tested.Equal(before.Tested): // conditions are tested before a start
 		return "start"
+	case result == "failed" && !stopped && after.ActiveEnter.After(after.ActiveExit) && !after.StateChange.Equal(before.StateChange):
+		return "reload" // it runs on
 	case result == "failed" || result == "dependency" || result == "assert": // it was not let
 		return "start"
 	case stopped:

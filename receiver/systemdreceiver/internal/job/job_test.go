@@ -150,6 +150,22 @@ func TestTypeOfAJobThatWasTooShort(t *testing.T) {
 	}
 }
 
+// A unit that runs on after a job that failed was to be reloaded; one that did not run
+// was to be started.
+func TestTypeOfAJobThatFailed(t *testing.T) {
+	t.Parallel()
+	for want, before := range map[string]Moves{
+		"reload": {InactiveExit: after(1), ActiveEnter: after(2), StateChange: after(2)},
+		"start":  {InactiveExit: after(1), ActiveEnter: after(2), ActiveExit: after(3), InactiveEnter: after(4), StateChange: after(4)},
+	} {
+		tracker := NewTracker(1)
+		tracker.New(1, "a.service", false, before, after(5))
+		moved := before
+		moved.StateChange = after(10)
+		assert.Equal(t, want, tracker.Removed(1, "failed", moved, after(20)).Type)
+	}
+}
+
 func TestTrackerIsBounded(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(2)

@@ -81,6 +81,7 @@ type EventsConfig struct {
 	TapioSystemdUnitFailed           EventConfig `mapstructure:"tapio.systemd.unit.failed"`
 	TapioSystemdUnitOomKilled        EventConfig `mapstructure:"tapio.systemd.unit.oom_killed"`
 	TapioSystemdUnitProcessOomKilled EventConfig `mapstructure:"tapio.systemd.unit.process_oom_killed"`
+	TapioSystemdUnitReloadFailed     EventConfig `mapstructure:"tapio.systemd.unit.reload_failed"`
 	TapioSystemdUnitReloaded         EventConfig `mapstructure:"tapio.systemd.unit.reloaded"`
 	TapioSystemdUnitRestarting       EventConfig `mapstructure:"tapio.systemd.unit.restarting"`
 	TapioSystemdUnitRunning          EventConfig `mapstructure:"tapio.systemd.unit.running"`
@@ -251,6 +252,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioSystemdUnitProcessOomKilled: EventConfig{
+			Enabled: true,
+		},
+		TapioSystemdUnitReloadFailed: EventConfig{
 			Enabled: true,
 		},
 		TapioSystemdUnitReloaded: EventConfig{

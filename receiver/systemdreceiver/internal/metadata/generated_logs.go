@@ -2486,6 +2486,46 @@ func newEventTapioSystemdUnitProcessOomKilled(cfg EventConfig) eventTapioSystemd
 	return e
 }
 
+type eventTapioSystemdUnitReloadFailed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioSystemdUnitReloadFailed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.systemd.unit.reload_failed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("systemd.unit.active_state", systemdUnitActiveStateAttributeValue)
+	dp.Attributes().PutStr("systemd.unit.state", systemdUnitStateAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioSystemdUnitReloadFailed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioSystemdUnitReloadFailed(cfg EventConfig) eventTapioSystemdUnitReloadFailed {
+	e := eventTapioSystemdUnitReloadFailed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioSystemdUnitReloaded struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -2787,6 +2827,7 @@ type LogsBuilder struct {
 	eventTapioSystemdUnitFailed           eventTapioSystemdUnitFailed
 	eventTapioSystemdUnitOomKilled        eventTapioSystemdUnitOomKilled
 	eventTapioSystemdUnitProcessOomKilled eventTapioSystemdUnitProcessOomKilled
+	eventTapioSystemdUnitReloadFailed     eventTapioSystemdUnitReloadFailed
 	eventTapioSystemdUnitReloaded         eventTapioSystemdUnitReloaded
 	eventTapioSystemdUnitRestarting       eventTapioSystemdUnitRestarting
 	eventTapioSystemdUnitRunning          eventTapioSystemdUnitRunning
@@ -2860,6 +2901,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioSystemdUnitFailed:           newEventTapioSystemdUnitFailed(lbc.Events.TapioSystemdUnitFailed),
 		eventTapioSystemdUnitOomKilled:        newEventTapioSystemdUnitOomKilled(lbc.Events.TapioSystemdUnitOomKilled),
 		eventTapioSystemdUnitProcessOomKilled: newEventTapioSystemdUnitProcessOomKilled(lbc.Events.TapioSystemdUnitProcessOomKilled),
+		eventTapioSystemdUnitReloadFailed:     newEventTapioSystemdUnitReloadFailed(lbc.Events.TapioSystemdUnitReloadFailed),
 		eventTapioSystemdUnitReloaded:         newEventTapioSystemdUnitReloaded(lbc.Events.TapioSystemdUnitReloaded),
 		eventTapioSystemdUnitRestarting:       newEventTapioSystemdUnitRestarting(lbc.Events.TapioSystemdUnitRestarting),
 		eventTapioSystemdUnitRunning:          newEventTapioSystemdUnitRunning(lbc.Events.TapioSystemdUnitRunning),
@@ -2959,6 +3001,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioSystemdUnitFailed.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitOomKilled.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitProcessOomKilled.emit(ils.LogRecords())
+	lb.eventTapioSystemdUnitReloadFailed.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitReloaded.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitRestarting.emit(ils.LogRecords())
 	lb.eventTapioSystemdUnitRunning.emit(ils.LogRecords())
@@ -3258,6 +3301,11 @@ func (lb *LogsBuilder) RecordTapioSystemdUnitOomKilledEvent(ctx context.Context,
 // RecordTapioSystemdUnitProcessOomKilledEvent adds a log record of tapio.systemd.unit.process_oom_killed event.
 func (lb *LogsBuilder) RecordTapioSystemdUnitProcessOomKilledEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	lb.eventTapioSystemdUnitProcessOomKilled.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioSystemdUnitReloadFailedEvent adds a log record of tapio.systemd.unit.reload_failed event.
+func (lb *LogsBuilder) RecordTapioSystemdUnitReloadFailedEvent(ctx context.Context, timestamp pcommon.Timestamp, systemdUnitActiveStateAttributeValue string, systemdUnitStateAttributeValue string, options ...EventAttributeOption) {
+	lb.eventTapioSystemdUnitReloadFailed.recordEvent(ctx, timestamp, systemdUnitActiveStateAttributeValue, systemdUnitStateAttributeValue, options...)
 }
 
 // RecordTapioSystemdUnitReloadedEvent adds a log record of tapio.systemd.unit.reloaded event.

@@ -279,6 +279,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitProcessOomKilledEvent(ctx, timestamp, WithLogRecordUIDEventAttribute("log.record.uid-val"), WithTapioJournalBootIDEventAttribute("tapio.journal.boot_id-val"), WithTapioJournalIdentifierEventAttribute("tapio.journal.identifier-val"), WithTapioJournalTransportEventAttribute("tapio.journal.transport-val"), WithTapioJournalMessageIDEventAttribute("tapio.journal.message_id-val"), WithProcessPidEventAttribute(11), WithProcessUserIDEventAttribute(15), WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandLineEventAttribute("process.command_line-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithCodeFilePathEventAttribute("code.file.path-val"), WithCodeFunctionNameEventAttribute("code.function.name-val"), WithCodeLineNumberEventAttribute(16), WithErrorTypeEventAttribute("error.type-val"))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioSystemdUnitReloadFailedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioSystemdUnitReloadedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"))
 			defaultEventsCount++
 			allEventsCount++
@@ -1980,6 +1983,31 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("error.type")
 					assert.True(t, ok)
 					assert.Equal(t, "error.type-val", attrVal.Str())
+				case "tapio.systemd.unit.reload_failed":
+					assert.False(t, validatedEvents["tapio.systemd.unit.reload_failed"], "Found a duplicate in the events slice: tapio.systemd.unit.reload_failed")
+					validatedEvents["tapio.systemd.unit.reload_failed"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("systemd.unit.active_state")
+					assert.True(t, ok)
+					assert.Equal(t, "systemd.unit.active_state-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("systemd.unit.state")
+					assert.True(t, ok)
+					assert.Equal(t, "systemd.unit.state-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.invocation_id")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.invocation_id-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("process.pid")
+					assert.True(t, ok)
+					assert.EqualValues(t, 11, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("process.creation.time")
+					assert.True(t, ok)
+					assert.Equal(t, "process.creation.time-val", attrVal.Str())
 				case "tapio.systemd.unit.reloaded":
 					assert.False(t, validatedEvents["tapio.systemd.unit.reloaded"], "Found a duplicate in the events slice: tapio.systemd.unit.reloaded")
 					validatedEvents["tapio.systemd.unit.reloaded"] = true

@@ -18,6 +18,8 @@ const (
 	Activated
 	Deactivated
 	Reloaded
+	// ReloadFailed: it runs on with the configuration that it had.
+	ReloadFailed
 	// Skipped: a condition or an assertion is not met.
 	Skipped
 )

@@ -466,7 +466,11 @@ func (t *Tracker) skipped(k *tracked, u *Unit, tell func(Kind, time.Time) *Event
 func (t *Tracker) moved(k *tracked, u *Unit, now time.Time, snapshot bool, tell func(Kind, time.Time) *Event) {
 	switch {
 	case isActive(u) && k.ActiveState == "reloading":
-		tell(Reloaded, u.StateChange)
+		kind := Reloaded
+		if u.ReloadResult != "" && u.ReloadResult != "success" {
+			kind = ReloadFailed
+		}
+		tell(kind, u.StateChange)
 	case isActive(u) && (!k.Active || snapshot && u.ActiveEnter.After(k.StateChange)):
 		if t.inLoop(k, now) {
 			t.hold(k, Event{Kind: Activated, At: u.ActiveEnter, Unit: *u, Snapshot: snapshot}, now.Add(stable))

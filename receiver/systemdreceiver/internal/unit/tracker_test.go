@@ -36,7 +36,7 @@ func (s *service) hear(events []Event) {
 	for _, e := range events {
 		name := map[Kind]string{
 			Failed: "failed", OOMKilled: "oom", Watchdog: "watchdog", StartLimitHit: "limit", Restarting: "restarting",
-			Activated: "activated", Deactivated: "deactivated", Reloaded: "reloaded", Skipped: "skipped",
+			Activated: "activated", Deactivated: "deactivated", Reloaded: "reloaded", ReloadFailed: "reload failed", Skipped: "skipped",
 		}[e.Kind]
 		if e.Kind == Restarting {
 			name = fmt.Sprint(name, " ", e.Count)
@@ -127,6 +127,19 @@ func TestFailure(t *testing.T) {
 		s.later(time.Hour)
 		s.heard("activated", want)
 	}
+}
+
+// The result of a reload comes with the state after it.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	s := newService(t, newTracker())
+	s.starts()
+	for _, result := range []string{"success", "exit-code", "success"} {
+		s.is("reloading", "reload", "success")
+		s.Changed(s.name, map[string]any{"ReloadResult": result}, s.now)
+		s.is("active", "running", "success")
+	}
+	s.heard("activated", "reloaded", "reload failed", "reloaded")
 }
 
 func TestLoopIsOneEventWithACount(t *testing.T) {

@@ -24,8 +24,9 @@ type Unit struct {
 	ConditionTime, AssertTime     time.Time
 	Conditions, Asserts           []Condition
 
-	// Result is why the last run ended, "success" when it did not fail.
-	Result string
+	// Result is why the last run ended, "success" when it did not fail; ReloadResult
+	// is the same of the last reload.
+	Result, ReloadResult string
 	// MainPID is 0 when there is no main process; ExecMainPID is the last one.
 	MainPID, ExecMainPID         int64
 	ExecMainStart, ExecMainExit  time.Time
@@ -102,6 +103,7 @@ var setters = map[string]func(*Unit, any){
 	"Conditions":             func(u *Unit, v any) { u.Conditions = conditions(v) },
 	"Asserts":                func(u *Unit, v any) { u.Asserts = conditions(v) },
 	"Result":                 text(func(u *Unit) *string { return &u.Result }),
+	"ReloadResult":           text(func(u *Unit) *string { return &u.ReloadResult }),
 	"MainPID":                signed(func(u *Unit) *int64 { return &u.MainPID }),
 	"ExecMainPID":            signed(func(u *Unit) *int64 { return &u.ExecMainPID }),
 	"ExecMainStartTimestamp": at(func(u *Unit) *time.Time { return &u.ExecMainStart }),
