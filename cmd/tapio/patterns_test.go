@@ -30,11 +30,11 @@ func TestPatterns(t *testing.T) {
 
 	code, out, errs = tapio(t, nil, "patterns", "lint", ownPatterns)
 	assert.Equal(t, exitOK, code, errs)
-	assert.Equal(t, "1 pattern, no mistakes\n", out)
+	assert.Equal(t, "2 patterns, no mistakes\n", out)
 
 	code, out, errs = tapio(t, nil, "patterns", "test", ownPatterns)
 	assert.Equal(t, exitOK, code, errs)
-	assert.Equal(t, "ok licence-expired fires\nok licence-expired nearly\n", out)
+	assert.Equal(t, "ok cart-quota fires\nok cart-quota nearly\nok licence-expired fires\nok licence-expired nearly\n", out)
 }
 
 func TestPatternsThatAreWrong(t *testing.T) {
@@ -58,7 +58,7 @@ func TestPatternsThatAreWrong(t *testing.T) {
 	code, out, errs = tapio(t, nil, "patterns", "test", dir)
 	assert.Equal(t, exitFailed, code)
 	assert.Contains(t, out, "FAIL licence-expired fires: "+fires+": ")
-	assert.Contains(t, errs, "1 of 2 scenarios failed")
+	assert.Contains(t, errs, "1 of 4 scenarios failed")
 	code, _, errs = tapio(t, nil, "patterns", "lint")
 	assert.Equal(t, exitUsage, code, errs)
 	code, _, errs = tapio(t, nil, "patterns", "list", filepath.Join(dir, "none"))

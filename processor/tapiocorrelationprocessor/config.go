@@ -91,6 +91,9 @@ type PatternsConfig struct {
 	Disabled []string `mapstructure:"disabled"`
 	// OnlyWithImpact are ids of patterns that make no finding before a request was hurt.
 	OnlyWithImpact []string `mapstructure:"only_with_impact"`
+	// OnCauseAlone are ids of patterns of which the cause makes a finding, whatever else
+	// they want. It is no key of a configuration: a test of patterns asks by it what was wanting.
+	OnCauseAlone []string `mapstructure:"-"`
 }
 
 // load returns the patterns that are looked for.
@@ -110,6 +113,9 @@ func (c *PatternsConfig) load() ([]*pattern.Pattern, error) {
 			quiet := *p
 			quiet.Alone, quiet.MinTraces = false, max(p.MinTraces, 1)
 			p = &quiet
+		}
+		if slices.Contains(c.OnCauseAlone, p.ID) {
+			p = p.OnCauseAlone()
 		}
 		out = append(out, p)
 	}

@@ -20,7 +20,11 @@ import (
 // rows returns, for each key of a configuration, how its row in README.md begins.
 func rows(prefix string, v reflect.Value) (out []string) {
 	for i := range v.NumField() {
-		key := prefix + v.Type().Field(i).Tag.Get("mapstructure")
+		tag := v.Type().Field(i).Tag.Get("mapstructure")
+		if tag == "-" {
+			continue
+		}
+		key := prefix + tag
 		switch x := v.Field(i).Interface().(type) {
 		case time.Duration:
 			text := x.String() // 5m0s

@@ -17,7 +17,7 @@ const own = "../../../examples/patterns"
 func TestExampleOfTheReadme(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
-	for _, file := range []string{"licence-expired.yaml", "testdata/licence-expired/fires.yaml"} {
+	for _, file := range []string{"licence-expired.yaml", "testdata/licence-expired/fires.yaml", "testdata/cart-quota/fires.yaml"} {
 		b, err := os.ReadFile(filepath.Join(own, file))
 		require.NoError(t, err)
 		assert.Contains(t, string(readme), "```yaml\n"+string(b)+"```", file)
@@ -27,7 +27,7 @@ func TestExampleOfTheReadme(t *testing.T) {
 func TestDirectoryOfOnesOwn(t *testing.T) {
 	results, err := TestDirectory(t.Context(), own)
 	require.NoError(t, err)
-	require.Len(t, results, 2)
+	require.Len(t, results, 4)
 	for _, r := range results {
 		assert.NoError(t, r.Err, r.Scenario)
 	}
@@ -38,10 +38,10 @@ func TestDirectoryOfOnesOwn(t *testing.T) {
 	require.NoError(t, err)
 	builtIn, err := List("")
 	require.NoError(t, err)
-	assert.Len(t, all, len(builtIn)+1)
+	assert.Len(t, all, len(builtIn)+2)
 	for _, i := range all {
-		if i.ID == "licence-expired" {
-			assert.Equal(t, filepath.Join(own, "licence-expired.yaml"), i.Source)
+		if i.ID == "licence-expired" || i.ID == "cart-quota" {
+			assert.Equal(t, filepath.Join(own, i.ID+".yaml"), i.Source)
 		} else {
 			assert.Equal(t, BuiltIn, i.Source)
 		}
@@ -77,7 +77,33 @@ func TestLintSaysWhere(t *testing.T) {
 	}
 }
 
+// What a scenario that gives no finding is told, for changes of that of cart-quota.
 func TestScenarioThatDoesNotFire(t *testing.T) {
+	for want, change := range map[string][2]string{
+		"want a finding of cart-quota, got no finding: its best hypothesis is of workload cart with a confidence of 0.":                               {"at: 61s, value: 1", "at: 61s, value: 0"},
+		"; min_score is 0.7; min_traces is 3, and 0 requests are seen to be hurt by it":                                                               {"at: 61s, value: 1", "at: 61s, value: 0"},
+		"; not seen: tapio.call.failed (calls, within 5m0s, weight 2); not seen: optional tapio.request.failed (trace, within 5m0s, weight 1)":        {"at: 61s, value: 1", "at: 61s, value: 0"},
+		"got callee-failing of service cart (0.90): events[0] is not its cause: quota.kind is users, not carts":                                       {"quota.kind: carts", "quota.kind: users"},
+		"got callee-failing of service cart (0.90): no event is its cause, shop.quota.exceeded, and none is derived from metrics or requests":         {"event: shop.quota.exceeded", "event: shop.quota"},
+		"; min_traces is 3, and 1 requests are seen to be hurt by it (a failed one is a server span with an error status: see requests in the README": {"until: 2m", "until: 61s"},
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.CopyFS(dir, os.DirFS(own)))
+		name := filepath.Join(dir, "testdata", "cart-quota", "fires.yaml")
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		changed := strings.Replace(string(b), change[0], change[1], 1)
+		require.NotEqual(t, string(b), changed)
+		require.NoError(t, os.WriteFile(name, []byte(changed), 0o600))
+		results, err := TestDirectory(t.Context(), dir)
+		require.NoError(t, err)
+		assert.ErrorContains(t, results[0].Err, want)
+		assert.NoError(t, results[1].Err)
+	}
+}
+
+// A condition in OTTL is named when it is what does not hold.
+func TestScenarioThatMeetsNoOTTL(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS(own)))
 	fires := filepath.Join(dir, "testdata", "licence-expired", "fires.yaml")
@@ -86,6 +112,6 @@ func TestScenarioThatDoesNotFire(t *testing.T) {
 	require.NoError(t, os.WriteFile(fires, nearly, 0o600))
 	results, err := TestDirectory(t.Context(), dir)
 	require.NoError(t, err)
-	assert.ErrorContains(t, results[0].Err, "want a finding of licence-expired, got no finding")
-	assert.NoError(t, results[1].Err)
+	assert.ErrorContains(t, results[2].Err, "want a finding of licence-expired, got no finding: events[0] is not its cause: the ottl condition severity_number >=")
+	assert.NoError(t, results[3].Err)
 }

@@ -215,8 +215,20 @@ func test(ctx context.Context, files fs.FS, id, which string, config func() (*ta
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := s.check(id, which, found); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	wrong := s.check(id, which, found)
+	if wrong == nil {
+		return nil
 	}
-	return nil
+	wanted := id
+	if which == Nearly {
+		wanted = s.Instead
+	}
+	if wanted == "" || slices.ContainsFunc(found, func(f *finding.Finding) bool { return f.Pattern == wanted }) {
+		return fmt.Errorf("%s: %w", name, wrong)
+	}
+	reason, err := whyNot(ctx, s, wanted, config)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, errors.Join(wrong, err))
+	}
+	return fmt.Errorf("%s: %w: %s", name, wrong, reason)
 }

@@ -51,6 +51,9 @@ type Requests struct {
 	// Failing is the share of them that fail, 0 or 1; none without it.
 	Failing  []Level        `yaml:"failing"`
 	Resource map[string]any `yaml:"resource"`
+	// Caller is the resource of who makes them: each then has a client span, its parent,
+	// that fails with it. Without it they come from nobody.
+	Caller map[string]any `yaml:"caller"`
 }
 
 // maxSamples bounds a metric or the requests of a scenario.
@@ -166,11 +169,28 @@ func (r *Requests) traces(n int, do func(ptrace.Traces) error) error {
 		if at(r.Failing, t) > 0 {
 			s.Status().SetCode(ptrace.StatusCodeError)
 		}
-		if err := errors.Join(rs.Resource().Attributes().FromRaw(r.Resource), do(td)); err != nil {
+		err := rs.Resource().Attributes().FromRaw(r.Resource)
+		if err == nil && r.Caller != nil {
+			err = r.call(td, s)
+		}
+		if err := errors.Join(err, do(td)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// call adds the client span that makes a request.
+func (r *Requests) call(td ptrace.Traces, request ptrace.Span) error {
+	rs := td.ResourceSpans().AppendEmpty()
+	s := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+	request.CopyTo(s)
+	id := request.SpanID()
+	id[0] |= 0x80 // the other ids begin with a small number
+	s.SetSpanID(id)
+	s.SetKind(ptrace.SpanKindClient)
+	request.SetParentSpanID(id)
+	return rs.Resource().Attributes().FromRaw(r.Caller)
 }
 
 // series delivers the metrics and requests of a scenario.

@@ -250,6 +250,17 @@ func (p *Pattern) Requires() bool {
 	return slices.ContainsFunc(p.Effects, func(e Effect) bool { return e.Required })
 }
 
+// OnCauseAlone returns the pattern without what it wants beside its cause: hurt requests
+// and effects.
+func (p *Pattern) OnCauseAlone() *Pattern {
+	out := *p
+	out.Alone, out.Harmful, out.Effects = true, false, slices.Clone(p.Effects)
+	for i := range out.Effects {
+		out.Effects[i].Required = false
+	}
+	return &out
+}
+
 // Spreads tells whether any effect does.
 func (p *Pattern) Spreads() bool {
 	return slices.ContainsFunc(p.Effects, func(e Effect) bool { return e.Spreads })
@@ -355,6 +366,9 @@ func Bound(where []Condition, cause func(key string) any) ([]Condition, bool) {
 
 // differs says what was found and what was wanted.
 func (c *Condition) differs(value any) string {
+	if c.OTTL != "" {
+		return "the ottl condition " + c.OTTL + " is not met"
+	}
 	found := fmt.Sprint(value)
 	if value == nil {
 		found = "absent"
