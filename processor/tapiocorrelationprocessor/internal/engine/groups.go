@@ -218,8 +218,7 @@ func (e *Engine) absorbGroups(o *open) {
 			if !e.covers(o, target, origin) {
 				return false
 			}
-			e.hurtBy(o, r)
-			return true
+			return e.hurtBy(o, r)
 		})
 		left += len(g.requests)
 		if len(g.requests) == 0 {
@@ -243,7 +242,7 @@ func (e *Engine) absorbInferred(root *open) {
 		e.requests.Each(func(r *detect.Request) {
 			if incident.Of(r) == i.Incident {
 				target, origin := explain.TargetOf(e.graph, r)
-				hurt, covered = true, covered && e.covers(root, target, origin)
+				hurt, covered = true, covered && e.covers(root, target, origin) && !root.Hypothesis.Precedes(r)
 			}
 		})
 		return hurt && covered

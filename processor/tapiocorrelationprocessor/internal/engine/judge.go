@@ -219,13 +219,14 @@ func (e *Engine) supersede(root *open) {
 
 // replaceAll takes the place of other incidents.
 func (e *Engine) replaceAll(root *open, takes func(*open) bool) {
+	var early []*detect.Request
 	e.incidents = slices.DeleteFunc(e.incidents, func(i *open) bool {
 		if i == root || !takes(i) {
 			return false
 		}
 		e.requests.Each(func(r *detect.Request) {
-			if incident.Of(r) == i.Incident {
-				e.hurtBy(root, r)
+			if incident.Of(r) == i.Incident && !e.hurtBy(root, r) {
+				early = append(early, r)
 			}
 		})
 		if i.Emitted() {
@@ -234,6 +235,7 @@ func (e *Engine) replaceAll(root *open, takes func(*open) bool) {
 		}
 		return true
 	})
+	e.unassign(early)
 }
 
 // maxBackOff is how long after its last effect an incident can go on: the kubelet backs
@@ -302,11 +304,12 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		}
 		i.Replace(h, e.now(), e.whyReplaced(old, h))
 		e.requests.Each(func(r *detect.Request) {
-			if incident.Of(r) == i.Incident {
+			if incident.Of(r) == i.Incident && !h.Precedes(r) {
 				e.namesOf(h, r)
 				h.AddSpans(r, r.Spans...)
 			}
 		})
+		e.release(i)
 		e.absorbGroups(i)
 		e.supersede(i)
 		return true
@@ -464,15 +467,13 @@ func (e *Engine) assign(r *detect.Request) {
 	// A cause that was seen comes before one that spans only hint at.
 	for _, seen := range []bool{true, false} {
 		for i := len(e.incidents) - 1; i >= 0; i-- {
-			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin) {
-				e.hurtBy(o, r)
+			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin) && e.hurtBy(o, r) {
 				return
 			}
 		}
 	}
 	if h := e.root(e.unresolved(target, origin)); h != nil {
-		if o := e.openFor(h, []*detect.Request{r}); o != nil {
-			e.hurtBy(o, r)
+		if o := e.openFor(h, []*detect.Request{r}); o != nil && e.hurtBy(o, r) {
 			return
 		}
 	}
@@ -481,8 +482,7 @@ func (e *Engine) assign(r *detect.Request) {
 		if o == nil {
 			o = e.open(h)
 		}
-		if o != nil {
-			e.hurtBy(o, r)
+		if o != nil && e.hurtBy(o, r) {
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
@@ -117,10 +118,43 @@ func (e *Engine) ofNames(o *detect.Occurrence) *pattern.Pattern {
 	return nil
 }
 
-// hurtBy makes a request one that an incident hurt.
-func (e *Engine) hurtBy(o *open, r *detect.Request) {
+// hurtBy makes a request one that an incident hurt, and tells whether it can be that: it
+// was not over before the cause began.
+func (e *Engine) hurtBy(o *open, r *detect.Request) bool {
+	if o.Hypothesis.Precedes(r) {
+		return false
+	}
 	e.namesOf(o.Hypothesis, r)
 	o.Assign(r)
+	return true
+}
+
+// release takes from an incident whose cause was replaced the requests that were over
+// before that began. They are hurt by something else.
+func (e *Engine) release(o *open) {
+	var kept, early []*detect.Request
+	e.requests.Each(func(r *detect.Request) {
+		switch {
+		case incident.Of(r) != o.Incident:
+		case o.Hypothesis.Precedes(r):
+			early = append(early, r)
+		default:
+			kept = append(kept, r)
+		}
+	})
+	if len(early) == 0 {
+		return
+	}
+	o.Recount(kept)
+	e.unassign(early)
+}
+
+// unassign looks for another explanation of requests.
+func (e *Engine) unassign(requests []*detect.Request) {
+	for _, r := range requests {
+		r.Assigned = nil
+		e.assign(r)
+	}
 }
 
 // namesOf tells a hypothesis which name a request's caller could not look up because of

@@ -317,7 +317,10 @@ func (s *scenario) inContainer(v service, vpid int64, name string, attrs map[str
 }
 
 // Shorthands for spans that are built by hand.
-var noParent pcommon.SpanID
+var (
+	noParent pcommon.SpanID
+	noTrace  pcommon.TraceID
+)
 
 const (
 	spanServer = ptrace.SpanKindServer

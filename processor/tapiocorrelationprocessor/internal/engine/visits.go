@@ -421,6 +421,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 	if o != nil {
 		o.Replace(h, e.now(), fmt.Sprintf("By now the visits of %s have changed more.", e.graph.ServiceName(s.Service)))
 		o.peak, o.rival = 0, 0
+		e.release(o)
 	} else {
 		o = e.open(h)
 	}

@@ -172,7 +172,7 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 	if name == pattern.CallFailed && h.caller == "" {
 		h.caller = h.graph.ServiceName(s.Subject)
 	}
-	l := h.addLink(h.spanKey(s), s.End, rank, func() finding.Link {
+	l := h.addLink(h.spanKey(r, s), s.End, rank, func() finding.Link {
 		title, detail := h.spanWords(s, name)
 		return finding.Link{
 			Layer: layer, Event: name, Entity: EntityOf(h.graph, s.Subject), Title: title, Detail: detail,
@@ -208,10 +208,15 @@ func (h *Hypothesis) isRoot(id record.EntityID) bool {
 	return ok || (h.Service != 0 && h.graph.ServiceOf(id) == h.Service)
 }
 
-func (h *Hypothesis) spanKey(s detect.HurtSpan) string {
+// spanKey is the key of the link that a span of a request belongs to: spans of requests
+// that failed and of ones that were only slow are two steps.
+func (h *Hypothesis) spanKey(r *detect.Request, s detect.HurtSpan) string {
 	class := ""
 	if s.Kind == record.SpanClient {
 		class = "|" + s.Failure.String()
+	}
+	if !r.Failed() {
+		class += "|slow"
 	}
 	return "span|" + h.keyOf(s.Operation) + class
 }
@@ -220,7 +225,7 @@ func (h *Hypothesis) spanKey(s detect.HurtSpan) string {
 // or, where nothing is below, what Chain finds.
 func (h *Hypothesis) relink(r *detect.Request) {
 	for _, s := range r.Spans {
-		l := h.links[h.spanKey(s)]
+		l := h.links[h.spanKey(r, s)]
 		if l == nil {
 			continue
 		}
@@ -250,7 +255,7 @@ func (h *Hypothesis) linkBelow(r *detect.Request, s detect.HurtSpan) (p *link, l
 		if !ok {
 			break
 		}
-		if l := h.links[h.spanKey(child)]; l != nil {
+		if l := h.links[h.spanKey(r, child)]; l != nil {
 			return l, child
 		}
 		s = child
@@ -337,5 +342,5 @@ func (h *Hypothesis) Chain() []finding.Link {
 	return out
 }
 
-// KeyOf returns the key of the link that a span belongs to.
-func (h *Hypothesis) KeyOf(s detect.HurtSpan) string { return h.spanKey(s) }
+// KeyOf returns the key of the link that a span of a request belongs to.
+func (h *Hypothesis) KeyOf(r *detect.Request, s detect.HurtSpan) string { return h.spanKey(r, s) }

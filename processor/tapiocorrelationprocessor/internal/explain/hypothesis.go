@@ -200,6 +200,20 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	return ok && ((t.Address != 0 || !h.Pattern.OfPodNetwork()) && h.onNode(cmp.Or(t.Process, t.Service)) || e.Kind == topology.KindService && t.Service == e.ID)
 }
 
+// Precedes tells whether a request was over before the cause, an event, can have begun: it
+// was no effect. That a cause is told of late explains no request that was only slow, where
+// the pattern does not expect such.
+func (h *Hypothesis) Precedes(r *detect.Request) bool {
+	if h.Cause.Occurrence == nil {
+		return false
+	}
+	before := int64(h.Pattern.Cause.Before)
+	if !r.Failed() && !slices.ContainsFunc(h.Pattern.Effects, func(f pattern.Effect) bool { return f.Event == pattern.RequestSlow }) {
+		before = 0
+	}
+	return r.Last < h.Cause.Time-Slack-before
+}
+
 // Spares tells whether calls of an address cannot suffer from a pattern's cause.
 func Spares(g *topology.Graph, p *pattern.Pattern, address record.EntityID) bool {
 	return p.OfPodNetwork() && g.Loopback(address)

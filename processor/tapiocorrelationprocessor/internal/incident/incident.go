@@ -202,6 +202,21 @@ func (i *Incident) Assign(r *detect.Request) {
 	i.Count(r)
 }
 
+// Recount counts anew, after its cause was replaced: these are all requests that are held
+// and that the new cause can have hurt. Others were over before it began, as were those,
+// older still, that are not held any more.
+func (i *Incident) Recount(requests []*detect.Request) {
+	i.failed, i.slow, i.value, i.valuable, i.users, i.userKey = 0, 0, 0, 0, hyperloglog.New14(), ""
+	i.services, i.hurt, i.operations = map[string]bool{}, map[record.EntityID]bool{}, map[string]bool{}
+	i.business, i.entryKey, i.traces, i.unvalued = nil, "", nil, nil
+	i.Hypothesis.Count(0, 0)
+	for _, r := range requests {
+		r.Assigned = &counted{incident: i}
+		i.Count(r)
+	}
+	i.Dirty = true
+}
+
 // AddSpan takes a later span of a request that is assigned already.
 func (i *Incident) AddSpan(r *detect.Request, s detect.HurtSpan) {
 	i.Hypothesis.AddSpans(r, s)
@@ -333,15 +348,15 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
 			Entity:   explain.EntityOf(i.graph, entry.Subject),
 			LinkedBy: finding.LinkedByTrace, LinkedOn: "trace " + r.TraceID.String(),
 		}
+		i.entryKey = i.Hypothesis.KeyOf(r, entry)
 	}
 	if at.Before(i.business.Time) {
-		i.business.Time = at
+		i.business.Time, i.entryKey = at, i.Hypothesis.KeyOf(r, entry)
 	}
 	if at.After(i.business.Last) {
 		i.business.Last = at
 	}
 	i.business.Count++
-	i.entryKey = i.Hypothesis.KeyOf(entry)
 }
 
 // Ready tells whether enough is known for a first revision.

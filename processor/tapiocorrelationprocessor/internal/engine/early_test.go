@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+)
+
+// answering is a request whose call to payment took that long and was answered with that
+// status.
+func answering(status int, took time.Duration) order {
+	return order{"u", 10, &call{from: load, to: storefront, took: took + 4*time.Millisecond, status: status, inner: &call{
+		from: storefront, to: payment, took: took, status: status,
+	}}}
+}
+
+// TestEarlierRequests: what was over before a cause began is no effect of it, also where
+// the finding had another cause first.
+func TestEarlierRequests(t *testing.T) {
+	full := func(s *scenario) {
+		s.send(answering(500, 5*time.Millisecond))
+		s.kernel(payment, "tapio.syscall.failed", s.clock.Add(-3*time.Millisecond), map[string]any{
+			event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write", "tapio.trace.association": "goroutine",
+		})
+	}
+	complains := func(s *scenario) {
+		s.says(payment, noTrace, noParent, s.clock.Add(-2*time.Millisecond), "order not kept: write /data/orders: no space left on device")
+	}
+	for name, tc := range map[string]struct {
+		want string
+		say  func(*scenario)
+	}{
+		"a system call": {"request-out-of-space", func(s *scenario) { full(s) }},
+		"a log record":  {"disk-write-failed", func(s *scenario) { complains(s); s.send(answering(500, 5*time.Millisecond)) }},
+		"a log record, then the system call": {"request-out-of-space", func(s *scenario) {
+			complains(s)
+			full(s)
+		}},
+		"a system call, then a log record": {"request-out-of-space", func(s *scenario) { full(s); complains(s) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScenario(t)
+			s.healthy(2 * time.Minute)
+			for range 5 {
+				s.wait(100 * time.Millisecond)
+				s.send(answering(200, 300*time.Millisecond))
+			}
+			s.healthy(14 * time.Second)
+			began := s.clock
+			for range 25 {
+				tc.say(s)
+				s.wait(200 * time.Millisecond)
+			}
+			s.wait(5 * time.Second)
+
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern)
+			assert.EqualValues(t, 25, f.Impact.FailedRequests)
+			assert.Zero(t, f.Impact.SlowRequests)
+			assert.WithinDuration(t, began, f.StartedAt, time.Second)
+			for _, l := range f.Chain {
+				assert.NotEqual(t, pattern.RequestSlow, l.Event, l.Title)
+			}
+		})
+	}
+}
+
+// TestFailedAndSlowAreTwoSteps: the same operation is slow first and fails then.
+func TestFailedAndSlowAreTwoSteps(t *testing.T) {
+	s := newScenario(t)
+	s.healthy(2 * time.Minute)
+	s.kernel(payment, "tapio.tcp.listen_overflow", s.clock, map[string]any{"tapio.tcp.listen.queue": 129})
+	for range 10 {
+		s.wait(200 * time.Millisecond)
+		s.send(answering(200, 300*time.Millisecond))
+	}
+	for range 20 {
+		s.wait(200 * time.Millisecond)
+		s.send(answering(500, 5*time.Millisecond))
+	}
+	s.wait(5 * time.Second)
+
+	f := s.one()
+	assert.Equal(t, "accept-queue-full", f.Pattern)
+	count := map[string]int64{}
+	for _, l := range f.Chain {
+		if l.Layer == finding.LayerApp && strings.HasPrefix(l.Title, "storefront POST /storefront") {
+			count[l.Event] += l.Count
+		}
+	}
+	assert.Equal(t, map[string]int64{pattern.RequestSlow: 10, pattern.RequestFailed: 20}, count)
+	assertCausal(t, f)
+}
