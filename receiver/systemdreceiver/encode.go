@@ -190,6 +190,12 @@ func (e *encoder) skipped(ev *unit.Event, n note) note {
 
 // reason says in words why a run ended.
 func reason(u *unit.Unit) string {
+	if p, ok := otherProcess(u); ok {
+		if p.Code == unit.CodeExited {
+			return fmt.Sprintf("result %s, the process of its %s exited with code %d", u.Result, p.Setting, p.Status)
+		}
+		return fmt.Sprintf("result %s, the process of its %s was ended by %s", u.Result, p.Setting, signalName(p.Status))
+	}
 	switch {
 	case u.ExecMainExit.IsZero():
 		return "result " + u.Result
@@ -201,6 +207,14 @@ func reason(u *unit.Unit) string {
 		return fmt.Sprintf("result %s, its main process was ended by %s", u.Result, signalName(u.ExecMainStatus))
 	}
 	return "result " + u.Result
+}
+
+// otherProcess is the process that made the run fail, when it was not the main one.
+func otherProcess(u *unit.Unit) (unit.Process, bool) {
+	if u.Result == "" || u.Result == "success" {
+		return unit.Process{}, false
+	}
+	return u.FailedProcess()
 }
 
 // failureOptions are all facts that can explain a failure.
@@ -265,16 +279,23 @@ func identityOptions(u *unit.Unit) []metadata.EventAttributeOption {
 }
 
 func exitOptions(u *unit.Unit) []metadata.EventAttributeOption {
+	if p, ok := otherProcess(u); ok {
+		return append(statusOptions(p.Code, p.Status), metadata.WithTapioSystemdUnitCommandEventAttribute(p.Setting))
+	}
 	if u.ExecMainExit.IsZero() {
 		return nil
 	}
-	switch u.ExecMainCode {
+	return statusOptions(u.ExecMainCode, u.ExecMainStatus)
+}
+
+func statusOptions(code, status int64) []metadata.EventAttributeOption {
+	switch code {
 	case unit.CodeExited:
-		return []metadata.EventAttributeOption{metadata.WithProcessExitCodeEventAttribute(u.ExecMainStatus)}
+		return []metadata.EventAttributeOption{metadata.WithProcessExitCodeEventAttribute(status)}
 	case unit.CodeKilled, unit.CodeDumped:
 		return []metadata.EventAttributeOption{
-			metadata.WithTapioProcessExitSignalEventAttribute(u.ExecMainStatus),
-			metadata.WithTapioProcessExitSignalNameEventAttribute(signalName(u.ExecMainStatus)),
+			metadata.WithTapioProcessExitSignalEventAttribute(status),
+			metadata.WithTapioProcessExitSignalNameEventAttribute(signalName(status)),
 		}
 	}
 	return nil

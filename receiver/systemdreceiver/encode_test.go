@@ -113,6 +113,8 @@ func TestReason(t *testing.T) {
 		"result signal, its main process was ended by SIGSEGV":   {Result: "signal", ExecMainExit: epoch, ExecMainCode: unit.CodeKilled, ExecMainStatus: 11},
 		"result signal, its main process was ended by signal 40": {Result: "signal", ExecMainExit: epoch, ExecMainCode: unit.CodeKilled, ExecMainStatus: 40},
 		"result resources": {Result: "resources"},
+		"result exit-code, the process of its ExecStartPre exited with code 42": {Result: "exit-code", Failed: []unit.Process{{Setting: "ExecStartPre", PID: 7, Exit: epoch, Code: unit.CodeExited, Status: 42}}},
+		"result timeout, the process of its ExecMount was ended by SIGTERM":     {Result: "timeout", Failed: []unit.Process{{Setting: "ExecMount", PID: 7, Exit: epoch, Code: unit.CodeKilled, Status: 15}}},
 	} {
 		assert.Equal(t, want, reason(&u))
 	}

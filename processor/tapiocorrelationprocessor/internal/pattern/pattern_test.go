@@ -41,7 +41,7 @@ func typical() *Values {
 			"tapio.k8s.service.selector": "app=payment", "tapio.k8s.probe.budget": 2.0, "tapio.k8s.pod.node_selector": "disk=ssd",
 			"tapio.k8s.claim.storage_class": "fast", "systemd.unit.name": "kubelet.service", "error.type": "exit_code", "dns.question.name": "payment.shop", "server.address": "10.96.0.10", KeyBody: "what it says",
 			"tapio.systemd.unit.restarts": int64(5), "tapio.systemd.start_limit.burst": int64(5),
-			"tapio.systemd.unit.status_text": "opening the database", "tapio.systemd.dependencies": []string{"postgresql.service"},
+			"tapio.systemd.unit.command": "ExecStartPre", "tapio.systemd.unit.status_text": "opening the database", "tapio.systemd.dependencies": []string{"postgresql.service"},
 			"tapio.block.device": "sda", "tapio.block.operation": "READ", "tapio.block.requests.usual": 150.0,
 			"tapio.memory.time_to_limit": 450.0, "tapio.memory.used_share": 0.775, "tapio.memory.rss": int64(300 << 20), "tapio.memory.growth": int64(60 << 20), "tapio.cpu.limit": 0.5,
 			"tapio.block.busiest.cgroup":      "/system.slice/backup.service",

@@ -411,6 +411,12 @@ func WithTapioSystemdTasksMaxEventAttribute(tapioSystemdTasksMaxAttributeValue i
 	})
 }
 
+func WithTapioSystemdUnitCommandEventAttribute(tapioSystemdUnitCommandAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.systemd.unit.command", tapioSystemdUnitCommandAttributeValue)
+	})
+}
+
 func WithTapioSystemdUnitRestartsEventAttribute(tapioSystemdUnitRestartsAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("tapio.systemd.unit.restarts", tapioSystemdUnitRestartsAttributeValue)

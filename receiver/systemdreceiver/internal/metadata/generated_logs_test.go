@@ -261,7 +261,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitActivatedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitDeactivatedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdDependenciesEventAttribute([]any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitDeactivatedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioSystemdDependenciesEventAttribute([]any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdUnitDependencyFailedEvent(ctx, timestamp, 20, WithTapioSystemdJobTypeEventAttribute("tapio.systemd.job.type-val"), WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdDependenciesEventAttribute([]any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}))
@@ -270,10 +270,10 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitExecFailedEvent(ctx, timestamp, WithLogRecordUIDEventAttribute("log.record.uid-val"), WithTapioJournalBootIDEventAttribute("tapio.journal.boot_id-val"), WithTapioJournalIdentifierEventAttribute("tapio.journal.identifier-val"), WithTapioJournalTransportEventAttribute("tapio.journal.transport-val"), WithTapioJournalMessageIDEventAttribute("tapio.journal.message_id-val"), WithProcessPidEventAttribute(11), WithProcessUserIDEventAttribute(15), WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandLineEventAttribute("process.command_line-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithCodeFilePathEventAttribute("code.file.path-val"), WithCodeFunctionNameEventAttribute("code.function.name-val"), WithCodeLineNumberEventAttribute(16), WithErrorTypeEventAttribute("error.type-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitFailedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitFailedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitOomKilledEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitOomKilledEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdUnitProcessOomKilledEvent(ctx, timestamp, WithLogRecordUIDEventAttribute("log.record.uid-val"), WithTapioJournalBootIDEventAttribute("tapio.journal.boot_id-val"), WithTapioJournalIdentifierEventAttribute("tapio.journal.identifier-val"), WithTapioJournalTransportEventAttribute("tapio.journal.transport-val"), WithTapioJournalMessageIDEventAttribute("tapio.journal.message_id-val"), WithProcessPidEventAttribute(11), WithProcessUserIDEventAttribute(15), WithProcessExecutablePathEventAttribute("process.executable.path-val"), WithProcessCommandLineEventAttribute("process.command_line-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioProcessCommEventAttribute("tapio.process.comm-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithCodeFilePathEventAttribute("code.file.path-val"), WithCodeFunctionNameEventAttribute("code.function.name-val"), WithCodeLineNumberEventAttribute(16), WithErrorTypeEventAttribute("error.type-val"))
@@ -285,7 +285,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitReloadedEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitRestartingEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", 27, "tapio.systemd.restart.since-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitRestartingEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", 27, "tapio.systemd.restart.since-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioSystemdUnitRunningEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"))
@@ -294,10 +294,10 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioSystemdUnitSkippedEvent(ctx, timestamp, WithTapioSystemdConditionEventAttribute("tapio.systemd.condition-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitStartLimitHitEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdStartLimitBurstEventAttribute(31), WithTapioSystemdStartLimitIntervalEventAttribute(34.100000), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitStartLimitHitEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioSystemdStartLimitBurstEventAttribute(31), WithTapioSystemdStartLimitIntervalEventAttribute(34.100000), WithTapioSystemdSnapshotEventAttribute(true))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioSystemdUnitWatchdogEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
+			lb.RecordTapioSystemdUnitWatchdogEvent(ctx, timestamp, "systemd.unit.active_state-val", "systemd.unit.state-val", WithErrorTypeEventAttribute("error.type-val"), WithTapioSystemdUnitResultEventAttribute("tapio.systemd.unit.result-val"), WithTapioSystemdInvocationIDEventAttribute("tapio.systemd.invocation_id-val"), WithProcessPidEventAttribute(11), WithProcessCreationTimeEventAttribute("process.creation.time-val"), WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioSystemdUnitCommandEventAttribute("tapio.systemd.unit.command-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithProcessLinuxCgroupEventAttribute("process.linux.cgroup-val"), WithTapioSystemdUnitRestartsEventAttribute(27), WithTapioMemoryUsageEventAttribute(18), WithTapioMemoryPeakEventAttribute(17), WithTapioMemoryLimitEventAttribute(18), WithTapioSystemdTasksCurrentEventAttribute(27), WithTapioSystemdTasksMaxEventAttribute(23), WithTapioSystemdSampleAgeEventAttribute(24.100000), WithTapioSystemdUnitStatusTextEventAttribute("tapio.systemd.unit.status_text-val"), WithTapioSystemdSnapshotEventAttribute(true))
 
 			res := pcommon.NewResource()
 			logs := lb.Emit(WithLogsResource(res))
@@ -1708,6 +1708,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.systemd.dependencies")
 					assert.True(t, ok)
 					assert.Equal(t, []any{"tapio.systemd.dependencies-item1", "tapio.systemd.dependencies-item2"}, attrVal.Slice().AsRaw())
@@ -1825,6 +1828,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
@@ -1895,6 +1901,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
@@ -2067,6 +2076,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.restarts")
 					assert.True(t, ok)
 					assert.EqualValues(t, 27, attrVal.Int())
@@ -2151,6 +2163,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())
@@ -2203,6 +2218,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.signal_name")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.process.exit.signal_name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.systemd.unit.command")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.systemd.unit.command-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.process.exit.core_dumped")
 					assert.True(t, ok)
 					assert.True(t, attrVal.Bool())

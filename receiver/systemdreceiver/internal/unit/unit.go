@@ -5,6 +5,7 @@ package unit
 import (
 	"encoding/hex"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -31,9 +32,11 @@ type Unit struct {
 	MainPID, ExecMainPID         int64
 	ExecMainStart, ExecMainExit  time.Time
 	ExecMainCode, ExecMainStatus int64
-	NRestarts                    uint64
-	StatusText                   string
-	ControlGroup                 string
+	// Failed are the other processes that failed, also those of earlier runs.
+	Failed       []Process
+	NRestarts    uint64
+	StatusText   string
+	ControlGroup string
 
 	// Absent (no limit, no accounting, no control group) is None.
 	MemoryCurrent, MemoryPeak, MemoryMax, TasksCurrent, TasksMax uint64
@@ -83,6 +86,8 @@ func (u *Unit) Apply(p map[string]any) {
 	for key, value := range p {
 		if set, ok := setters[key]; ok {
 			set(u, value)
+		} else if slices.Contains(commands, key) {
+			u.failed(key, value)
 		}
 	}
 }

@@ -1,0 +1,48 @@
+package systemd
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestProcessesBesideTheMainOne: what fails beside the main process of a unit is told with
+// its exit code; a reload that fails is no success, and a program that does not exist is
+// one event of its unit.
+func TestProcessesBesideTheMainOne(t *testing.T) {
+	m := boot(t, func(m *machine) {
+		require.NoError(t, os.Mkdir(m.journal(), 0o755))
+		m.binds = append(m.binds, "--bind="+m.journal()+":/var/log/journal")
+		m.units = map[string]string{
+			"unready.service":  "[Service]\nExecStartPre=/bin/sh -c 'exit 42'\nExecStart=/bin/sleep 1000\n",
+			"mnt-none.mount":   "[Mount]\nWhat=/dev/none\nWhere=/mnt/none\nType=ext4\n",
+			"stubborn.service": "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/false\n",
+			"missing.service":  "[Service]\nExecStart=/nonexistent/binary\n",
+		}
+	})
+	c := newCollector(t, m, 0, withJournal(m))
+	c.start(t)
+	for _, unit := range []string{"unready", "mnt-none.mount", "missing", "stubborn"} {
+		m.systemctl("start", unit)
+	}
+	m.systemctl("reload", "stubborn")
+	told := func(unit, name string) record {
+		t.Helper()
+		require.Eventually(t, func() bool { return len(c.events(t, unit, "tapio.systemd.unit."+name)) == 1 }, 20*time.Second, 50*time.Millisecond, "%s of %s", name, unit)
+		return only(t, c, unit, "unit."+name)
+	}
+	unready := told("unready.service", "failed")
+	assert.Equal(t, int64(42), unready.attributes["process.exit.code"])
+	assert.Equal(t, "ExecStartPre", unready.attributes["tapio.systemd.unit.command"])
+	mount := told("mnt-none.mount", "failed")
+	assert.Equal(t, int64(32), mount.attributes["process.exit.code"], "mount(8): it failed")
+	assert.Equal(t, "ExecMount", mount.attributes["tapio.systemd.unit.command"])
+	assert.Equal(t, "exit-code", told("stubborn.service", "reload_failed").attributes["error.type"])
+	assert.Empty(t, c.events(t, "stubborn.service", "tapio.systemd.unit.reloaded"))
+	job(t, c, "stubborn.service", "reload")
+	told("missing.service", "failed")
+	assert.Equal(t, "/nonexistent/binary", told("missing.service", "exec_failed").attributes["process.executable.path"])
+}
