@@ -52,7 +52,7 @@ func TestLintSaysWhere(t *testing.T) {
 	good, err := os.ReadFile(filepath.Join(own, "licence-expired.yaml"))
 	require.NoError(t, err)
 	for want, change := range map[string][2]string{
-		`:5: evnt: no such key; want one of [before count_within entity event`: {"event: tapio.log ", "evnt: tapio.log "},
+		`:5: evnt: no such key; want one of [answers before count_within entity event`: {"event: tapio.log ", "evnt: tapio.log "},
 		`cause.layer: "FOO": want one of [KERNEL NET SYS K8S APP BIZ]`:         {"layer: APP", "layer: FOO"},
 		`reliability: "often": want a number`:                                  {"reliability: 0.9", "reliability: often"},
 		`:13: cause.reliability: 1.5: want a number above 0, at most 1`:        {"reliability: 0.9", "reliability: 1.5"},

@@ -169,7 +169,7 @@ func reasons(failed []string) string {
 // receiver says only once, when it starts, what it runs, maybe before this engine was.
 func (e *Engine) reports(o *detect.Occurrence) {
 	switch o.Name {
-	case event.ProcessExec, event.ProcessExit, event.OOMKill, event.TCPConnectFailed:
+	case event.ProcessExec, event.ProcessExit, event.OOMKill, event.TCPConnectFailed, event.SyscallFailed:
 	default:
 		return
 	}
@@ -201,6 +201,11 @@ func (e *Engine) missingReceivers(o *open) []string {
 		return nil
 	}
 	host := e.hostOf(h)
+	for _, id := range e.graph.Hosts(h.Service) { // whom nobody sees counts
+		if host == 0 || e.hosts[id] == nil {
+			host = id
+		}
+	}
 	name := "the host of " + e.graph.ServiceName(h.Cause.Entity)
 	if x, ok := e.graph.Entity(host); ok {
 		name = x.Name

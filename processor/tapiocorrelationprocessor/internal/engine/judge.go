@@ -91,8 +91,10 @@ func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detec
 	known := e.occurrences.Named(p.Cause.Event)
 	var causes []*detect.Occurrence
 	for _, k := range known[max(0, len(known)-maxCompared):] {
-		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload && e.explainer(k) == nil {
-			causes = append(causes, k)
+		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload {
+			if i := e.explainer(k); i == nil || i.Hypothesis.Cause.Occurrence == k && !i.Hypothesis.Pattern.Requires() {
+				causes = append(causes, k)
+			}
 		}
 	}
 	return causes
@@ -100,8 +102,12 @@ func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detec
 
 // deeper tells whether a hypothesis explains the cause of another one. Where each
 // explains the other, as a crash and the back-off after it do, it is the one whose
-// cause is the more often the root.
+// cause is the more often the root. Of one event, the pattern says more that requires
+// what was seen to follow.
 func deeper(h, than *explain.Hypothesis) bool {
+	if o := h.Cause.Occurrence; o != nil && o == than.Cause.Occurrence {
+		return h.Pattern.Requires() && !than.Pattern.Requires()
+	}
 	if !h.Explains(than.Cause.Occurrence) {
 		return false
 	}

@@ -105,6 +105,8 @@ var plays = map[string]func(*scenario){
 		s.wait(5 * time.Second)
 	},
 	"request-out-of-space": outOfSpace(true, event.AssociationThread),
+	"process-out-of-space": refusedByKernel("ENOSPC", payment),
+	"process-out-of-files": refusedByKernel("EMFILE", payment),
 	"node-rebooted": func(s *scenario) {
 		s.healthy(5 * time.Second)
 		s.system("shutdown", map[string]any{"tapio.system.shutdown.kind": "reboot"})

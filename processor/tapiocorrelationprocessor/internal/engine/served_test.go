@@ -134,6 +134,51 @@ func outOfSpace(same bool, association string) func(*scenario) {
 	}
 }
 
+// refusedByKernel plays calls of payment that fail while the kernel refuses a process
+// something. Nobody knows in which request.
+func refusedByKernel(errno string, process service) func(*scenario) {
+	return func(s *scenario) {
+		s.healthy(time.Minute)
+		for range 10 {
+			s.kernel(process, event.SyscallFailed, s.clock.Add(-3*time.Millisecond), map[string]any{event.KeyErrorType: errno, event.KeySyscall: "write"})
+			s.send(order{"u", 10, &call{from: load, to: storefront, took: 9 * time.Millisecond, status: 500, inner: &call{
+				from: storefront, to: payment, took: 5 * time.Millisecond, status: 500,
+			}}})
+			s.wait(100 * time.Millisecond)
+		}
+		s.wait(20 * time.Second)
+	}
+}
+
+// TestRefusedByKernel: requests of a service fail while the kernel refuses its process
+// what it needs. What it refuses another process of the host, or that does no harm, says nothing of them.
+func TestRefusedByKernel(t *testing.T) {
+	for name, tc := range map[string]struct {
+		errno   string
+		process service
+		want    string // the pattern, "" for none that the kernel's word is the cause of
+	}{
+		"no space":                {"ENOSPC", payment, "process-out-of-space"},
+		"no descriptor":           {"EMFILE", payment, "process-out-of-files"},
+		"no space for a stranger": {"ENOSPC", payment.withPID(4711), ""},
+		"no such file":            {"ENOENT", payment, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScenario(t)
+			refusedByKernel(tc.errno, tc.process)(s)
+			f := s.one()
+			assert.Equal(t, "payment", f.RootCause.Entity.Name)
+			assert.EqualValues(t, 10, f.Impact.FailedRequests)
+			assert.NotContains(t, missingText(f), "Kernel evidence is missing")
+			if tc.want == "" {
+				assert.NotEqual(t, event.SyscallFailed, f.RootCause.Event)
+				return
+			}
+			assert.Equal(t, tc.want, f.Pattern)
+		})
+	}
+}
+
 // TestOutOfSpaceInARequest: a call failed in the very request in which the kernel refused
 // its server space. That of another one, or of none that is known, says nothing of it.
 func TestOutOfSpaceInARequest(t *testing.T) {

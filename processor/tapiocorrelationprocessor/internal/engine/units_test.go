@@ -155,6 +155,12 @@ func TestUnits(t *testing.T) {
 			s.unitAt(happened, payments, payment, "failed", failed3)
 			s.refusals(5, "u")
 		}},
+		"its disk is full, it answers with errors, and then it ends": {"unit-out-of-space", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			refusedByKernel("ENOSPC", payment)(s)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(10, "u")
+		}},
 		"its disk is full, and the kernel's word of its end comes last": {"unit-out-of-space", payments, func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
 			s.enospc(payment)

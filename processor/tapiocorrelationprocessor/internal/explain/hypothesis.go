@@ -216,7 +216,7 @@ func (h *Hypothesis) Precedes(r *detect.Request) bool {
 
 // Spares tells whether calls of an address cannot suffer from a pattern's cause.
 func Spares(g *topology.Graph, p *pattern.Pattern, address record.EntityID) bool {
-	return p.OfPodNetwork() && g.Loopback(address)
+	return p.Cause.Answers && address != 0 || p.OfPodNetwork() && g.Loopback(address)
 }
 
 // onNode tells whether an entity is on the node that the cause is about, where the

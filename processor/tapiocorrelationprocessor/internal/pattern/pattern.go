@@ -159,6 +159,9 @@ type Cause struct {
 	// Impairs: whoever it happened to goes on taking requests. Without it, one who took
 	// a request since is well again, and later failures are no effects.
 	Impairs bool `yaml:"impairs"`
+	// Answers: whoever it happened to is there and answers: what fails are requests that it
+	// took, and no call that found nobody.
+	Answers bool `yaml:"answers"`
 	// Entity is what the finding names: the cause's own entity when empty, else its
 	// pod, workload, node or namespace.
 	Entity Level `yaml:"entity"`

@@ -427,6 +427,20 @@ func (g *Graph) Callees(service record.EntityID, since int64) []record.EntityID 
 	return out
 }
 
+// Hosts returns the hosts on which instances of a service are known, in the order of
+// their number.
+func (g *Graph) Hosts(service record.EntityID) (hosts []record.EntityID) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, e := range g.entities {
+		if e.Host != 0 && e.Service == service && !slices.Contains(hosts, e.Host) {
+			hosts = append(hosts, e.Host)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
 // Operations returns the operations through which a service is called.
 func (g *Graph) Operations(service record.EntityID) []record.EntityID {
 	g.mu.RLock()
