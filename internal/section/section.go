@@ -151,12 +151,7 @@ func hint(key string, fields map[string]reflect.Type) string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	best, least := "", max(2, len(key)/3)+1
-	for _, name := range names {
-		if d := distance(key, name); d < least {
-			best, least = name, d
-		}
-	}
+	best := Nearest(key, names)
 	switch {
 	case best != "":
 		return fmt.Sprintf("; do you mean %s?", best)
@@ -164,6 +159,18 @@ func hint(key string, fields map[string]reflect.Type) string {
 		return ": want one of " + strings.Join(names, ", ")
 	}
 	return fmt.Sprintf(": want one of %s and %d others", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
+}
+
+// Nearest returns which of the names was meant by one that is none of them, "" when it is
+// not near enough to any.
+func Nearest(name string, names []string) string {
+	best, least := "", max(2, len(name)/3)+1
+	for _, n := range names {
+		if d := distance(name, n); d < least {
+			best, least = n, d
+		}
+	}
+	return best
 }
 
 // distance is how many characters must be put in, taken out or changed to make b of a.

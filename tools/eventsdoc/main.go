@@ -11,8 +11,9 @@ import (
 
 // pages are what is written, by name below the root of the repository.
 var pages = map[string]func([]metadata) string{
-	filepath.Join("docs", "events.md"):    render,
-	filepath.Join("docs", "telemetry.md"): renderTelemetry,
+	filepath.Join("docs", "events.md"):                            render,
+	filepath.Join("docs", "telemetry.md"):                         renderTelemetry,
+	filepath.Join("internal", "event", "generated_documented.go"): renderNames,
 }
 
 func main() {

@@ -118,6 +118,9 @@ func Lint(dir string) (files int, problems []Problem, err error) {
 			problems = append(problems, Problem{name, lineOf(b, "id"), fmt.Errorf("id: %q is already the id of %s", p.ID, other)})
 		}
 		seen[p.ID] = name
+		if err := pattern.Unknown(p); err != nil {
+			problems = append(problems, split(name, b, err)...)
+		}
 		problems = append(problems, lintScenarios(dir, name, p.ID)...)
 	}
 	return len(names), problems, nil

@@ -59,6 +59,10 @@ func TestLintSaysWhere(t *testing.T) {
 		`relation: "beside": want one of [same`:                                {"relation: owner", "relation: beside"},
 		`.ottl: "severity_number >=`:                                           {"severity_number >= SEVERITY_NUMBER_ERROR", "severity_number >="},
 		`cause.entity: "galaxy": want one of [pod workload node`:               {"entity: workload", "entity: galaxy"},
+		`:16: effects[0].event: "tapio.k8s.workload.unavailble": there is no such event; do you mean tapio.k8s.workload.unavailable?`: {"workload.unavailable", "workload.unavailble"},
+		`:17: effects[1].event: "tapio.call.faild": there is no such event; do you mean tapio.call.failed?`:                           {"tapio.call.failed", "tapio.call.faild"},
+		`:19: until[0].event: "tapio.something.quite.other": there is no such event; docs/events.md`:                                  {"licence.renewed", "tapio.something.quite.other"},
+		`:1: id: "Licence Expired": want lower case letters, digits and dashes`:                                                       {"id: licence-expired", "id: Licence Expired"},
 		`no scenario`: {"id: licence-expired", "id: another"},
 	} {
 		dir := t.TempDir()

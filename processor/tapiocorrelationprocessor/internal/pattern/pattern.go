@@ -555,6 +555,9 @@ func Parse(b []byte) (*Pattern, error) {
 	return p, errors.Join(p.validate(), p.compile())
 }
 
+// idForm is what an id looks like: it stands in lists, attributes and file names.
+var idForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
 func (p *Pattern) validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
@@ -565,6 +568,9 @@ func (p *Pattern) validate() error {
 		if v == "" {
 			bad(key, "missing")
 		}
+	}
+	if p.ID != "" && !idForm.MatchString(p.ID) {
+		bad("id", "%q: want lower case letters, digits and dashes, such as licence-expired", p.ID)
 	}
 	if l := p.Cause.Layer; l != "" && !slices.Contains(finding.Layers, l) {
 		bad("cause.layer", "%q: want one of %v", l, finding.Layers)
