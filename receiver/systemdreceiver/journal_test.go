@@ -151,14 +151,18 @@ func TestJournalEvents(t *testing.T) {
 			map[string]any{"process.pid": int64(77), "tapio.process.comm": "web", "process.executable.path": "/bin/web", "tapio.process.exit.signal": int64(11), "tapio.process.exit.signal_name": "SIGSEGV"},
 		},
 		"exec": {
-			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_UID=0", "UNIT=web.service", "EXECUTABLE=/bin/none", "ERRNO=2",
-				"MESSAGE=web.service: Failed at step EXEC spawning /bin/none: No such file or directory"},
+			[]string{
+				"MESSAGE_ID=" + messageSpawnFailed, "_UID=0", "UNIT=web.service", "EXECUTABLE=/bin/none", "ERRNO=2",
+				"MESSAGE=web.service: Failed at step EXEC spawning /bin/none: No such file or directory",
+			},
 			"tapio.systemd.unit.exec_failed", plog.SeverityNumberError, "web.service",
 			map[string]any{"process.executable.path": "/bin/none", "error.type": "ENOENT"},
 		},
 		"exec, told before as the reason": {
-			[]string{"MESSAGE_ID=" + messageSpawnFailed, "_SYSTEMD_UNIT=web.service", "_SYSTEMD_CGROUP=/system.slice/web.service", "_UID=0", "UNIT=web.service",
-				"EXECUTABLE=/bin/none", "ERRNO=2", "MESSAGE=web.service: Unable to locate executable '/bin/none': No such file or directory"},
+			[]string{
+				"MESSAGE_ID=" + messageSpawnFailed, "_SYSTEMD_UNIT=web.service", "_SYSTEMD_CGROUP=/system.slice/web.service", "_UID=0", "UNIT=web.service",
+				"EXECUTABLE=/bin/none", "ERRNO=2", "MESSAGE=web.service: Unable to locate executable '/bin/none': No such file or directory",
+			},
 			"", plog.SeverityNumberInfo, "web.service", nil,
 		},
 		"suppressed": {
@@ -281,8 +285,10 @@ func TestContainerOfALogDriver(t *testing.T) {
 // A core dump is of the container of who crashed, in whatever order the fields are.
 func TestContainerOfACoreDump(t *testing.T) {
 	id := strings.Repeat("d", 64)
-	fields := []string{"COREDUMP_CGROUP=/kubepods/pod12345678-1234-1234-1234-123456789abc/" + id,
-		"_SYSTEMD_CGROUP=/system.slice/system-systemd.slice/systemd-coredump@1.service", "_SYSTEMD_UNIT=systemd-coredump@1.service", "_UID=0", "MESSAGE_ID=" + messageCoredump}
+	fields := []string{
+		"COREDUMP_CGROUP=/kubepods/pod12345678-1234-1234-1234-123456789abc/" + id,
+		"_SYSTEMD_CGROUP=/system.slice/system-systemd.slice/systemd-coredump@1.service", "_SYSTEMD_UNIT=systemd-coredump@1.service", "_UID=0", "MESSAGE_ID=" + messageCoredump,
+	}
 	for range fields {
 		fields = append(fields[1:], fields[0])
 		resource, _ := only(t, testEncoder(t, nil), newEntry(fields...))

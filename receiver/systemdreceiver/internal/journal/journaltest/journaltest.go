@@ -85,12 +85,29 @@ func Export(from, n int, machine byte) []byte {
 // Remote writes entries in export format with systemd-journal-remote.
 func Remote(t testing.TB, to string, compact, compress bool, entries []byte) {
 	t.Helper()
+	require.NoError(t, <-StartRemote(t, to, compact, compress, entries))
+}
+
+// StartRemote is Remote that does not wait: the channel has how the writing ended, nil for
+// well, as soon as it has.
+func StartRemote(t testing.TB, to string, compact, compress bool, entries []byte) <-chan error {
+	t.Helper()
 	program := Needs(t, "systemd-journal-remote")
 	in := filepath.Join(t.TempDir(), "in.export")
 	require.NoError(t, os.WriteFile(in, entries, 0o600))
 	require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o750))
 	cmd := exec.CommandContext(t.Context(), program, fmt.Sprintf("--compress=%t", compress), "--output="+to, in) //nolint:gosec // a test starts the program that it tests against
 	cmd.Env = append(os.Environ(), fmt.Sprintf("SYSTEMD_JOURNAL_COMPACT=%t", compact))
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		if err != nil {
+			err = fmt.Errorf("%s: %w: %s", program, err, out.String())
+		}
+		ended <- err
+	}()
+	return ended
 }
