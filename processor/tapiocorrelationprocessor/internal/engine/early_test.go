@@ -97,3 +97,56 @@ func TestFailedAndSlowAreTwoSteps(t *testing.T) {
 	assert.Equal(t, map[string]int64{pattern.RequestSlow: 10, pattern.RequestFailed: 20}, count)
 	assertCausal(t, f)
 }
+
+// frozen plays a stop of payment for 26 s: calls time out, and when it goes on it has the
+// ones that waited for it. The kernel tells after a while that its queue was full.
+func frozen(s *scenario, warm, told time.Duration) (began time.Time) {
+	s.healthy(warm)
+	began = s.clock
+	tell := func() {
+		s.kernel(payment, "tapio.tcp.listen_overflow", s.clock, map[string]any{"tapio.tcp.listen.queue": 12, "tapio.tcp.listen.backlog": 10, "tapio.tcp.listen.dropped": 12})
+	}
+	for at := 3 * time.Second; at < 26*time.Second; at += 200 * time.Millisecond {
+		s.wait(began.Add(at).Sub(s.clock))
+		if at > told && told > 0 {
+			tell()
+			told = 0
+		}
+		s.send(order{"u", 10, &call{from: load, to: storefront, took: 3004 * time.Millisecond, status: 504, inner: &call{
+			from: storefront, to: payment, took: 3 * time.Second, err: `Post "http://127.0.0.1:8081/charge": context deadline exceeded (Client.Timeout exceeded while awaiting headers)`,
+		}}})
+	}
+	for range 5 {
+		s.send(answering(200, 2*time.Second))
+	}
+	s.healthy(3 * time.Second)
+	if told > 0 {
+		tell()
+	}
+	s.healthy(5 * time.Second)
+	s.wait(15 * time.Second)
+	return began
+}
+
+// TestFrozenProcess: a queue that is full since a process hangs is not why it does.
+func TestFrozenProcess(t *testing.T) {
+	const long, short = 2 * time.Minute, 5 * time.Second
+	for name, tc := range map[string]struct{ warm, told time.Duration }{
+		"told when it goes on":                     {long, 29 * time.Second},
+		"told while it hangs":                      {long, 24 * time.Second},
+		"told while it hangs, its past is unknown": {short, 24 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScenario(t)
+			began := frozen(s, tc.warm, tc.told)
+			for _, f := range s.findings {
+				assert.NotEqual(t, "accept-queue-full", f.Pattern)
+			}
+			if tc.warm == long {
+				f := s.one()
+				assert.Equal(t, "payment", f.RootCause.Entity.Name)
+				assert.Less(t, f.StartedAt.Sub(began), 5*time.Second)
+			}
+		})
+	}
+}

@@ -199,11 +199,25 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 		}
 		// Who answers at an address may have become known since.
 		target := cmp.Or(g.target.Process, g.target.Service, e.graph.Owner(g.target.Address, g.last))
-		if target != 0 && o.Time <= g.last+explain.Slack && !e.spares(p, o, g.target) && e.near(o, target, p) {
+		if target != 0 && o.Time <= g.last+explain.Slack && !e.preceded(p, o, g.target, target) && !e.spares(p, o, g.target) && e.near(o, target, p) {
 			return e.open(e.root(e.hypothesis(p, o, g.target.Address))) != nil
 		}
 	}
 	return false
+}
+
+// minSilence is how long a target must have taken no request to be seen to take none.
+const minSilence = int64(3 * time.Second)
+
+// preceded tells whether the trouble of a target was there before an event can have begun:
+// a request had failed without an explanation, and the target had taken none since.
+func (e *Engine) preceded(p *pattern.Pattern, o *detect.Occurrence, t explain.Target, target record.EntityID) bool {
+	g := e.groups[groupKey{t.Key(), pattern.ServiceFailing}]
+	if g == nil {
+		return false
+	}
+	began := o.Time - explain.Slack - int64(p.Cause.Before)
+	return began-g.first >= minSilence && e.answered.Any(target) && !e.answered.Between(target, g.first, began)
 }
 
 // absorbGroups moves the waiting requests that an incident explains into it.

@@ -550,7 +550,7 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 			well := e.aliveAfter(target, o.Time, first)
 			for _, p := range e.options.Patterns {
 				if (p.Cause.Impairs || !well) && explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
-					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && e.near(o, target, p) {
+					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && !e.preceded(p, o, t, target) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}
