@@ -109,15 +109,36 @@ func (p *page) actions(a finding.Actions, state finding.State) {
 	}
 }
 
+// rejected lists the hypotheses that lost. Patterns that fit so little that they score
+// nothing are one line together; callers and callees that were cleared are not patterns
+// that do not fit, and are listed.
 func (p *page) rejected(hs []finding.Hypothesis) {
 	if len(hs) == 0 {
 		p.hanging("  ", 2, "no other explanation", sgrDim)
 	}
+	unfit := 0
 	for _, h := range hs {
+		if h.Score == 0 && h.Pattern != calleeFailing {
+			unfit++
+			continue
+		}
 		p.hanging("  - ", 4, fmt.Sprintf("%s: %s, score %.2f", clean(h.Pattern), entityText(h.Entity), h.Score), "")
 		p.hanging("    ", 4, clean(h.Reason), sgrDim)
 	}
+	more := ""
+	if unfit < len(hs) {
+		more = "more "
+	}
+	switch {
+	case unfit == 1:
+		p.hanging("  - ", 4, "1 "+more+"pattern does not fit", sgrDim)
+	case unfit > 1:
+		p.hanging("  - ", 4, fmt.Sprintf("%d %spatterns do not fit", unfit, more), sgrDim)
+	}
 }
+
+// calleeFailing is the pattern of hypotheses that a caller or callee is the root.
+const calleeFailing = "callee-failing"
 
 // entityText names an entity, such as "process payment".
 func entityText(e finding.Entity) string {

@@ -49,9 +49,24 @@ func hostile() *finding.Finding {
 	f.Chain[0].Title, f.Chain[0].Detail, f.Chain[0].Layer = bad, bad, bad
 	f.Chain[1].LinkedOn, f.Chain[1].LinkedBy = bad, bad
 	f.Actions = finding.Actions{Immediate: []string{bad}, ShortTerm: []string{bad}, LongTerm: []string{bad}}
-	f.Rejected = []finding.Hypothesis{{Pattern: bad, Entity: finding.Entity{Kind: bad, Name: bad}, Reason: bad}}
+	f.Rejected = []finding.Hypothesis{{Pattern: bad, Entity: finding.Entity{Kind: bad, Name: bad}, Score: 0.01, Reason: bad}}
 	f.State = finding.State(bad)
 	return f
+}
+
+// What fits no better than not at all is counted; who was cleared is listed.
+func TestRejectedThatDoNotFit(t *testing.T) {
+	text := func(hs ...finding.Hypothesis) string {
+		p := &page{style: style{width: 80}}
+		p.rejected(hs)
+		return p.text.String()
+	}
+	entity := finding.Entity{Kind: "service", Name: "ledger"}
+	no := finding.Hypothesis{Pattern: "disk-full", Entity: entity, Reason: "ruled out: body is x, not containing y"}
+	cleared := finding.Hypothesis{Pattern: calleeFailing, Entity: entity, Reason: "it answered."}
+	assert.Equal(t, "  no other explanation\n", text())
+	assert.Equal(t, "  - 2 patterns do not fit\n", text(no, no))
+	assert.Equal(t, "  - callee-failing: service ledger, score 0.00\n    it answered.\n  - 1 more pattern does not fit\n", text(no, cleared))
 }
 
 func open() *finding.Finding {

@@ -79,8 +79,14 @@ func (a *app) replay(ctx context.Context, o replayOptions, paths []string, stder
 	if failed = errors.Join(failed, err); failed != nil && len(found) == 0 {
 		return failed
 	}
+	if c := buffer.Counts; c.Spans+c.Records+c.Points == 0 {
+		return fmt.Errorf("%w: %s", errNoItems, strings.Join(paths, ", "))
+	}
 	return errors.Join(failed, a.printReplayed(found, o.output))
 }
+
+// errNoItems is how a replay of nothing fails.
+var errNoItems = errors.New("nothing to replay: no span, log record or data point with a time was read")
 
 func (a *app) printReplayed(found []*finding.Finding, output string) error {
 	if output == outputJSON {

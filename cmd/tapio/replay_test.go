@@ -92,6 +92,14 @@ func TestReplayOfWhatCannotBeRead(t *testing.T) {
 	assert.Empty(t, out)
 }
 
+func TestReplayOfNothing(t *testing.T) {
+	empty := write(t, nil)
+	code, out, errs := tapio(t, nil, "replay", empty)
+	assert.Equal(t, exitFailed, code)
+	assert.Empty(t, out)
+	assert.Contains(t, errs, "tapio: nothing to replay: no span, log record or data point with a time was read: "+empty+"\n")
+}
+
 func TestReplayWrongUsage(t *testing.T) {
 	shop := shopFile(t)
 	for want, args := range map[string][]string{

@@ -552,11 +552,18 @@ func Parse(b []byte) (*Pattern, error) {
 	if err := Decode(b, p); err != nil {
 		return nil, err
 	}
-	return p, errors.Join(p.validate(), p.compile())
+	return p, errors.Join(p.validateID(), p.validate(), p.compile())
 }
 
 // idForm is what an id looks like: it stands in lists, attributes and file names.
 var idForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+func (p *Pattern) validateID() error {
+	if p.ID != "" && !idForm.MatchString(p.ID) {
+		return fmt.Errorf("id: %q: want lower case letters, digits and dashes, such as licence-expired", p.ID)
+	}
+	return nil
+}
 
 func (p *Pattern) validate() error {
 	var errs []error
@@ -568,9 +575,6 @@ func (p *Pattern) validate() error {
 		if v == "" {
 			bad(key, "missing")
 		}
-	}
-	if p.ID != "" && !idForm.MatchString(p.ID) {
-		bad("id", "%q: want lower case letters, digits and dashes, such as licence-expired", p.ID)
 	}
 	if l := p.Cause.Layer; l != "" && !slices.Contains(finding.Layers, l) {
 		bad("cause.layer", "%q: want one of %v", l, finding.Layers)
