@@ -71,7 +71,7 @@ func crashes(f *fault, w *writer) {
 		if n > 1 {
 			w.event(LayerKubernetes, event.K8sContainerWaiting, at+2*second, f.pod.node, warn, "container app waits: CrashLoopBackOff", f.pod.reported,
 				event.KeyContainerName, "app", event.KeyContainerReason, "CrashLoopBackOff", event.KeyContainerRestart, n)
-			w.k8sEvent(f.pod, at+2*second, "BackOff", "Back-off restarting failed container app in pod "+f.pod.name)
+			w.k8sEvent(f.pod, at+2*second, "BackOff", "Back-off restarting failed container app in pod "+f.pod.name, 1)
 		}
 	}
 	w.unavailable(f, len(f.service.pods)-1)
@@ -91,16 +91,16 @@ func stopped(f *fault, w *writer) {
 }
 
 // k8sEvent is an Event object about a pod.
-func (w *writer) k8sEvent(p *pod, at int64, reason, body string) {
+func (w *writer) k8sEvent(p *pod, at int64, reason, body string, count int) {
 	w.event(LayerKubernetes, event.K8sEvent, at, p.node, warn, body, p.reported,
-		event.KeyK8sEventReason, reason, event.KeyK8sObjectKind, "Pod", event.KeyK8sObjectName, p.name, event.KeyK8sEventCount, 1)
+		event.KeyK8sEventReason, reason, event.KeyK8sObjectKind, "Pod", event.KeyK8sObjectName, p.name, event.KeyK8sEventCount, count)
 }
 
 // notStarting is what Kubernetes says, every half minute, of pods that do not start.
 func notStarting(f *fault, w *writer, reason, waiting, body string) {
 	for at := f.from; at < f.to; at += 30 * second {
 		for _, p := range f.service.pods {
-			w.k8sEvent(p, at, reason, body)
+			w.k8sEvent(p, at, reason, body, 1+int((at-f.from)/(30*second))) // the kubelet counts how often
 			w.event(LayerKubernetes, event.K8sContainerWaiting, at+second, p.node, warn, "container app waits: "+waiting, p.reported,
 				event.KeyContainerName, "app", event.KeyContainerReason, waiting, event.KeyContainerRestart, 0)
 		}
@@ -202,7 +202,7 @@ func (s *simulation) background(from, to int64) {
 	})
 	// A probe that fails once.
 	every(2*time.Minute, func(at int64) {
-		s.out.k8sEvent(anyPod(), at, "Unhealthy", "Readiness probe failed: context deadline exceeded")
+		s.out.k8sEvent(anyPod(), at, "Unhealthy", "Readiness probe failed: context deadline exceeded", 1)
 	})
 	// Errors in logs that belong to no request.
 	every(15*time.Second, func(at int64) {

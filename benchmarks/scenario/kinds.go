@@ -45,6 +45,7 @@ var placing = []kind{
 
 var others = []kind{
 	{name: "bad rollout", effects: effects{fails: exception, events: rollout}},
+	{name: "bad config", effects: effects{fails: exception, events: configured}},
 	{name: "retry storm", effects: effects{fails: mostly, retries: 4}},
 	{name: "impatient callers", calls: true, effects: effects{retries: 2, limit: hasty}},
 	{name: "thundering herd", effects: effects{rush: 80, slower: overrun}},
@@ -165,6 +166,12 @@ func unschedulable(f *fault, w *writer, body string, why ...any) {
 		}
 	}
 	w.unavailable(f, 0)
+}
+
+func configured(f *fault, w *writer) {
+	w.event(LayerKubernetes, event.K8sConfigChanged, f.from-5*second, f.pod.node, info,
+		text("config map %s-settings was changed", f.service.name), f.service.workload,
+		event.KeyReferenceKind, "configmap", event.KeyReferenceName, f.service.name+"-settings")
 }
 
 func rollout(f *fault, w *writer) {

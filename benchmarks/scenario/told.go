@@ -161,7 +161,7 @@ func pressure(condition, reason string) func(*fault, *writer) {
 		for _, s := range w.world.all() {
 			for _, p := range s.pods {
 				if p.node == f.node {
-					w.k8sEvent(p, f.from+10*second, "Evicted", "The node was low on resource")
+					w.k8sEvent(p, f.from+10*second, "Evicted", "The node was low on resource", 1)
 				}
 			}
 		}

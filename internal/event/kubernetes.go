@@ -32,6 +32,10 @@ const (
 	K8sWorkloadUnavailable = "tapio.k8s.workload.unavailable"
 	// K8sWorkloadChanged: a new revision of a workload's pods is rolled out.
 	K8sWorkloadChanged = "tapio.k8s.workload.changed"
+	// K8sConfigChanged: a config map or secret that the pods of a workload use was changed:
+	// one record for each workload that uses it, which the resource names, with
+	// KeyReferenceKind (configmap, secret) and KeyReferenceName.
+	K8sConfigChanged = "tapio.k8s.config.changed"
 	// K8sServiceNoEndpoints: a service with a selector has no ready endpoint.
 	K8sServiceNoEndpoints = "tapio.k8s.service.no_endpoints"
 	// K8sServicePortMismatch: a service's target port is none that a container of the

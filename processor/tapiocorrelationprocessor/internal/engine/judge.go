@@ -194,6 +194,7 @@ func (e *Engine) cause(o *detect.Occurrence) {
 	if best != nil {
 		if i := e.open(best); i != nil {
 			e.supersede(i)
+			e.absorbInferred(i)
 		}
 	}
 }
@@ -510,7 +511,7 @@ func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool 
 		return true // who is called may well be there, for those who know its address
 	}
 	h := o.Hypothesis
-	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || !e.well(h, t.Process, failure)
+	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || h.Cuts(t) || !e.well(h, t.Process, failure)
 }
 
 // best returns the hypothesis that explains why a target fails, nil when no

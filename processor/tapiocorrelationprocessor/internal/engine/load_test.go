@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -20,7 +22,9 @@ type ask struct {
 	after time.Duration // the beginning of the caller's span
 	waits time.Duration // the caller; it fails where to works longer
 	works time.Duration
-	fails bool // to answers with an error
+	fails bool   // to answers with an error
+	lost  bool   // nobody answers
+	addr  string // the address of to
 	asks  []ask
 }
 
@@ -39,13 +43,16 @@ func (s *scenario) asks(trace pcommon.TraceID, from service, parent string, begu
 		client, server := fmt.Sprintf("%s.%d", parent, n), fmt.Sprintf("%s.%ds", parent, n)
 		at := begun.Add(x.after)
 		c, td := newSpan(from, trace, id8(client), id8(parent), "POST", spanClient, at, at.Add(x.waits))
-		c.Attributes().PutStr(event.KeyServerAddress, "127.0.0.1")
+		c.Attributes().PutStr(event.KeyServerAddress, cmp.Or(x.addr, "127.0.0.1"))
 		c.Attributes().PutInt(event.KeyServerPort, x.to.port)
-		if x.fails || x.works > x.waits {
+		if x.lost || x.fails || x.works > x.waits {
 			c.Status().SetCode(ptrace.StatusCodeError)
 			c.Status().SetMessage("context deadline exceeded")
 		}
 		s.deliver(item{traces: td})
+		if x.lost {
+			continue
+		}
 		sp, td := newSpan(x.to, trace, id8(server), id8(client), x.op, spanServer, at, at.Add(x.works))
 		if x.fails {
 			sp.Status().SetCode(ptrace.StatusCodeError)
@@ -165,6 +172,44 @@ func TestLoad(t *testing.T) {
 			t.Log(f.Summary, f.Confidence.Score)
 			assertCausal(t, f)
 			assertComplete(t, f)
+		})
+	}
+}
+
+// TestCallsFromANodeWithoutNetwork: whom a node's processes call in vain may be well, when
+// it is their own node that lost its network; the network of a third one is no matter.
+func TestCallsFromANodeWithoutNetwork(t *testing.T) {
+	warehouse := service{"warehouse", "1", "node2", 20, 9090}
+	for _, tc := range []struct{ node, want, entity string }{
+		{"node1", "interface-down", "node1"}, // of who calls
+		{"node2", "interface-down", "node2"}, // of who is called
+		{"node3", "callee-failing", "warehouse"},
+	} {
+		t.Run(tc.node, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			asks := func(lost bool) func(int) {
+				return func(int) {
+					s.asked("GET /stock", 2*time.Second, ask{to: warehouse, op: "GET /items", addr: "10.0.0.2", after: ms, waits: 20 * ms, works: 5 * ms, lost: lost})
+				}
+			}
+			s.each(100*ms, time.Minute, asks(false))
+			s.wait(3 * time.Second)
+			for range 2 {
+				ld := plog.NewLogs()
+				rl := ld.ResourceLogs().AppendEmpty()
+				rl.Resource().Attributes().PutStr(event.KeyHostName, tc.node)
+				r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+				r.SetEventName(event.CNIInterfaceDown)
+				r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
+				r.Body().SetStr("interface eth0 is down")
+				s.deliver(item{logs: ld})
+				s.each(500*ms, 10*time.Second, asks(true))
+			}
+			s.wait(15 * time.Second)
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern, f.Summary)
+			assert.Equal(t, tc.entity, f.RootCause.Entity.Name, f.Summary)
 		})
 	}
 }

@@ -50,6 +50,8 @@ type Target struct {
 	// Address is what was called in vain, Process who answered there before (or
 	// whose span failed), Service the service of that; 0 when unknown.
 	Address, Process, Service record.EntityID
+	// Caller is who called, 0 where that is not what failed.
+	Caller record.EntityID
 }
 
 // Key is what groups targets: the service, else the process, else the address.
@@ -59,7 +61,7 @@ func (t Target) Key() record.EntityID { return cmp.Or(t.Service, t.Process, t.Ad
 func TargetOf(g *topology.Graph, r *detect.Request) (Target, detect.HurtSpan) {
 	origin := r.Origin()
 	if origin.Kind == record.SpanClient && origin.Peer != 0 {
-		t := Target{Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End)}
+		t := Target{Caller: origin.Subject, Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End)}
 		t.Service = g.ServiceOf(t.Process)
 		return t, origin
 	}
@@ -188,6 +190,9 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
 		return false
 	}
+	if h.Cuts(t) {
+		return true
+	}
 	if t.Process != 0 {
 		if _, ok := h.concerns(t.Process); ok {
 			return true
@@ -212,6 +217,12 @@ func (h *Hypothesis) Precedes(r *detect.Request) bool {
 		before = 0
 	}
 	return r.Last < h.Cause.Time-Slack-before
+}
+
+// Cuts tells whether a call fails for what happened to its caller: who was called may be
+// well.
+func (h *Hypothesis) Cuts(t Target) bool {
+	return h.Pattern.Cause.Outbound && t.Caller != 0 && (h.Reaches(t.Caller) || h.onNode(t.Caller))
 }
 
 // Spares tells whether calls of an address cannot suffer from a pattern's cause.

@@ -162,6 +162,9 @@ type Cause struct {
 	// Answers: whoever it happened to is there and answers: what fails are requests that it
 	// took, and no call that found nobody.
 	Answers bool `yaml:"answers"`
+	// Outbound: calls by whoever it happened to suffer as well, as those of a node do that
+	// lost its network.
+	Outbound bool `yaml:"outbound"`
 	// Entity is what the finding names: the cause's own entity when empty, else its
 	// pod, workload, node or namespace.
 	Entity Level `yaml:"entity"`
