@@ -53,12 +53,13 @@ func TestLintSaysWhere(t *testing.T) {
 	require.NoError(t, err)
 	for want, change := range map[string][2]string{
 		`:5: evnt: no such key; want one of [answers before count_within entity event`: {"event: tapio.log ", "evnt: tapio.log "},
-		`cause.layer: "FOO": want one of [KERNEL NET SYS K8S APP BIZ]`:         {"layer: APP", "layer: FOO"},
-		`reliability: "often": want a number`:                                  {"reliability: 0.9", "reliability: often"},
-		`:13: cause.reliability: 1.5: want a number above 0, at most 1`:        {"reliability: 0.9", "reliability: 1.5"},
-		`relation: "beside": want one of [same`:                                {"relation: owner", "relation: beside"},
-		`.ottl: "severity_number >=`:                                           {"severity_number >= SEVERITY_NUMBER_ERROR", "severity_number >="},
-		`cause.entity: "galaxy": want one of [pod workload node`:               {"entity: workload", "entity: galaxy"},
+
+		`cause.layer: "FOO": want one of [KERNEL NET SYS K8S APP BIZ]`:  {"layer: APP", "layer: FOO"},
+		`reliability: "often": want a number`:                           {"reliability: 0.9", "reliability: often"},
+		`:13: cause.reliability: 1.5: want a number above 0, at most 1`: {"reliability: 0.9", "reliability: 1.5"},
+		`relation: "beside": want one of [same`:                         {"relation: owner", "relation: beside"},
+		`.ottl: "severity_number >=`:                                    {"severity_number >= SEVERITY_NUMBER_ERROR", "severity_number >="},
+		`cause.entity: "galaxy": want one of [pod workload node`:        {"entity: workload", "entity: galaxy"},
 		`:16: effects[0].event: "tapio.k8s.workload.unavailble": there is no such event; do you mean tapio.k8s.workload.unavailable?`: {"workload.unavailable", "workload.unavailble"},
 		`:17: effects[1].event: "tapio.call.faild": there is no such event; do you mean tapio.call.failed?`:                           {"tapio.call.failed", "tapio.call.faild"},
 		`:19: until[0].event: "tapio.something.quite.other": there is no such event; docs/events.md`:                                  {"licence.renewed", "tapio.something.quite.other"},
