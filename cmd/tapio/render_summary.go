@@ -35,7 +35,7 @@ func (p *page) summary(f *finding.Finding) {
 		p.field("Objective", objectiveText(o), "")
 	}
 	p.field("Started", f.StartedAt.UTC().Format(dateTime+".000")+" UTC", "")
-	p.field("Time to detection", detectionText(f.TimeToDetection()), "")
+	p.field("Time to detection", detectionText(f), "")
 	p.field("Confidence", confidenceText(f.Confidence), "")
 	p.field("State", stateText(f), stateColor(f.State))
 	if f.Ending != "" {
@@ -220,11 +220,16 @@ func confidenceText(c finding.Confidence) string {
 		percentText(c.Score), percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
 }
 
-func detectionText(d time.Duration) string {
+func detectionText(f *finding.Finding) string {
+	d := f.TimeToDetection()
 	if d < 0 {
 		return "unknown: the clock that timed the start is " + durationText(-d) + " or more ahead of the collector's"
 	}
-	return durationText(d) + ", from the start to the first revision of this finding"
+	told := "the first revision of this finding"
+	if f.DetectedAnew() {
+		told = "the first revision that names this cause"
+	}
+	return durationText(d) + ", from the start to " + told
 }
 
 func stateText(f *finding.Finding) string {

@@ -171,6 +171,11 @@ func TestFormats(t *testing.T) {
 	} {
 		assert.Equal(t, want, durationText(d))
 	}
+	f := findingtest.Full()
+	f.EarlierCauses = []finding.EarlierCause{{Until: f.DetectedAt.Add(time.Second)}}
+	assert.Contains(t, detectionText(f), "the first revision of this finding")
+	f.EarlierCauses[0].Until = f.DetectedAt
+	assert.Contains(t, detectionText(f), "the first revision that names this cause")
 	assert.Equal(t, "1 failed request", countText(1, "failed request"))
 	assert.Equal(t, "1,234 failed requests", countText(1234, "failed request"))
 }
