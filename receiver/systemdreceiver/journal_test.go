@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/kmsg"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
@@ -278,7 +277,7 @@ func TestContainerOfALogDriver(t *testing.T) {
 	} {
 		resource, _ := only(t, testEncoder(t, nil), newEntry(append(c.sender, claim...)...))
 		assert.Equal(t, c.want, resource["container.id"], name)
-		assert.Equal(t, c.want == id, resource[event.KeyContainerName] == "shop", name)
+		assert.Equal(t, c.want == id, resource["container.name"] == "shop", name)
 	}
 }
 

@@ -65,6 +65,10 @@ type journalEncoder struct {
 	size int
 }
 
+// containerName is the attribute of the name that a container runtime gave, which is
+// not that of Kubernetes' container.
+const containerName = "container.name"
+
 // journalResource is what the records of one resource have in common.
 type journalResource struct {
 	machine, host, unit, cgroup, container, containerName string
@@ -227,7 +231,7 @@ func (e *journalEncoder) resource(key journalResource, attrs pcommon.Map) {
 		key.container = id.ContainerID
 	}
 	putValid(attrs, event.KeyContainerID, key.container)
-	putValid(attrs, event.KeyContainerName, key.containerName)
+	putValid(attrs, containerName, key.containerName)
 	putValid(attrs, event.KeyPodUID, id.PodUID)
 }
 
