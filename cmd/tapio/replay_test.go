@@ -128,6 +128,14 @@ func TestEachMistakeIsALine(t *testing.T) {
 	assert.Contains(t, lines[1], "ring::capacity: 3")
 }
 
+// What is wrong is said in one line, without empty ones and words of libraries.
+func TestReplayConfigurationInOneLine(t *testing.T) {
+	file := write(t, []byte("window: 5\n"))
+	code, _, errs := tapio(t, nil, "replay", shopFile(t), "--config", file)
+	assert.Equal(t, exitUsage, code)
+	assert.Equal(t, "tapio: --config: "+file+": window: 5 is not allowed: want a number with its unit, such as 30s, 5m or 1h\n", errs)
+}
+
 func TestReplayInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

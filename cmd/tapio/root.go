@@ -76,7 +76,9 @@ func run(ctx context.Context, args []string, out terminal, stderr io.Writer, get
 		return exitOK
 	}
 	for line := range strings.Lines(explain(err, a.endpoint)) { // of joined errors each
-		_, _ = fmt.Fprintf(stderr, "tapio: %s\n", clean(strings.TrimSpace(line)))
+		if text := clean(strings.TrimSpace(line)); text != "" {
+			_, _ = fmt.Fprintf(stderr, "tapio: %s\n", text)
+		}
 	}
 	return exitCode(err)
 }

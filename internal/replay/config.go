@@ -31,7 +31,7 @@ func LoadConfig(path string) (*tapiocorrelationprocessor.Config, error) {
 			return nil, fmt.Errorf("%s: has the key %q, as a whole collector's configuration: want a file with only what stands below processors::tapiocorrelation there, such as `window: 5m`", path, key)
 		}
 	}
-	if err := confmap.NewFromStringMap(raw).Unmarshal(cfg); err != nil {
+	if err := cfg.Unmarshal(confmap.NewFromStringMap(raw)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := confmap.Validate(cfg); err != nil {

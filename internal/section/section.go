@@ -105,7 +105,7 @@ func checkKeys(m map[string]any, to reflect.Type, path string) (errs []error) {
 		if field, ok := fields[key]; ok {
 			errs = append(errs, check(m[key], field, at)...)
 		} else if whole {
-			errs = append(errs, fmt.Errorf("%s: there is no such key%s", at, hint(key, fields)))
+			errs = append(errs, fmt.Errorf("%s: there is no such key%s", at, hint(strings.TrimSuffix(at, key), key, fields)))
 		}
 	}
 	return errs
@@ -144,8 +144,8 @@ func fieldsOf(t reflect.Type) (fields map[string]reflect.Type, whole bool) {
 // maxListed bounds the keys that are listed as allowed.
 const maxListed = 12
 
-// hint says which key was meant, or which there are.
-func hint(key string, fields map[string]reflect.Type) string {
+// hint says which key was meant, or which there are; prefix is the section that it is in.
+func hint(prefix, key string, fields map[string]reflect.Type) string {
 	names := make([]string, 0, len(fields))
 	for name := range fields {
 		names = append(names, name)
@@ -154,7 +154,7 @@ func hint(key string, fields map[string]reflect.Type) string {
 	best := Nearest(key, names)
 	switch {
 	case best != "":
-		return fmt.Sprintf("; do you mean %s?", best)
+		return fmt.Sprintf("; do you mean %s%s?", prefix, best)
 	case len(names) <= maxListed:
 		return ": want one of " + strings.Join(names, ", ")
 	}

@@ -259,7 +259,7 @@ func (w ConfidenceWeights) validate() (errs []error) {
 			errs = append(errs, fmt.Errorf("confidence_weights::%s: %v is not allowed: want a number from 0 to 1", part.key, part.value))
 		}
 	}
-	if w.Completeness+w.Reliability+w.Timing <= 0 {
+	if w == (ConfidenceWeights{}) {
 		errs = append(errs, errors.New("confidence_weights: all are 0: want at least one above 0"))
 	}
 	return errs

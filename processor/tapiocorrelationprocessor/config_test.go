@@ -96,6 +96,8 @@ func TestConfigWeightless(t *testing.T) {
 	cfg, err := load(t, "weightless")
 	require.NoError(t, err)
 	assert.ErrorContains(t, cfg.Validate(), "confidence_weights: all are 0: want at least one above 0")
+	cfg.ConfidenceWeights = ConfidenceWeights{Timing: -1}
+	assert.EqualError(t, cfg.Validate(), "confidence_weights::timing: -1 is not allowed: want a number from 0 to 1")
 }
 
 func TestConfigUnknownKey(t *testing.T) {
@@ -175,8 +177,8 @@ func TestKeysAndUnits(t *testing.T) {
 		"windov: there is no such key; do you mean window?":                 {"windov": "5m"},
 		"window: 5 is not allowed: want a number with its unit":             {"window": 5},
 		`window: "five" is not allowed: want a number with its unit`:        {"window": "five"},
-		"objectives[0]::targett: there is no such key; do you mean target?": {"objectives": []any{map[string]any{"targett": 0.9}}},
-		"limits::detail: there is no such key; do you mean details?":        {"limits": map[string]any{"detail": 5}},
+		"objectives[0]::targett: there is no such key; do you mean objectives[0]::target?": {"objectives": []any{map[string]any{"targett": 0.9}}},
+		"limits::detail: there is no such key; do you mean limits::details?":        {"limits": map[string]any{"detail": 5}},
 	} {
 		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}

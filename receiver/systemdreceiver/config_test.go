@@ -77,7 +77,7 @@ func TestWatchedUnits(t *testing.T) {
 // TestKeysAndUnits: a slip of the keyboard is explained.
 func TestKeysAndUnits(t *testing.T) {
 	for want, section := range map[string]map[string]any{
-		"journal::prioriti: there is no such key; do you mean priority?": {"journal": map[string]any{"prioriti": "notice"}},
+		"journal::prioriti: there is no such key; do you mean journal::priority?": {"journal": map[string]any{"prioriti": "notice"}},
 	} {
 		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}
