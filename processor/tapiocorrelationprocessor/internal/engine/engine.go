@@ -5,7 +5,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +38,12 @@ const (
 	settleAfter = 2 * time.Second
 	// tick is how often the engine looks at its clock when nothing arrives.
 	tick = 250 * time.Millisecond
-	// reviseEvery is the least time between two revisions of one finding.
-	reviseEvery = time.Second
+	// reviseEvery is the least time between two revisions of one finding. Where only
+	// numbers changed, it is a reviseShare of how long it has been followed, up to
+	// reviseAtLeastEvery: numbers that are late by that are hardly wrong.
+	reviseEvery        = time.Second
+	reviseShare        = 60
+	reviseAtLeastEvery = 30 * time.Second
 	// sayEvery is how much later than it said an incident has an effect before it says so
 	// though nothing else changed: after a restart it counts when that was.
 	sayEvery = time.Minute
@@ -147,9 +153,42 @@ type open struct {
 	emitted emit.Emitted
 	revised int64 // the engine's time of the last revision
 	said    int64 // the last effect that it told of
+	since   int64 // when this engine began to revise it, or it began anew
+	told    gist  // the last revision
 	// peak and rival are the highest scores of the cause's service and of another one
 	// while the incident was open, where statistics name the cause.
 	peak, rival float64
+}
+
+// gist is what of a revision is news at once when it changes: all but numbers.
+type gist struct {
+	pattern, event  string
+	entity          record.EntityID
+	predicted, over bool
+	score           float64
+}
+
+// gist is what the next revision would say.
+func (o *open) gist(w explain.Weights) gist {
+	h := o.Hypothesis
+	return gist{h.Pattern.ID, h.Cause.Event, h.Cause.Entity, o.Predicted(), o.Resolved(), h.Confidence(w).Score}
+}
+
+// moved is the least change of a confidence that is news at once: what people see of it.
+const moved = 0.01
+
+// news tells whether a revision says more than other numbers.
+func (g gist) news(last gist) bool {
+	if math.Abs(g.score-last.score) >= moved {
+		return true
+	}
+	g.score = last.score
+	return g != last
+}
+
+// pause is how long after its last revision an incident whose numbers changed has its next.
+func (o *open) pause(now int64) int64 {
+	return min(max((now-o.since)/reviseShare, int64(reviseEvery)), int64(reviseAtLeastEvery))
 }
 
 // New returns an engine. Run must be called for anything to be found.
@@ -491,8 +530,7 @@ func (e *Engine) flush(all bool) {
 	now := e.now()
 	kept := e.incidents[:0]
 	for _, o := range e.incidents {
-		due := all || o.Resolved() || !o.Emitted() || now-o.revised >= int64(reviseEvery) || now < o.revised
-		if o.Dirty && due && (o.Emitted() || o.Ready(e.options.MinScore)) {
+		if o.Dirty && (all || e.due(o, now)) && (o.Emitted() || o.Ready(e.options.MinScore)) {
 			e.revise(o, now)
 		}
 		if o.Resolved() {
@@ -506,8 +544,18 @@ func (e *Engine) flush(all bool) {
 	e.Counters.IncidentsOpen.Store(int64(len(kept)))
 }
 
+// due tells whether an incident that has something new to say can do so now.
+func (e *Engine) due(o *open, now int64) bool {
+	if o.Resolved() || !o.Emitted() || now < o.revised {
+		return true
+	}
+	age := now - o.revised
+	return age >= int64(reviseEvery) && (age >= o.pause(now) || o.gist(e.options.Weights).news(o.told))
+}
+
 func (e *Engine) revise(o *open, now int64) {
-	o.revised, o.said = now, o.Hypothesis.LastEffect
+	o.revised, o.said, o.told = now, o.Hypothesis.LastEffect, o.gist(e.options.Weights)
+	o.since = cmp.Or(o.since, now)
 	o.Rejected, o.Notes = e.alternatives(o), e.missingReceivers(o)
 	if o.Hypothesis.Cause.Occurrence == nil {
 		o.Notes = append(o.Notes, e.missingEvents()...)

@@ -274,6 +274,7 @@ func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 func (e *Engine) reopen(n int) *open {
 	old := e.resolved[n]
 	old.Reopen()
+	old.since = e.now()
 	e.resolved = slices.Delete(e.resolved, n, n+1)
 	e.incidents = append(e.incidents, old)
 	return old

@@ -66,6 +66,39 @@ func TestRevisionsCountUpAtMostOneASecond(t *testing.T) {
 	assert.LessOrEqual(t, len(s.findings), 35, "a revision a second, not one a request")
 }
 
+// A failure that lasts: the numbers of a finding come the less often, the longer it is open;
+// what else changes comes at once, and nothing is lost at the end.
+func TestRevisionsOfAFailureThatLasts(t *testing.T) {
+	s := newScenario(t)
+	oomOf("cgroup")(s) // with ten refusals
+	s.refusals(100, "u")
+	for range 20 * 60 {
+		s.refusals(1, "u")
+		s.wait(900 * time.Millisecond)
+	}
+	id := s.one().ID
+	n := len(s.findings)
+	assert.Less(t, n, 20*60/3, "a sixtieth of its age apart")
+	assert.Greater(t, n, 60, "at least every 30 s, and every second at first")
+	last := s.one()
+	assert.InDelta(t, 20*60+110, last.Impact.FailedRequests, 40, "late by 20 s at most")
+	s.wait(time.Hour)
+	last = s.one()
+	assert.Equal(t, id, last.ID)
+	assert.Equal(t, finding.StateResolved, last.State)
+	assert.EqualValues(t, 20*60+110, last.Impact.FailedRequests)
+}
+
+func TestNewsOfARevision(t *testing.T) {
+	last := gist{"p", "e", 1, false, false, 0.9}
+	assert.False(t, last.news(last))
+	assert.False(t, gist{"p", "e", 1, false, false, 0.905}.news(last))
+	for _, g := range []gist{{"q", "e", 1, false, false, 0.9}, {"p", "f", 1, false, false, 0.9}, {"p", "e", 2, false, false, 0.9},
+		{"p", "e", 1, true, false, 0.9}, {"p", "e", 1, false, true, 0.9}, {"p", "e", 1, false, false, 0.92}} {
+		assert.True(t, g.news(last), g)
+	}
+}
+
 func TestRetryThatSucceedsHurtsNobody(t *testing.T) {
 	s := newScenario(t)
 	s.healthy(5 * time.Second)

@@ -129,6 +129,7 @@ func TestLongOutageKeepsItsCause(t *testing.T) {
 		s.send(broken("u", 5, refused))
 		s.wait(time.Second)
 	}
+	s.wait(30 * time.Second) // by which numbers may be late
 	f := s.one()
 	assert.Equal(t, "payment was killed by the kernel: out of memory", f.Title)
 	assert.Equal(t, "payment", f.RootCause.Entity.Name)

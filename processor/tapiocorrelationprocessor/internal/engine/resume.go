@@ -60,7 +60,8 @@ func (e *Engine) resume(f *finding.Finding) (whyNot string) {
 	if err != nil {
 		return fmt.Sprintf("The collector stopped while it was open, and cannot follow it any more: %v.", err)
 	}
-	o := &open{Incident: i, emitted: emit.Already(f, e.options.MaxCauseSpans), revised: now, said: i.Hypothesis.LastEffect}
+	o := &open{Incident: i, emitted: emit.Already(f, e.options.MaxCauseSpans), revised: now, said: i.Hypothesis.LastEffect, since: now}
+	o.told = o.gist(e.options.Weights)
 	e.incidents = append(e.incidents, o)
 	if c := i.Hypothesis.Cause.Occurrence; c != nil {
 		e.occurrences.Add(c, e.uses.until(c), e.under(c)...) // delivered again, it is no other event
