@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,13 @@ func TestPatternsThatAreWrong(t *testing.T) {
 	assert.Equal(t, exitFailed, code)
 	assert.Equal(t, out, again, "the same lines")
 	assert.Contains(t, errs, dir+": patterns are not as they should be: 1 problem\n")
+	twice := strings.Replace(strings.Replace(string(b), "weight: 4", "weight: -4", 1), "weight: 2", "weight: -2", 1)
+	require.NoError(t, os.WriteFile(file, []byte(twice), 0o600))
+	code, _, errs = tapio(t, nil, "patterns", "list", dir)
+	assert.Equal(t, exitFailed, code)
+	for i, line := range strings.Split(strings.TrimSpace(errs), "\n") {
+		assert.True(t, strings.HasPrefix(line, fmt.Sprintf("tapio: %s: licence-expired.yaml: effects[%d].weight: ", dir, i)), line)
+	}
 	require.NoError(t, os.WriteFile(file, b, 0o600))
 	fires := filepath.Join(dir, "testdata", "licence-expired", "fires.yaml")
 	require.NoError(t, os.WriteFile(fires, []byte("events: [{at: soon}]\n"), 0o600))

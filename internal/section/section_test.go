@@ -63,7 +63,7 @@ func TestWhatIsWrongIsNamedWithWhatIsAllowed(t *testing.T) {
 		"windov: there is no such key; do you mean window?":                                    {"windov": "5m"},
 		"timout: there is no such key; do you mean timeout?":                                   {"timout": "5m"},
 		"bogus: there is no such key: want one of name, on, other, ring, rules, timeout, wait": {"bogus": 1},
-		"ring::capcity: there is no such key; do you mean ring::capacity?":                           {"ring": map[string]any{"capcity": 5}},
+		"ring::capcity: there is no such key; do you mean ring::capacity?":                     {"ring": map[string]any{"capcity": 5}},
 		"rules[1]::zzzzzz: there is no such key: want one of capacity, score":                  {"rules": []any{map[string]any{}, map[string]any{"zzzzzz": 5}}},
 		`ring::capacity: "many" is not allowed: want a whole number`:                           {"ring": map[string]any{"capacity": "many"}},
 		`ring::score: "high" is not allowed: want a number`:                                    {"ring": map[string]any{"score": "high"}},

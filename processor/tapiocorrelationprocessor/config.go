@@ -100,7 +100,7 @@ type PatternsConfig struct {
 func (c *PatternsConfig) load() ([]*pattern.Pattern, error) {
 	all, err := pattern.LoadAll(c.Directory)
 	if err != nil {
-		return nil, fmt.Errorf("patterns::directory: %w", err)
+		return nil, pattern.Within("patterns::directory", err)
 	}
 	known := map[string]bool{}
 	var out []*pattern.Pattern

@@ -174,11 +174,11 @@ func TestConfigLimits(t *testing.T) {
 // TestKeysAndUnits: a slip of the keyboard is explained.
 func TestKeysAndUnits(t *testing.T) {
 	for want, section := range map[string]map[string]any{
-		"windov: there is no such key; do you mean window?":                 {"windov": "5m"},
-		"window: 5 is not allowed: want a number with its unit":             {"window": 5},
-		`window: "five" is not allowed: want a number with its unit`:        {"window": "five"},
+		"windov: there is no such key; do you mean window?":                                {"windov": "5m"},
+		"window: 5 is not allowed: want a number with its unit":                            {"window": 5},
+		`window: "five" is not allowed: want a number with its unit`:                       {"window": "five"},
 		"objectives[0]::targett: there is no such key; do you mean objectives[0]::target?": {"objectives": []any{map[string]any{"targett": 0.9}}},
-		"limits::detail: there is no such key; do you mean limits::details?":        {"limits": map[string]any{"detail": 5}},
+		"limits::detail: there is no such key; do you mean limits::details?":               {"limits": map[string]any{"detail": 5}},
 	} {
 		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}

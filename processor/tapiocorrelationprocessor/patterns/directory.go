@@ -61,7 +61,7 @@ func ids(dir string) ([]string, error) {
 	}
 	own, err := pattern.Load(os.DirFS(dir), ".")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, pattern.Within(dir, err)
 	}
 	var out []string
 	for _, p := range own {

@@ -64,7 +64,10 @@ func TestLintSaysWhere(t *testing.T) {
 		`:17: effects[1].event: "tapio.call.faild": there is no such event; do you mean tapio.call.failed?`:                           {"tapio.call.failed", "tapio.call.faild"},
 		`:19: until[0].event: "tapio.something.quite.other": there is no such event; docs/events.md`:                                  {"licence.renewed", "tapio.something.quite.other"},
 		`:1: id: "Licence Expired": want lower case letters, digits and dashes`:                                                       {"id: licence-expired", "id: Licence Expired"},
-		`no scenario`: {"id: licence-expired", "id: another"},
+		`licence-expired.yaml:2: no valid YAML: did not find expected key, here or in the block that begins here`:                     {"has no licence any more\"", "has no\" licence any more"},
+		`licence-expired.yaml:2: no valid YAML: mapping values are not allowed in this context`:                                       {"title: ", "  title: "},
+		`:17: event: want a text`: {"{event: tapio.call.failed,", "{event: [tapio.call.failed],"},
+		`no scenario`:             {"id: licence-expired", "id: another"},
 	} {
 		dir := t.TempDir()
 		require.NoError(t, os.CopyFS(dir, os.DirFS(own)))

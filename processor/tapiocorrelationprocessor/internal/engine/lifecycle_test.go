@@ -93,8 +93,14 @@ func TestNewsOfARevision(t *testing.T) {
 	last := gist{"p", "e", 1, false, false, 0.9}
 	assert.False(t, last.news(last))
 	assert.False(t, gist{"p", "e", 1, false, false, 0.905}.news(last))
-	for _, g := range []gist{{"q", "e", 1, false, false, 0.9}, {"p", "f", 1, false, false, 0.9}, {"p", "e", 2, false, false, 0.9},
-		{"p", "e", 1, true, false, 0.9}, {"p", "e", 1, false, true, 0.9}, {"p", "e", 1, false, false, 0.92}} {
+	for _, g := range []gist{
+		{"q", "e", 1, false, false, 0.9},
+		{"p", "f", 1, false, false, 0.9},
+		{"p", "e", 2, false, false, 0.9},
+		{"p", "e", 1, true, false, 0.9},
+		{"p", "e", 1, false, true, 0.9},
+		{"p", "e", 1, false, false, 0.92},
+	} {
 		assert.True(t, g.news(last), g)
 	}
 }

@@ -21,7 +21,7 @@ func Decode(b []byte, into any) error {
 	err := dec.Decode(into)
 	var typeErr *yaml.TypeError
 	if !errors.As(err, &typeErr) {
-		return err
+		return syntax(err, 1+bytes.Count(bytes.TrimSpace(b), []byte("\n")))
 	}
 	keys := map[string][]string{}
 	keysOf(reflect.TypeOf(into), keys)
@@ -34,9 +34,31 @@ func Decode(b []byte, into any) error {
 }
 
 var (
+	noYAML     = regexp.MustCompile(`(?s)^yaml: line (\d+): (.*)$`)
 	unknownKey = regexp.MustCompile(`^(line \d+): field (.*) not found in type (.*)$`)
 	wrongType  = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal !!\w+ ?(?:` + "`(.*)`" + `)? ?into (.*)$`)
 )
+
+// syntax says of what is no YAML in which of the lines. Of an error of its parser the
+// library gives the line before the slip, or before the block that has it.
+func syntax(err error, lines int) error {
+	if err == nil {
+		return nil
+	}
+	m := noYAML.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	n, parsed := strconv.Atoi(m[1])
+	if parsed != nil {
+		return err
+	}
+	if strings.HasPrefix(m[2], "did not find") {
+		n = min(n+1, lines)
+		m[2] += ", here or in the block that begins here"
+	}
+	return fmt.Errorf("line %d: no valid YAML: %s", n, m[2])
+}
 
 // inWordsOfFile says what the library says, in Go's words, in those of the file.
 func inWordsOfFile(text string, lines []string, keys map[string][]string) string {
@@ -49,7 +71,7 @@ func inWordsOfFile(text string, lines []string, keys map[string][]string) string
 	}
 	key := "value"
 	if n, err := strconv.Atoi(m[1]); err == nil && n >= 1 && n <= len(lines) {
-		if before, _, ok := strings.Cut(strings.TrimLeft(lines[n-1], " -"), ":"); ok {
+		if before, _, ok := strings.Cut(strings.TrimLeft(lines[n-1], " -{["), ":"); ok {
 			key = before
 		}
 	}

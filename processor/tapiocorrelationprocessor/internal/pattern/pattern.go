@@ -503,7 +503,7 @@ func LoadAll(dir string) ([]*Pattern, error) {
 	}
 	own, err := Load(os.DirFS(dir), ".")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, Within(dir, err)
 	}
 	for _, p := range own {
 		p.File = filepath.Join(dir, p.File)
@@ -534,7 +534,7 @@ func Load(files fs.FS, dir string) ([]*Pattern, error) {
 		}
 		p, err := Parse(b)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path.Base(name), err)
+			return nil, Within(path.Base(name), err)
 		}
 		if other, ok := seen[p.ID]; ok {
 			return nil, fmt.Errorf("%s: id: %q is already the id of %s", path.Base(name), p.ID, other)
@@ -547,6 +547,19 @@ func Load(files fs.FS, dir string) ([]*Pattern, error) {
 		return nil, errors.New("no *.yaml file")
 	}
 	return patterns, nil
+}
+
+// Within says of each of several errors, which are lines of their own, where it is.
+func Within(where string, err error) error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	var errs []error
+	for _, e := range many.Unwrap() {
+		errs = append(errs, Within(where, e))
+	}
+	return errors.Join(errs...)
 }
 
 // Parse reads one pattern. Unknown keys are errors.

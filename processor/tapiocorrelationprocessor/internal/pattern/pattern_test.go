@@ -187,7 +187,7 @@ func TestLoad(t *testing.T) {
 		"no *.yaml file":                              {},
 		"b.yaml: min_traces: 0":                       {"d/a.yaml": file(two), "d/b.yaml": file(strings.Replace(valid, "min_traces: 1", "", 1))},
 		`b.yaml: id: "x" is already the id of a.yaml`: {"d/a.yaml": file(valid), "d/b.yaml": file(valid)},
-		"a.yaml: yaml":                                {"d/a.yaml": file("[")},
+		"a.yaml: line 1: no valid YAML: did not find": {"d/a.yaml": file("[")},
 		"a.yaml: EOF":                                 {"d/a.yaml": file("")},
 	} {
 		_, err := Load(files, "d")
