@@ -222,14 +222,13 @@ func confidenceText(c finding.Confidence) string {
 
 func detectionText(f *finding.Finding) string {
 	d := f.TimeToDetection()
+	if d < 0 && len(f.EarlierCauses) > 0 {
+		return "none: this finding named an earlier cause " + durationText(-d) + " before this one began"
+	}
 	if d < 0 {
 		return "unknown: the clock that timed the start is " + durationText(-d) + " or more ahead of the collector's"
 	}
-	told := "the first revision of this finding"
-	if f.DetectedAnew() {
-		told = "the first revision that names this cause"
-	}
-	return durationText(d) + ", from the start to " + told
+	return durationText(d) + ", from the start to the first revision of this finding"
 }
 
 func stateText(f *finding.Finding) string {

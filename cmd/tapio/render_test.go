@@ -172,10 +172,11 @@ func TestFormats(t *testing.T) {
 		assert.Equal(t, want, durationText(d))
 	}
 	f := findingtest.Full()
-	f.EarlierCauses = []finding.EarlierCause{{Until: f.DetectedAt.Add(time.Second)}}
-	assert.Contains(t, detectionText(f), "the first revision of this finding")
-	f.EarlierCauses[0].Until = f.DetectedAt
-	assert.Contains(t, detectionText(f), "the first revision that names this cause")
+	f.DetectedAt = f.StartedAt.Add(-11800 * time.Millisecond)
+	f.EarlierCauses = []finding.EarlierCause{{Title: "another"}}
+	assert.Equal(t, "none: this finding named an earlier cause 11.8 s before this one began", detectionText(f))
+	f.EarlierCauses = nil
+	assert.Contains(t, detectionText(f), "unknown: the clock")
 	assert.Equal(t, "1 failed request", countText(1, "failed request"))
 	assert.Equal(t, "1,234 failed requests", countText(1234, "failed request"))
 }

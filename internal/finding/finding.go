@@ -147,8 +147,7 @@ type Finding struct {
 	// StartedAt is when the incident began: when the cause happened or, where it was
 	// noticed later than its first effect, when that did. UpdatedAt is when the newest
 	// evidence happened; both are in event time. DetectedAt is when the first revision
-	// was written, by the engine's clock, or, where its cause was replaced by one that began
-	// after that, the first that names the new one; ResolvedAt is nil while the incident is
+	// was written, by the engine's clock; ResolvedAt is nil while the incident is
 	// predicted or open, then the time of its last effect, or when it was withdrawn.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
@@ -178,18 +177,11 @@ type Finding struct {
 	Resume string `json:"-"`
 }
 
-// TimeToDetection is the time from the start of the incident to its detection. The
+// TimeToDetection is the time from the start of the incident to the first revision. The
 // start has the time that the sender of its record gave it, so that it is below 0 when the
 // sender's clock is ahead of the engine's by at least that: then nobody knows how long it
 // took.
 func (f *Finding) TimeToDetection() time.Duration { return f.DetectedAt.Sub(f.StartedAt) }
-
-// DetectedAnew tells whether DetectedAt is of the first revision that names the present
-// cause, not of the first of all.
-func (f *Finding) DetectedAnew() bool {
-	n := len(f.EarlierCauses)
-	return n > 0 && !f.DetectedAt.Before(f.EarlierCauses[n-1].Until)
-}
 
 // Confidence says how probable it is that the root cause is right, with the
 // parts that it was computed from, each in [0,1].

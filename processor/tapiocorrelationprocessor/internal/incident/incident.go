@@ -39,8 +39,6 @@ type Incident struct {
 	id       finding.ID
 	revision int
 	detected int64
-	// renamed: the cause of the last revision was replaced since.
-	renamed  bool
 	updated  int64
 	resolved int64
 	// witnessed: visits of the cause's service changed.
@@ -186,7 +184,6 @@ func (i *Incident) replaced(h *explain.Hypothesis, at int64, why string) {
 	if was.Pattern == h.Pattern.ID && was.Entity.Kind == now.Kind && was.Entity.Name == now.Name {
 		return
 	}
-	i.renamed = true
 	was.Revision, was.Until, was.Reason = i.revision, record.UTC(at), why
 	i.earlier = append(i.earlier[max(0, len(i.earlier)-finding.MaxEarlierCauses+1):], was)
 }
@@ -371,14 +368,12 @@ func (i *Incident) Ready(minScore float64) bool {
 
 // Finding writes the next revision. now is the engine's time.
 func (i *Incident) Finding(now int64) *finding.Finding {
-	h := i.Hypothesis
-	// What began after somebody was told of another cause was not detected then.
-	if i.revision == 0 || i.renamed && h.Began() > i.detected {
+	if i.revision == 0 {
 		i.detected = now
 	}
-	i.renamed = false
 	i.revision++
 	i.Dirty = false
+	h := i.Hypothesis
 	h.Count(i.failed, i.slow)
 	v := h.Values()
 	f := &finding.Finding{

@@ -235,22 +235,6 @@ func TestRevisions(t *testing.T) {
 	assert.Nil(t, f.ResolvedAt)
 }
 
-// TestDetectionOfALaterCause: a cause that began after another one was told of was not
-// detected then.
-func TestDetectionOfALaterCause(t *testing.T) {
-	r := newRig(t, 10)
-	first := r.Finding(t0 + sec)
-	h := r.hypothesis("memory-limit-oom-kill", event.OOMKill)
-	h.Cause.Time = t0 + 12*sec
-	r.Replace(h, t0+13*sec, "It was seen.")
-	f := r.Finding(t0 + 13*sec)
-	assert.Equal(t, sec, int64(f.TimeToDetection()))
-	assert.True(t, f.DetectedAnew())
-	assert.False(t, first.DetectedAnew())
-	f = r.Finding(t0 + 20*sec)
-	assert.Equal(t, sec, int64(f.TimeToDetection()), "detected once")
-}
-
 func TestReplaceKeepsIDAndCounts(t *testing.T) {
 	r := newRig(t, 10)
 	r.order(1, "u", 1)
