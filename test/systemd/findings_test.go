@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -203,7 +204,10 @@ func TestNodeReboots(t *testing.T) {
 	n.systemctl("reboot")
 	n.restart(t)
 	n.load.WaitOK(t, 20)
-	f := n.only(t, "node-rebooted", nil)
+	booted := func(f *finding.Finding) bool { // it may come after the last request that failed
+		return slices.ContainsFunc(f.Chain, func(l finding.Link) bool { return l.Event == "tapio.system.boot_completed" })
+	}
+	f := n.only(t, "node-rebooted", booted)
 	assert.Equal(t, n.name, f.RootCause.Entity.Name)
 	assert.Equal(t, "host", f.RootCause.Entity.Kind)
 	assert.Equal(t, "reboot", f.RootCause.Evidence["tapio.system.shutdown.kind"])
