@@ -195,6 +195,16 @@ func (r *rig) warmUp(s *httpServer) {
 	require.Eventually(r.t, func() bool { return r.receiver.source.(*kernel).tracer.knows(s.pid) }, 10*time.Second, time.Millisecond)
 }
 
+// namesTraces sends requests, 50 at once, and wants no trace to be wrong, and all but one
+// in a thousand to be named.
+func (r *rig) namesTraces(s *httpServer, query, how string) {
+	r.t.Helper()
+	right, wrong, none := r.associations(s, s.send(query, httpRequests, httpConcurrent), how)
+	r.t.Logf("%d right, %d wrong, %d none", right, wrong, none)
+	assert.Zero(r.t, wrong)
+	assert.GreaterOrEqual(r.t, right*1000, httpRequests*999)
+}
+
 func TestTraceOfGoServer(t *testing.T) {
 	requireKernel(t)
 	for _, tc := range []struct {
@@ -209,10 +219,7 @@ func TestTraceOfGoServer(t *testing.T) {
 			r := startRig(t, enableHTTP) // with token buckets that are full
 			s := startHTTPServer(t, exec.Command(buildGoServer(t, tc.flags...)))
 			r.warmUp(s)
-			right, wrong, none := r.associations(s, s.send(tc.query, httpRequests, httpConcurrent), event.AssociationGoroutine)
-			t.Logf("%d right, %d wrong, %d none", right, wrong, none)
-			assert.Zero(t, wrong)
-			assert.GreaterOrEqual(t, right*1000, httpRequests*999)
+			r.namesTraces(s, tc.query, event.AssociationGoroutine)
 		})
 	}
 }
@@ -223,10 +230,7 @@ func TestTraceOfPythonServer(t *testing.T) {
 	r := startRig(t, enableHTTP)
 	s := startHTTPServer(t, exec.Command(python, "testdata/http/server.py"))
 	r.warmUp(s)
-	right, wrong, none := r.associations(s, s.send("sleep", httpRequests, httpConcurrent), event.AssociationThread)
-	t.Logf("%d right, %d wrong, %d none", right, wrong, none)
-	assert.Zero(t, wrong)
-	assert.GreaterOrEqual(t, right*1000, httpRequests*999)
+	r.namesTraces(s, "sleep", event.AssociationThread)
 }
 
 func TestTraceOfNodeServer(t *testing.T) {

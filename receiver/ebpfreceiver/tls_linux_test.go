@@ -103,10 +103,7 @@ func TestTraceOverTLS(t *testing.T) {
 				r = startRig(t, enableTLS)
 			}
 			r.warmUp(s)
-			right, wrong, none := r.associations(s, s.send("sleep", httpRequests, httpConcurrent), event.AssociationThread)
-			t.Logf("%d right, %d wrong, %d none", right, wrong, none)
-			assert.Zero(t, wrong)
-			assert.GreaterOrEqual(t, right*1000, httpRequests*999)
+			r.namesTraces(s, "sleep", event.AssociationThread)
 		})
 	}
 }
