@@ -138,12 +138,17 @@ func createDefaultConfig() component.Config {
 		Leaks:             LeaksConfig{Enabled: true, GracePeriod: 5 * time.Minute, NamespacePatterns: []string{"cni-*"}},
 		Conntrack:         ConntrackConfig{Enabled: true, HighWater: 0.85},
 		Operations:        OperationsConfig{Enabled: true, Output: plugins.OutputOnDemand},
-		Logs: LogsConfig{Enabled: true, Files: []string{
-			"/var/log/syslog", "/var/log/messages", "/var/log/containerd.log", "/var/log/calico/cni/cni.log",
-		}},
-		Interval: 30 * time.Second,
-		Debounce: 200 * time.Millisecond,
+		Logs:              LogsConfig{Enabled: true, Files: defaultLogs()},
+		Interval:          30 * time.Second,
+		Debounce:          200 * time.Millisecond,
 	}
+}
+
+// defaultLogs are where distributions have the logs of runtimes and the kubelet, and
+// where the known plugins have theirs.
+func defaultLogs() []string {
+	plugins, _ := state.PluginLogs()
+	return append([]string{"/var/log/syslog", "/var/log/messages", "/var/log/containerd.log"}, plugins...)
 }
 
 // Unmarshal implements confmap.Unmarshaler.

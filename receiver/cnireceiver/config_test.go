@@ -18,6 +18,7 @@ import (
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
 func TestLoadConfig(t *testing.T) {
@@ -101,6 +102,10 @@ func TestReadmeSaysEverything(t *testing.T) {
 	assert.Contains(t, keys, "leaks::grace_period")
 	for _, key := range keys {
 		assert.Contains(t, string(content), "\n| `"+key+"` | ", "option")
+	}
+	logs, _ := state.PluginLogs()
+	for _, log := range logs {
+		assert.Contains(t, string(content), "`"+log+"`", "log of a known plugin")
 	}
 	for name := range enabledEvents(createDefaultConfig().(*Config)) {
 		last := name[strings.LastIndexByte(name, '.'):]

@@ -2,15 +2,14 @@ package cnireceiver
 
 import (
 	"context"
-	"fmt"
-	"path/filepath"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/operation"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/runtimelog"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/snapshot"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
@@ -28,6 +27,7 @@ const (
 // programs cannot show the operations.
 type logWatcher struct {
 	files   []*runtimelog.File
+	formats []runtimelog.Format
 	log     *zap.Logger
 	told    map[runtimelog.Failure]time.Time
 	failing map[int]bool
@@ -40,16 +40,24 @@ type logWatcher struct {
 // startLogWatcher follows the files from now on.
 func startLogWatcher(cfg *Config, log *zap.Logger, emit func(context.Context, []state.Event)) *logWatcher {
 	w := &logWatcher{
-		log: log, emit: emit, told: make(map[runtimelog.Failure]time.Time), failing: make(map[int]bool), done: make(chan struct{}),
+		formats: logFormats(), log: log, emit: emit,
+		told: make(map[runtimelog.Failure]time.Time), failing: make(map[int]bool), done: make(chan struct{}),
 	}
 	for _, path := range cfg.Logs.Files {
-		w.files = append(w.files, runtimelog.Follow(filepath.Join(cfg.RootPath, path)))
+		w.files = append(w.files, runtimelog.Follow(snapshot.Resolve(cfg.RootPath, path)))
 	}
 	w.look(time.Now()) // at their ends, before the first failure
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	go w.run(ctx)
 	return w
+}
+
+// logFormats are those of runtimes and of the known plugins. Each is looked for in
+// every file: people have a plugin log where they like, also with others.
+func logFormats() []runtimelog.Format {
+	_, formats := state.PluginLogs()
+	return append([]runtimelog.Format{runtimelog.Runtime}, formats...)
 }
 
 func (w *logWatcher) run(ctx context.Context) {
@@ -73,8 +81,10 @@ func (w *logWatcher) look(now time.Time) []state.Event {
 	var events []state.Event
 	for i, file := range w.files {
 		err := file.Read(func(line string) {
-			if f, ok := runtimelog.Parse(line); ok && w.isNew(f, now) {
-				events = append(events, failureEvent(f, now))
+			for _, f := range w.parse(line) {
+				if w.isNew(f, now) {
+					events = append(events, failureEvent(f, now))
+				}
 			}
 		})
 		if err != nil && !w.failing[i] {
@@ -90,37 +100,55 @@ func (w *logWatcher) look(now time.Time) []state.Event {
 	return events
 }
 
-// isNew says whether the failure was not told a moment ago, by another log. What
-// has no owner may be of several: it is told each time.
-func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
-	key := runtimelog.Failure{Command: f.Command, Plugin: f.Plugin, ContainerID: f.ContainerID, Message: f.Message}
-	if f.ContainerID == "" {
-		if f.PodName == "" {
-			return true
+// parse returns what a line tells, which is of one format.
+func (w *logWatcher) parse(line string) []runtimelog.Failure {
+	for _, format := range w.formats {
+		if all := format.Parse(line); len(all) > 0 {
+			return all
 		}
+	}
+	return nil
+}
+
+// isNew says whether the failure was not told a moment ago, by another log in words
+// of its own. What has no owner may be of several: it is told each time. A STATUS is
+// the node's, and asked for again and again: as long as it fails alike it is one.
+func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
+	key := runtimelog.Failure{Command: f.Command, Plugin: f.Plugin, ContainerID: f.ContainerID}
+	switch {
+	case f.Command == "STATUS":
+		key.Message = f.Message
+	case f.ContainerID != "":
+	case f.PodName != "":
 		key.PodNamespace, key.PodName = f.PodNamespace, f.PodName
+	default:
+		return true
 	}
-	if _, ok := w.told[key]; ok {
-		return false
-	}
-	if len(w.told) < maxRepeats {
+	_, isOld := w.told[key]
+	if !isOld && len(w.told) < maxRepeats || isOld && f.Command == "STATUS" {
 		w.told[key] = now
 	}
-	return true
+	return !isOld
 }
 
 func failureEvent(f runtimelog.Failure, at time.Time) state.Event {
-	severity := plog.SeverityNumberError
-	if f.Command != "ADD" { // tried again by the runtime
-		severity = plog.SeverityNumberWarn
+	attrs := map[string]any{event.KeyCNIErrorMessage: f.Message, event.KeyErrorType: operation.Classify(f.Message)}
+	body := "CNI"
+	if f.Plugin != "" {
+		attrs[event.KeyCNIPlugin] = f.Plugin
+		body += " plugin " + f.Plugin
 	}
-	attrs := map[string]any{event.KeyCNICommand: f.Command, event.KeyCNIPlugin: f.Plugin, event.KeyCNIErrorMessage: f.Message}
+	body += " failed"
+	if f.Command != "" {
+		attrs[event.KeyCNICommand] = f.Command
+		body += " at " + f.Command
+	}
 	if f.Network != "" {
 		attrs[event.KeyCNINetwork] = f.Network
 	}
 	return state.Event{
-		Name: event.CNIOperation, Time: at, Severity: severity, Attributes: attrs,
-		Body: fmt.Sprintf("CNI plugin %s failed at %s: %s", f.Plugin, f.Command, f.Message),
+		Name: event.CNIOperation, Time: at, Severity: operation.Severity(f.Command), Attributes: attrs,
+		Body: body + ": " + f.Message,
 		Pod:  state.Pod{ContainerID: f.ContainerID, Name: f.PodName, Namespace: f.PodNamespace, UID: f.PodUID},
 	}
 }

@@ -47,26 +47,28 @@ func TestLoggedFailuresAreToldOnce(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(got) == 6
+		return len(got) == 14
 	}, 5*time.Second, 10*time.Millisecond)
 	require.NoError(t, w.shutdown(context.Background()))
-	require.Len(t, got, 6, "Calico's line has no owner, and is told of both files")
+	require.Len(t, got, 14, "four lines have no owner, and are told of both files")
 	assert.Equal(t, event.CNIOperation, got[0].Name)
 	assert.Equal(t, plog.SeverityNumberError, got[0].Severity)
 	assert.Equal(t, state.Pod{ContainerID: "cda935516085f259adfec47370d105820dce944fa8ef3d09c8c434c06a55fa95", Name: "payment-2", Namespace: "shop", UID: "uid-2"}, got[0].Pod)
 	assert.Equal(t, "bridge", got[0].Attributes[event.KeyCNIPlugin])
-	assert.Equal(t, plog.SeverityNumberWarn, got[3].Severity, "a DEL is tried again")
+	assert.Equal(t, event.ErrorAddressPoolExhausted, got[0].Attributes[event.KeyErrorType])
+	assert.Equal(t, "DEL", got[2].Attributes[event.KeyCNICommand])
+	assert.Equal(t, plog.SeverityNumberWarn, got[2].Severity, "a DEL is tried again")
 }
 
 // The same failure of several pods is one of each.
 func TestFailuresOfSeveralPods(t *testing.T) {
 	t.Parallel()
-	w := &logWatcher{told: make(map[runtimelog.Failure]time.Time)}
+	w := &logWatcher{told: make(map[runtimelog.Failure]time.Time), formats: logFormats()}
 	now := time.Now()
 	isNew := func(line string) bool {
-		f, ok := runtimelog.Parse(line)
-		require.True(t, ok, line)
-		return w.isNew(f, now)
+		all := w.parse(line)
+		require.Len(t, all, 1, line)
+		return w.isNew(all[0], now)
 	}
 	kubelet := func(pod string) string {
 		return `E1126 15:00:00.000000 1 pod_workers.go:1301] "Error syncing pod, skipping" err="failed to \"KillPodSandbox\" for \"u\" with KillPodSandboxError: ` +
@@ -80,6 +82,54 @@ func TestFailuresOfSeveralPods(t *testing.T) {
 	assert.True(t, isNew(calico))
 	assert.True(t, isNew(calico), "nobody knows whether it is the same pod's")
 	assert.Len(t, w.told, 3)
+}
+
+// What the runtime says of a plugin, and the plugin's own log, are one failure.
+func TestRuntimeAndPluginTellOneFailure(t *testing.T) {
+	t.Parallel()
+	const id = "cda935516085f259adfec47370d105820dce944fa8ef3d09c8c434c06a55fa95"
+	path := filepath.Join(t.TempDir(), "log")
+	w := &logWatcher{
+		told: make(map[runtimelog.Failure]time.Time), failing: map[int]bool{}, formats: logFormats(),
+		files: []*runtimelog.File{runtimelog.Follow(path)},
+	}
+	now := time.Now()
+	require.Empty(t, w.look(now))
+	require.NoError(t, os.WriteFile(path, []byte(
+		`level=warning msg="Unable to create endpoint" containerID=`+id+` error="Cilium API client timeout exceeded" k8sNamespace=shop k8sPodName=payment-2 subsys=cilium-cni`+"\n"+
+			`time="2026-11-26T12:00:00Z" level=error msg="RunPodSandbox failed" error="failed to setup network for sandbox \"`+id+`\": plugin type=\"cilium-cni\" failed (add): unable to create endpoint: Cilium API client timeout exceeded"`+"\n"), 0o600))
+	got := w.look(now)
+	require.Len(t, got, 1)
+	assert.Equal(t, state.Pod{ContainerID: id, Name: "payment-2", Namespace: "shop"}, got[0].Pod)
+	assert.Equal(t, "CNI plugin cilium-cni failed at ADD: Unable to create endpoint: Cilium API client timeout exceeded", got[0].Body)
+}
+
+// The kubelet asks for the status every five seconds, and says each time that it is bad.
+func TestStatusThatStaysBadIsOne(t *testing.T) {
+	t.Parallel()
+	w := &logWatcher{told: make(map[runtimelog.Failure]time.Time)}
+	f := runtimelog.Failure{Command: "STATUS", Message: "limited connectivity"}
+	now := time.Now()
+	assert.True(t, w.isNew(f, now))
+	for range 10 {
+		now = now.Add(repeatAfter - time.Second)
+		w.look(now)
+		assert.False(t, w.isNew(f, now))
+	}
+	w.look(now.Add(repeatAfter))
+	assert.True(t, w.isNew(f, now), "it was good in between")
+	ev := failureEvent(f, now)
+	assert.Equal(t, "CNI failed at STATUS: limited connectivity", ev.Body)
+	assert.Equal(t, plog.SeverityNumberError, ev.Severity)
+	assert.NotContains(t, ev.Attributes, event.KeyCNIPlugin)
+}
+
+func TestDefaultLogsAreThoseOfTheTable(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []string{
+		"/var/log/syslog", "/var/log/messages", "/var/log/containerd.log",
+		"/var/log/aws-routed-eni/ipamd.log", "/var/log/aws-routed-eni/plugin.log", "/var/log/calico/cni/cni.log", "/var/run/cilium/cilium-cni.log",
+	}, defaultLogs())
 }
 
 // Logs are read where kernel programs cannot run, and only there.
@@ -103,7 +153,7 @@ func TestLogsStandInForOperations(t *testing.T) {
 			assert.Equal(t, open != nil, r.logWatcher != nil)
 			require.NoError(t, os.WriteFile(cfg.Logs.Files[0], logged(t), 0o600))
 			if open != nil {
-				assert.Eventually(t, func() bool { return len(namesIn(next)) == 6 }, 5*time.Second, 10*time.Millisecond)
+				assert.Eventually(t, func() bool { return len(namesIn(next)) == 11 }, 5*time.Second, 10*time.Millisecond)
 			}
 			require.NoError(t, r.Shutdown(context.Background()))
 			require.NoError(t, tel.Shutdown(context.Background()))

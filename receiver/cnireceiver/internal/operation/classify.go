@@ -16,6 +16,7 @@ var messages = []struct {
 	{"no ip addresses available in range set", event.ErrorAddressPoolExhausted},      // host-local
 	{"could not allocate ip in range", event.ErrorAddressPoolExhausted},              // whereabouts
 	{"failed to assign an ip address to container", event.ErrorAddressPoolExhausted}, // aws-vpc-cni
+	{"datastore has no available ip", event.ErrorAddressPoolExhausted},               // ipamd of aws-vpc-cni
 	{"assigned 0 out of", event.ErrorAddressPoolExhausted},                           // calico-ipam
 	{"range is full", event.ErrorAddressPoolExhausted},                               // cilium
 	{"duplicate allocation is not allowed", event.ErrorAddressAlreadyAllocated},      // host-local
@@ -46,14 +47,23 @@ func (c *Call) ErrorType() string {
 	if c.Signal() != 0 {
 		return event.ErrorKilled
 	}
-	text := strings.ToLower(c.Failure.Message + "\n" + c.Failure.Details)
+	if class := Classify(c.Failure.Message + "\n" + c.Failure.Details); class != event.ErrorPluginFailed {
+		return class
+	}
+	if class, ok := codes[c.Failure.Code]; ok {
+		return class
+	}
+	return event.ErrorPluginFailed
+}
+
+// Classify returns the class of what a plugin said, plugin_failed when it is not
+// known.
+func Classify(message string) string {
+	text := strings.ToLower(message)
 	for _, m := range messages {
 		if strings.Contains(text, m.text) {
 			return m.class
 		}
-	}
-	if class, ok := codes[c.Failure.Code]; ok {
-		return class
 	}
 	return event.ErrorPluginFailed
 }

@@ -178,7 +178,7 @@ func (e *Encoder) failure(record plog.LogRecord, o *Operation, seen time.Time) {
 	record.SetEventName(event.CNIOperation)
 	record.SetTimestamp(pcommon.NewTimestampFromTime(e.Wall(o.End())))
 	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
-	severity := severityOf(r.Command)
+	severity := Severity(r.Command)
 	record.SetSeverityNumber(severity)
 	record.SetSeverityText(severity.String())
 	trace := e.traceID(o)
@@ -204,13 +204,15 @@ func (e *Encoder) failure(record plog.LogRecord, o *Operation, seen time.Time) {
 	record.Body().SetStr(sentence(o, origin.Plugin+": "+origin.Reason()))
 }
 
-// severityOf a failed command: without ADD no pod starts, without STATUS the node
-// takes none; the others are tried again.
-func severityOf(command string) plog.SeverityNumber {
-	if command == "ADD" || command == "STATUS" {
-		return plog.SeverityNumberError
+// Severity of a failed command: DEL, CHECK and GC are tried again. Without ADD no pod
+// starts, without STATUS the node takes none, and what is not known may be one of
+// these.
+func Severity(command string) plog.SeverityNumber {
+	switch command {
+	case "DEL", "CHECK", "GC":
+		return plog.SeverityNumberWarn
 	}
-	return plog.SeverityNumberWarn
+	return plog.SeverityNumberError
 }
 
 // sentence is for people: "CNI ADD of eth0 for pod shop/payment-0 in network cbr0

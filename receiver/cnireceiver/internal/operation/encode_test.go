@@ -112,7 +112,7 @@ func TestSeverity(t *testing.T) {
 		"ADD": plog.SeverityNumberError, "STATUS": plog.SeverityNumberError,
 		"DEL": plog.SeverityNumberWarn, "CHECK": plog.SeverityNumberWarn, "GC": plog.SeverityNumberWarn,
 	} {
-		assert.Equal(t, want, severityOf(command), command)
+		assert.Equal(t, want, Severity(command), command)
 	}
 }
 

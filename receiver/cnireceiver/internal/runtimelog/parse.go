@@ -6,11 +6,12 @@ package runtimelog
 import (
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // Failure is an operation that failed, as a line tells.
 type Failure struct {
-	// Command is ADD, DEL or CHECK.
+	// Command is ADD, DEL, CHECK, GC or STATUS; empty when the line does not tell.
 	Command string
 	// Plugin is its type, Network the name of the network; empty when the line
 	// does not tell.
@@ -22,38 +23,103 @@ type Failure struct {
 	ContainerID, PodName, PodNamespace, PodUID string
 }
 
-// marks are in every line that is read; looking for them is cheap.
-var marks = []string{" failed (", "Final result of CNI "}
+// Format is a way in which failures are logged.
+type Format struct {
+	// marks are such that one of them is in every line that tells a failure: most
+	// lines are of something else, and looking for a mark is cheap.
+	marks []string
+	parse func(line string) []Failure
+}
+
+// Parse returns the failures that a line of the format tells, in its order: none
+// for most lines, several where a runtime joins them.
+func (f Format) Parse(line string) []Failure {
+	for _, mark := range f.marks {
+		if strings.Contains(line, mark) {
+			all := f.parse(line)
+			for i := range all {
+				all[i].clean()
+			}
+			return all
+		}
+	}
+	return nil
+}
+
+// clean leaves out what cannot be a name or an id: a line may be of anybody.
+func (f *Failure) clean() {
+	for _, name := range []*string{&f.Plugin, &f.Network, &f.ContainerID, &f.PodName, &f.PodNamespace, &f.PodUID} {
+		*name = word(*name)
+	}
+}
+
+// maxWord is the longest name in bytes, twice that of Kubernetes.
+const maxWord = 512
+
+func word(text string) string {
+	isOdd := func(c rune) bool { return c <= ' ' || c == 0x7f || c == utf8.RuneError }
+	if len(text) > maxWord || strings.ContainsFunc(text, isOdd) {
+		return ""
+	}
+	return text
+}
+
+// Runtime is what containerd, CRI-O, the kubelet and others say that call plugins
+// with libcni. Read from the sources of libcni 1.3 (libcni/api.go), ocicni
+// (GC, GetPodNetworkStatus) and containerd 2.2 (internal/cri/server/status.go).
+var Runtime = Format{
+	marks: []string{" failed (", "failed to GC plugin ", "error checking pod ", "reason:NetworkPluginNotReady"},
+	parse: parseRuntime,
+}
 
 var (
-	// libcni puts these words around what a plugin said (libcni/api.go, since
-	// 1.0), and containerd, CRI-O and the kubelet pass them on, each with
-	// quotation marks of its own around.
-	libcni = regexp.MustCompile(`plugin type=(\\*)"([^"\\]+)\\*"(?: name=\\*"([^"\\]+)\\*")? failed \((add|delete|check)\): `)
-	// Calico's plugin says this at the end of an operation.
-	calico = regexp.MustCompile(`\[ERROR\]\[\d+\] \S+ \d+: Final result of CNI (ADD|DEL) was an error\. error=(.*)`)
+	// libcni puts these words around what a plugin said at ADD and DEL, and those
+	// who call it pass them on, each with quotation marks of its own around.
+	libcni = regexp.MustCompile(`plugin type=(\\*)"([^"\\]+)\\*"(?: name=\\*"([^"\\]+)\\*")? failed \((add|delete)\): `)
+	// It says this of GC, which CRI-O asks for, and joins the failures.
+	collected   = regexp.MustCompile(`failed to GC plugin (\S+): `)
+	gcedNetwork = regexp.MustCompile(`Error while GCing network (\S+): `)
+	// Around the failure of a CHECK it puts nothing; CRI-O says whose it was.
+	checked = regexp.MustCompile(`error checking pod \S+ for CNI network (\\*)"[^"\\]+\\*": `)
+	// Nor does it around the failure of a STATUS, which runtimes put into their
+	// own status. The kubelet asks for that every five seconds and logs it.
+	status = regexp.MustCompile(`reason:NetworkPluginNotReady message:(?:Network plugin returns error: )?`)
 
-	// The sandbox: containerd and the kubelet; CRI-O puts it behind the pod.
-	sandbox = regexp.MustCompile(`(?:for sandbox \\*"|pod network sandbox \S+\()([0-9a-f]{64})`)
-	// The pod: the kubelet; containerd; CRI-O.
+	// The sandbox: containerd and the kubelet; CRI-O puts it behind the pod; libcni
+	// names it when it collects what is left of it.
+	sandbox = regexp.MustCompile(`(?:for sandbox \\*"|pod network sandbox \S+\(|stale attachment )([0-9a-f]{64})`)
+	// The pod: the kubelet; containerd; CRI-O, with the network.
 	kubeletPod    = regexp.MustCompile(` pod="([^"/]+)/([^"]+)"`)
 	containerdPod = regexp.MustCompile(`PodSandboxMetadata\{Name:([^,]+),Uid:([^,]+),Namespace:([^,]+),`)
-	crioNetwork   = regexp.MustCompile(`to CNI network \\*"([^"\\]+)\\*"`)
+	crioPod       = regexp.MustCompile(`error (?:adding|removing|checking) pod ([^_\s]+)_(\S+) (?:to|from|for) CNI network \\*"([^"\\]+)\\*"`)
 )
 
-var commands = map[string]string{"add": "ADD", "delete": "DEL", "check": "CHECK"}
+var commands = map[string]string{"add": "ADD", "delete": "DEL"}
 
-// maxMessage is the longest message in bytes; the rest of a longer one is cut.
-const maxMessage = 1024
+// unconfigured are the reasons of runtimes for not being ready that no plugin
+// gave: they have no configuration, of which other events tell.
+var unconfigured = []string{"cni plugin not initialized", "cni config uninitialized", "No CNI configuration file in "}
 
-// Parse returns the failure that a line tells, false when it tells none.
-func Parse(line string) (Failure, bool) {
-	if !strings.Contains(line, marks[0]) && !strings.Contains(line, marks[1]) {
-		return Failure{}, false
+func parseRuntime(line string) []Failure {
+	if m := collected.FindStringIndex(line); m != nil || gcedNetwork.MatchString(line) {
+		return parseCollected(line)
 	}
-	if m := calico.FindStringSubmatch(line); m != nil {
-		return Failure{Command: m[1], Plugin: "calico", Message: cut(m[2])}, true
+	if f, ok := parseLibcni(line); ok {
+		return []Failure{f}
 	}
+	if at := checked.FindStringSubmatchIndex(line); at != nil {
+		f := Failure{Command: "CHECK", Message: cut(unquote(line[at[1]:], at[3]-at[2]))}
+		f.readOwner(line)
+		return []Failure{f}
+	}
+	if at := status.FindStringIndex(line); at != nil {
+		return parseStatus(line[:at[0]], line[at[1]:])
+	}
+	return nil
+}
+
+// parseLibcni reads a failed ADD or DEL.
+func parseLibcni(line string) (Failure, bool) {
 	at := libcni.FindStringSubmatchIndex(line)
 	if at == nil {
 		return Failure{}, false
@@ -68,6 +134,60 @@ func Parse(line string) (Failure, bool) {
 	f.Message = cut(unquote(line[at[1]:], len(group(1))))
 	f.readOwner(line)
 	return f, true
+}
+
+// maxJoined bounds the failures of one line.
+const maxJoined = 64
+
+// parseCollected reads the failures of a GC, which are DELs of what nobody needs
+// any more, and GCs of plugins. They are joined by a line's end, of which a
+// quoted string has two characters.
+func parseCollected(line string) []Failure {
+	network := ""
+	if m := gcedNetwork.FindStringSubmatch(line); m != nil {
+		network = m[1]
+	}
+	var all []Failure
+	for part := range strings.SplitSeq(line, `\n`) {
+		f, ok := parseLibcni(part)
+		if !ok {
+			at := collected.FindStringSubmatchIndex(part)
+			if at == nil {
+				continue
+			}
+			f = Failure{Command: "GC", Plugin: part[at[2]:at[3]], Message: cut(unquote(part[at[1]:], quotedAround(line)))}
+		}
+		if f.Network == "" {
+			f.Network = network
+		}
+		if all = append(all, f); len(all) == maxJoined {
+			break
+		}
+	}
+	return all
+}
+
+// parseStatus reads why a runtime's network is not ready.
+func parseStatus(before, message string) []Failure {
+	message = cut(unquote(message, quotedAround(before)))
+	for _, reason := range unconfigured {
+		if strings.HasPrefix(message, reason) {
+			return nil
+		}
+	}
+	if message == "" {
+		return nil
+	}
+	return []Failure{{Command: "STATUS", Message: message}}
+}
+
+// quotedAround is how many backslashes stand before a quotation mark of the text
+// that follows: one when before opens a string, as loggers do with their fields.
+func quotedAround(before string) int {
+	if strings.Contains(before, `="`) {
+		return 1
+	}
+	return 0
 }
 
 // unquote returns the text up to the quotation mark that ends the string around
@@ -95,6 +215,9 @@ func unescape(text string, escapes int) string {
 	return strings.ReplaceAll(text, strings.Repeat(`\`, escapes)+`"`, `"`)
 }
 
+// maxMessage is the longest message in bytes; the rest of a longer one is cut.
+const maxMessage = 1024
+
 func cut(text string) string {
 	text = strings.TrimSpace(text)
 	if len(text) > maxMessage {
@@ -113,7 +236,14 @@ func (f *Failure) readOwner(line string) {
 	} else if m := kubeletPod.FindStringSubmatch(line); m != nil {
 		f.PodNamespace, f.PodName = m[1], m[2]
 	}
-	if m := crioNetwork.FindStringSubmatch(line); m != nil && f.Network == "" {
-		f.Network = m[1]
+	m := crioPod.FindStringSubmatch(line)
+	if m == nil {
+		return
+	}
+	if f.Network == "" {
+		f.Network = m[3]
+	}
+	if f.PodName == "" {
+		f.PodNamespace, f.PodName = m[1], m[2]
 	}
 }

@@ -32,7 +32,7 @@ type Notifier struct {
 func Notify(opts Options) (*Notifier, error) {
 	path := filepath.Join("/", opts.Root, "proc/1/ns/net")
 	if opts.HostNamespace != "" {
-		path = resolve(opts.Root, opts.HostNamespace)
+		path = Resolve(opts.Root, opts.HostNamespace)
 	}
 	host, _, err := openNamespaceFile(path)
 	if errors.Is(err, os.ErrPermission) && opts.HostNamespace == "" {

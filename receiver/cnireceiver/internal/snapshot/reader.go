@@ -76,15 +76,16 @@ func (r *Reader) Files() int {
 
 // host is where a path of the host is for the collector.
 func (r *Reader) host(path string) string {
-	return resolve(r.opts.Root, path)
+	return Resolve(r.opts.Root, path)
 }
 
 // maxSymlinks is that of the kernel (MAXSYMLINKS in include/linux/namei.h).
 const maxSymlinks = 40
 
-// resolve follows symbolic links below root: an absolute link on the host, such
-// as /var/run -> /run, would otherwise lead out of the mounted tree.
-func resolve(root, path string) string {
+// Resolve returns where a path of the host is, whose / is mounted at root. It
+// follows symbolic links below root: an absolute link on the host, such as
+// /var/run -> /run, would otherwise lead out of the mounted tree.
+func Resolve(root, path string) string {
 	if root == "" || root == "/" {
 		return path
 	}

@@ -123,9 +123,9 @@ func TestSymbolicLinksStayBelowTheRoot(t *testing.T) {
 		"/not/there":             "not/there",
 		"/loop/a":                "loop/a",
 	} {
-		assert.Equal(t, filepath.Join(root, want), resolve(root, path), path)
+		assert.Equal(t, filepath.Join(root, want), Resolve(root, path), path)
 	}
-	assert.Equal(t, "/var/run", resolve("", "/var/run"))
+	assert.Equal(t, "/var/run", Resolve("", "/var/run"))
 }
 
 func TestFlannelSubnet(t *testing.T) {

@@ -1,6 +1,12 @@
 package state
 
-import "github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
+import (
+	"maps"
+	"slices"
+
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/runtimelog"
+)
 
 // Types of plugins that need more than their configuration to be understood.
 const (
@@ -22,6 +28,16 @@ type KnownPlugin struct {
 	// the bridge that this is part of. False where BPF programs or another
 	// routing table carry the packets, so that no such route is missed.
 	RoutesByKernel bool
+	// Log is where it logs what fails, nil when it has no file of its own: what it
+	// says is then in the log of its runtime.
+	Log *PluginLog
+}
+
+// PluginLog is the log of a plugin.
+type PluginLog struct {
+	// Files are its paths when nobody configured others.
+	Files  []string
+	Format runtimelog.Format
 }
 
 // known has a row for each plugin, by type.
@@ -38,20 +54,42 @@ var known = map[string]KnownPlugin{
 	"ipvlan":          {Title: "ipvlan"},
 	"static":          {Title: "static", IPAM: inConfiguration},
 	"dhcp":            {Title: "dhcp", IPAM: "leases of a DHCP server"},
-	"calico":          {Title: "Calico", RoutesByKernel: true},
-	"calico-ipam":     {Title: "Calico IPAM", IPAM: "blocks in the cluster's datastore"},
-	"cilium-cni":      {Title: "Cilium", IPAM: "the agent's memory"},
-	Flannel:           {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true},
-	"aws-cni":         {Title: "Amazon VPC CNI", IPAM: "ipamd's memory"},
-	"egress-cni":      {Title: "Amazon VPC CNI, egress"},
-	"whereabouts":     {Title: "Whereabouts", IPAM: "objects in the cluster"},
-	"multus":          {Title: "Multus"},
+	"calico": {
+		Title: "Calico", RoutesByKernel: true,
+		Log: &PluginLog{Files: []string{"/var/log/calico/cni/cni.log"}, Format: runtimelog.Calico},
+	},
+	"calico-ipam": {Title: "Calico IPAM", IPAM: "blocks in the cluster's datastore"},
+	"cilium-cni": {
+		Title: "Cilium", IPAM: "the agent's memory",
+		Log: &PluginLog{Files: []string{"/var/run/cilium/cilium-cni.log"}, Format: runtimelog.Cilium},
+	},
+	Flannel: {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true},
+	"aws-cni": {
+		Title: "Amazon VPC CNI", IPAM: "ipamd's memory",
+		Log: &PluginLog{Files: []string{"/var/log/aws-routed-eni/plugin.log", "/var/log/aws-routed-eni/ipamd.log"}, Format: runtimelog.Amazon},
+	},
+	"egress-cni":  {Title: "Amazon VPC CNI, egress"},
+	"whereabouts": {Title: "Whereabouts", IPAM: "objects in the cluster"},
+	"multus":      {Title: "Multus"},
 }
 
 // Known returns what is known about a plugin; false when it is not in the table.
 func Known(plugin string) (KnownPlugin, bool) {
 	k, ok := known[plugin]
 	return k, ok
+}
+
+// PluginLogs are the files to which the known plugins log, sorted, and the formats of
+// these.
+func PluginLogs() (files []string, formats []runtimelog.Format) {
+	for _, plugin := range slices.Sorted(maps.Keys(known)) {
+		if log := known[plugin].Log; log != nil {
+			files = append(files, log.Files...)
+			formats = append(formats, log.Format)
+		}
+	}
+	slices.Sort(files)
+	return files, formats
 }
 
 // InFiles says whether the plugin's addresses are in files that are read here,
