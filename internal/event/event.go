@@ -66,7 +66,9 @@ const (
 	CNIConfigInvalid = "tapio.cni.config.invalid"
 	CNIConfigMissing = "tapio.cni.config.missing"
 	// CNIPluginMissing and CNIPluginReplaced are about the executables of plugins.
+	// CNIPluginsMissing is where none was ever found.
 	CNIPluginMissing  = "tapio.cni.plugin.missing"
+	CNIPluginsMissing = "tapio.cni.plugins.missing"
 	CNIPluginReplaced = "tapio.cni.plugin.replaced"
 	// CNIPoolHigh and CNIPoolExhausted say how full an address pool is.
 	CNIPoolHigh      = "tapio.cni.pool.high"

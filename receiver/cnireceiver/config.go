@@ -223,7 +223,7 @@ func (c *Config) settings() state.Settings {
 	s := state.Settings{
 		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, ConntrackHighWater: c.Conntrack.HighWater,
 		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
-		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled,
+		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, PluginDirs: c.PluginDirs,
 	}
 	if len(c.ConfigDirs) > 0 {
 		s.ConfigDir = c.ConfigDirs[0]

@@ -36,6 +36,7 @@ func enabledEvents(cfg *Config) map[string]bool {
 		event.CNIConfigInvalid:        e.TapioCniConfigInvalid.Enabled,
 		event.CNIConfigMissing:        e.TapioCniConfigMissing.Enabled,
 		event.CNIPluginMissing:        e.TapioCniPluginMissing.Enabled,
+		event.CNIPluginsMissing:       e.TapioCniPluginsMissing.Enabled,
 		event.CNIPluginReplaced:       e.TapioCniPluginReplaced.Enabled,
 		event.CNIPoolHigh:             e.TapioCniPoolHigh.Enabled,
 		event.CNIPoolExhausted:        e.TapioCniPoolExhausted.Enabled,

@@ -16,16 +16,12 @@ import (
 func started(cfg *Config, p *state.Picture, links *snapshot.Notifier, unseen []string) state.Event {
 	watched := cfg.watched()
 	unseen = append(unseenParts(p, links), unseen...)
-	severity := plog.SeverityNumberInfo
-	if pluginsNowhere(p) != "" { // either the node has none, or a wrong place is watched
-		severity = plog.SeverityNumberWarn
-	}
 	body := "The container network is watched: " + networks(p)
 	if len(unseen) > 0 {
 		body += "; not seen: " + strings.Join(unseen, "; ")
 	}
 	return state.Event{
-		Name: event.CNIStarted, Time: p.At, Severity: severity, Body: body,
+		Name: event.CNIStarted, Time: p.At, Severity: plog.SeverityNumberInfo, Body: body,
 		Attributes: map[string]any{event.KeyCNIWatched: texts(watched), event.KeyCNIUnseen: texts(unseen)},
 	}
 }
@@ -67,24 +63,7 @@ func unseenParts(p *state.Picture, links *snapshot.Notifier) []string {
 	if links != nil && links.OnlyHost != nil {
 		out = append(out, fmt.Sprintf("changes inside pods at once: %s", links.OnlyHost))
 	}
-	if reason := pluginsNowhere(p); reason != "" {
-		out = append(out, fmt.Sprintf("%s: %s", state.SourcePlugins, reason))
-	}
 	return append(out, unknownPools(p)...)
-}
-
-// pluginsNowhere says that plugin_dirs must be wrong: no plugin of any
-// configuration is there.
-func pluginsNowhere(p *state.Picture) string {
-	if len(p.Plugins) == 0 {
-		return ""
-	}
-	for _, f := range p.Plugins {
-		if f != nil {
-			return ""
-		}
-	}
-	return "no plugin that a configuration names is in plugin_dirs; give the bin_dir of the container runtime"
 }
 
 // unknownPools names the networks whose addresses are kept where no file tells.

@@ -98,8 +98,8 @@ func TestNodeWithoutCNIStartsQuietlyAndSeesItCome(t *testing.T) {
 	require.NoError(t, os.MkdirAll(cfg.ConfigDirs[0], 0o750))
 	time.Sleep(50 * time.Millisecond)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/net.d/10.conf"), []byte(`{"name": "n", "type": "bridge"}`), 0o600))
-	assert.Eventually(t, func() bool { return len(namesIn(next)) == 2 }, 5*time.Second, time.Millisecond)
-	assert.Equal(t, []string{event.CNIStarted, event.CNIConfigChanged}, namesIn(next))
+	assert.Eventually(t, func() bool { return len(namesIn(next)) == 3 }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, []string{event.CNIStarted, event.CNIConfigChanged, event.CNIPluginsMissing}, namesIn(next), "the plugin is not there yet")
 }
 
 func TestRefusedEventsAreSentAgain(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/version"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -144,9 +145,18 @@ func TestConfigurationBreaks(t *testing.T) {
 	n.writeConfig("10-pods.conflist", `{"name": "pods", "plugins": [{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.96.5.1/24"}}]}`)
 	w.expect("tapio.cni.config.invalid", map[string]any{"error.type": "schema", "tapio.cni.config.line": 1})
 
+	// libcni hands any version on, and every plugin refuses it.
+	n.writeConfig("10-pods.conflist", `{"cniVersion": "9.9.9", "name": "pods", "plugins": [{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.96.5.0/24"}}]}`)
+	got := w.expect("tapio.cni.config.invalid", map[string]any{
+		"file.path": file, "tapio.cni.reason": `cniVersion: "9.9.9" is not a version of the CNI specification; there are ` + strings.Join(version.All.SupportedVersions(), ", "),
+	})
+	assert.Equal(t, "Error", got.SeverityText())
+	_, err = n.newPod("version").add()
+	require.ErrorContains(t, err, "incompatible CNI versions")
+
 	n.configure("10.96.5.0/24")
 	w.expectOver("tapio.cni.config.invalid", map[string]any{"file.path": file})
-	assert.Len(t, w.records("tapio.cni.config.changed"), 3)
+	assert.Len(t, w.records("tapio.cni.config.changed"), 4)
 	assert.Len(t, w.records("tapio.cni.recovered"), 1, "another mistake is no recovery")
 
 	require.NoError(t, os.Remove(file))
@@ -169,6 +179,33 @@ func TestPluginRemovedAndReplaced(t *testing.T) {
 	got := w.expect("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "bridge"})
 	reason, _ := got.Attributes().Get("tapio.cni.reason")
 	assert.Contains(t, reason.Str(), "not executable")
+}
+
+// An empty directory of plugins, or a wrong one: the runtime finds none, and says so.
+func TestNoPluginAtAll(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.15.0/24")
+	plugins, err := os.ReadDir(n.path("plugins"))
+	require.NoError(t, err)
+	for _, plugin := range plugins {
+		require.NoError(t, os.Remove(n.path("plugins", plugin.Name())))
+	}
+	w := n.watch(nil)
+	got := w.expect("tapio.cni.plugins.missing", map[string]any{"tapio.cni.plugins": `["bridge","host-local"]`})
+	assert.Equal(t, "Warn", got.SeverityText())
+	assert.Contains(t, got.Body().Str(), "none is in "+n.path("plugins"))
+	_, err = n.newPod("none").add()
+	require.ErrorContains(t, err, "failed to find plugin")
+	assert.Empty(t, w.records("tapio.cni.plugin.missing"), "told once")
+
+	n.installPlugin("bridge")
+	w.expectOver("tapio.cni.plugins.missing", nil)
+	w.expect("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "host-local"})
+	n.installPlugin("host-local")
+	w.expectOver("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "host-local"})
+	_, err = n.newPod("one").add()
+	require.NoError(t, err)
+	assert.Len(t, w.records("tapio.cni.plugins.missing"), 1)
 }
 
 // onePod is a node with one pod whose interface is known.

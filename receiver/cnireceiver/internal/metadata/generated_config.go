@@ -45,6 +45,7 @@ type EventsConfig struct {
 	TapioCniOperation            EventConfig `mapstructure:"tapio.cni.operation"`
 	TapioCniPluginMissing        EventConfig `mapstructure:"tapio.cni.plugin.missing"`
 	TapioCniPluginReplaced       EventConfig `mapstructure:"tapio.cni.plugin.replaced"`
+	TapioCniPluginsMissing       EventConfig `mapstructure:"tapio.cni.plugins.missing"`
 	TapioCniPoolExhausted        EventConfig `mapstructure:"tapio.cni.pool.exhausted"`
 	TapioCniPoolHigh             EventConfig `mapstructure:"tapio.cni.pool.high"`
 	TapioCniRecovered            EventConfig `mapstructure:"tapio.cni.recovered"`
@@ -106,6 +107,9 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: true,
 		},
 		TapioCniPluginReplaced: EventConfig{
+			Enabled: true,
+		},
+		TapioCniPluginsMissing: EventConfig{
 			Enabled: true,
 		},
 		TapioCniPoolExhausted: EventConfig{

@@ -927,6 +927,44 @@ func newEventTapioCniPluginReplaced(cfg EventConfig) eventTapioCniPluginReplaced
 	return e
 }
 
+type eventTapioCniPluginsMissing struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventTapioCniPluginsMissing) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("tapio.cni.plugins.missing")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventTapioCniPluginsMissing) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventTapioCniPluginsMissing(cfg EventConfig) eventTapioCniPluginsMissing {
+	e := eventTapioCniPluginsMissing{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventTapioCniPoolExhausted struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -1142,6 +1180,7 @@ type LogsBuilder struct {
 	eventTapioCniOperation            eventTapioCniOperation
 	eventTapioCniPluginMissing        eventTapioCniPluginMissing
 	eventTapioCniPluginReplaced       eventTapioCniPluginReplaced
+	eventTapioCniPluginsMissing       eventTapioCniPluginsMissing
 	eventTapioCniPoolExhausted        eventTapioCniPoolExhausted
 	eventTapioCniPoolHigh             eventTapioCniPoolHigh
 	eventTapioCniRecovered            eventTapioCniRecovered
@@ -1178,6 +1217,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventTapioCniOperation:            newEventTapioCniOperation(lbc.Events.TapioCniOperation),
 		eventTapioCniPluginMissing:        newEventTapioCniPluginMissing(lbc.Events.TapioCniPluginMissing),
 		eventTapioCniPluginReplaced:       newEventTapioCniPluginReplaced(lbc.Events.TapioCniPluginReplaced),
+		eventTapioCniPluginsMissing:       newEventTapioCniPluginsMissing(lbc.Events.TapioCniPluginsMissing),
 		eventTapioCniPoolExhausted:        newEventTapioCniPoolExhausted(lbc.Events.TapioCniPoolExhausted),
 		eventTapioCniPoolHigh:             newEventTapioCniPoolHigh(lbc.Events.TapioCniPoolHigh),
 		eventTapioCniRecovered:            newEventTapioCniRecovered(lbc.Events.TapioCniRecovered),
@@ -1240,6 +1280,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventTapioCniOperation.emit(ils.LogRecords())
 	lb.eventTapioCniPluginMissing.emit(ils.LogRecords())
 	lb.eventTapioCniPluginReplaced.emit(ils.LogRecords())
+	lb.eventTapioCniPluginsMissing.emit(ils.LogRecords())
 	lb.eventTapioCniPoolExhausted.emit(ils.LogRecords())
 	lb.eventTapioCniPoolHigh.emit(ils.LogRecords())
 	lb.eventTapioCniRecovered.emit(ils.LogRecords())
@@ -1358,6 +1399,11 @@ func (lb *LogsBuilder) RecordTapioCniPluginMissingEvent(ctx context.Context, tim
 // RecordTapioCniPluginReplacedEvent adds a log record of tapio.cni.plugin.replaced event.
 func (lb *LogsBuilder) RecordTapioCniPluginReplacedEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
 	lb.eventTapioCniPluginReplaced.recordEvent(ctx, timestamp, options...)
+}
+
+// RecordTapioCniPluginsMissingEvent adds a log record of tapio.cni.plugins.missing event.
+func (lb *LogsBuilder) RecordTapioCniPluginsMissingEvent(ctx context.Context, timestamp pcommon.Timestamp, options ...EventAttributeOption) {
+	lb.eventTapioCniPluginsMissing.recordEvent(ctx, timestamp, options...)
 }
 
 // RecordTapioCniPoolExhaustedEvent adds a log record of tapio.cni.pool.exhausted event.

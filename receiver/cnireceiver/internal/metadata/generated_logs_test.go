@@ -171,6 +171,9 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniPluginReplacedEvent(ctx, timestamp, WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithFilePathEventAttribute("file.path-val"))
 			defaultEventsCount++
 			allEventsCount++
+			lb.RecordTapioCniPluginsMissingEvent(ctx, timestamp, WithTapioCniPluginsEventAttribute([]any{"tapio.cni.plugins-item1", "tapio.cni.plugins-item2"}), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"))
+			defaultEventsCount++
+			allEventsCount++
 			lb.RecordTapioCniPoolExhaustedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21))
 			defaultEventsCount++
 			allEventsCount++
@@ -612,6 +615,19 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("file.path")
 					assert.True(t, ok)
 					assert.Equal(t, "file.path-val", attrVal.Str())
+				case "tapio.cni.plugins.missing":
+					assert.False(t, validatedEvents["tapio.cni.plugins.missing"], "Found a duplicate in the events slice: tapio.cni.plugins.missing")
+					validatedEvents["tapio.cni.plugins.missing"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("tapio.cni.plugins")
+					assert.True(t, ok)
+					assert.Equal(t, []any{"tapio.cni.plugins-item1", "tapio.cni.plugins-item2"}, attrVal.Slice().AsRaw())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.reason-val", attrVal.Str())
 				case "tapio.cni.pool.exhausted":
 					assert.False(t, validatedEvents["tapio.cni.pool.exhausted"], "Found a duplicate in the events slice: tapio.cni.pool.exhausted")
 					validatedEvents["tapio.cni.pool.exhausted"] = true

@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 type Network struct {
 	// Name is the network's name, which the address store uses too.
 	Name string
-	// Version is its cniVersion, empty when it has none.
+	// Version is that with which plugins are called, empty when the file has none.
 	Version string
 	// Plugins are called in this order.
 	Plugins []Plugin
@@ -102,8 +102,6 @@ func IsConfig(name string) bool {
 // names of networks, as libcni accepts them.
 var names = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`)
 
-var versions = regexp.MustCompile(`^[0-9]+(\.[0-9]+){1,2}$`)
-
 // Parse reads the file of that name. A .conflist has a list of plugins; the
 // others are one plugin.
 func Parse(name string, content []byte) (*Network, *Error) {
@@ -137,11 +135,8 @@ func (r *reader) network(root *node, isList bool) *Network {
 		r.fail(root, "the file is %s, not an object", root.kind)
 		return nil
 	}
-	n := &Network{Version: r.text(root, "cniVersion", "")}
+	n := &Network{Version: r.version(root, isList)}
 	r.name(root, n)
-	if n.Version != "" && !versions.MatchString(n.Version) {
-		r.fail(root.field("cniVersion"), "cniVersion: %q is not a version such as 1.0.0", n.Version)
-	}
 	if !isList {
 		if root.field("type") == nil && root.field("plugins") != nil {
 			r.fail(root.field("plugins"), `plugins: a list of plugins belongs in a file that ends in .conflist`)

@@ -49,7 +49,7 @@ func TestMistakesNameLineAndKey(t *testing.T) {
 		{"a.conf", "{\n\"type\": \"bridge\"}", ErrorSchema, "line 1: name: missing"},
 		{"a.conf", "{\n\"name\": 5, \"type\": \"bridge\"}", ErrorSchema, "line 2: name: is a number, not a string"},
 		{"a.conf", "{\n\"name\": \"../x\", \"type\": \"bridge\"}", ErrorSchema, `line 2: name: "../x" is not letters`},
-		{"a.conf", "{\"name\": \"x\",\n\"cniVersion\": \"one\", \"type\": \"bridge\"}", ErrorSchema, `line 2: cniVersion: "one" is not a version such as 1.0.0`},
+		{"a.conf", "{\"name\": \"x\",\n\"cniVersion\": \"one\", \"type\": \"bridge\"}", ErrorSchema, `line 2: cniVersion: "one" is not a version of the CNI specification`},
 		{"a.conf", `{"name": "x"}`, ErrorSchema, "line 1: type: missing"},
 		{"a.conf", `{"name": "x", "plugins": []}`, ErrorSchema, "plugins: a list of plugins belongs in a file that ends in .conflist"},
 		{"a.conf", `{"name": "x", "type": "../../bin/sh"}`, ErrorSchema, `type: "../../bin/sh" is a path`},
@@ -74,6 +74,45 @@ func TestMistakesNameLineAndKey(t *testing.T) {
 			assert.Contains(t, wrong.Error(), c.want)
 		}
 	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	const known = "there are 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"
+	for _, c := range []struct{ keys, version, wrong string }{
+		{``, "", ""},
+		{`"cniVersion": "0.3.1",`, "0.3.1", ""},
+		{`"cniVersion": "1.1.0",`, "1.1.0", ""},
+		{`"cniVersion": "9.9.9",`, "", `cniVersion: "9.9.9" is not a version of the CNI specification; ` + known},
+		{`"cniVersion": "1.0",`, "", `cniVersion: "1.0" is not a version of the CNI specification; ` + known},
+		{`"cniVersion": 1,`, "", `cniVersion: is a number, not a string`},
+		{`"cniVersions": ["0.4.0", "1.0.0", "0.3.1"],`, "1.0.0", ""},
+		{`"cniVersion": "1.1.0", "cniVersions": ["0.4.0"],`, "1.1.0", ""},
+		{`"cniVersion": "9.9.9", "cniVersions": ["0.4.0", "7.0.0"],`, "0.4.0", ""}, // libcni passes over what it does not know
+		{`"cniVersion": "9.9.9", "cniVersions": ["7.0.0"],`, "", `cniVersion: "9.9.9" is not`},
+		{`"cniVersions": ["1.0"],`, "", `cniVersion: "1.0" is not`},
+		{`"cniVersions": ["x"],`, "", `cniVersions[0]: "x" is not a version such as 1.0.0`},
+		{`"cniVersions": [1],`, "", `cniVersions[0]: is a number, not a string`},
+		{`"cniVersions": "1.0.0",`, "", `cniVersions: is a string, not a list of versions`},
+		{`"cniVersion": "1.0.0.0", "cniVersions": ["1.0.0"],`, "", `cniVersion: "1.0.0.0" is not a version such as 1.0.0`},
+	} {
+		n, wrong := Parse("a.conflist", []byte("{"+c.keys+` "name": "x", "plugins": [{"type": "a"}]}`))
+		if c.wrong != "" {
+			if assert.NotNil(t, wrong, c.keys) {
+				assert.Contains(t, wrong.Error(), c.wrong)
+				assert.Equal(t, ErrorSchema, wrong.Type)
+				assert.Equal(t, 1, wrong.Line)
+			}
+			continue
+		}
+		if assert.Nil(t, wrong, c.keys) {
+			assert.Equal(t, c.version, n.Version, c.keys)
+		}
+	}
+	// cniVersions is of lists only.
+	n, wrong := Parse("a.conf", []byte(`{"cniVersion": "0.4.0", "cniVersions": ["1.0.0"], "name": "x", "type": "a"}`))
+	require.Nil(t, wrong)
+	assert.Equal(t, "0.4.0", n.Version)
 }
 
 func ipam(value string) string {

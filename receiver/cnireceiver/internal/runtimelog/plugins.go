@@ -88,9 +88,16 @@ var (
 
 // amazonCommands tell the command by what the plugin could not do.
 var amazonCommands = []struct{ text, command string }{
-	{"AddNetwork", "ADD"}, {"assign an IP address", "ADD"}, {"SetupPodNetwork", "ADD"}, {"setup default network policy", "ADD"},
-	{"DelNetwork", "DEL"}, {"delete request", "DEL"}, {"release IP", "DEL"}, {"TeardownPodNetwork", "DEL"},
-	{"teardown pod network", "DEL"}, {"delete pod network policy", "DEL"},
+	{"AddNetwork", "ADD"},
+	{"assign an IP address", "ADD"},
+	{"SetupPodNetwork", "ADD"},
+	{"setup default network policy", "ADD"},
+	{"DelNetwork", "DEL"},
+	{"delete request", "DEL"},
+	{"release IP", "DEL"},
+	{"TeardownPodNetwork", "DEL"},
+	{"teardown pod network", "DEL"},
+	{"delete pod network policy", "DEL"},
 }
 
 func parseAmazon(line string) []Failure {
@@ -157,7 +164,7 @@ func logfmt(line string) map[string]string {
 		}
 		key := line[strings.LastIndexAny(line[:equals], " \t")+1 : equals]
 		line = line[equals+1:]
-		value := line
+		var value string
 		if quoted, err := strconv.QuotedPrefix(line); err == nil && quoted[0] == '"' {
 			value, _ = strconv.Unquote(quoted)
 			line = line[len(quoted):]

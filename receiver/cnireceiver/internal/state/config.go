@@ -84,7 +84,7 @@ func (d *Decider) pluginChanges(p *Picture) []Event {
 				},
 			})
 		}
-		d.plugins[plugin] = *f
+		d.plugins[plugin], d.hadPlugin = *f, true
 	}
 	for plugin := range d.plugins {
 		if _, ok := p.Plugins[plugin]; !ok { // no configuration names it any more
@@ -123,10 +123,10 @@ func (d *Decider) configConditions(p *Picture) []condition {
 			out = append(out, invalidCondition(c, inUse < 0 || i < inUse))
 		}
 	}
-	// Where no plugin was ever found, it is plugin_dirs that is wrong, and the
-	// receiver says so when it starts.
-	if len(d.plugins) == 0 {
-		return out
+	// Where no plugin was ever found, it may be plugin_dirs that is wrong: that is one
+	// event, and none about each plugin.
+	if !d.hadPlugin {
+		return append(out, d.pluginsMissing(p)...)
 	}
 	for i, c := range p.Configs {
 		if c.Network != nil {
@@ -134,6 +134,28 @@ func (d *Decider) configConditions(p *Picture) []condition {
 		}
 	}
 	return out
+}
+
+// pluginsMissing is when no plugin of any configuration was ever found. It is a
+// warning: pods may well get their network from plugins in other directories.
+func (d *Decider) pluginsMissing(p *Picture) []condition {
+	if len(p.Plugins) == 0 {
+		return nil
+	}
+	dirs := strings.Join(d.settings.PluginDirs, ", ")
+	reason := fmt.Sprintf("none is in %s; plugin_dirs must be the bin_dir of the container runtime", dirs)
+	if dirs == "" {
+		reason = "plugin_dirs is empty; it must be the bin_dir of the container runtime"
+	}
+	plugins := slices.Sorted(maps.Keys(p.Plugins))
+	return []condition{{
+		key: "plugins.missing", version: reason + strings.Join(plugins, ","), sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
+		event: Event{
+			Name: event.CNIPluginsMissing, Severity: plog.SeverityNumberWarn,
+			Body:       fmt.Sprintf("No CNI plugin that a configuration names is there (%s): %s", strings.Join(plugins, ", "), reason),
+			Attributes: map[string]any{event.KeyCNIPlugins: anySlice(plugins, func(s string) string { return s }), event.KeyCNIReason: reason},
+		},
+	}}
 }
 
 // invalidCondition is of a configuration with a mistake. isFirst says that

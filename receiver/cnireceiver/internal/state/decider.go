@@ -20,6 +20,8 @@ type Settings struct {
 	Pools, Interfaces, Leaks bool
 	// ConfigDir is where a configuration belongs, for messages.
 	ConfigDir string
+	// PluginDirs are where plugins are looked up, for messages.
+	PluginDirs []string
 }
 
 // Bounds of what is held. A node has some hundred pods.
@@ -40,8 +42,9 @@ type Decider struct {
 	// configs are digests by path, plugins identities by type.
 	configs map[string]ConfigFile
 	plugins map[string]PluginFile
-	// hadConfig says that there was a configuration, or the result of one.
-	hadConfig bool
+	// hadConfig says that there was a configuration, or the result of one, hadPlugin
+	// that one of the plugins was.
+	hadConfig, hadPlugin bool
 	// facts are the attachments that were told, by key.
 	facts map[string]fact
 	// routed are attachments that the host could reach, uplinks the names of

@@ -50,7 +50,7 @@ func newWorld(pods ...int) *world {
 		},
 		decider: NewDecider(Settings{
 			PoolHighWater: 0.85, ConntrackHighWater: 0.85, Hold: time.Second, Grace: grace, NamespacePatterns: []string{"cni-*"},
-			Pools: true, Interfaces: true, Leaks: true, ConfigDir: "/etc/cni/net.d",
+			Pools: true, Interfaces: true, Leaks: true, ConfigDir: "/etc/cni/net.d", PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
 		}),
 	}
 	for _, n := range pods {
@@ -487,10 +487,47 @@ func TestPluginThatComesBack(t *testing.T) {
 	assert.Equal(t, []string{event.CNIRecovered}, names(w.after(time.Second)))
 }
 
-func TestWrongPluginDirsAreNotMissingPlugins(t *testing.T) {
+// No plugin at all is one event: the plugins are not there, or plugin_dirs is wrong.
+func TestNoPluginAtAll(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
+	bridge, hostLocal := w.Plugins["bridge"], w.Plugins["host-local"]
 	w.Plugins = map[string]*PluginFile{"bridge": nil, "host-local": nil}
+	assert.Empty(t, w.after(0))
+	got := w.after(settle)
+	require.Equal(t, []string{event.CNIPluginsMissing}, names(got))
+	assert.Equal(t, plog.SeverityNumberWarn, got[0].Severity)
+	assert.Equal(t, []any{"bridge", "host-local"}, got[0].Attributes[event.KeyCNIPlugins])
+	assert.Contains(t, got[0].Attributes[event.KeyCNIReason], "none is in /opt/cni/bin, /usr/lib/cni; plugin_dirs must be")
+	assert.Empty(t, w.after(time.Hour), "told once")
+
+	// One comes: plugin_dirs is right, and the other is missing.
+	w.Plugins["bridge"] = bridge
+	got = w.after(time.Second)
+	require.Equal(t, []string{event.CNIRecovered}, names(got))
+	assert.Equal(t, event.CNIPluginsMissing, got[0].Attributes[event.KeyCNIRecovered])
+	got = w.after(settle)
+	require.Equal(t, []string{event.CNIPluginMissing}, names(got))
+	assert.Equal(t, "host-local", got[0].Attributes[event.KeyCNIPlugin])
+	w.Plugins["host-local"] = hostLocal
+	assert.Equal(t, []string{event.CNIRecovered}, names(w.after(time.Second)))
+
+	// From now on what is missing is missing, also when that is all there is.
+	w.Plugins = map[string]*PluginFile{"bridge": nil, "host-local": nil}
+	w.after(time.Second)
+	assert.Equal(t, []string{event.CNIPluginMissing, event.CNIPluginMissing}, names(w.after(settle)))
+}
+
+// Without a configuration no plugin is missed, and none is while the directories
+// cannot be read.
+func TestPluginsThatNobodyNamesOrSees(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.Configs, w.Plugins = nil, nil
+	w.after(0)
+	assert.NotContains(t, names(w.after(time.Hour)), event.CNIPluginsMissing)
+	w = newWorld()
+	w.Plugins, w.Unseen[SourcePlugins] = map[string]*PluginFile{"bridge": nil, "host-local": nil}, "permission denied"
 	w.after(0)
 	assert.Empty(t, w.after(time.Hour))
 }
