@@ -25,6 +25,7 @@ var Documented = []string{
 	"tapio.cni.operation",
 	"tapio.cni.plugin.missing",
 	"tapio.cni.plugin.replaced",
+	"tapio.cni.plugins.missing",
 	"tapio.cni.pool.exhausted",
 	"tapio.cni.pool.high",
 	"tapio.cni.recovered",
