@@ -57,7 +57,7 @@ func oomKills(f *fault, w *writer) {
 	for at, n := f.from, 1; at < f.to; at, n = at+40*second, n+1 {
 		w.event(LayerKernel, event.OOMKill, at, f.pod.node, fatal, "out of memory", f.pod.process,
 			event.KeyOOMScope, "cgroup", event.KeyOOMRSS, int64(0.98*f.pod.memMax), event.KeyOOMScoreAdj, 900,
-			event.KeyMemoryCgroup, "/kubepods/burstable/pod"+f.pod.uid+"/"+f.pod.container,
+			event.KeyMemoryCgroup, f.pod.cgroupPath(),
 			event.KeyMemoryLimit, int64(f.pod.memMax), event.KeyMemoryUsage, int64(f.pod.memMax), event.KeyMemoryPeak, int64(f.pod.memMax))
 		w.exit(f.pod, at+int64(20*time.Millisecond), event.KeyExitSignal, 9, event.KeyExitSignalName, "SIGKILL")
 		w.terminated(f.pod, at, "OOMKilled", 137, n)
@@ -128,25 +128,34 @@ func (w *writer) condition(n *node, at int64, condition, status, reason, body st
 func nodeDown(f *fault, w *writer) {
 	// The control plane waits 40 seconds for a heartbeat.
 	w.condition(f.node, f.from+40*second, "Ready", "unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
-	for _, s := range w.world.all() {
-		for _, p := range s.pods {
-			if p.node == f.node {
-				w.event(LayerKubernetes, event.K8sPodNotReady, f.from+45*second, p.node, warn, "pod "+p.name+" is not ready", p.reported)
-			}
-		}
+	for _, p := range w.world.podsOn(f.node) {
+		w.notReady(p, f.from+45*second)
 	}
 }
 
 func diskPressure(f *fault, w *writer) {
 	w.condition(f.node, f.from+10*second, "DiskPressure", "true", "KubeletHasDiskPressure", "kubelet has disk pressure")
-	for _, s := range w.world.all() {
+	for _, p := range w.world.podsOn(f.node) {
+		w.event(LayerKernel, event.SyscallFailed, f.from+second, p.node, fatal, "write failed: no space", p.process,
+			event.KeySyscall, "write", event.KeyErrorType, "ENOSPC")
+	}
+}
+
+// notReady is what Kubernetes says of a pod that gets no requests.
+func (w *writer) notReady(p *pod, at int64) {
+	w.event(LayerKubernetes, event.K8sPodNotReady, at, p.node, warn, "pod "+p.name+" is not ready", p.reported)
+}
+
+// podsOn are the pods of Kubernetes on a node.
+func (w *world) podsOn(n *node) (out []*pod) {
+	for _, s := range w.all() {
 		for _, p := range s.pods {
-			if p.node == f.node {
-				w.event(LayerKernel, event.SyscallFailed, f.from+second, p.node, fatal, "write failed: no space", p.process,
-					event.KeySyscall, "write", event.KeyErrorType, "ENOSPC")
+			if p.node == n && !s.unit {
+				out = append(out, p)
 			}
 		}
 	}
+	return out
 }
 
 // labour is what services log that take no requests, and what they fail at now and then.
@@ -202,7 +211,9 @@ func (s *simulation) background(from, to int64) {
 	})
 	// A probe that fails once.
 	every(2*time.Minute, func(at int64) {
-		s.out.k8sEvent(anyPod(), at, "Unhealthy", "Readiness probe failed: context deadline exceeded", 1)
+		if p := anyPod(); !p.service.unit {
+			s.out.k8sEvent(p, at, "Unhealthy", "Readiness probe failed: context deadline exceeded", 1)
+		}
 	})
 	// Errors in logs that belong to no request.
 	every(15*time.Second, func(at int64) {

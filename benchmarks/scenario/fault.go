@@ -36,6 +36,13 @@ type kind struct {
 	// brief is set where one pod fails its callers for seconds only: it is one that is
 	// called often, or else nobody would notice.
 	brief bool
+	// ofUnit is set where a service is at fault that systemd runs, of where only one can be
+	// that has something.
+	ofUnit bool
+	of     func(*service) bool
+	// victim is set where a node is at fault, and it is as right to name the service that
+	// suffers.
+	victim bool
 	// ofWorker is set where a service is at fault that takes no requests.
 	ofWorker bool
 	// lead is how long before its first effect on users it shows in metrics.
@@ -59,21 +66,29 @@ type effects struct {
 	skips func(f *fault, op *operation) int
 	// blocked tells why a call does not get through, "" when it does. retries is how
 	// often callers try again what failed.
-	blocked func(f *fault, from, to *pod) string
+	blocked func(f *fault, from, to *pod, r *rand.Rand) string
 	retries int
 	// limit is how long a caller waits for an answer, 0 for as long as it takes, rush how
 	// many requests arrive within half a second when the fault begins.
 	limit func(f *fault, from *pod, op *operation) time.Duration
 	rush  int
-	// cpu, memory, throttled and pool are shares of the limit, disk that of the
-	// node's file system; below 0 as ever.
-	cpu, memory, throttled func(f *fault, p *pod, at int64) float64
-	pool                   func(f *fault, s *service) float64
-	disk                   func(f *fault, n *node, at int64) float64
+	// stalls is how much longer a query takes, repeats how often more the operation at
+	// fault makes its calls.
+	stalls  func(f *fault, op *operation, r *rand.Rand) time.Duration
+	repeats int
+	// cpu, memory and pool are shares of the limit, disk that of the node's file
+	// system; below 0 as ever.
+	cpu, memory func(f *fault, p *pod, at int64) float64
+	pool        func(f *fault, s *service) float64
+	disk        func(f *fault, n *node, at int64) float64
+	// levels are what else is measured of the pod or node at fault.
+	levels map[measured]float64
 	// cries is what a service without requests logs as an error all the time, "" for nothing.
 	cries func(f *fault, p *pod) string
-	// events writes what the kernel, systemd and Kubernetes say.
+	// events writes what the kernel, systemd and Kubernetes say, inSpan what the kernel
+	// says of a visit that fails.
 	events func(f *fault, w *writer)
+	inSpan *record
 }
 
 const second = int64(time.Second)
@@ -87,7 +102,7 @@ var basic = []kind{
 	{name: "crash loop", effects: effects{down: restarting(30, 20), events: crashes}},
 	{name: "killed", brief: true, effects: effects{down: restarting(3600, 30), events: killed}},
 	{name: "stopped", effects: effects{down: always, events: stopped}},
-	{name: "cpu starvation", effects: effects{slower: starved, cpu: ofPod(0.97), throttled: ofPod(0.6)}},
+	{name: "cpu starvation", effects: effects{slower: starved, cpu: ofPod(0.97)}},
 	{name: "slow code", effects: effects{slower: slowCode}},
 	{name: "network delay", effects: effects{delay: delayed}},
 	{name: "exception", effects: effects{fails: exception}},
@@ -97,7 +112,7 @@ var basic = []kind{
 		}
 		return -1
 	}}},
-	{name: "pool exhausted", effects: effects{slower: waits, fails: noConnection, pool: func(f *fault, s *service) float64 {
+	{name: "pool exhausted", of: pooled, effects: effects{slower: waits, fails: noConnection, pool: func(f *fault, s *service) float64 {
 		if s == f.service {
 			return 1
 		}

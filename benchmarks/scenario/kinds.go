@@ -10,26 +10,24 @@ import (
 
 // Why a call does not get through.
 const (
-	unresolved = "no such host"
-	untrusted  = "tls: certificate has expired"
-	timedOut   = "timeout"
+	unresolved  = "server misbehaving"
+	unknownName = "no such host"
+	untrusted   = "tls: certificate has expired"
+	timedOut    = "timeout"
+	unlisted    = "no instances"
+	optional    = "no instances, and no need for one"
 )
 
 // network, placing and others are failures beside those of fault.go.
 var network = []kind{
-	{name: "dns failing", calls: true, effects: effects{blocked: func(f *fault, from, _ *pod) string {
-		if from.service == f.service {
-			return unresolved
-		}
-		return ""
-	}, events: noNames}},
-	{name: "certificate expired", effects: effects{blocked: func(f *fault, _, to *pod) string {
+	{name: "dns failing", calls: true, effects: effects{blocked: outgoing(unresolved), events: lookupsFail("SERVFAIL", fatal)}},
+	{name: "certificate expired", effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
 		if to.service == f.service {
 			return untrusted
 		}
 		return ""
 	}}},
-	{name: "partition", effects: effects{blocked: func(f *fault, _, to *pod) string {
+	{name: "partition", effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
 		if to.service == f.service {
 			return timedOut
 		}
@@ -121,28 +119,12 @@ func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64
 		return at + patience
 	case untrusted:
 		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
-	case unresolved:
-		s.out.log(from, at+soon, trace, parent, fatal, "dial tcp: lookup "+to.service.name+" on 10.96.0.10:53: server misbehaving")
+	case unresolved, unknownName:
+		s.out.log(from, at+soon, trace, parent, fatal, "dial tcp: lookup "+to.service.name+" on 10.96.0.10:53: "+why)
 	case unknownAuthority:
 		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate signed by unknown authority")
 	}
 	return at + soon
-}
-
-// noNames is what the kernel says of lookups, every ten seconds, of the names that a
-// service calls.
-func noNames(f *fault, w *writer) {
-	for at := f.from + second; at < f.to; at += 10 * second {
-		for _, p := range f.service.pods {
-			for _, s := range f.operation.steps {
-				if s.call != nil {
-					w.event(LayerKernel, event.DNSFailed, at, p.node, fatal, "lookups failed", p.process,
-						event.KeyDNSQuestion, s.call.service.name+".shop.svc.cluster.local", event.KeyErrorType, "SERVFAIL", event.KeyDNSCount, 5,
-						event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
-				}
-			}
-		}
-	}
 }
 
 // noRoom is what Kubernetes says of pods that no node can take.

@@ -39,6 +39,10 @@ func (s *simulation) factor() float64 {
 }
 
 func (s *simulation) container(p *pod, f *fault, at int64) {
+	if p.service.unit {
+		s.attached(p, f, at)
+		return
+	}
 	cpu, memory := p.cpu*s.factor(), p.memory*(1+0.02*s.random.NormFloat64())
 	if s.random.Float64() < 0.002*s.world.options.Noise {
 		cpu *= 4 // a job, a collection
@@ -59,8 +63,88 @@ func (s *simulation) container(p *pod, f *fault, at int64) {
 	s.out.gauge(ms, "k8s.container.cpu_limit_utilization", at, p.node, cpu/p.cpuLimit)
 	s.out.gauge(ms, "container.memory.working_set", at, p.node, memory)
 	s.out.gauge(ms, "container.memory.available", at, p.node, p.memMax-memory)
+	s.attached(p, f, at)
+}
+
+// measured is a quantity that a fault can change, beside those that have an effect of their own.
+type measured string
+
+const (
+	// Shares of the time: of collections of garbage, and of a disk that works.
+	collecting measured = "collecting"
+	diskBusy   measured = "disk busy"
+	// Shares of what there is: files that a process may open, a volume, inodes of a node,
+	// connections that its kernel tracks.
+	openFiles measured = "open files"
+	volume    measured = "volume"
+	inodes    measured = "inodes"
+	tracked   measured = "tracked connections"
+	// packetErrors a second, and seconds that a request takes.
+	packetErrors measured = "packet errors"
+	requestTime  measured = "request time"
+)
+
+// total is a counter of a pod or node.
+type total struct {
+	of   any
+	what measured
+}
+
+// level is what is measured: as ever, or what a fault says of whom is at fault.
+func level(f *fault, atFault bool, what measured, usual float64) float64 {
+	if f != nil && atFault {
+		if v, ok := f.levels[what]; ok {
+			return v
+		}
+	}
+	return usual
+}
+
+// grow adds what there is in the time between two scrapes to a counter.
+func (s *simulation) grow(of any, what measured, perSecond float64) float64 {
+	key := total{of, what}
+	s.totals[key] += perSecond * float64(scrape/second)
+	return s.totals[key]
+}
+
+// attached is what belongs to a pod beside its container: what its runtime says and what the
+// kubelet says of its network and volume.
+func (s *simulation) attached(p *pod, f *fault, at int64) {
+	hit := f != nil && p == f.pod
+	sdk := s.out.resource(p.sdk)
+	if p.service.jvm {
+		spent := s.grow(p, collecting, level(f, hit, collecting, 0.01*s.factor()))
+		s.out.histogram(sdk, "jvm.gc.duration", s.since, at, p.node, 10*spent, spent, "jvm.gc.name", "G1 Young Generation", "jvm.gc.action", "end of minor GC")
+		const files = 1024
+		s.out.gauge(sdk, "jvm.file_descriptor.count", at, p.node, math.Floor(files*level(f, hit, openFiles, 0.2*s.factor())))
+		s.out.gauge(sdk, "jvm.file_descriptor.limit", at, p.node, files)
+	}
 	if p.service.pool > 0 {
 		s.pool(p, f, at)
+	}
+	if len(p.service.operations) == 0 {
+		// Its callers are elsewhere, and it sends no spans.
+		took := level(f, hit, requestTime, 0.04*s.factor())
+		count := s.grow(p, "requests", 2)
+		s.out.histogram(sdk, "http.server.request.duration", s.since, at, p.node, count, s.grow(p, requestTime, 2*took), "http.request.method", "POST", "http.route", "/items")
+	}
+	if p.service.unit {
+		return
+	}
+	kubelet := s.out.resource(p.kubernetes)
+	lost := s.grow(p, packetErrors, level(f, hit, packetErrors, 0))
+	s.out.counter(kubelet, "k8s.pod.network.errors", s.since, at, p.node, lost, "interface", "eth0", "direction", "receive")
+	if p.service.volume {
+		const size, nodes = 10e9, 655360
+		used := level(f, hit, volume, 0.4)
+		ms := s.out.resource(func(m pcommon.Map) {
+			p.kubernetes(m)
+			put(m, "k8s.volume.name", "data", "k8s.volume.type", "persistentVolumeClaim", event.KeyClaimName, "data-"+p.name)
+		})
+		s.out.gauge(ms, "k8s.volume.capacity", at, p.node, size)
+		s.out.gauge(ms, "k8s.volume.available", at, p.node, size*(1-used))
+		s.out.gauge(ms, "k8s.volume.inodes", at, p.node, nodes)
+		s.out.gauge(ms, "k8s.volume.inodes.free", at, p.node, nodes*0.9)
 	}
 }
 
@@ -104,4 +188,14 @@ func (s *simulation) node(n *node, f *fault, at int64) {
 	s.out.gauge(ms, "k8s.node.filesystem.usage", at, n, used*diskSize)
 	s.out.gauge(ms, "k8s.node.filesystem.available", at, n, (1-used)*diskSize)
 	s.out.gauge(ms, "k8s.node.cpu.usage", at, n, 2*s.factor())
+	hit := f != nil && n == f.node
+	host := s.out.resource(func(m pcommon.Map) { put(m, event.KeyHostName, n.name, event.KeyNodeName, n.name) })
+	s.out.counter(host, "system.disk.io_time", s.since, at, n, s.grow(n, diskBusy, level(f, hit, diskBusy, 0.1*s.factor())), "device", "sda")
+	const nodes, connections = 6e6, 262144
+	free := 1 - level(f, hit, inodes, 0.2)
+	onRoot := []any{"device", "sda1", "mountpoint", "/", "mode", "rw", "type", "ext4", "state"}
+	s.out.gauge(host, "system.filesystem.inodes.usage", at, n, math.Floor(nodes*free), append(onRoot, "free")...)
+	s.out.gauge(host, "system.filesystem.inodes.usage", at, n, math.Floor(nodes*(1-free)), append(onRoot, "used")...)
+	s.out.gauge(host, "system.network.conntrack.count", at, n, math.Floor(connections*level(f, hit, tracked, 0.1*s.factor())))
+	s.out.gauge(host, "system.network.conntrack.max", at, n, connections)
 }

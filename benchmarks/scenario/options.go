@@ -123,7 +123,7 @@ func (o *Options) Validate() error {
 // kinds are the failures that there are.
 func (o *Options) kinds() []kind {
 	if o.Faults == FaultsAll {
-		return slices.Concat(kinds, told, variants)
+		return slices.Concat(kinds, told, variants, agents)
 	}
 	return kinds
 }

@@ -17,6 +17,9 @@ type simulation struct {
 	out    *writer
 	random *rand.Rand
 	serial uint64
+	// since is when it began, totals are counters since then.
+	since  int64
+	totals map[total]float64
 }
 
 // patience is how long a caller waits for an answer.
@@ -35,12 +38,13 @@ const hiccups = 0.0005
 
 func newSimulation(w *world, f *fault, shift time.Duration, seed uint64) *simulation {
 	return &simulation{
-		world: w, fault: f, out: newWriter(w, shift, seed), random: rand.New(rand.NewPCG(w.options.Seed, seed+1<<32)), serial: seed << 32,
+		world: w, fault: f, out: newWriter(w, shift, seed), random: rand.New(rand.NewPCG(w.options.Seed, seed+1<<32)), serial: seed << 32, totals: map[total]float64{},
 	}
 }
 
 // run simulates the system between two times.
 func (s *simulation) run(from, to int64) {
+	s.since = from
 	for at := from; ; {
 		at += int64(s.random.ExpFloat64() / s.world.rate * float64(time.Second))
 		if at >= to {
@@ -55,6 +59,7 @@ func (s *simulation) run(from, to int64) {
 		s.measure(from, to)
 	}
 	s.background(from, to)
+	s.units(from)
 	s.labour(from, to)
 	if s.fault != nil && s.fault.events != nil {
 		s.fault.events(s.fault, s.out)
@@ -147,16 +152,14 @@ func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64
 			break
 		}
 		s.out.log(p, now, trace, server.id, plog.SeverityNumberInfo, text(step.statement, s.random.IntN(1e6)))
+		if step.query != "" {
+			now = s.query(op, step.query, p, trace, server.id, now)
+		}
 		if step.call == nil || s.random.Float64() >= step.chance {
 			continue
 		}
 		var broken bool
-		for range 1 + s.retries(now) {
-			if now, broken = s.call(step.call, p, trace, server.id, now); !broken {
-				break
-			}
-		}
-		if broken {
+		if now, broken = s.calls(op, step.call, p, trace, server.id, now); broken {
 			exception = "java.io.IOException: the call of " + step.call.name + " failed"
 			break
 		}
@@ -165,10 +168,40 @@ func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64
 	if exception != "" {
 		s.out.log(p, now, trace, server.id, plog.SeverityNumberError, exception)
 		server.failed = "500"
+		if f := s.active(now); f != nil && f.inSpan != nil && p == f.pod {
+			f.inSpan.write(f, s.out, now, trace, server.id)
+		}
 	}
 	server.end = now
 	s.out.span(&server)
 	return now, exception != ""
+}
+
+// calls are a call that is tried again while it fails, or made more often than is of use.
+func (s *simulation) calls(by, op *operation, p *pod, trace, parent uint64, at int64) (end int64, failed bool) {
+	if f := s.active(at); f != nil && by == f.operation {
+		for range f.repeats {
+			at, _ = s.call(op, p, trace, parent, at)
+		}
+	}
+	for range 1 + s.retries(at) {
+		if at, failed = s.call(op, p, trace, parent, at); !failed {
+			break
+		}
+	}
+	return at, failed
+}
+
+// query asks a database, and returns when it has answered.
+func (s *simulation) query(op *operation, name string, p *pod, trace, parent uint64, at int64) int64 {
+	s.serial++
+	asks := span{trace: trace, id: s.serial, parent: parent, pod: p, name: name, kind: ptrace.SpanKindClient, start: at, asks: "db-" + op.service.name}
+	asks.end = at + int64(2e6*s.spread())
+	if f := s.active(at); f != nil && f.stalls != nil {
+		asks.end += int64(f.stalls(f, op, s.random))
+	}
+	s.out.span(&asks)
+	return asks.end
 }
 
 // retries is how often a call that failed is tried again.
@@ -190,7 +223,7 @@ func (s *simulation) limit(from *pod, op *operation, at int64) int64 {
 // blocked tells why a call does not get through.
 func (s *simulation) blocked(from, to *pod, at int64) string {
 	if f := s.active(at); f != nil && f.blocked != nil {
-		return f.blocked(f, from, to)
+		return f.blocked(f, from, to, s.random)
 	}
 	return ""
 }
@@ -206,9 +239,12 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 	}
 	why := s.blocked(from, to, at)
 	switch {
+	case why == unlisted || why == optional:
+		s.out.log(from, at, trace, parent, fatal, "No instances available for "+op.service.name)
+		return at, why == unlisted // nobody was called
 	case why != "":
 		client.end, client.failed = s.blockedCall(why, from, to, trace, parent, at), why
-		if why == unresolved {
+		if why == unresolved || why == unknownName {
 			client.peer = nil // it has no address
 		}
 	case s.dead(to, at) || s.dead(from, at):

@@ -1,7 +1,10 @@
 package scenario
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
 	"github.com/yairfalse/tapio/internal/event"
@@ -111,24 +115,94 @@ func failed(tel dataset.Telemetry, f *fault) (before, during int) {
 	return before, during
 }
 
-// Every kind of failure is there, and does something that telemetry shows.
+// slow are the kinds that fail no request: they are slow, leave something out or do too much.
+var slow = []string{
+	"cpu starvation", "slow code", "network delay", "wrong result", "thundering herd", "cascading failure", "cpu throttled", "cpu starved", "processes begin",
+	"memory short", "volume slow", "node disk slow", "disk busy", "collections of garbage", "dns slow", "accept queue full", "packets lost", "slow query",
+	"calls multiplied", "done without", "processor busy", "control plane down",
+}
+
+// Every kind of failure is there, does something that telemetry shows, and is what somebody
+// says of it where that is the cause of a pattern by which it is named.
 func TestKinds(t *testing.T) {
 	o := DefaultOptions()
 	o.Services, o.Noise, o.Faults = 15, 0, FaultsAll
-	slow := []string{"cpu starvation", "slow code", "network delay", "wrong result", "thundering herd", "cascading failure"}
-	names := map[string]bool{}
+	set, err := New(o)
+	require.NoError(t, err)
+	causes := causesOfLibrary(t)
+	said, names := map[string]bool{}, map[string]bool{}
 	for _, k := range o.kinds() {
 		assert.False(t, names[k.name], k.name)
 		names[k.name] = true
+		i := slices.IndexFunc(set.Cases, func(c *dataset.Case) bool { return c.Group == k.name })
+		if k.two {
+			require.Equal(t, -1, i, "so few services have no two that no request visits together")
+			continue
+		}
+		tel, err := set.Cases[i].Load(0)
+		require.NoError(t, err)
+		seen := events(tel)
+		for _, id := range accepted[k.name] {
+			said[id] = said[id] || slices.ContainsFunc(causes[id], func(name string) bool { return isDerived(name) || seen[name] > 0 })
+		}
+		assert.NotEmpty(t, accepted[k.name], k.name)
 		if k.ofWorker {
 			continue // TestErrorsWithoutRequests
 		}
-		tel, f := load(t, o, k.name)
+		f := set.Cases[i].Truth.(truth).fault
 		before, during := failed(tel, f)
 		assert.Zero(t, before, k.name)
 		assert.Equal(t, !slices.Contains(slow, k.name), during > 0, k.name)
 		assert.Greater(t, f.service.visits(), minVisits/2, k.name)
 	}
+	assert.Len(t, accepted, len(names), "accepted patterns are of a kind that there is")
+	for id := range causes {
+		_, excepted := unreached[id]
+		assert.NotEqual(t, said[id], excepted, "pattern %s: want a kind that is named by it and in which its cause is said, or a reason in unreached, and not both", id)
+	}
+	for id := range unreached {
+		assert.Contains(t, causes, id, "unreached")
+	}
+	for kind, ids := range accepted {
+		for _, id := range ids {
+			assert.Contains(t, causes, id, kind)
+		}
+	}
+}
+
+// isDerived tells whether the engine makes an event of spans, logs or metrics, which no
+// record says.
+func isDerived(name string) bool {
+	return slices.ContainsFunc([]string{"tapio.visit.", "tapio.service.", "tapio.call.", "tapio.metric.", "tapio.log"}, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// causesOfLibrary are the events that are causes, by the id of the pattern.
+func causesOfLibrary(t *testing.T) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob("../../processor/tapiocorrelationprocessor/internal/pattern/library/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	out := map[string][]string{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var p struct {
+			ID    string `yaml:"id"`
+			Cause struct {
+				Event string   `yaml:"event"`
+				Or    []string `yaml:"or"`
+			} `yaml:"cause"`
+		}
+		require.NoError(t, yaml.Unmarshal(data, &p), file)
+		require.NotEmpty(t, p.ID, file)
+		out[p.ID] = append(p.Cause.Or, p.Cause.Event)
+	}
+	return out
+}
+
+func TestEvents(t *testing.T) {
+	o := DefaultOptions()
+	o.Noise, o.Faults = 0, FaultsAll
 	tel, f := load(t, o, "out of memory")
 	assert.Equal(t, 5, events(tel)[event.OOMKill])
 	assert.Positive(t, events(tel)[event.TCPConnectFailed])
@@ -182,7 +256,7 @@ func TestForetold(t *testing.T) {
 		of := c.Truth.(truth)
 		assert.GreaterOrEqual(t, c.Onset.Sub(c.Start), of.fault.lead+time.Minute, c.ID)
 		if of.fault.foretold {
-			f := &finding.Finding{DetectedAt: c.Onset.Add(-time.Second), RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: of.fault.service.name}}}
+			f := &finding.Finding{Pattern: "limit-predicted", DetectedAt: c.Onset.Add(-time.Second), RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: of.fault.service.name}}}
 			assert.Equal(t, dataset.Verdict{Rank: 1, Exact: true}, of.Judge([]*finding.Finding{f}))
 			f.DetectedAt = c.Onset
 			assert.Equal(t, dataset.Verdict{}, of.Judge([]*finding.Finding{f}))
@@ -194,10 +268,10 @@ func TestForetold(t *testing.T) {
 func TestTwoFaults(t *testing.T) {
 	w := newWorld(DefaultOptions())
 	a, b, c := w.services[7], w.services[8], w.services[9]
-	of := truth{w, &fault{kind: kind{two: true}, service: a, other: b.main()}}
+	of := truth{w, &fault{kind: kind{name: "two faults", two: true}, service: a, other: b.main()}}
 	found := func(names ...string) (out []*finding.Finding) {
 		for _, n := range names {
-			out = append(out, &finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: n}}})
+			out = append(out, &finding.Finding{Pattern: "callee-failing", RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: n}}})
 		}
 		return out
 	}
@@ -281,7 +355,7 @@ func TestTruth(t *testing.T) {
 	w := newWorld(o)
 	s := w.services[7]
 	p := s.pods[0]
-	of := truth{w, &fault{service: s, node: w.nodes[0]}}
+	of := truth{w, &fault{kind: kind{name: "exception"}, service: s, node: w.nodes[0]}}
 	for _, e := range []finding.Entity{
 		{Kind: "service", Name: s.name},
 		{Kind: "workload", Name: s.name},
@@ -289,14 +363,21 @@ func TestTruth(t *testing.T) {
 		{Kind: "process", Name: "app", Attributes: map[string]any{event.KeyPodUID: p.uid}},
 		{Kind: "container", Name: "app", Attributes: map[string]any{event.KeyServiceName: s.name}},
 		{Kind: "address", Name: p.ip},
+		{Kind: "unit", Name: s.name + ".service"},
 	} {
-		f := &finding.Finding{RootCause: finding.RootCause{Entity: e}}
+		f := &finding.Finding{Pattern: "operation-failing", RootCause: finding.RootCause{Entity: e}}
 		assert.True(t, of.Right(f), e.Kind)
 		assert.Equal(t, dataset.Verdict{Rank: 1, Exact: true}, of.Judge([]*finding.Finding{f}), e.Kind)
+		f.Pattern = "operation-slow"
+		assert.Equal(t, dataset.Verdict{Rank: 1}, of.Judge([]*finding.Finding{f}), "it is not slow")
 	}
 	wrong := &finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "host", Name: p.node.name}}}
 	assert.False(t, of.Right(wrong))
 	assert.Equal(t, dataset.Verdict{}, of.Judge([]*finding.Finding{wrong}))
 	ofNode := truth{w, &fault{kind: kind{ofNode: true}, service: s, node: p.node}}
 	assert.True(t, ofNode.Right(wrong))
+	unit := &finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "unit", Name: "etcd.service", Attributes: map[string]any{event.KeyHostName: p.node.name}}}}
+	assert.True(t, ofNode.Right(unit))
+	ofNode.fault.victim = true
+	assert.True(t, ofNode.Right(&finding.Finding{RootCause: finding.RootCause{Entity: finding.Entity{Kind: "service", Name: s.name}}}))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/yairfalse/tapio/benchmarks/rca/dataset"
@@ -37,6 +38,9 @@ func New(o Options) (*dataset.Set, error) {
 		before := leadOf(k)
 		for i := range o.Cases {
 			f := w.newFault(k, r, start.Add(before))
+			if k.two && f.other == nil {
+				continue // it is too small for two that no request visits together
+			}
 			c := &dataset.Case{
 				Recording: *w.recording(fmt.Sprintf("%s %d", k.name, i+1), start, before+during, f, uint64(len(set.Cases))+100),
 				Onset:     time.Unix(0, f.from).UTC(), Group: k.name, Truth: truth{w, f},
@@ -71,7 +75,7 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 	var busy []*service
 	for _, s := range w.services {
 		// An entry has no caller who sees it fail.
-		if s.tier > 0 && s.visits() >= minVisits && (k.pool == nil || s.pool > 0) && (!k.calls || s.calls()) && (!k.starves || w.starvedBy(s.main())) {
+		if s.tier > 0 && s.unit == k.ofUnit && s.visits() >= minVisits && (k.of == nil || k.of(s)) && (!k.calls || s.calls()) && (!k.starves || w.starvedBy(s.main())) {
 			busy = append(busy, s)
 		}
 	}
@@ -82,7 +86,7 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 		return f
 	}
 	if len(busy) == 0 {
-		busy = w.services[len(w.services)/2:]
+		busy = slices.DeleteFunc(slices.Clone(w.services[len(w.services)/2:]), func(s *service) bool { return s.unit != k.ofUnit || k.of != nil && !k.of(s) })
 	}
 	if k.brief {
 		slices.SortStableFunc(busy, func(a, b *service) int {
@@ -93,10 +97,18 @@ func (w *world) newFault(k kind, r *rand.Rand, from time.Time) *fault {
 	f.service = busy[r.IntN(len(busy))]
 	f.operation = f.service.main()
 	if k.two {
-		for tries := 0; f.other == nil && tries < 100; tries++ {
-			if s := busy[r.IntN(len(busy))]; s != f.service && !w.together(s.main(), f.operation) {
-				f.other = s.main()
+		// One pair of all.
+		var pairs [][2]*service
+		for i, a := range busy {
+			for _, b := range busy[i+1:] {
+				if !w.together(a.main(), b.main()) {
+					pairs = append(pairs, [2]*service{a, b})
+				}
 			}
+		}
+		if len(pairs) > 0 {
+			pair := pairs[r.IntN(len(pairs))]
+			f.service, f.operation, f.other = pair[0], pair[0].main(), pair[1].main()
 		}
 	}
 	f.pod = f.service.pods[r.IntN(len(f.service.pods))]
@@ -156,7 +168,7 @@ func (t truth) Judge(findings []*finding.Finding) dataset.Verdict {
 		findings = slices.DeleteFunc(slices.Clone(findings), func(f *finding.Finding) bool { return f.DetectedAt.UnixNano() >= t.fault.from })
 	}
 	ranking := dataset.Ranking(findings, t.name)
-	rank := slices.Index(ranking, t.String()) + 1
+	rank := slices.IndexFunc(ranking, t.is) + 1
 	if t.fault.other != nil {
 		// Both, each as the cause of a finding of its own: the first two of all.
 		second := slices.Index(ranking, t.fault.other.service.name) + 1
@@ -165,13 +177,23 @@ func (t truth) Judge(findings []*finding.Finding) dataset.Verdict {
 		}
 		rank = max(rank, second) - 1
 	}
-	return dataset.Verdict{Rank: rank, Exact: rank == 1}
+	return dataset.Verdict{Rank: rank, Exact: rank == 1 && slices.Contains(accepted[t.fault.name], findings[0].Pattern)}
+}
+
+// is tells whether a name in the words of the truth is what is at fault.
+func (t truth) is(name string) bool {
+	return name == t.String() || t.fault.victim && name == t.fault.service.name
 }
 
 // Right implements dataset.Truth.
 func (t truth) Right(f *finding.Finding) bool {
 	name := t.name(&f.RootCause.Entity)
-	return name == t.String() || t.fault.other != nil && name == t.fault.other.service.name
+	return t.is(name) || t.fault.other != nil && name == t.fault.other.service.name
+}
+
+// has tells whether there is a service with a name.
+func (w *world) has(name string) bool {
+	return slices.ContainsFunc(w.services, func(s *service) bool { return s.name == name })
 }
 
 // name says an entity in the words of the truth.
@@ -187,6 +209,11 @@ func (t truth) name(e *finding.Entity) string {
 		return "namespace " + e.Name
 	case "service", "workload":
 		return e.Name
+	case "unit":
+		if name := strings.TrimSuffix(e.Name, ".service"); t.world.has(name) {
+			return name
+		}
+		return "node " + value(event.KeyHostName) // a unit that belongs to it
 	}
 	for _, key := range []string{event.KeyServiceName, event.KeyDeploymentName} {
 		if s := value(key); s != "" {

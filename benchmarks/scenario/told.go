@@ -24,7 +24,7 @@ var told = []kind{
 	{name: "clock wrong", effects: says("rpc error: code = Unauthenticated desc = token used before issued")},
 	{name: "read-only file system", effects: says("open /data/state.json: read-only file system")},
 	{name: "volume full", effects: says("write /data/journal.log: no space left on device")},
-	{name: "certificate untrusted", effects: effects{blocked: func(f *fault, _, to *pod) string {
+	{name: "certificate untrusted", effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
 		if to.service == f.service {
 			return unknownAuthority
 		}
@@ -127,7 +127,7 @@ func probed(title, name string) effects {
 		w.stated(f, event.K8sProbePortMismatch, "the "+name+" probe asks port 8081; declared: 8080",
 			event.KeyProbe, name, event.KeyPort, "8081", event.KeyPortsDeclared, []string{"8080"}, event.KeyContainerName, "app")
 		for _, p := range f.service.pods {
-			w.event(LayerKubernetes, event.K8sPodNotReady, f.from+10*second, p.node, warn, "pod "+p.name+" is not ready", p.reported)
+			w.notReady(p, f.from+10*second)
 		}
 		w.unavailable(f, 0)
 	}}
@@ -158,12 +158,8 @@ func unitDown(unit string) func(*fault, *writer) {
 func pressure(condition, reason string) func(*fault, *writer) {
 	return func(f *fault, w *writer) {
 		w.condition(f.node, f.from+5*second, condition, "true", reason, "kubelet has "+condition)
-		for _, s := range w.world.all() {
-			for _, p := range s.pods {
-				if p.node == f.node {
-					w.k8sEvent(p, f.from+10*second, "Evicted", "The node was low on resource", 1)
-				}
-			}
+		for _, p := range w.world.podsOn(f.node) {
+			w.k8sEvent(p, f.from+10*second, "Evicted", "The node was low on resource", 1)
 		}
 	}
 }

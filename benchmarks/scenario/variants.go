@@ -1,6 +1,9 @@
 package scenario
 
 import (
+	"math/rand/v2"
+	"time"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -51,7 +54,68 @@ var variants = []kind{
 	}}},
 	{name: "pod interface down", effects: ofNetwork(event.CNIInterfaceDown, "eth0 is not enabled", event.KeyInterfaceName, "eth0", event.KeyCNIInterfaceState, "down")},
 	{name: "pod address missing", effects: ofNetwork(event.CNIAddressMissing, "the pod has lost its address", event.KeyInterfaceName, "eth0")},
+	// Kubernetes says what is not there.
+	{name: "quota of services", ofNamespace: true, calls: true, effects: effects{blocked: toCalled(unknownName), events: both(lookupsFail("NXDOMAIN", warn), func(f *fault, w *writer) {
+		w.event(LayerKubernetes, event.K8sQuotaReached, f.from, f.node, warn, "quota compute: 10 of 10 services are used", func(m pcommon.Map) { put(m, event.KeyNamespaceName, namespace) },
+			event.KeyQuotaName, "compute", event.KeyQuotaResource, "services", event.KeyQuotaUsed, "10", event.KeyQuotaHard, "10")
+		w.referenceMissing(f, "service", f.operation.called())
+	})}},
+	{name: "address wrong", calls: true, effects: effects{blocked: toCalled(unknownName), events: both(lookupsFail("NXDOMAIN", warn), func(f *fault, w *writer) {
+		w.referenceMissing(f, "service", f.operation.called())
+	})}},
+	{name: "port of address wrong", calls: true, effects: effects{blocked: toCalled(timedOut), events: func(f *fault, w *writer) {
+		w.referenceMissing(f, "service port", f.operation.called()+":9999")
+	}}},
+	{name: "slow restarts", effects: effects{down: restarting(60, 25), events: func(f *fault, w *writer) {
+		for at, n := f.from, 5; at < f.to; at, n = at+60*second, n+1 {
+			w.terminated(f.pod, at, "Error", 1, n)
+		}
+		w.unavailable(f, len(f.service.pods)-1)
+	}}},
+	// Requests alone say it.
+	{name: "slow query", of: pooled, effects: effects{stalls: func(f *fault, op *operation, r *rand.Rand) time.Duration {
+		return slowCode(f, op, nil, r)
+	}}},
+	{name: "calls multiplied", calls: true, effects: effects{repeats: 11}},
+	{name: "nobody listens", effects: effects{down: always}},
+	{name: "instances unlisted", of: func(s *service) bool { return s.callers > 1 }, effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
+		if to.service == f.service {
+			return unlisted
+		}
+		return ""
+	}}},
+	{name: "done without", of: func(s *service) bool { return s.callers > 1 }, effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
+		if to.service == f.service {
+			return optional
+		}
+		return ""
+	}}},
+	{name: "processor busy", effects: effects{cpu: ofPod(0.7), slower: func(f *fault, op *operation, p *pod, r *rand.Rand) time.Duration {
+		if p != f.pod {
+			return 0
+		}
+		return time.Duration(float64(op.work) * (3 + 2*r.Float64()))
+	}}},
+	// Metrics alone say it.
+	{name: "slow without spans", ofWorker: true, effects: effects{levels: map[measured]float64{requestTime: 0.6}}},
 	{name: "pod route missing", effects: ofNetwork(event.CNIRouteMissing, "the pod has no default route", event.KeyCNIRoute, "0.0.0.0/0")},
+}
+
+// called is a service that the operation calls.
+func (op *operation) called() string {
+	for _, s := range op.steps {
+		if s.call != nil {
+			return s.call.service.name
+		}
+	}
+	return ""
+}
+
+// referenceMissing is what Kubernetes says of an address in the environment of a container
+// that names what does not exist.
+func (w *writer) referenceMissing(f *fault, kind, name string) {
+	w.event(LayerKubernetes, event.K8sReferenceMissing, f.from, f.node, warn, text("UPSTREAM of container app names %s %s, which does not exist", kind, name), f.service.workload,
+		event.KeyReferenceKind, kind, event.KeyReferenceName, name, event.KeyReferenceFrom, "env UPSTREAM", event.KeyContainerName, "app")
 }
 
 // exceeded are pods that a quota refuses.
@@ -95,7 +159,7 @@ func unhealthy(probe, body string, budget int) effects {
 				w.event(LayerKubernetes, event.K8sEvent, at, p.node, warn, body, p.reported, event.KeyK8sEventReason, "Unhealthy",
 					event.KeyK8sObjectKind, "Pod", event.KeyK8sObjectName, p.name, event.KeyK8sEventCount, 5, event.KeyProbe, probe, event.KeyProbeBudget, budget)
 				if probe == "readiness" {
-					w.event(LayerKubernetes, event.K8sPodNotReady, at+second, p.node, warn, "pod "+p.name+" is not ready", p.reported)
+					w.notReady(p, at+second)
 					continue
 				}
 				w.exit(p, at+second, event.KeyExitSignal, 15, event.KeyExitSignalName, "SIGTERM")
@@ -109,10 +173,13 @@ func unhealthy(probe, body string, budget int) effects {
 // ofNetwork is a pod that cannot be reached, and what the container network says of it.
 func ofNetwork(name, body string, pairs ...any) effects {
 	return effects{dead: func(f *fault, p *pod, _ int64) bool { return p == f.pod }, events: func(f *fault, w *writer) {
-		w.event(LayerKernel, name, f.from, f.pod.node, fatal, body, func(m pcommon.Map) {
-			f.pod.kubernetes(m)
-			put(m, event.KeyHostName, f.pod.node.name, event.KeyContainerID, f.pod.container)
-		}, append(pairs, event.KeyCNINetwork, "pods", event.KeyCNIAddress, f.pod.ip)...)
-		w.event(LayerKubernetes, event.K8sPodNotReady, f.from+10*second, f.pod.node, warn, "pod "+f.pod.name+" is not ready", f.pod.reported)
+		w.event(LayerKernel, name, f.from, f.pod.node, fatal, body, f.pod.network, append(pairs, event.KeyCNINetwork, "pods", event.KeyCNIAddress, f.pod.ip)...)
+		w.notReady(f.pod, f.from+10*second)
 	}}
+}
+
+// network are the attributes of what is said of the network of a pod.
+func (p *pod) network(m pcommon.Map) {
+	p.kubernetes(m)
+	put(m, event.KeyHostName, p.node.name, event.KeyContainerID, p.container)
 }

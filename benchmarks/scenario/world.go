@@ -29,8 +29,13 @@ type service struct {
 	tier          int
 	pods          []*pod
 	operations    []*operation
-	// pool is the size of its connection pool, 0 for none.
+	// pool is the size of its connection pool, 0 for none: with one it asks a database.
 	pool int
+	// unit is set where systemd runs it on a node, and not Kubernetes; jvm where its
+	// runtime is measured, volume where it has one.
+	unit, jvm, volume bool
+	// callers is how many others call it.
+	callers int
 }
 
 type pod struct {
@@ -61,6 +66,8 @@ type step struct {
 	call      *operation
 	// chance is how often the call is made.
 	chance float64
+	// query is what a database is asked that sends no spans, "" for nothing.
+	query string
 }
 
 // epoch is when the system started; all recordings are after it.
@@ -81,6 +88,7 @@ func newWorld(o Options) *world {
 		w.services = append(w.services, w.newService(r, i))
 	}
 	w.connect(r)
+	w.count()
 	w.hire()
 	for _, s := range w.services {
 		if s.tier == 0 {
@@ -104,7 +112,9 @@ func word(r *rand.Rand) string {
 }
 
 func (w *world) newService(r *rand.Rand, i int) *service {
-	s := &service{name: fmt.Sprintf("%s-%d", word(r), i), version: fmt.Sprintf("1.%d.0", r.IntN(9))}
+	s := &service{
+		name: fmt.Sprintf("%s-%d", word(r), i), version: fmt.Sprintf("1.%d.0", r.IntN(9)), unit: i%7 == 5 && i < w.options.Services, jvm: i%2 == 0, volume: i%3 == 0,
+	}
 	for s.tier < len(tiers)-1 && float64(i) >= tiers[s.tier]*float64(w.options.Services) {
 		s.tier++
 	}
@@ -120,10 +130,16 @@ func (w *world) newService(r *rand.Rand, i int) *service {
 			cpu: 0.03 + 0.15*r.Float64(), cpuLimit: 0.5 + 0.5*float64(r.IntN(3)), memory: (0.3 + 0.3*r.Float64()) * memMax, memMax: memMax,
 		})
 	}
+	if s.unit {
+		s.pods = s.pods[:1]
+	}
 	for range 1 + r.IntN(2) {
 		op := &operation{service: s, name: "GET /" + word(r), work: time.Duration(2+r.IntN(20)) * time.Millisecond}
 		for range 2 + r.IntN(3) {
 			op.steps = append(op.steps, step{statement: fmt.Sprintf("%s %s of %%d: %s", word(r), word(r), word(r))})
+		}
+		if s.pool > 0 {
+			op.steps[0].query = "SELECT " + word(r)
 		}
 		s.operations = append(s.operations, op)
 	}
@@ -168,6 +184,21 @@ func (w *world) connect(r *rand.Rand) {
 				}
 				caller.steps = append(caller.steps, step{statement: fmt.Sprintf("ask %s for %%d", word(r)), call: op, chance: chance})
 				callers--
+			}
+		}
+	}
+}
+
+// count counts who calls whom.
+func (w *world) count() {
+	for _, s := range w.services {
+		calls := map[*service]bool{}
+		for _, op := range s.operations {
+			for _, step := range op.steps {
+				if step.call != nil && !calls[step.call.service] {
+					calls[step.call.service] = true
+					step.call.service.callers++
+				}
 			}
 		}
 	}

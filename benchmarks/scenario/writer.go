@@ -79,6 +79,9 @@ const namespace = "shop"
 
 // kubernetes are the attributes that every receiver in a cluster adds for a pod.
 func (p *pod) kubernetes(m pcommon.Map) {
+	if p.service.unit {
+		return
+	}
 	put(m, event.KeyNamespaceName, namespace, event.KeyPodName, p.name, event.KeyPodUID, p.uid,
 		event.KeyDeploymentName, p.service.name, event.KeyNodeName, p.node.name)
 }
@@ -86,15 +89,46 @@ func (p *pod) kubernetes(m pcommon.Map) {
 // sdk are the attributes of what a pod sends itself.
 func (p *pod) sdk(m pcommon.Map) {
 	put(m, event.KeyServiceName, p.service.name, event.KeyServiceVersion, p.service.version, event.KeyServiceInstanceID, p.uid)
+	if p.service.unit {
+		put(m, event.KeyHostName, p.node.name, event.KeyProcessPID, p.pid, event.KeyProcessCreationTime, p.created.Format(time.RFC3339Nano), event.KeyProcessExecutableName, "app")
+		return
+	}
 	p.kubernetes(m)
 	put(m, event.KeyContainerName, "app", event.KeyContainerID, p.container, event.KeyHostName, p.node.name)
 }
 
 // process are the attributes of what the kernel says of the process in a pod.
 func (p *pod) process(m pcommon.Map) {
-	put(m, event.KeyHostName, p.node.name, event.KeyProcessPID, p.pid, event.KeyProcessVPID, 1, event.KeyProcessCreationTime, p.created.Format(time.RFC3339Nano),
-		event.KeyProcessExecutableName, "app", event.KeyProcessCgroup, "/kubepods/burstable/pod"+p.uid+"/"+p.container,
-		event.KeyContainerID, p.container, event.KeyPodUID, p.uid)
+	p.cgroup(m)
+	put(m, event.KeyProcessPID, p.pid, event.KeyProcessVPID, 1, event.KeyProcessCreationTime, p.created.Format(time.RFC3339Nano),
+		event.KeyProcessExecutableName, "app")
+	if p.service.unit {
+		m.Remove(event.KeyProcessVPID) // it is in the first namespace
+	}
+}
+
+// cgroup are the attributes of what the kernel says of all processes of a pod.
+func (p *pod) cgroup(m pcommon.Map) {
+	put(m, event.KeyHostName, p.node.name, event.KeyProcessCgroup, p.cgroupPath())
+	if p.service.unit {
+		put(m, event.KeySystemdUnit, p.service.unitName())
+		return
+	}
+	put(m, event.KeyContainerID, p.container, event.KeyPodUID, p.uid)
+}
+
+func (p *pod) cgroupPath() string {
+	if p.service.unit {
+		return "/system.slice/" + p.service.unitName()
+	}
+	return "/kubepods/burstable/pod" + p.uid + "/" + p.container
+}
+
+func (s *service) unitName() string { return s.name + ".service" }
+
+// ofUnit are the attributes of what systemd says of it.
+func (p *pod) ofUnit(m pcommon.Map) {
+	put(m, event.KeyHostName, p.node.name, event.KeySystemdUnit, p.service.unitName())
 }
 
 // span is a span before it is written.
@@ -110,6 +144,8 @@ type span struct {
 	// calls is the service that a client span calls, peer the pod of it that it got.
 	calls *service
 	peer  *pod
+	// asks is the database that it asks, "" for none.
+	asks string
 }
 
 func id16(n uint64) (id pcommon.TraceID) {
@@ -149,6 +185,9 @@ func (w *writer) span(s *span) {
 	if s.calls != nil {
 		put(x.Attributes(), event.KeyServerAddress, s.calls.name, event.KeyServerPort, servicePort)
 	}
+	if s.asks != "" {
+		put(x.Attributes(), "db.system.name", "postgresql", event.KeyServerAddress, s.asks, event.KeyServerPort, 5432)
+	}
 	if s.peer != nil {
 		put(x.Attributes(), event.KeyPeerAddress, s.peer.ip, event.KeyPeerPort, servicePort)
 	}
@@ -180,6 +219,11 @@ func (w *writer) log(p *pod, at int64, trace, span uint64, severity plog.Severit
 
 // event writes an event of a layer.
 func (w *writer) event(layer, name string, at int64, n *node, severity plog.SeverityNumber, body string, resource func(pcommon.Map), pairs ...any) {
+	w.traced(0, 0, layer, name, at, n, severity, body, resource, pairs...)
+}
+
+// traced writes an event that happened in a span.
+func (w *writer) traced(trace, span uint64, layer, name string, at int64, n *node, severity plog.SeverityNumber, body string, resource func(pcommon.Map), pairs ...any) {
 	if !w.world.options.has(layer) || w.lost() {
 		return
 	}
@@ -190,6 +234,10 @@ func (w *writer) event(layer, name string, at int64, n *node, severity plog.Seve
 	x.SetTimestamp(w.stamp(at, n))
 	x.SetSeverityNumber(severity)
 	x.Body().SetStr(body)
+	if span != 0 {
+		x.SetTraceID(id16(trace))
+		x.SetSpanID(id8(span))
+	}
 	put(x.Attributes(), pairs...)
 }
 
@@ -203,6 +251,41 @@ func (w *writer) gauge(ms pmetric.MetricSlice, name string, at int64, n *node, v
 	dp := m.SetEmptyGauge().DataPoints().AppendEmpty()
 	dp.SetTimestamp(w.stamp(at, n))
 	dp.SetDoubleValue(value)
+	put(dp.Attributes(), pairs...)
+}
+
+// counter writes a sum that grew from 0 since a time.
+func (w *writer) counter(ms pmetric.MetricSlice, name string, since, at int64, n *node, value float64, pairs ...any) {
+	if w.lost() {
+		return
+	}
+	m := ms.AppendEmpty()
+	m.SetName(name)
+	sum := m.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	dp := sum.DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(w.stamp(since, n))
+	dp.SetTimestamp(w.stamp(at, n))
+	dp.SetDoubleValue(value)
+	put(dp.Attributes(), pairs...)
+}
+
+// histogram writes how many there were since a time, and their sum.
+func (w *writer) histogram(ms pmetric.MetricSlice, name string, since, at int64, n *node, count, sum float64, pairs ...any) {
+	if w.lost() {
+		return
+	}
+	m := ms.AppendEmpty()
+	m.SetName(name)
+	m.SetUnit("s")
+	h := m.SetEmptyHistogram()
+	h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	dp := h.DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(w.stamp(since, n))
+	dp.SetTimestamp(w.stamp(at, n))
+	dp.SetCount(uint64(count))
+	dp.SetSum(sum)
 	put(dp.Attributes(), pairs...)
 }
 
