@@ -155,6 +155,117 @@ static __always_inline void fill_id(struct cni_process *id, __u32 tgid, struct p
 	id->parent = plugin->parent;
 }
 
+/* What the way up from a directory to the root needs of kernel types (linux/dcache.h,
+ * linux/mount.h, linux/fs_struct.h, fs/mount.h). */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct dentry___up {
+	struct qstr d_name;
+	struct dentry___up *d_parent;
+};
+
+struct vfsmount___up {
+	struct dentry___up *mnt_root;
+};
+
+struct path___up {
+	struct vfsmount___up *mnt;
+	struct dentry___up *dentry;
+};
+
+struct mount___up {
+	struct mount___up *mnt_parent;
+	struct dentry___up *mnt_mountpoint;
+	struct vfsmount___up mnt;
+};
+
+struct fs_struct___up {
+	struct path___up root;
+	struct path___up pwd;
+};
+
+struct task_struct___up {
+	struct fs_struct___up *fs;
+};
+
+#pragma clang attribute pop
+
+/* Directories and mounts on the way. */
+#define TAPIO_CNI_UP 48
+
+struct climb {
+	struct dentry___up *dentry;
+	struct vfsmount___up *mnt;
+	struct dentry___up *root_dentry;
+	struct vfsmount___up *root_mnt;
+	__u32 used;
+	__u32 whole;
+};
+
+/* Writes down the name of a directory and goes to the one above; from where a file
+ * system begins to where it is mounted. Returns 0 while there is a way. A global
+ * function, as next_variable. */
+__noinline int climb_up(struct climb *c)
+{
+	__u32 zero = 0;
+	struct cni_exec_record *rec = bpf_map_lookup_elem(&scratch, &zero);
+	struct vfsmount___up *mnt;
+	struct dentry___up *dentry;
+	long n;
+
+	if (!c || !rec)
+		return 1;
+	/* BPF_CORE_READ must not see c itself, which is no type of the kernel's. */
+	dentry = c->dentry;
+	mnt = c->mnt;
+	if (dentry == c->root_dentry && mnt == c->root_mnt) {
+		c->whole = 1;
+		return 1;
+	}
+	if (dentry == BPF_CORE_READ(mnt, mnt_root)) {
+		struct mount___up *mount = (void *)mnt - bpf_core_field_offset(struct mount___up, mnt);
+		struct mount___up *above = BPF_CORE_READ(mount, mnt_parent);
+
+		if (above == mount) { /* the root of the mount namespace: no chroot */
+			c->whole = 1;
+			return 1;
+		}
+		c->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		c->mnt = (void *)above + bpf_core_field_offset(struct mount___up, mnt);
+		return 0;
+	}
+	if (c->used > TAPIO_CNI_CWD)
+		return 1;
+	n = bpf_probe_read_kernel_str(rec->cwd + c->used, TAPIO_CNI_NAME, BPF_CORE_READ(dentry, d_name.name));
+	if (n <= 1)
+		return 1;
+	c->used += n;
+	c->dentry = BPF_CORE_READ(dentry, d_parent);
+	return 0;
+}
+
+/* Where a relative path begins. */
+static __always_inline void fill_cwd(struct cni_exec_record *rec, struct task_struct *task)
+{
+	struct fs_struct___up *fs = BPF_CORE_READ((struct task_struct___up *)task, fs);
+	struct climb c = {
+		.dentry = BPF_CORE_READ(fs, pwd.dentry),
+		.mnt = BPF_CORE_READ(fs, pwd.mnt),
+		.root_dentry = BPF_CORE_READ(fs, root.dentry),
+		.root_mnt = BPF_CORE_READ(fs, root.mnt),
+	};
+
+	UNROLL
+	for (int i = 0; i < TAPIO_CNI_UP; i++) {
+		if (climb_up(&c))
+			break;
+	}
+	if (c.whole) {
+		rec->cwd_len = c.used;
+		rec->is_root = c.used == 0;
+	}
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
@@ -178,6 +289,9 @@ int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binpr
 	fill_process(&rec->process, task, mm);
 	rec->path[0] = 0;
 	bpf_probe_read_kernel_str(rec->path, sizeof(rec->path), BPF_CORE_READ(bprm, filename));
+	rec->cwd_len = rec->is_root = 0;
+	if (rec->path[0] != '/')
+		fill_cwd(rec, task);
 	if (bpf_ringbuf_output(&events, rec, sizeof(*rec), BPF_RB_FORCE_WAKEUP))
 		count_lost(TAPIO_CNI_EXEC);
 	return 0;

@@ -28,6 +28,10 @@ enum cni_skip {
 #define TAPIO_CNI_VAR 1024
 #define TAPIO_CNI_ENV 2048
 
+/* Bytes kept of a working directory, and of one name in it, both with the NULs. */
+#define TAPIO_CNI_CWD 512
+#define TAPIO_CNI_NAME 256
+
 /* Bytes of one data record, and records that are sent of each stream of a process. */
 #define TAPIO_CNI_CHUNK 1024
 #define TAPIO_CNI_CHUNKS 4
@@ -52,6 +56,11 @@ struct cni_exec_record {
 	__u32 env_len;
 	__u32 env_cut; /* a variable was longer, or all together, than what is kept */
 	__u8 env[TAPIO_CNI_ENV + TAPIO_CNI_VAR]; /* NAME=value, each with its NUL */
+	/* Where it was executed, when path is relative: names, each with its NUL, from
+	 * the innermost to below the process's root. 0 bytes when that is not known. */
+	__u32 cwd_len;
+	__u32 is_root; /* it is the root itself */
+	__u8 cwd[TAPIO_CNI_CWD + TAPIO_CNI_NAME];
 };
 
 struct cni_data_record {

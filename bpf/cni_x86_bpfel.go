@@ -43,6 +43,9 @@ type CNICniExecRecord struct {
 	EnvLen  uint32
 	EnvCut  uint32
 	Env     [3072]uint8
+	CwdLen  uint32
+	IsRoot  uint32
+	Cwd     [768]uint8
 }
 
 type CNICniExitRecord struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/operation"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/plugins"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/snapshot"
 )
 
 const (
@@ -83,7 +84,8 @@ func startOperations(r *cniReceiver, info machine.Info, host component.Host, ope
 	}
 	clock := linux.NewClock(linux.ReadClockOffset)
 	o := &operations{
-		r: r, source: source, clock: clock, assembler: operation.NewAssembler(),
+		r: r, source: source, clock: clock,
+		assembler: operation.NewAssembler(func(path string) string { return snapshot.Canonical(r.cfg.RootPath, path) }),
 		encoder: &operation.Encoder{
 			Host: info, Scope: metadata.ScopeName, Version: r.set.BuildInfo.Version, Wall: clock.Wall,
 		},

@@ -1,6 +1,10 @@
 package operations
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +130,49 @@ func TestUnknownPlugin(t *testing.T) {
 	require.Error(t, err)
 	w.stop()
 	assert.Empty(t, w.spans(is(event.KeyCNINetns, other)))
+}
+
+// TestRelativePathsAndLinks: plugins are the same however they are called: by a path
+// that begins in the working directory, through a directory that is a link, through a
+// link to the plugin.
+func TestRelativePathsAndLinks(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	network := h.network("10.197.21.0/24")
+	config, err := os.ReadFile(h.path("net.d", "10-test.conflist"))
+	require.NoError(t, err)
+	var list struct {
+		Plugins []json.RawMessage `json:"plugins"`
+	}
+	require.NoError(t, json.Unmarshal(config, &list))
+	stdin := `{"cniVersion":"1.0.0","name":"` + network + `",` + string(list.Plugins[0][1:])
+	require.NoError(t, os.Symlink(pluginDir, h.path("link")))
+	require.NoError(t, os.Mkdir(h.path("bin"), 0o755))
+	require.NoError(t, os.Symlink(pluginDir+"/bridge", h.path("bin", "br")))
+	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"output": "always"}})
+	for name, call := range map[string]struct{ dir, path, search, plugin, executable string }{
+		"absolute":           {"/", pluginDir + "/bridge", pluginDir, "bridge", pluginDir + "/bridge"},
+		"relative":           {pluginDir, "./bridge", pluginDir, "bridge", pluginDir + "/bridge"},
+		"relative CNI_PATH":  {filepath.Dir(pluginDir), filepath.Base(pluginDir) + "/bridge", filepath.Base(pluginDir), "bridge", pluginDir + "/bridge"},
+		"linked directory":   {"/", h.path("link", "bridge"), pluginDir, "bridge", h.path("link", "bridge")},
+		"CNI_PATH is a link": {"/", pluginDir + "/bridge", h.path("link"), "bridge", pluginDir + "/bridge"},
+		"linked plugin":      {h.path("bin"), "./br", pluginDir, "bridge", pluginDir + "/bridge"},
+	} {
+		netns := h.namespace(strings.ReplaceAll(name, " ", "-"))
+		for _, command := range []string{"ADD", "DEL"} {
+			cmd := h.command("sh", "-c", "cd "+call.dir+" && exec "+call.path)
+			cmd.Stdin = strings.NewReader(stdin)
+			cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+h.name, "CNI_NETNS="+netns, "CNI_IFNAME=eth0", "CNI_PATH="+call.search)
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s: %s", name, out)
+		}
+		w.eventually(is(event.KeyCNINetns, netns), "cni ADD ok\n  bridge ADD ok\n    host-local ADD ok\ncni DEL ok\n  bridge DEL ok\n    host-local DEL ok\n")
+		for _, s := range w.spans(is(event.KeyCNINetns, netns)) {
+			if strings.HasPrefix(s.Name(), "bridge ") {
+				assert.Equal(t, call.executable, text(s.Attributes(), event.KeyProcessExecutablePath), name)
+			}
+		}
+	}
 }
 
 func TestDoubledAdd(t *testing.T) {

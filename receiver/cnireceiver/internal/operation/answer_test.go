@@ -85,6 +85,7 @@ func TestIsPlugin(t *testing.T) {
 		"/opt/cni/bin/bridge": true, "/usr/lib/cni/bridge": true, "/opt/cni/bin/../bin/bridge": true,
 		"/opt/cni/bin/sub/bridge": false, "/usr/sbin/iptables": false, "bridge": false, "": false,
 	} {
-		assert.Equal(t, want, r.isPlugin(path, true), path)
+		_, got := r.executable(Exec{Path: path}, true, follow)
+		assert.Equal(t, want, got, path)
 	}
 }

@@ -35,6 +35,9 @@ type Counts struct {
 
 // Assembler makes operations of records. It is not safe for concurrent use.
 type Assembler struct {
+	// resolve follows the symbolic links of a path.
+	resolve func(string) string
+
 	live   map[uint32]*Call // by ID.PID
 	joins  map[key]*Operation
 	open   map[*Operation]struct{}
@@ -42,9 +45,10 @@ type Assembler struct {
 	counts Counts
 }
 
-// NewAssembler returns one that holds nothing.
-func NewAssembler() *Assembler {
-	return &Assembler{live: map[uint32]*Call{}, joins: map[key]*Operation{}, open: map[*Operation]struct{}{}}
+// NewAssembler returns one that holds nothing. resolve returns where a path of the
+// machine leads, all symbolic links followed, or the path itself when that is not known.
+func NewAssembler(resolve func(path string) string) *Assembler {
+	return &Assembler{resolve: resolve, live: map[uint32]*Call{}, joins: map[key]*Operation{}, open: map[*Operation]struct{}{}}
 }
 
 // Counts are those since the start.
@@ -78,10 +82,15 @@ func (a *Assembler) exec(e Exec) []*Operation {
 	}
 	parent := a.live[e.Parent]
 	r := parseRequest(e.Env)
-	if !commands[r.Command] || r.Command == "VERSION" || !r.isPlugin(e.Path, parent != nil) {
+	executable, isPlugin := "", false
+	if commands[r.Command] && r.Command != "VERSION" {
+		executable, isPlugin = r.executable(e, parent != nil, a.resolve)
+	}
+	if !isPlugin {
 		a.counts.Ignored++
 		return done
 	}
+	e.Path = executable
 	if a.calls >= maxCalls {
 		done = append(done, a.giveUp(a.oldest()))
 		parent = a.live[e.Parent]
@@ -134,7 +143,7 @@ func (o *Operation) takes(e Exec) bool {
 		return true
 	}
 	first := o.Calls[0]
-	return first.by == e.Parent && first.Path != clean(e.Path) && e.At-min(o.last, e.At) <= settle
+	return first.by == e.Parent && first.Path != e.Path && e.At-min(o.last, e.At) <= settle
 }
 
 func (a *Assembler) start(o *Operation, e Exec, r Request) *Call {

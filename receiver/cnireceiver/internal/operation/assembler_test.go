@@ -54,6 +54,22 @@ func TestStories(t *testing.T) {
 		"after a pause it is another operation": {func(s *story) {
 			s.start(1, runtime, "bridge").exits(1, 0).wait(settle+ms).start(2, runtime, "bridge").exits(2, 0).wait(settle + ms).tick()
 		}, "ADD ok\n  bridge ADD ok\nADD ok\n  bridge ADD ok\n"},
+		"called by a relative path": {func(s *story) {
+			s.startIn("/opt/cni/bin", 1, runtime, "./bridge").startIn("/opt", 2, 1, "cni/bin/../bin/host-local").exits(2, 0).exits(1, 1)
+		}, "ADD failed\n  bridge ADD plugin_failed\n    host-local ADD ok\n"},
+		"found in a relative CNI_PATH": {func(s *story) {
+			s.startIn("/opt/cni", 1, runtime, "bin/bridge", "CNI_PATH=bin").exits(1, 1)
+		}, "ADD failed\n  bridge ADD plugin_failed\n"},
+		"the directory is a link": {func(s *story) {
+			s.start(1, runtime, "/opt/plugins/bridge").start(2, 1, "/snap/cni/host-local").exits(2, 0).exits(1, 1).
+				start(3, runtime, "/usr/lib/cni/dhcp", "CNI_PATH=/snap/cni").exits(3, 1)
+		}, "ADD failed\n  bridge ADD plugin_failed\n    host-local ADD ok\nADD failed\n  dhcp ADD plugin_failed\n"},
+		"the plugin is called by a link": {func(s *story) {
+			s.startIn("/usr/local", 1, runtime, "bin/br").exits(1, 1)
+		}, "ADD failed\n  bridge ADD plugin_failed\n"},
+		"a relative path from nowhere is none": {func(s *story) {
+			s.start(1, runtime, "./bridge").exits(1, 1).startIn("/tmp", 2, runtime, "./bridge").exits(2, 1).start(3, runtime, "/dev/fd/5").exits(3, 1)
+		}, ""},
 		"helpers of plugins are none": {func(s *story) {
 			s.start(1, runtime, "portmap").start(2, 1, "/usr/sbin/iptables").exits(2, 1).exits(1, 0).wait(settle + ms).tick()
 		}, "ADD ok\n  portmap ADD ok\n"},

@@ -56,7 +56,7 @@ func (s *stream) add(d Data) {
 func newCall(e Exec, r Request, o *Operation) *Call {
 	return &Call{
 		Request: r, ID: e.ID, PID: e.PID, Parent: e.ParentPID,
-		Plugin: clean(path.Base(e.Path)), Path: clean(e.Path), Start: e.At, operation: o,
+		Plugin: path.Base(e.Path), Path: e.Path, Start: e.At, operation: o,
 	}
 }
 

@@ -145,7 +145,7 @@ func FuzzOperation(f *testing.F) {
 	f.Add([]byte("CNI_COMMAND=ADD\x00CNI_PATH=/opt/cni/bin\x00CNI_ARGS=K8S_POD_NAME=a;;=\x00"), []byte(cbr0), []byte(poolExhausted), true, uint32(0x100))
 	f.Add([]byte("CNI_COMMAND=DEL"), []byte(`{"name":`), []byte(`{"code":7,"msg":"\ud8`), false, uint32(9))
 	f.Fuzz(func(t *testing.T, env, config, answer []byte, isCut bool, status uint32) {
-		a := NewAssembler()
+		a := NewAssembler(follow)
 		a.Add(Exec{At: 1, ID: id(1), Parent: runtime, Path: "/opt/cni/bin/bridge", Env: env})
 		a.Add(Data{At: 2, ID: id(1), Stream: Stdin, Bytes: config, More: isCut})
 		a.Add(Data{At: 3, ID: id(1), Stream: Stdout, Bytes: answer, More: isCut})

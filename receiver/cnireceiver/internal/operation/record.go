@@ -24,8 +24,9 @@ type Exec struct {
 	// PID and ParentPID are numbers in the collector's pid namespace, 0 when the
 	// process has none there.
 	PID, ParentPID uint32
-	// Path is what was executed: of a script its own path.
-	Path string
+	// Path is what was executed: of a script its own path. When it is relative, it
+	// begins at Dir, which is "" when that is not known.
+	Path, Dir string
 	// Env holds NAME=value, each with its NUL, of the names that begin with CNI_.
 	Env []byte
 }

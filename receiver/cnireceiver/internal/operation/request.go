@@ -3,6 +3,7 @@ package operation
 import (
 	"bytes"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -64,20 +65,51 @@ func (r *Request) parseArgs(args string) {
 	}
 }
 
-// isPlugin tells a plugin from what else inherits its environment, such as the
-// iptables that portmap runs: plugins are found in CNI_PATH. Without CNI_PATH
-// whoever is not the child of a plugin is one.
-func (r *Request) isPlugin(executable string, hasParent bool) bool {
+// executable returns the path of the plugin that began, false when it is none.
+// Plugins are found in CNI_PATH; what else inherits their environment, such as the
+// iptables that portmap runs, is not. They may be called by a relative path, or
+// through a symbolic link, which resolve follows. Without CNI_PATH whoever is not the
+// child of a plugin is one.
+func (r *Request) executable(e Exec, hasParent bool, resolve func(string) string) (string, bool) {
+	cwd := clean(e.Dir)
+	executed := absolute(clean(e.Path), cwd)
 	if r.searchPath == "" {
-		return !hasParent
+		return executed, !hasParent
 	}
-	dir := path.Dir(path.Clean(executable))
+	var dirs []string
 	for d := range strings.SplitSeq(r.searchPath, ":") {
-		if d != "" && path.Clean(d) == dir {
-			return true
+		if d != "" {
+			dirs = append(dirs, absolute(d, cwd))
 		}
 	}
-	return false
+	if slices.Contains(dirs, path.Dir(executed)) {
+		return executed, true
+	}
+	if !path.IsAbs(executed) || strings.HasPrefix(executed, byDescriptor) {
+		return executed, false
+	}
+	file, dir := resolve(executed), resolve(path.Dir(executed))
+	for _, d := range dirs {
+		switch resolve(d) {
+		case dir:
+			return executed, true
+		case path.Dir(file):
+			return file, true
+		}
+	}
+	return executed, false
+}
+
+// byDescriptor begins the kernel's name of what was executed by a file descriptor: a
+// link that means another file to everybody.
+const byDescriptor = "/dev/fd/"
+
+// absolute makes a path absolute, as far as it is known from where it begins.
+func absolute(to, cwd string) string {
+	if path.IsAbs(to) || cwd == "" {
+		return path.Clean(to)
+	}
+	return path.Join(cwd, to)
 }
 
 // clean makes bytes of anybody fit for people: valid UTF-8 and, in place of a

@@ -11,10 +11,30 @@ const ms = uint64(time.Millisecond)
 type story struct {
 	*Assembler
 	now  uint64
+	dir  string
 	done []*Operation
 }
 
-func newStory() *story { return &story{Assembler: NewAssembler(), now: 1e12} }
+func newStory() *story { return &story{Assembler: NewAssembler(follow), now: 1e12} }
+
+// links are symbolic links of the machine that the stories are about.
+var links = map[string]string{"/opt/plugins": "/opt/cni/bin", "/usr/local/bin/br": "/opt/cni/bin/bridge", "/snap/cni": "/usr/lib/cni"}
+
+func follow(path string) string {
+	for link, target := range links {
+		if rest, ok := strings.CutPrefix(path, link); ok && (rest == "" || rest[0] == '/') {
+			return target + rest
+		}
+	}
+	return path
+}
+
+// startIn is start in a working directory.
+func (s *story) startIn(dir string, pid, parent uint32, plugin string, env ...string) *story {
+	s.dir = dir
+	defer func() { s.dir = "" }()
+	return s.start(pid, parent, plugin, env...)
+}
 
 func (s *story) wait(d uint64) *story { s.now += d; return s }
 
@@ -35,7 +55,7 @@ func (s *story) start(pid, parent uint32, plugin string, env ...string) *story {
 	}
 	s.now += ms
 	s.done = append(s.done, s.Add(Exec{
-		At: s.now, ID: id(pid), Parent: parent, PID: pid, ParentPID: parent, Path: path, Env: []byte(strings.Join(all, "\x00") + "\x00"),
+		At: s.now, ID: id(pid), Parent: parent, PID: pid, ParentPID: parent, Path: path, Dir: s.dir, Env: []byte(strings.Join(all, "\x00") + "\x00"),
 	})...)
 	return s
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/yairfalse/tapio/bpf"
@@ -56,8 +58,8 @@ func decodeExec(r *bpf.CNICniExecRecord) operation.Record {
 	return operation.Exec{
 		At: r.Header.Time, ID: decodeID(r.Id), Parent: r.Id.Parent,
 		PID: r.Process.Pid, ParentPID: r.Process.Parent,
-		Path: text(r.Path[:]),
-		Env:  bytes.Clone(r.Env[:min(int(r.EnvLen), len(r.Env))]),
+		Path: text(r.Path[:]), Dir: directory(r),
+		Env: bytes.Clone(r.Env[:min(int(r.EnvLen), len(r.Env))]),
 	}
 }
 
@@ -70,6 +72,16 @@ func decodeData(r *bpf.CNICniDataRecord) operation.Record {
 
 func decodeExit(r *bpf.CNICniExitRecord) operation.Record {
 	return operation.Exit{At: r.Header.Time, ID: decodeID(r.Id), Status: uint32(r.Code)}
+}
+
+// directory is where a relative path begins, "" when that is not known.
+func directory(r *bpf.CNICniExecRecord) string {
+	names := strings.Split(string(r.Cwd[:min(int(r.CwdLen), len(r.Cwd))]), "\x00")
+	if len(names) < 2 && r.IsRoot == 0 {
+		return ""
+	}
+	slices.Reverse(names) // what follows the last NUL comes first and is empty
+	return "/" + strings.Join(names[1:], "/")
 }
 
 // text reads up to the first NUL.

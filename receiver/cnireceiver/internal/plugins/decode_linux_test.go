@@ -28,7 +28,7 @@ func readFixture(tb testing.TB, name string) []byte {
 }
 
 func TestDecode(t *testing.T) {
-	a := operation.NewAssembler()
+	a := operation.NewAssembler(filepath.Clean)
 	var done []*operation.Operation
 	for _, name := range fixtures {
 		rec, err := decode(readFixture(t, name))
@@ -68,7 +68,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		a := operation.NewAssembler()
+		a := operation.NewAssembler(filepath.Clean)
 		a.Add(rec)
 		a.Flush()
 		if a.Held() != 0 {

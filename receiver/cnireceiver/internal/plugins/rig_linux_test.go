@@ -120,6 +120,18 @@ func (r *rig) records() []operation.Record {
 	}
 }
 
+// next waits for the exec of a process.
+func (r *rig) next(pid int) operation.Exec {
+	r.tb.Helper()
+	for {
+		rec, err := r.source.Read()
+		require.NoError(r.tb, err)
+		if e, ok := rec.(operation.Exec); ok && int(e.PID) == pid {
+			return e
+		}
+	}
+}
+
 func idOf(r operation.Record) operation.ID {
 	switch r := r.(type) {
 	case operation.Exec:

@@ -5,6 +5,7 @@ package plugins
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ func TestPluginAndDelegate(t *testing.T) {
 	r := newRig(t, OutputAlways)
 	cmd := r.command("delegate")
 	require.Error(t, cmd.Run())
-	a := operation.NewAssembler()
+	a := operation.NewAssembler(filepath.Clean)
 	var done []*operation.Operation
 	for _, rec := range r.records() {
 		done = append(done, a.Add(rec)...)
@@ -54,6 +55,34 @@ func TestPluginAndDelegate(t *testing.T) {
 	assert.Zero(t, a.Held())
 	stats := r.source.Stats()
 	assert.Equal(t, map[string]int64{"exec": 0, "data": 0, "exit": 0}, stats.Lost)
+}
+
+// A relative path begins where the process is, also below a mount.
+func TestRelativePath(t *testing.T) {
+	r := newRig(t, OutputNever)
+	deep := filepath.Join(r.dir, "a", strings.Repeat("b", 100), "c")
+	require.NoError(t, os.MkdirAll(deep, 0o755))
+	for _, dir := range []string{r.dir, deep, "/", "/proc/self"} {
+		cmd := r.command("fail")
+		relative, err := filepath.Rel(dir, cmd.Path)
+		require.NoError(t, err)
+		if dir == r.dir {
+			relative = "./fail"
+		}
+		cmd.Path, cmd.Dir = relative, dir
+		var exit *exec.ExitError
+		require.ErrorAs(t, cmd.Run(), &exit, "%s from %s", relative, dir)
+		if dir == "/proc/self" {
+			dir = "/proc/" + strconv.Itoa(exit.Pid())
+		}
+		got := r.next(cmd.Process.Pid)
+		assert.Equal(t, relative, got.Path)
+		assert.Equal(t, dir, got.Dir)
+		assert.Equal(t, filepath.Join(r.dir, "fail"), filepath.Join(got.Dir, got.Path))
+	}
+	require.Error(t, r.command("fail").Run())
+	records := r.records()
+	assert.Empty(t, records[0].(operation.Exec).Dir, "the path is absolute")
 }
 
 // TestSignal: what the runtime does after its timeout.

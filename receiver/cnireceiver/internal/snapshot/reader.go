@@ -89,12 +89,18 @@ func Resolve(root, path string) string {
 	if root == "" || root == "/" {
 		return path
 	}
+	return filepath.Join(root, Canonical(root, path))
+}
+
+// Canonical is the path of the host to which an absolute path of the host leads, whose
+// / is mounted at root (or is the collector's own, when root is empty).
+func Canonical(root, path string) string {
 	rest := strings.Split(strings.Trim(filepath.Clean(path), "/"), "/")
 	done := "/"
 	for links := 0; len(rest) > 0; {
 		next := filepath.Join(done, rest[0])
 		rest = rest[1:]
-		target, err := os.Readlink(filepath.Join(root, next))
+		target, err := os.Readlink(filepath.Join("/", root, next))
 		if err != nil || links >= maxSymlinks {
 			done = next
 			continue
@@ -106,7 +112,7 @@ func Resolve(root, path string) string {
 		rest = append(strings.Split(strings.Trim(filepath.Clean(target), "/"), "/"), rest...)
 		done = "/"
 	}
-	return filepath.Join(root, done)
+	return done
 }
 
 // list returns the entries of a directory, sorted by name, at most maxEntries.
