@@ -45,9 +45,9 @@ var machines = []machine{
 type machine struct{ metaPackage, cgroup string }
 
 // packages are the directories whose tests run there.
-var packages = []string{"bpf", "receiver/ebpfreceiver"}
+var packages = []string{"bpf", "receiver/cnireceiver/internal/plugins", "receiver/ebpfreceiver"}
 
-// tests are those of the receiver that run there, of the other package all.
+// tests are those of tapio_ebpf that run there, of the other packages all.
 var tests = []string{
 	// process and forks
 	"TestProcessThatExitsWithACode", "TestProcessKilledBySignal", "TestWhoSentASignal", "TestProcessWhoseFirstThreadEndsFirst",
