@@ -5,7 +5,7 @@ GO      ?= go
 VERSION ?= $(shell sed -n 's/^  version: *//p' builder-config.yaml)
 COMMIT  ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 CONFIG  ?= otelcol-tapio/config.yaml
-# What the demo breaks, and how: leak, sigkill, stop or none (examples/checkout/README.md).
+# What the demo breaks, and how: leak, sigkill, stop, hang or none (examples/checkout/README.md).
 FAULT   ?= leak
 
 # Debian and Ubuntu packages that `make generate` needs: the compiler of the kernel programs, and their headers.
@@ -56,7 +56,7 @@ build: ## Compile bin/otelcol-tapio, bin/tapio and bin/checkout
 run: build ## Start the collector with CONFIG (otelcol-tapio/config.yaml)
 	exec bin/otelcol-tapio --config $(CONFIG)
 
-demo: build ## Break a small shop for real and explain it (FAULT=leak, sigkill, stop or none)
+demo: build ## Break a small shop for real and explain it (FAULT=leak, sigkill, stop, hang or none)
 	exec bin/checkout run --fault $(FAULT) --collector bin/otelcol-tapio --tapio bin/tapio --config $(CONFIG)
 
 dev: build ## Start the collector with CONFIG and debug logging

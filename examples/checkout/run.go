@@ -30,7 +30,7 @@ func newRun() *cobra.Command {
 	f.StringVar(&o.Tapio, "tapio", "bin/tapio", "path of the tapio command")
 	f.StringArrayVar(&o.Config, "config", []string{"otelcol-tapio/config.yaml"}, "configuration of the collector; may be given again to add to it")
 	f.StringVar((*string)(&o.Fault), "fault", string(demo.FaultLeak), "what breaks payment: "+faultNames())
-	f.DurationVar(&o.After, "after", 8*time.Second, "when sigkill and stop happen")
+	f.DurationVar(&o.After, "after", 8*time.Second, "when sigkill, stop and hang happen")
 	f.Var(&o.MemoryLimit, "memory-limit", "memory limit of payment")
 	f.Var(&o.Leak, "leak", "what payment "+shop.LeakyVersion+" keeps of every order")
 	f.Float64Var(&o.Rate, "rate", 10, "orders per second")

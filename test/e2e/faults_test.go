@@ -123,6 +123,17 @@ func TestStop(t *testing.T) {
 	checkFinding(t, f, s.report(t))
 }
 
+// TestHang: payment is there and does nothing, and those who call it give up.
+func TestHang(t *testing.T) {
+	s := startShop(t, nil, "--fault", "hang", "--after", "5s")
+	require.Zero(t, s.wait(t, runLimit))
+	f := s.onlyFinding(t)
+	assert.Equal(t, "not-responding", f.Pattern)
+	assert.Equal(t, "payment", f.RootCause.Entity.Name)
+	checkImpact(t, f, s.report(t))
+	checkChain(t, f)
+}
+
 // TestHealthy: two minutes of orders, nothing broken, nothing found.
 func TestHealthy(t *testing.T) {
 	const duration = 2 * time.Minute

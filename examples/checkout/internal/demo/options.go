@@ -28,12 +28,14 @@ const (
 	FaultSIGKILL Fault = "sigkill"
 	// FaultStop asks a healthy payment to stop, with SIGTERM.
 	FaultStop Fault = "stop"
+	// FaultHang freezes a healthy payment with SIGSTOP: it is there and does nothing.
+	FaultHang Fault = "hang"
 	// FaultNone leaves a healthy payment alone.
 	FaultNone Fault = "none"
 )
 
 // Faults are all that Options.Fault may be.
-var Faults = []Fault{FaultLeak, FaultSIGKILL, FaultStop, FaultNone}
+var Faults = []Fault{FaultLeak, FaultSIGKILL, FaultStop, FaultHang, FaultNone}
 
 // HealthyVersion is a release of payment without a defect.
 const HealthyVersion = "v2.0.4"
@@ -91,7 +93,9 @@ func (o Options) Validate() error {
 }
 
 // injects reports whether the orchestrator makes the fault itself.
-func (o Options) injects() bool { return o.Fault == FaultSIGKILL || o.Fault == FaultStop }
+func (o Options) injects() bool {
+	return slices.Contains([]Fault{FaultSIGKILL, FaultStop, FaultHang}, o.Fault)
+}
 
 // checkFiles fails early, by name: a demo that stops half way explains less.
 func (o Options) checkFiles() error {

@@ -103,6 +103,7 @@ func (p *process) stop(grace time.Duration) {
 		return
 	}
 	p.signalGroup(syscall.SIGTERM)
+	p.signalGroup(syscall.SIGCONT) // who is frozen heeds nothing
 	select {
 	case <-p.ended:
 		return

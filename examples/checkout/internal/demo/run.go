@@ -220,8 +220,11 @@ func (d *demo) waitFailure(ctx context.Context, gen *process) error {
 
 func (d *demo) inject() error {
 	sig, name := syscall.SIGKILL, "SIGKILL"
-	if d.Fault == FaultStop {
+	switch d.Fault {
+	case FaultStop:
 		sig, name = syscall.SIGTERM, "SIGTERM"
+	case FaultHang:
+		sig, name = syscall.SIGSTOP, "SIGSTOP"
 	}
 	d.say("sending %s to payment (process %d)", name, d.payment.pid())
 	return d.payment.signal(sig)

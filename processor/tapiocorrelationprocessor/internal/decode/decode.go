@@ -354,7 +354,8 @@ var failureTexts = []struct {
 		"connection reset", "econnreset", "connectionreset", "broken pipe", "epipe", ": eof", "\neof", "unexpected eof",
 		"socket hang up", "closed connection", "connection closed", "remotedisconnected", "server disconnected",
 	}},
-	{record.FailureTimeout, []string{"timeout", "timed out", "etimedout", "deadline exceeded"}},
+	{record.FailureTimeout, []string{"timeout", "timed out", "etimedout", "deadline exceeded", "deadline_exceeded", "deadlineexceeded"}},
+	{record.FailureCanceled, []string{"canceled", "cancelled", "operation was aborted"}},
 }
 
 // Logs appends a record for every log record to out.

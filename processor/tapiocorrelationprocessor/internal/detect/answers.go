@@ -61,6 +61,16 @@ func (s *seconds) get(t int64) bool {
 // Any tells whether an entity is known to have taken any request.
 func (a *Answers) Any(id record.EntityID) bool { return a.by[id] != nil }
 
+// Last returns the end of the last second in which an entity took a request, in ns, and
+// false when it is not known to have taken any.
+func (a *Answers) Last(id record.EntityID) (int64, bool) {
+	s := a.by[id]
+	if s == nil {
+		return 0, false
+	}
+	return (s.last + 1) * int64(time.Second), true
+}
+
 // Between tells whether an entity took a request in a second that began after a
 // time and not after another, both in ns.
 func (a *Answers) Between(id record.EntityID, after, until int64) bool {

@@ -417,9 +417,11 @@ func (e *Engine) latest() int64 { return min(e.newest, e.now()) }
 
 func (e *Engine) now() int64 { return e.options.Now().UnixNano() }
 
-// answers notes that somebody took a request, whatever became of it.
+// answers notes that somebody took a request, and for which operation, whatever became of it.
 func (e *Engine) answers(r *record.Event) {
-	e.answered.Add(r.Subject, min(r.Time-r.Value, e.drained))
+	at := min(r.Time-r.Value, e.drained)
+	e.answered.Add(r.Subject, at)
+	e.answered.Add(r.Object, at)
 }
 
 // aliveAfter tells whether a target took a request after something happened to it,

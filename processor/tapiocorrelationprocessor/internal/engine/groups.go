@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
@@ -33,6 +34,7 @@ type group struct {
 	operations map[record.EntityID]bool // of the deepest hurt spans
 	first      int64
 	last       int64
+	silent     bool // its target seems to take no requests; what comes late of them is waited for
 }
 
 func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSpan) {
@@ -140,9 +142,10 @@ func (e *Engine) patternFor(name string) *pattern.Pattern {
 
 // judgeGroups opens incidents for targets that fail against their own past, when nothing else explains their requests.
 func (e *Engine) judgeGroups(now int64) {
+	taken := sync.OnceValue(e.lastTaken) // most of the time nobody asks
 	for key, g := range e.groups {
 		p := e.patternFor(key.event)
-		if p == nil || key.event == pattern.CallRefused {
+		if p == nil || key.event == pattern.CallRefused || e.judgeSilence(g, taken) {
 			continue
 		}
 		recent := 0

@@ -77,6 +77,14 @@ var plays = map[string]func(*scenario){
 		s.healthy(2 * time.Minute)
 		s.traffic(20*time.Second, 2, failing(500, 3*time.Millisecond))
 	},
+	"not-responding": func(s *scenario) {
+		s.healthy(5 * time.Second)
+		s.wait(2 * time.Second)
+		for range 15 {
+			s.send(hanging(2*time.Second, deadline))
+			s.wait(time.Second)
+		}
+	},
 	"unit-failed": func(s *scenario) {
 		s.healthy(5 * time.Second)
 		s.unit("payments.service", payment, "failed", failed3)

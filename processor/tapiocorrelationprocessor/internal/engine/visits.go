@@ -228,9 +228,9 @@ const hearing = 10 * time.Second
 // undecided tells whether a suspect's requests failed just now and have no incident yet:
 // how they failed says more than that its visits changed.
 func (e *Engine) undecided(s *visit.Suspect, now int64) bool {
-	return now-s.Since < int64(hearing) && slices.ContainsFunc(s.Traces, func(id record.TraceID) bool {
+	return slices.ContainsFunc(s.Traces, func(id record.TraceID) bool {
 		r := e.requests.Of(id)
-		return r != nil && incident.Of(r) == nil
+		return r != nil && incident.Of(r) == nil && (now-s.Since < int64(hearing) || e.silent(r))
 	})
 }
 

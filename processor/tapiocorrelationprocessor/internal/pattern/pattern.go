@@ -38,6 +38,8 @@ const (
 	RequestFailed = "tapio.request.failed"
 	// RequestSlow is a span that was slow against its operation's own past.
 	RequestSlow = "tapio.request.slow"
+	// NotResponding: a service takes no request any more, and its callers wait in vain.
+	NotResponding = "tapio.service.not_responding"
 	// ServiceFailing: a service's operation fails more than it used to.
 	ServiceFailing = "tapio.service.failing"
 	// ServiceSlow: the metrics of a service, of which there are no spans, say that its

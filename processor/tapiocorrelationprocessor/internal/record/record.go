@@ -118,6 +118,8 @@ const (
 	FailureTimeout
 	// FailureUnresolved: the caller found no address for the name.
 	FailureUnresolved
+	// FailureCanceled: the caller's own caller gave up before the answer.
+	FailureCanceled
 )
 
 // String returns the words that findings use for the class.
@@ -131,6 +133,8 @@ func (f Failure) String() string {
 		return "no answer in time"
 	case FailureUnresolved:
 		return "name not resolved"
+	case FailureCanceled:
+		return "given up before the answer"
 	}
 	return "error"
 }

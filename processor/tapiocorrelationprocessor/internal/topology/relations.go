@@ -454,6 +454,18 @@ func (g *Graph) Operations(service record.EntityID) []record.EntityID {
 	return out
 }
 
+// EachServed calls do for every operation that somebody serves, and who: a service, or what
+// has none. do must not call the graph.
+func (g *Graph) EachServed(do func(operation, by record.EntityID)) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for key, e := range g.operations {
+		if key.kind == record.SpanServer {
+			do(e.ID, key.service)
+		}
+	}
+}
+
 // Concerns tells through which shared identity something that happened to the
 // entity happened also to the target, and false when they share none. A
 // process concerns itself, its container concerns it, a pod its containers.
