@@ -2,8 +2,10 @@ package scenario
 
 import (
 	"math"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/yairfalse/tapio/internal/event"
 )
@@ -100,6 +102,36 @@ func level(f *fault, atFault bool, what measured, usual float64) float64 {
 	return usual
 }
 
+// served are the visits at a pod that ended before the scrape with a number and after the
+// one before it, took how many they were and how long in seconds.
+type served struct {
+	pod       *pod
+	operation *operation
+	scrape    int64
+}
+
+type took struct{ visits, seconds float64 }
+
+func (s *simulation) serve(p *pod, op *operation, from, to int64) {
+	key := served{p, op, (to - s.since + scrape - 1) / scrape}
+	t := s.served[key]
+	s.served[key] = took{t.visits + 1, t.seconds + float64(to-from)/1e9}
+}
+
+// requests is what the SDK of a pod says of how long requests take.
+func (s *simulation) requests(sdk pmetric.MetricSlice, p *pod, at int64) {
+	for _, op := range p.service.operations {
+		visits, seconds := total{served{p, op, 0}, "requests"}, total{served{p, op, 0}, requestTime}
+		now := s.served[served{p, op, (at - s.since) / scrape}]
+		s.totals[visits] += now.visits
+		s.totals[seconds] += now.seconds
+		if s.totals[visits] > 0 {
+			method, route, _ := strings.Cut(op.name, " ")
+			s.out.histogram(sdk, "http.server.request.duration", s.since, at, p.node, s.totals[visits], s.totals[seconds], "http.request.method", method, "http.route", route)
+		}
+	}
+}
+
 // grow adds what there is in the time between two scrapes to a counter.
 func (s *simulation) grow(of any, what measured, perSecond float64) float64 {
 	key := total{of, what}
@@ -122,6 +154,7 @@ func (s *simulation) attached(p *pod, f *fault, at int64) {
 	if p.service.pool > 0 {
 		s.pool(p, f, at)
 	}
+	s.requests(sdk, p, at)
 	if len(p.service.operations) == 0 {
 		// Its callers are elsewhere, and it sends no spans.
 		took := level(f, hit, requestTime, 0.04*s.factor())

@@ -17,9 +17,11 @@ type simulation struct {
 	out    *writer
 	random *rand.Rand
 	serial uint64
-	// since is when it began, totals are counters since then.
+	// since is when it began, totals are counters since then, served is what they grow by
+	// of requests.
 	since  int64
 	totals map[total]float64
+	served map[served]took
 }
 
 // patience is how long a caller waits for an answer.
@@ -38,7 +40,7 @@ const hiccups = 0.0005
 
 func newSimulation(w *world, f *fault, shift time.Duration, seed uint64) *simulation {
 	return &simulation{
-		world: w, fault: f, out: newWriter(w, shift, seed), random: rand.New(rand.NewPCG(w.options.Seed, seed+1<<32)), serial: seed << 32, totals: map[total]float64{},
+		world: w, fault: f, out: newWriter(w, shift, seed), random: rand.New(rand.NewPCG(w.options.Seed, seed+1<<32)), serial: seed << 32, totals: map[total]float64{}, served: map[served]took{},
 	}
 }
 
@@ -174,6 +176,7 @@ func (s *simulation) visit(op *operation, p *pod, trace, parent uint64, at int64
 	}
 	server.end = now
 	s.out.span(&server)
+	s.serve(p, op, at, now)
 	return now, exception != ""
 }
 

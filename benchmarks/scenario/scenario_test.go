@@ -225,6 +225,43 @@ func TestEvents(t *testing.T) {
 	assert.False(t, newWorld(o).together(f.operation, f.other))
 }
 
+// What a pod says of how many requests it took is how many spans of them there are.
+func TestRequestMetrics(t *testing.T) {
+	o := DefaultOptions()
+	o.Services = 10
+	tel, f := load(t, o, "slow code")
+	visits := map[string]int{}
+	for _, rs := range tel.Traces[0].ResourceSpans().All() {
+		id, _ := rs.Resource().Attributes().Get(event.KeyServiceInstanceID)
+		for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+			if span.Kind() == ptrace.SpanKindServer {
+				visits[id.Str()]++
+			}
+		}
+	}
+	counted := map[string]uint64{} // the last of each operation
+	for _, rm := range tel.Metrics[0].ResourceMetrics().All() {
+		id, _ := rm.Resource().Attributes().Get(event.KeyServiceInstanceID)
+		for _, m := range rm.ScopeMetrics().At(0).Metrics().All() {
+			if m.Name() == "http.server.request.duration" {
+				dp := m.Histogram().DataPoints().At(0)
+				route, _ := dp.Attributes().Get("http.route")
+				assert.GreaterOrEqual(t, dp.Count(), counted[id.Str()+route.Str()])
+				assert.Less(t, dp.Sum()/float64(dp.Count()), 3.0)
+				counted[id.Str()+route.Str()] = dp.Count()
+			}
+		}
+	}
+	for _, p := range f.service.pods {
+		var sum uint64
+		for _, op := range f.service.operations {
+			sum += counted[p.uid+strings.TrimPrefix(op.name, "GET ")]
+		}
+		assert.NotZero(t, sum)
+		assert.InDelta(t, visits[p.uid], sum, 60, "but for those since the last scrape")
+	}
+}
+
 // Services that take no requests say that they fail, without a trace.
 func TestErrorsWithoutRequests(t *testing.T) {
 	o := DefaultOptions()
