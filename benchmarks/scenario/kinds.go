@@ -14,6 +14,7 @@ const (
 	unknownName = "no such host"
 	untrusted   = "tls: certificate has expired"
 	timedOut    = "timeout"
+	unanswered  = "deadline exceeded"
 	unlisted    = "no instances"
 	optional    = "no instances, and no need for one"
 )
@@ -117,6 +118,8 @@ func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64
 	case timedOut:
 		s.connectFailed(from, to, at+patience, "connection_timed_out")
 		return at + patience
+	case unanswered:
+		return at + patience // it is connected
 	case untrusted:
 		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
 	case unresolved, unknownName:

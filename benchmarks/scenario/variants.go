@@ -84,6 +84,12 @@ var variants = []kind{
 		}
 		return ""
 	}}},
+	{name: "hangs", effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
+		if to.service == f.service {
+			return unanswered
+		}
+		return ""
+	}}},
 	{name: "done without", of: func(s *service) bool { return s.callers > 1 }, effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
 		if to.service == f.service {
 			return optional
