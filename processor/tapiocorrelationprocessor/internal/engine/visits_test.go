@@ -29,6 +29,8 @@ type stay struct {
 	direct bool          // storefront calls ledger too
 	torn   bool          // storefront's first span gets lost
 	answer time.Duration // how much longer ledger takes when storefront asks it
+	by     string        // the name of who serves it, payment when empty
+	gives  bool          // storefront is given an error
 }
 
 // usual is a stay like all others.
@@ -44,6 +46,10 @@ func (s *scenario) visit(v stay) {
 	const call = time.Millisecond
 	served := v.own + v.query + time.Duration(v.calls)*call
 	waited := served + v.lost + 500*time.Microsecond
+	payment := payment
+	if v.by != "" {
+		payment.name, payment.pid = v.by, 112
+	}
 	end := s.clock
 	start := end.Add(-waited - time.Millisecond)
 	put := func(of service, id, parent, operation string, kind ptrace.SpanKind, from, to time.Time) ptrace.Span {
@@ -58,7 +64,11 @@ func (s *scenario) visit(v stay) {
 	if !v.torn {
 		put(storefront, "in", "", "POST /order", ptrace.SpanKindServer, start, end)
 	}
-	put(storefront, "out", "in", "POST", ptrace.SpanKindClient, start, start.Add(waited))
+	out, td := newSpan(storefront, trace, id8(name+"out"), id8(name+"in"), "POST", ptrace.SpanKindClient, start, start.Add(waited))
+	if v.gives {
+		out.Status().SetCode(ptrace.StatusCodeError)
+	}
+	s.deliver(item{traces: td})
 	at := start.Add(v.lost + 250*time.Microsecond)
 	put(payment, "pay", "out", "POST /charge", ptrace.SpanKindServer, at, at.Add(served))
 	sp, td := newSpan(payment, trace, id8(name+"sql"), id8(name+"pay"), "SELECT price", ptrace.SpanKindInternal, at, at.Add(v.query))

@@ -14,7 +14,7 @@ func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, lacks int32, n *featu
 		for _, i := range o.now.odd {
 			ft := &o.features[i]
 			has := position[i] > 0
-			if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) {
+			if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) && !(v.now.moved && !has && a.isCall(ft.token)) {
 				lacks := int32(-1)
 				if !has {
 					lacks = int32(i)
@@ -25,7 +25,8 @@ func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, lacks int32, n *featu
 				continue
 			}
 			for k := range ft.next {
-				if p := &ft.next[k]; p.now.z != 0 && position[p.to] <= position[i] && (v.now.logged || !p.logged) {
+				if p := &ft.next[k]; p.now.z != 0 && position[p.to] <= position[i] && (v.now.logged || !p.logged) &&
+					!(v.now.moved && position[p.to] == 0 && a.isCall(o.features[p.to].token)) {
 					f(p.now.z, int32(p.to), &p.now, nil)
 				}
 			}
@@ -44,6 +45,7 @@ func (a *Analyzer) grade() {
 	a.eachVisit(func(_ int, _ *completed, v *visit) {
 		features := v.operation.features
 		other := false
+		v.now.moved = a.moved(v)
 		a.eachAnomaly(v, func(z float64, lacks int32, n *featureNow, m *measure) {
 			v.now.z = max(v.now.z, math.Abs(z))
 			if m != nil {

@@ -60,7 +60,9 @@ type visitNow struct {
 	// slow: durations are abnormal, works: those of its own work; strained: nothing is but
 	// durations and failures, as in one who is asked too much.
 	slow, works, strained bool
-	weight                float64
+	// moved: it calls others, as many as it lacks, and goes well.
+	moved  bool
+	weight float64
 }
 
 func (n *visitNow) of(t token) float64 {
