@@ -24,22 +24,24 @@ const (
 const maxList = 100_000
 
 type findingsOptions struct {
-	state, output string
-	limit         int
+	state, order, output string
+	limit                int
 }
 
 func (a *app) findingsCommand() *cobra.Command {
 	var o findingsOptions
 	cmd := &cobra.Command{
 		Use:   "findings",
-		Short: "List findings, newest first",
-		Long: "List findings, newest first.\n\nWith --output json it prints {\"findings\": [...]}, " +
+		Short: "List findings, what goes on and hurts first",
+		Long: "List findings: those that are open before those that are over, of each those that hurt requests before those\n" +
+			"that hurt none, the newest first.\n\nWith --output json it prints {\"findings\": [...]}, " +
 			"the form in which the API answers.",
 		Example: "  tapio findings --state open\n  tapio findings --limit 5 --output json\n  tapio findings show 4bf92f3577b34da6a3ce929d0e0e4736",
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listFindings(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVar(&o.state, "state", "", "only findings that are predicted, open, resolved or withdrawn")
+	cmd.Flags().StringVar(&o.order, "order", string(findingsapi.OrderImpact), "impact, or newest first whatever they hurt")
 	cmd.Flags().IntVar(&o.limit, "limit", 20, "how many to list")
 	cmd.Flags().StringVarP(&o.output, "output", "o", outputTable, "table or json")
 	cmd.AddCommand(a.showCommand())
@@ -58,11 +60,14 @@ func (a *app) listFindings(ctx context.Context, o findingsOptions) error {
 	if o.limit < 1 || o.limit > maxList {
 		return usageError{fmt.Errorf("--limit %d: want 1 to %d", o.limit, maxList)}
 	}
+	if err := findingsapi.Order(o.order).Check(); err != nil {
+		return usageError{fmt.Errorf("--%w", err)}
+	}
 	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	page, err := collect(ctx, c, finding.State(o.state), o.limit)
+	page, err := collect(ctx, c, findingsapi.Query{State: finding.State(o.state), Order: findingsapi.Order(o.order)}, o.limit)
 	if err != nil {
 		return err
 	}
@@ -74,11 +79,11 @@ func (a *app) listFindings(ctx context.Context, o findingsOptions) error {
 }
 
 // collect reads pages until it has limit findings or there are no more.
-func collect(ctx context.Context, c *findingsapi.Client, state finding.State, limit int) (*findingsapi.Page, error) {
+func collect(ctx context.Context, c *findingsapi.Client, q findingsapi.Query, limit int) (*findingsapi.Page, error) {
 	all := &findingsapi.Page{Findings: []*finding.Finding{}}
 	for {
-		want := min(limit-len(all.Findings), findingsapi.MaxLimit)
-		page, err := c.Findings(ctx, findingsapi.Query{State: state, Limit: want, Before: all.Next})
+		q.Limit, q.Before = min(limit-len(all.Findings), findingsapi.MaxLimit), all.Next
+		page, err := c.Findings(ctx, q)
 		if err != nil {
 			return nil, err
 		}

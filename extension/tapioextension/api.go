@@ -1,6 +1,7 @@
 package tapioextension
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,7 +84,7 @@ func (a *api) handler(answer func(*http.Request) (any, error)) http.Handler {
 }
 
 func (a *api) list(r *http.Request) (any, error) {
-	q, err := parameters(r.URL, findingsapi.ParamBefore, findingsapi.ParamLimit, findingsapi.ParamState)
+	q, err := parameters(r.URL, findingsapi.ParamBefore, findingsapi.ParamLimit, findingsapi.ParamOrder, findingsapi.ParamState)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +99,15 @@ func (a *api) list(r *http.Request) (any, error) {
 			return nil, badRequest(fmt.Sprintf("limit: %q, want a whole number from 1 to %d", v, findingsapi.MaxLimit))
 		}
 	}
+	order := cmp.Or(findingsapi.Order(q.Get(findingsapi.ParamOrder)), findingsapi.OrderNewest)
+	if err := order.Check(); err != nil {
+		return nil, badRequest(err.Error())
+	}
 	after, err := store.ParseCursor(q.Get(findingsapi.ParamBefore))
 	if err != nil {
 		return nil, badRequest("before: " + err.Error())
 	}
-	found, next, err := a.store.List(r.Context(), state, after, limit)
+	found, next, err := a.store.List(r.Context(), state, order, after, limit)
 	return page{Findings: notNil(found), Next: next}, err
 }
 

@@ -142,7 +142,7 @@ func TestBadRequestsSayWhatIsAllowed(t *testing.T) {
 		{"GET", "/api/v1/findings?limit=many", 400, "from 1 to 200"},
 		{"GET", "/api/v1/findings?state=closed", 400, "want predicted, open, resolved or withdrawn"},
 		{"GET", "/api/v1/findings?before=x", 400, "before:"},
-		{"GET", "/api/v1/findings?sate=open", 400, "allowed are before, limit, state"},
+		{"GET", "/api/v1/findings?sate=open", 400, "allowed are before, limit, order, state"},
 		{"GET", "/api/v1/findings?limit=1&limit=2", 400, "given 2 times"},
 		{"GET", "/api/v1/findings?limit=%zz", 400, "malformed query"},
 		{"GET", "/api/v1/findings/123", 400, "32 hexadecimal digits"},

@@ -3,6 +3,7 @@
 package findingsapi
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/finding"
@@ -13,7 +14,7 @@ const DefaultAddress = "127.0.0.1:8467"
 
 // Paths of the API. A path parameter is written as http.ServeMux does.
 const (
-	// PathFindings lists findings, newest first.
+	// PathFindings lists findings, newest first unless another Order is asked for.
 	PathFindings = "/api/v1/findings"
 	// PathFinding is one finding by its id.
 	PathFinding = "/api/v1/findings/{id}"
@@ -31,7 +32,28 @@ const (
 	ParamState  = "state"
 	ParamLimit  = "limit"
 	ParamBefore = "before"
+	ParamOrder  = "order"
 )
+
+// Order is a value of ParamOrder.
+type Order string
+
+// The orders, each with the newest start first in what it does not tell apart.
+const (
+	// OrderNewest is by start alone, and the default.
+	OrderNewest Order = "newest"
+	// OrderImpact puts what goes on before what is over, and of each what hurt requests
+	// before what hurt none.
+	OrderImpact Order = "impact"
+)
+
+// Check returns an error that says what is allowed for anything but an order.
+func (o Order) Check() error {
+	if o != OrderNewest && o != OrderImpact {
+		return fmt.Errorf("order: %q, want %s or %s", string(o), OrderNewest, OrderImpact)
+	}
+	return nil
+}
 
 // Bounds of ParamLimit.
 const (

@@ -82,17 +82,22 @@ func IsLoopback(host string) bool {
 type Query struct {
 	// State restricts to one state when not empty.
 	State finding.State
+	// Order is OrderNewest when empty.
+	Order Order
 	// Limit is at most MaxLimit; 0 means DefaultLimit.
 	Limit int
 	// Before is the Next of the preceding page.
 	Before string
 }
 
-// Findings returns one page of findings, newest first.
+// Findings returns one page of findings.
 func (c *Client) Findings(ctx context.Context, q Query) (*Page, error) {
 	v := url.Values{}
 	if q.State != "" {
 		v.Set(ParamState, string(q.State))
+	}
+	if q.Order != "" {
+		v.Set(ParamOrder, string(q.Order))
 	}
 	if q.Limit != 0 {
 		v.Set(ParamLimit, strconv.Itoa(q.Limit))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/finding/findingtest"
+	"github.com/yairfalse/tapio/internal/findingsapi"
 )
 
 // numbered returns the n-th of a series of whole findings, each with hurt traces
@@ -77,7 +78,7 @@ func BenchmarkListPage(b *testing.B) {
 	s, _ := filled(b, 10_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		if page, _, err := s.List(b.Context(), "", first, 50); err != nil || len(page) != 50 {
+		if page, _, err := s.List(b.Context(), "", findingsapi.OrderNewest, first, 50); err != nil || len(page) != 50 {
 			b.Fatal(len(page), err)
 		}
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/internal/findingsapi"
 )
 
 // maxPageBytes ends a page early, so that a page of large findings does not
@@ -18,51 +20,67 @@ const maxPageBytes = 16 << 20
 
 // Cursor is a place in the list of findings, between two of them.
 type Cursor struct {
+	rank      int64 // 0 in a list by time alone
 	startedAt int64
 	id        string
 }
 
 // first is before every finding.
-var first = Cursor{startedAt: math.MaxInt64, id: "g"} // "g" sorts after every hexadecimal digit
+var first = Cursor{rank: math.MaxInt64, startedAt: math.MaxInt64, id: "g"} // "g" sorts after every hexadecimal digit
 
 // String returns the form that ParseCursor reads.
-func (c Cursor) String() string { return strconv.FormatInt(c.startedAt, 10) + "-" + c.id }
+func (c Cursor) String() string {
+	return fmt.Sprintf("%d-%d-%s", c.rank, c.startedAt, c.id)
+}
 
 // ParseCursor reads a cursor; the empty string is the start of the list.
 func ParseCursor(s string) (Cursor, error) {
 	if s == "" {
 		return first, nil
 	}
-	at, id, _ := strings.Cut(s, "-")
-	n, err := strconv.ParseInt(at, 10, 64)
-	if err == nil {
-		_, err = finding.ParseID(id)
-	}
-	if err != nil || n < 0 {
+	var c Cursor
+	rank, rest, _ := strings.Cut(s, "-")
+	at, id, _ := strings.Cut(rest, "-")
+	_, notID := finding.ParseID(id)
+	var notRank, notTime error
+	c.rank, notRank = strconv.ParseInt(rank, 10, 64)
+	c.startedAt, notTime = strconv.ParseInt(at, 10, 64)
+	c.id = id
+	if errors.Join(notRank, notTime, notID) != nil || c.rank < 0 || c.startedAt < 0 {
 		return Cursor{}, fmt.Errorf("%q is not the `next` of a page", s)
 	}
-	return Cursor{startedAt: n, id: id}, nil
+	return c, nil
 }
 
-// List returns up to limit findings as JSON, newest start first, that come after
-// the cursor, and the cursor of the following page (empty when there is none).
-// An empty state selects all.
-func (s *Store) List(ctx context.Context, state finding.State, after Cursor, limit int) (page []json.RawMessage, next string, err error) {
-	query := "SELECT started_at, id, body FROM finding WHERE (started_at, id) < (?, ?)"
+// byImpact is the rank of a finding in a list by impact: what goes on comes before what is over, and of
+// each what hurt requests before what hurt none.
+const byImpact = `(state IN ('open', 'predicted')) * 2 + (state <> 'withdrawn' AND
+		coalesce(body ->> '$.impact.failed_requests', 0) + coalesce(body ->> '$.impact.slow_requests', 0) +
+		coalesce(json_array_length(body, '$.hurt_traces'), 0) > 0)`
+
+// List returns up to limit findings as JSON in an order, newest start first within it,
+// that come after the cursor, and the cursor of the following page (empty when there is
+// none). An empty state selects all.
+func (s *Store) List(ctx context.Context, state finding.State, order findingsapi.Order, after Cursor, limit int) (page []json.RawMessage, next string, err error) {
+	query, by := "SELECT 0, started_at, id, body FROM finding WHERE (started_at, id) < (?, ?)", ""
 	args := []any{after.startedAt, after.id}
+	if order == findingsapi.OrderImpact {
+		query, by = "SELECT "+byImpact+", started_at, id, body FROM finding WHERE ("+byImpact+", started_at, id) < (?, ?, ?)", byImpact+" DESC, "
+		args = slices.Insert(args, 0, any(after.rank))
+	}
 	if state != "" {
 		query += " AND state = ?"
 		args = append(args, string(state))
 	}
 	// One more than asked for tells whether there is a following page.
-	return s.page(ctx, limit, query+" ORDER BY started_at DESC, id DESC LIMIT ?", append(args, limit+1)...)
+	return s.page(ctx, limit, query+" ORDER BY "+by+"started_at DESC, id DESC LIMIT ?", append(args, limit+1)...)
 }
 
 // ByTrace returns up to limit findings as JSON, newest start first, that hurt
 // the trace or that have it as their own trace. traceID is in the form of
 // ParseTraceID.
 func (s *Store) ByTrace(ctx context.Context, traceID string, limit int) ([]json.RawMessage, error) {
-	page, _, err := s.page(ctx, limit, `SELECT started_at, id, body FROM finding
+	page, _, err := s.page(ctx, limit, `SELECT 0, started_at, id, body FROM finding
 		WHERE id IN (SELECT finding_id FROM finding_trace WHERE trace_id = ?)
 		ORDER BY started_at DESC, id DESC LIMIT ?`, traceID, limit)
 	return page, err
@@ -81,7 +99,7 @@ func (s *Store) page(ctx context.Context, limit int, query string, args ...any) 
 			return page, last.String(), nil
 		}
 		var body []byte
-		if err := rows.Scan(&last.startedAt, &last.id, &body); err != nil {
+		if err := rows.Scan(&last.rank, &last.startedAt, &last.id, &body); err != nil {
 			return nil, "", err
 		}
 		page = append(page, body)

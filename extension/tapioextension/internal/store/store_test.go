@@ -18,6 +18,7 @@ import (
 
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/internal/finding/findingtest"
+	"github.com/yairfalse/tapio/internal/findingsapi"
 )
 
 func TestMain(m *testing.M) {
@@ -169,7 +170,7 @@ func TestListPagesNewestFirst(t *testing.T) {
 	for {
 		after, err := ParseCursor(cursor)
 		require.NoError(t, err)
-		page, next, err := s.List(t.Context(), "", after, 3)
+		page, next, err := s.List(t.Context(), "", findingsapi.OrderNewest, after, 3)
 		require.NoError(t, err)
 		want = append(want, decode(t, page)...)
 		pages++
@@ -182,14 +183,56 @@ func TestListPagesNewestFirst(t *testing.T) {
 	assert.ElementsMatch(t, []string{"0", "1", "2", "3", "4", "5", "6"}, want)
 	assert.Equal(t, "6", want[0])
 	assert.ElementsMatch(t, []string{"4", "5"}, want[1:3])
-	page, next, err := s.List(t.Context(), finding.StateResolved, first, 3)
+	page, next, err := s.List(t.Context(), finding.StateResolved, findingsapi.OrderNewest, first, 3)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"6", "3", "0"}, decode(t, page))
 	assert.Empty(t, next, "three match: there is no further page")
 }
 
+// TestListByImpact: what an engineer on call wants to see first, page by page.
+func TestListByImpact(t *testing.T) {
+	s := mustOpen(t, options(t))
+	for n, f := range []struct {
+		title        string
+		state        finding.State
+		failed, slow int64
+	}{
+		{"open, failed", finding.StateOpen, 3, 0},
+		{"open, slow", finding.StateOpen, 0, 1},
+		{"over, failed", finding.StateResolved, 9, 0},
+		{"withdrawn", finding.StateWithdrawn, 9, 0},
+		{"over", finding.StateResolved, 0, 0},
+		{"predicted", finding.StatePredicted, 0, 0},
+		{"open", finding.StateOpen, 0, 0},
+		{"open, changed", finding.StateOpen, 0, 0},
+	} {
+		x := findingtest.Minimal(n)
+		x.Title, x.State, x.Impact.FailedRequests, x.Impact.SlowRequests = f.title, f.state, f.failed, f.slow
+		x.HurtTraces = nil
+		if f.title == "open, changed" {
+			x.HurtTraces = findingtest.Full().HurtTraces
+		}
+		save(t, s, x)
+	}
+	var all []string
+	for cursor := ""; ; {
+		after, err := ParseCursor(cursor)
+		require.NoError(t, err)
+		page, next, err := s.List(t.Context(), "", findingsapi.OrderImpact, after, 2)
+		require.NoError(t, err)
+		all = append(all, decode(t, page)...)
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	assert.Equal(t, []string{"open, changed", "open, slow", "open, failed", "open", "predicted", "over, failed", "over", "withdrawn"}, all)
+	page, _, err := s.List(t.Context(), finding.StateOpen, findingsapi.OrderImpact, first, 9)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"open, changed", "open, slow", "open, failed", "open"}, decode(t, page))
+}
+
 func TestParseCursorRefusesOthers(t *testing.T) {
-	for _, in := range []string{"x", "1", "1-x", "-1-" + findingtest.Full().ID.String(), "1-" + strings.Repeat("0", 32)} {
+	for _, in := range []string{"x", "1", "1-x", "1-1-x", "-1-1-" + findingtest.Full().ID.String(), "1-1-" + strings.Repeat("0", 32), "1-" + findingtest.Full().ID.String()} {
 		_, err := ParseCursor(in)
 		assert.ErrorContains(t, err, "not the `next` of a page", in)
 	}
@@ -210,7 +253,7 @@ func TestOldestChangesAreEvictedAboveTheBound(t *testing.T) {
 	s.now = func() time.Time { return findingtest.Start.Add(-time.Hour) } // a clock set back
 	save(t, s, findingtest.Minimal(4))
 
-	page, _, err := s.List(t.Context(), "", first, 10)
+	page, _, err := s.List(t.Context(), "", findingsapi.OrderNewest, first, 10)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"finding 4", "finding 3", "finding 0"}, decode(t, page))
 	assert.EqualValues(t, 2, s.Counts().EvictedByCount)
@@ -254,7 +297,7 @@ func TestReadsGoOnDuringWrites(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 50 {
-				page, _, err := s.List(t.Context(), "", first, 200)
+				page, _, err := s.List(t.Context(), "", findingsapi.OrderNewest, first, 200)
 				assert.NoError(t, err)
 				for i := 1; i < len(page); i++ {
 					assert.NotEqual(t, page[i-1], page[i])
@@ -420,7 +463,7 @@ func TestUnfinished(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, open, 1, "neither the one of another process nor the one that is over")
 	assert.Equal(t, followed, open[0])
-	page, _, err := s.List(t.Context(), "", first, 10)
+	page, _, err := s.List(t.Context(), "", findingsapi.OrderNewest, first, 10)
 	require.NoError(t, err)
 	for _, body := range page {
 		assert.NotContains(t, string(body), "what it t", "nobody else needs it")
