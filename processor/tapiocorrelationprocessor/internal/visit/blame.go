@@ -8,36 +8,45 @@ import (
 // eachAnomaly calls f for every anomaly that a visit takes part in, with the number
 // of the feature that it lacks, -1 for none.
 func (a *Analyzer) eachAnomaly(v *visit, f func(z float64, lacks int32, n *featureNow, m *measure)) {
-	o := v.operation
-	if len(o.now.odd) > 0 {
-		position := a.build.positions(v)
-		for _, i := range o.now.odd {
-			ft := &o.features[i]
-			has := position[i] > 0
-			if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) && !(v.now.moved && !has && a.isCall(ft.token)) {
-				lacks := int32(-1)
-				if !has {
-					lacks = int32(i)
-				}
-				f(ft.now.z, lacks, &ft.now, nil)
-			}
-			if !has {
-				continue
-			}
-			for k := range ft.next {
-				if p := &ft.next[k]; p.now.z != 0 && position[p.to] <= position[i] && (v.now.logged || !p.logged) &&
-					!(v.now.moved && position[p.to] == 0 && a.isCall(o.features[p.to].token)) {
-					f(p.now.z, int32(p.to), &p.now, nil)
-				}
-			}
-		}
-		a.build.reset(v)
+	if len(v.operation.now.odd) > 0 {
+		a.eachOdd(v, f)
 	}
 	for _, s := range v.samples {
 		if s.measure.z != 0 && s.value > s.measure.threshold {
 			f(s.measure.z, -1, nil, s.measure)
 		}
 	}
+}
+
+// eachOdd calls f for every feature that a visit has or lacks, and every step that does not
+// follow another, where that is odd.
+func (a *Analyzer) eachOdd(v *visit, f func(z float64, lacks int32, n *featureNow, m *measure)) {
+	o := v.operation
+	position := a.build.positions(v)
+	for _, i := range o.now.odd {
+		ft := &o.features[i]
+		has := position[i] > 0
+		if ft.now.z != 0 && has == (ft.now.z > 0) && (v.now.logged || !ft.token.logged()) && (has || !a.replaced(v, ft.token)) {
+			lacks := int32(-1)
+			if !has {
+				lacks = int32(i)
+			}
+			f(ft.now.z, lacks, &ft.now, nil)
+		}
+		if !has {
+			continue
+		}
+		for k := range ft.next {
+			p := &ft.next[k]
+			if p.now.z == 0 || position[p.to] > position[i] || p.logged && !v.now.logged {
+				continue
+			}
+			if position[p.to] > 0 || !a.replaced(v, o.features[p.to].token) {
+				f(p.now.z, int32(p.to), &p.now, nil)
+			}
+		}
+	}
+	a.build.reset(v)
 }
 
 // grade finds how abnormal each visit is, and which call it lost first.

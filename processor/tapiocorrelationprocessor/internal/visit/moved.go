@@ -37,8 +37,9 @@ func (a *Analyzer) moved(v *visit) bool {
 // isNew tells whether past visits hardly had a feature.
 func (f *feature) isNew(o *operation) bool { return f.past <= appearUpTo*o.past.of(f.token) }
 
-// isCall tells whether a token is a call of another service, or the span of one.
-func (a *Analyzer) isCall(t token) bool {
+// replaced tells whether what a visit lacks is a call, or the span of one, in whose place it
+// makes another.
+func (a *Analyzer) replaced(v *visit, t token) bool {
 	_, client := a.answers[record.EntityID(t.number())]
-	return t.kind() == tokenCall || t.kind() == tokenSpan && client
+	return v.now.moved && (t.kind() == tokenCall || t.kind() == tokenSpan && client)
 }
