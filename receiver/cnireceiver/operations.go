@@ -133,7 +133,7 @@ func (o *operations) send(ctx context.Context) {
 		select {
 		case rec, ok := <-o.records:
 			if !ok {
-				o.emit(ctx, o.locked(func(a *operation.Assembler) []*operation.Operation { return a.Flush() }))
+				o.emit(ctx, o.locked(func(a *operation.Assembler) []*operation.Operation { return a.Flush(o.clock.Boot(time.Now())) }))
 				return
 			}
 			o.emit(ctx, o.locked(func(a *operation.Assembler) []*operation.Operation { return a.Add(rec) }))
@@ -158,13 +158,16 @@ func (o *operations) locked(use func(*operation.Assembler) []*operation.Operatio
 	return done
 }
 
-// emit hands operations to the pipelines. While these refuse for a moment records
+// emit hands operations that are over, or stuck, to the pipelines. While these refuse for a moment records
 // wait in the queue, and what finds no place there is counted.
 func (o *operations) emit(ctx context.Context, done []*operation.Operation) {
 	if len(done) == 0 {
 		return
 	}
 	for _, op := range done {
+		if !op.IsOver() {
+			continue
+		}
 		o.r.telemetry.ReceiverTapioCniOperations.Add(context.Background(), 1, metric.WithAttributes(
 			attribute.String("command", op.Request().Command), attribute.String("outcome", op.Outcome())))
 	}
@@ -173,6 +176,9 @@ func (o *operations) emit(ctx context.Context, done []*operation.Operation) {
 	}
 	if o.r.logs != nil && o.r.cfg.Events.TapioCniOperation.Enabled {
 		o.r.sendLogs(ctx, o.encoder.Failures(done, time.Now()))
+	}
+	if o.r.logs != nil && o.r.cfg.Events.TapioCniRecovered.Enabled {
+		o.r.sendLogs(ctx, o.encoder.Recoveries(done, time.Now()))
 	}
 }
 

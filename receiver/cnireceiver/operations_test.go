@@ -155,8 +155,11 @@ func TestOperationsBecomeSpansAndEvents(t *testing.T) {
 	assert.Equal(t, map[string]int64{"failed": 1}, rig.metric(t, "otelcol_receiver_tapio_cni_operations", "outcome"))
 	assert.Equal(t, map[string]int64{"records": 1}, rig.metric(t, "otelcol_receiver_tapio_cni_dropped", "kind"))
 
+	ended := time.Now()
 	require.NoError(t, rig.shutdown(context.Background()))
 	assert.Equal(t, 4, rig.traces.SpanCount(), "what runs at the end is told")
+	last := rig.traces.AllTraces()[1].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+	assert.WithinDuration(t, ended, last.EndTimestamp().AsTime(), 5*time.Second, "as it lasted until then")
 	assert.Equal(t, 1, rig.logs.LogRecordCount(), "and is no failure")
 }
 

@@ -11,9 +11,11 @@ const (
 	// settle is how long after a plugin's success the runtime may take to start
 	// the next one of the chain. libcni does so at once.
 	settle = uint64(500 * time.Millisecond)
-	// patience is how long a plugin may run. The kubelet gives a sandbox four
-	// minutes at most.
+	// patience is how long an operation may run before that is told. The kubelet
+	// gives a sandbox four minutes at most.
 	patience = uint64(5 * time.Minute)
+	// giveUpAfter is how long the end of one is waited for: it may have been lost.
+	giveUpAfter = uint64(time.Hour)
 	// maxCalls bounds the calls that are held; each may hold 8 KiB.
 	maxCalls = 1024
 	// maxCallsEach bounds the calls of one operation.
@@ -78,7 +80,7 @@ func (a *Assembler) exec(e Exec) []*Operation {
 		if before.ID == e.ID {
 			return nil // a wrapper that becomes what it wraps
 		}
-		done = append(done, a.abandon(before.operation)) // its exit was lost
+		done = append(done, a.abandon(before.operation, e.At)) // its exit was lost
 	}
 	parent := a.live[e.Parent]
 	r := parseRequest(e.Env)
@@ -92,7 +94,7 @@ func (a *Assembler) exec(e Exec) []*Operation {
 	}
 	e.Path = executable
 	if a.calls >= maxCalls {
-		done = append(done, a.giveUp(a.oldest()))
+		done = append(done, a.giveUp(a.oldest(), e.At))
 		parent = a.live[e.Parent]
 	}
 	if parent != nil {
@@ -192,7 +194,8 @@ func (a *Assembler) exit(e Exit) []*Operation {
 }
 
 // Expire returns the operations that are over at a time: nothing runs any more
-// and no other plugin began for a while, or a plugin runs for too long.
+// and no other plugin began for a while. And, once, those that run for too long:
+// their end is still waited for.
 func (a *Assembler) Expire(now uint64) []*Operation {
 	var done []*Operation
 	for _, o := range a.sorted() {
@@ -201,30 +204,42 @@ func (a *Assembler) Expire(now uint64) []*Operation {
 			if now-min(o.last, now) > settle {
 				done = append(done, a.finish(o))
 			}
-		case now-min(o.Start(), now) > patience:
-			o.IsStuck = true
-			done = append(done, a.abandon(o))
+		case now-min(o.Start(), now) > giveUpAfter:
+			done = append(done, a.abandon(o, now))
+		case !o.IsStuck && now-min(o.Start(), now) > patience:
+			a.tellStuck(o, now)
+			done = append(done, o)
 		}
 	}
 	return done
 }
 
-// Flush returns all that is held, for the end: what settles is finished, what
-// runs is unfinished.
-func (a *Assembler) Flush() []*Operation {
+// tellStuck makes an operation one that runs for too long. The same for the same
+// sandbox is another try from now on.
+func (a *Assembler) tellStuck(o *Operation, now uint64) {
+	o.IsStuck, o.last = true, max(o.last, now)
+	for _, c := range o.Calls {
+		c.readNetwork()
+	}
+	a.leave(o)
+}
+
+// Flush returns all that is held, for the end at a time: what settles is finished,
+// what runs is unfinished.
+func (a *Assembler) Flush(now uint64) []*Operation {
 	var done []*Operation
 	for _, o := range a.sorted() {
-		done = append(done, a.giveUp(o))
+		done = append(done, a.giveUp(o, now))
 	}
 	return done
 }
 
 // giveUp ends an operation that might have gone on.
-func (a *Assembler) giveUp(o *Operation) *Operation {
+func (a *Assembler) giveUp(o *Operation, now uint64) *Operation {
 	if o.running == 0 {
 		return a.finish(o)
 	}
-	return a.abandon(o)
+	return a.abandon(o, now)
 }
 
 func (a *Assembler) finish(o *Operation) *Operation {
@@ -234,9 +249,9 @@ func (a *Assembler) finish(o *Operation) *Operation {
 }
 
 // abandon gives up an operation of which a call still runs, or seems to.
-func (a *Assembler) abandon(o *Operation) *Operation {
+func (a *Assembler) abandon(o *Operation, now uint64) *Operation {
 	a.counts.Unfinished++
-	o.IsUnfinished = true
+	o.IsUnfinished, o.last = true, max(o.last, now)
 	for _, c := range a.live {
 		if c.operation == o {
 			delete(a.live, c.ID.PID)
@@ -248,11 +263,16 @@ func (a *Assembler) abandon(o *Operation) *Operation {
 }
 
 func (a *Assembler) forget(o *Operation) {
+	a.leave(o)
+	delete(a.open, o)
+	a.calls -= o.size
+}
+
+// leave makes the next call of the same key another operation.
+func (a *Assembler) leave(o *Operation) {
 	if a.joins[o.key] == o {
 		delete(a.joins, o.key)
 	}
-	delete(a.open, o)
-	a.calls -= o.size
 }
 
 // sorted are the operations that are held, the oldest first.

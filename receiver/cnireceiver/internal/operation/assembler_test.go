@@ -86,8 +86,20 @@ func TestStories(t *testing.T) {
 			s.start(1, runtime, "bridge").ends(1, 9)
 		}, "ADD failed\n  bridge ADD killed\n"},
 		"a plugin that does not end": {func(s *story) {
-			s.start(1, runtime, "bridge").wait(patience+ms).tick().wait(ms).exits(1, 0).tick()
+			s.start(1, runtime, "bridge").wait(patience + ms).tick().wait(patience).tick()
+		}, "ADD running\n  bridge ADD unfinished\n"},
+		"a plugin that ends late": {func(s *story) {
+			s.start(1, runtime, "bridge").start(2, 1, "host-local").wait(patience+ms).tick().exits(2, 0).ends(1, 9)
+		}, "ADD failed\n  bridge ADD killed\n    host-local ADD ok\n"},
+		"a plugin that succeeds late": {func(s *story) {
+			s.start(1, runtime, "bridge").wait(patience+ms).tick().exits(1, 0).wait(settle + ms).tick()
+		}, "ADD ok\n  bridge ADD ok\n"},
+		"a plugin that never ends": {func(s *story) {
+			s.start(1, runtime, "bridge").wait(patience + ms).tick().wait(giveUpAfter).tick()
 		}, "ADD unfinished\n  bridge ADD unfinished\n"},
+		"another try beside one that is stuck": {func(s *story) {
+			s.start(1, runtime, "bridge").wait(patience+ms).tick().start(2, 101, "bridge").exits(2, 1)
+		}, "ADD running\n  bridge ADD unfinished\nADD failed\n  bridge ADD plugin_failed\n"},
 		"a lost exit": {func(s *story) {
 			s.start(1, runtime, "bridge")
 			again := Exec{At: s.now, ID: ID{PID: 1, Start: 77}, Parent: runtime, Path: "/opt/cni/bin/bridge", Env: []byte("CNI_COMMAND=DEL\x00CNI_PATH=/opt/cni/bin\x00")}
@@ -98,7 +110,7 @@ func TestStories(t *testing.T) {
 		}, ""},
 		"at the end": {func(s *story) {
 			s.start(1, runtime, "bridge").exits(1, 0).start(2, runtime, "dhcp", "CNI_IFNAME=eth1")
-			s.done = append(s.done, s.Flush()...)
+			s.done = append(s.done, s.Flush(s.now)...)
 		}, "ADD ok\n  bridge ADD ok\nADD unfinished\n  dhcp ADD unfinished\n"},
 		"STATUS has no container": {func(s *story) {
 			s.start(1, runtime, "bridge", "CNI_COMMAND=STATUS", "CNI_CONTAINERID=").writes(1, `{"code":50,"msg":"agent down"}`).exits(1, 1)

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"time"
@@ -68,13 +69,17 @@ func (c *Call) end(e Exit) {
 }
 
 func (c *Call) read() {
-	if c.Network == "" {
-		c.Network = networkName(c.input.bytes)
-	}
+	c.readNetwork()
 	if c.HasFailed() && len(c.output.bytes) > 0 {
 		c.Failure, c.HasFailure = parseFailure(c.output.bytes, c.output.isCut)
 	}
 	c.input, c.output = stream{}, stream{}
+}
+
+func (c *Call) readNetwork() {
+	if c.Network == "" {
+		c.Network = networkName(c.input.bytes)
+	}
 }
 
 // HasFailed says that it ended, and not with exit code 0.
@@ -104,8 +109,8 @@ func (c *Call) Origin() *Call {
 // that it made for it, one after another.
 type Operation struct {
 	Calls []*Call
-	// IsUnfinished says that the end of a call was not seen; IsStuck that it was
-	// waited for long.
+	// IsUnfinished says that it was given up before the end of a call was seen;
+	// IsStuck that a call ran, or runs, for longer than patience.
 	IsUnfinished, IsStuck bool
 
 	key     key
@@ -134,9 +139,25 @@ func (o *Operation) Network() string {
 // Start and End are nanoseconds of CLOCK_BOOTTIME.
 func (o *Operation) Start() uint64 { return o.Calls[0].Start }
 
-// End is when the last of the calls ended; of an unfinished operation, when
-// something was last seen of it.
+// End is when the last of the calls ended; of an operation that is stuck, when that
+// was found; of an unfinished one, when it was given up.
 func (o *Operation) End() uint64 { return o.last }
+
+// IsOver says that nothing more will be known of it: it ended, or was given up.
+func (o *Operation) IsOver() bool { return o.running == 0 || o.IsUnfinished }
+
+// Running is the call whose end was not seen and that others wait for: the last of
+// them, and of its children. nil when the end of all was seen.
+func (o *Operation) Running() *Call { return running(o.Calls) }
+
+func running(calls []*Call) *Call {
+	for _, c := range slices.Backward(calls) {
+		if c.End == 0 {
+			return cmp.Or(running(c.Children), c)
+		}
+	}
+	return nil
+}
 
 // Duration is how long it took.
 func (o *Operation) Duration() time.Duration { return time.Duration(o.End() - o.Start()) }

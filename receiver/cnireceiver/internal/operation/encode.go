@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -26,11 +27,12 @@ type Encoder struct {
 	Wall func(uint64) time.Time
 }
 
-// Traces has one trace for each operation: a span for the operation, below it one
+// Traces has one trace for each operation that is over: a span for the operation, below it one
 // for each call of the runtime, below these what the plugins called.
 func (e *Encoder) Traces(operations []*Operation) ptrace.Traces {
 	traces := ptrace.NewTraces()
-	if len(operations) == 0 {
+	over := slices.DeleteFunc(slices.Clone(operations), func(o *Operation) bool { return !o.IsOver() })
+	if len(over) == 0 {
 		return traces
 	}
 	rs := traces.ResourceSpans().AppendEmpty()
@@ -39,7 +41,7 @@ func (e *Encoder) Traces(operations []*Operation) ptrace.Traces {
 	ss := rs.ScopeSpans().AppendEmpty()
 	ss.Scope().SetName(e.Scope)
 	ss.Scope().SetVersion(e.Version)
-	for _, o := range operations {
+	for _, o := range over {
 		e.operation(ss.Spans(), o)
 	}
 	return traces
@@ -61,8 +63,9 @@ func (e *Encoder) operation(spans ptrace.SpanSlice, o *Operation) {
 	if failed := o.Failed(); failed != nil {
 		putFailure(s, failed.Origin())
 		put(s.Attributes(), event.KeyCNIPlugin, failed.Origin().Plugin)
-	} else if o.IsUnfinished {
+	} else if c := o.Running(); c != nil {
 		putUnfinished(s, o)
+		put(s.Attributes(), event.KeyCNIPlugin, c.Plugin)
 	}
 	for _, c := range o.Calls {
 		e.call(spans, o, c, trace, root)
@@ -117,12 +120,14 @@ func putUnfinished(s ptrace.Span, o *Operation) {
 	s.Attributes().PutStr(event.KeyErrorType, event.ErrorNotFinished)
 	if o.IsStuck {
 		s.Status().SetCode(ptrace.StatusCodeError)
-		s.Status().SetMessage(notFinished)
+		s.Status().SetMessage(notFinished(o))
 	}
 }
 
-// notFinished is for people, why an operation is given up.
-var notFinished = fmt.Sprintf("no end of it was seen within %s", time.Duration(patience))
+// notFinished is for people, what is wrong with an operation that is stuck.
+func notFinished(o *Operation) string {
+	return fmt.Sprintf("no end of it was seen within %s", o.Duration().Round(time.Second))
+}
 
 func putError(attrs pcommon.Map, c *Call) {
 	attrs.PutStr(event.KeyErrorType, c.ErrorType())
@@ -153,55 +158,89 @@ func putPod(attrs pcommon.Map, r Request) {
 	put(attrs, event.KeyPodUID, r.PodUID)
 }
 
-// Failures has a log record for each operation that failed or is stuck, at its
-// end, under the resource of its pod.
+// Failures has a log record for each operation that failed, at its end, and for each
+// that is found to be stuck, under the resource of its pod.
 func (e *Encoder) Failures(operations []*Operation, seen time.Time) plog.Logs {
 	logs := plog.NewLogs()
 	for _, o := range operations {
-		if o.Failed() == nil && !o.IsStuck {
-			continue
+		switch failed := o.Failed(); {
+		case !o.IsOver():
+			e.stuck(e.record(logs, o, event.CNIOperation, seen), o)
+		case failed != nil:
+			e.failure(e.record(logs, o, event.CNIOperation, seen), o, failed.Origin())
 		}
-		rl := logs.ResourceLogs().AppendEmpty()
-		attrs := rl.Resource().Attributes()
-		e.Host.Describe(attrs)
-		putPod(attrs, o.Request())
-		sl := rl.ScopeLogs().AppendEmpty()
-		sl.Scope().SetName(e.Scope)
-		sl.Scope().SetVersion(e.Version)
-		e.failure(sl.LogRecords().AppendEmpty(), o, seen)
 	}
 	return logs
 }
 
-func (e *Encoder) failure(record plog.LogRecord, o *Operation, seen time.Time) {
+// Recoveries has a log record for each operation that was told to be stuck and
+// succeeded after all.
+func (e *Encoder) Recoveries(operations []*Operation, seen time.Time) plog.Logs {
+	logs := plog.NewLogs()
+	for _, o := range operations {
+		if !o.IsStuck || !o.IsOver() || o.Outcome() != "ok" {
+			continue
+		}
+		record := e.record(logs, o, event.CNIRecovered, seen)
+		setSeverity(record, plog.SeverityNumberInfo)
+		record.SetSpanID(spanID(e.traceID(o), "operation", ID{}))
+		record.Attributes().PutStr(event.KeyCNIRecovered, event.CNIOperation)
+		record.Body().SetStr(fmt.Sprintf("Over: %s succeeded after %s", subject(o), o.Duration().Round(time.Second)))
+	}
+	return logs
+}
+
+// record begins a log record about an operation.
+func (e *Encoder) record(logs plog.Logs, o *Operation, name string, seen time.Time) plog.LogRecord {
 	r := o.Request()
-	record.SetEventName(event.CNIOperation)
+	rl := logs.ResourceLogs().AppendEmpty()
+	e.Host.Describe(rl.Resource().Attributes())
+	putPod(rl.Resource().Attributes(), r)
+	sl := rl.ScopeLogs().AppendEmpty()
+	sl.Scope().SetName(e.Scope)
+	sl.Scope().SetVersion(e.Version)
+	record := sl.LogRecords().AppendEmpty()
+	record.SetEventName(name)
 	record.SetTimestamp(pcommon.NewTimestampFromTime(e.Wall(o.End())))
 	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(seen))
-	severity := Severity(r.Command)
-	record.SetSeverityNumber(severity)
-	record.SetSeverityText(severity.String())
-	trace := e.traceID(o)
-	record.SetTraceID(trace)
+	record.SetTraceID(e.traceID(o))
 	attrs := record.Attributes()
-	putRequest(attrs, r)
+	put(attrs, event.KeyCNINetns, r.Netns)
+	put(attrs, event.KeyInterfaceName, r.Interface)
 	put(attrs, event.KeyCNINetwork, o.Network())
-	attrs.PutDouble(event.KeyCNIDuration, o.Duration().Seconds())
-	failed := o.Failed()
-	if failed == nil {
-		record.SetSpanID(spanID(trace, "operation", ID{}))
-		attrs.PutStr(event.KeyErrorType, event.ErrorNotFinished)
-		record.Body().SetStr(sentence(o, notFinished))
-		return
-	}
-	origin := failed.Origin()
-	record.SetSpanID(spanID(trace, "call", origin.ID))
-	put(attrs, event.KeyCNIPlugin, origin.Plugin)
+	return record
+}
+
+func (e *Encoder) stuck(record plog.LogRecord, o *Operation) {
+	c := o.Running()
+	e.putOperation(record, o, c)
+	record.Attributes().PutStr(event.KeyErrorType, event.ErrorNotFinished)
+	record.Body().SetStr(subject(o) + " does not end: " + c.Plugin + ": " + notFinished(o))
+}
+
+func (e *Encoder) failure(record plog.LogRecord, o *Operation, origin *Call) {
+	e.putOperation(record, o, origin)
+	attrs := record.Attributes()
 	if code, ok := origin.ExitCode(); ok {
 		attrs.PutInt(event.KeyProcessExitCode, int64(code))
 	}
 	putError(attrs, origin)
-	record.Body().SetStr(sentence(o, origin.Plugin+": "+origin.Reason()))
+	record.Body().SetStr(subject(o) + " failed: " + origin.Plugin + ": " + origin.Reason())
+}
+
+// putOperation says what was asked, and which plugin could not do it.
+func (e *Encoder) putOperation(record plog.LogRecord, o *Operation, c *Call) {
+	setSeverity(record, Severity(o.Request().Command))
+	record.SetSpanID(spanID(record.TraceID(), "call", c.ID))
+	attrs := record.Attributes()
+	putRequest(attrs, o.Request())
+	attrs.PutDouble(event.KeyCNIDuration, o.Duration().Seconds())
+	put(attrs, event.KeyCNIPlugin, c.Plugin)
+}
+
+func setSeverity(record plog.LogRecord, severity plog.SeverityNumber) {
+	record.SetSeverityNumber(severity)
+	record.SetSeverityText(severity.String())
 }
 
 // Severity of a failed command: DEL, CHECK and GC are tried again. Without ADD no pod
@@ -215,9 +254,8 @@ func Severity(command string) plog.SeverityNumber {
 	return plog.SeverityNumberError
 }
 
-// sentence is for people: "CNI ADD of eth0 for pod shop/payment-0 in network cbr0
-// failed: host-local: no IP addresses available".
-func sentence(o *Operation, why string) string {
+// subject is for people: "CNI ADD of eth0 for pod shop/payment-0 in network cbr0".
+func subject(o *Operation) string {
 	r := o.Request()
 	s := "CNI " + r.Command
 	if r.Interface != "" {
@@ -232,7 +270,7 @@ func sentence(o *Operation, why string) string {
 	if n := o.Network(); n != "" {
 		s += " in network " + n
 	}
-	return s + " failed: " + why
+	return s
 }
 
 func (e *Encoder) times(s ptrace.Span, start, end uint64) {

@@ -31,7 +31,7 @@ func newTestEncoder() *Encoder {
 }
 
 // told is a day in the life of a sandbox: loopback, an exhausted pool and the
-// clean-up after it, a good one, and a plugin that hangs.
+// clean-up after it, a good one, and one that runs when the collector ends.
 func told() []*Operation {
 	s := newStory()
 	s.start(10, runtime, "loopback", "CNI_IFNAME=lo").reads(10, `{"name":"cni-loopback"}`).exits(10, 0)
@@ -40,8 +40,8 @@ func told() []*Operation {
 	s.start(3, runtime, "bridge", "CNI_COMMAND=DEL").reads(3, cbr0).ends(3, 9)
 	s.wait(10*settle).tick().start(4, runtime, "bridge", "CNI_CONTAINERID=c2").reads(4, cbr0).start(5, 4, "host-local", "CNI_CONTAINERID=c2").
 		exits(5, 0).exits(4, 0).start(6, runtime, "portmap", "CNI_CONTAINERID=c2").reads(6, cbr0).exits(6, 0).wait(10 * settle).tick()
-	s.start(7, runtime, "bridge", "CNI_COMMAND=CHECK", "CNI_ARGS=K8S_POD_INFRA_CONTAINER_ID=c9").wait(patience + ms).tick()
-	return s.done
+	s.start(7, runtime, "bridge", "CNI_COMMAND=CHECK", "CNI_ARGS=K8S_POD_INFRA_CONTAINER_ID=c9").wait(1500 * ms)
+	return append(s.done, s.Flush(s.now)...)
 }
 
 func TestGolden(t *testing.T) {
@@ -89,7 +89,7 @@ func TestLogsBelongToSpans(t *testing.T) {
 		assert.Equal(t, ptrace.StatusCodeError, span.Status().Code())
 		names = append(names, span.Name())
 	}
-	assert.Equal(t, []string{"host-local ADD", "bridge DEL", "cni CHECK"}, names)
+	assert.Equal(t, []string{"host-local ADD", "bridge DEL"}, names)
 }
 
 func TestSentences(t *testing.T) {
@@ -102,8 +102,78 @@ func TestSentences(t *testing.T) {
 	assert.Equal(t, []string{
 		"CNI ADD of eth0 for pod shop/payment-0 in network cbr0 failed: host-local: failed to allocate for range 0: no IP addresses available in range set: 10.1.0.2-10.1.0.2",
 		"CNI DEL of eth0 for pod shop/payment-0 in network cbr0 failed: bridge: killed by signal 9",
-		"CNI CHECK of eth0 for container c1 failed: no end of it was seen within 5m0s",
 	}, bodies)
+}
+
+// A plugin that hangs is told by name after a while, and again when it ends.
+func TestPluginThatHangs(t *testing.T) {
+	t.Parallel()
+	e := newTestEncoder()
+	hang := func() (*story, *Operation) {
+		s := newStory()
+		s.start(1, runtime, "bridge").reads(1, cbr0).start(2, 1, "host-local").exits(2, 0).start(3, 1, "dhcp").reads(3, cbr0).wait(patience).tick()
+		require.Len(t, s.done, 1)
+		assert.Empty(t, s.wait(ms).tick().done[1:], "told once")
+		return s, s.done[0]
+	}
+	one := func(logs plog.Logs) plog.LogRecord {
+		require.Equal(t, 1, logs.LogRecordCount())
+		return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	}
+	attribute := func(m pcommon.Map, key string) any {
+		v, _ := m.Get(key)
+		return v.AsRaw()
+	}
+	began := newStory().now + ms
+	spanned := func(o *Operation) (root ptrace.Span, byName map[string]ptrace.Span) {
+		byName = map[string]ptrace.Span{}
+		for _, s := range e.Traces([]*Operation{o}).ResourceSpans().At(0).ScopeSpans().At(0).Spans().All() {
+			byName[s.Name()] = s
+		}
+		return byName["cni ADD"], byName
+	}
+
+	s, o := hang()
+	record := one(e.Failures(s.done, time.Now()))
+	stuckAt := s.now - ms
+	assert.Equal(t, "CNI ADD of eth0 for pod shop/payment-0 in network cbr0 does not end: dhcp: no end of it was seen within 5m0s", record.Body().Str())
+	assert.Equal(t, pcommon.NewTimestampFromTime(e.Wall(stuckAt)), record.Timestamp(), "not when it began")
+	assert.Equal(t, time.Duration(stuckAt-began).Seconds(), attribute(record.Attributes(), event.KeyCNIDuration))
+	assert.Equal(t, "dhcp", attribute(record.Attributes(), event.KeyCNIPlugin))
+	assert.Equal(t, event.ErrorNotFinished, attribute(record.Attributes(), event.KeyErrorType))
+	assert.Zero(t, e.Traces(s.done).SpanCount(), "spans are sent when they ended")
+
+	s.wait(45*uint64(time.Second)).ends(3, 9).exits(1, 1)
+	again := one(e.Failures(s.done[1:], time.Now()))
+	assert.Equal(t, event.ErrorKilled, attribute(again.Attributes(), event.KeyErrorType))
+	assert.Equal(t, time.Duration(s.now-began).Seconds(), attribute(again.Attributes(), event.KeyCNIDuration))
+	assert.Equal(t, record.SpanID(), again.SpanID())
+	assert.Equal(t, record.TraceID(), again.TraceID())
+	root, spans := spanned(o)
+	assert.Equal(t, e.Wall(s.now), root.EndTimestamp().AsTime())
+	assert.Equal(t, again.SpanID(), spans["dhcp ADD"].SpanID())
+
+	s, o = hang()
+	s.exits(3, 0).exits(1, 0).wait(settle + ms).tick()
+	assert.Zero(t, e.Failures(s.done[1:], time.Now()).LogRecordCount())
+	over := one(e.Recoveries(s.done[1:], time.Now()))
+	assert.Equal(t, event.CNIRecovered, over.EventName())
+	assert.Equal(t, event.CNIOperation, attribute(over.Attributes(), event.KeyCNIRecovered))
+	assert.Equal(t, "Over: CNI ADD of eth0 for pod shop/payment-0 in network cbr0 succeeded after 5m0s", over.Body().Str())
+	root, _ = spanned(o)
+	assert.Equal(t, ptrace.StatusCodeUnset, root.Status().Code())
+
+	s, o = hang()
+	s.wait(giveUpAfter).tick()
+	assert.Zero(t, e.Failures(s.done[1:], time.Now()).LogRecordCount()+e.Recoveries(s.done[1:], time.Now()).LogRecordCount())
+	root, spans = spanned(o)
+	for _, span := range []ptrace.Span{root, spans["bridge ADD"], spans["dhcp ADD"]} {
+		assert.Equal(t, e.Wall(s.now), span.EndTimestamp().AsTime(), "when it was given up")
+		assert.Equal(t, ptrace.StatusCodeError, span.Status().Code())
+		assert.Equal(t, "no end of it was seen within 1h5m0s", span.Status().Message())
+	}
+	assert.Equal(t, "dhcp", attribute(root.Attributes(), event.KeyCNIPlugin))
+	assert.Zero(t, s.Held())
 }
 
 func TestSeverity(t *testing.T) {
@@ -149,7 +219,7 @@ func FuzzOperation(f *testing.F) {
 		a.Add(Exec{At: 1, ID: id(1), Parent: runtime, Path: "/opt/cni/bin/bridge", Env: env})
 		a.Add(Data{At: 2, ID: id(1), Stream: Stdin, Bytes: config, More: isCut})
 		a.Add(Data{At: 3, ID: id(1), Stream: Stdout, Bytes: answer, More: isCut})
-		done := append(a.Add(Exit{At: 4, ID: id(1), Status: status}), a.Flush()...)
+		done := append(a.Add(Exit{At: 4, ID: id(1), Status: status}), a.Flush(5)...)
 		if len(done) > 1 || a.Held() != 0 {
 			t.Fatalf("%d operations, %d calls held", len(done), a.Held())
 		}

@@ -95,8 +95,17 @@ func tree(operations []*Operation) string {
 			write(child, indent+"  ")
 		}
 	}
+	told := map[*Operation]bool{}
 	for _, o := range operations {
-		b.WriteString(o.Request().Command + " " + o.Outcome() + "\n")
+		if told[o] { // when it was found to be stuck
+			continue
+		}
+		told[o] = true
+		outcome := o.Outcome()
+		if !o.IsOver() {
+			outcome = "running"
+		}
+		b.WriteString(o.Request().Command + " " + outcome + "\n")
 		for _, c := range o.Calls {
 			write(c, "  ")
 		}

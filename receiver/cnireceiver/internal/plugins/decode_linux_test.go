@@ -70,7 +70,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		a := operation.NewAssembler(filepath.Clean)
 		a.Add(rec)
-		a.Flush()
+		a.Flush(0)
 		if a.Held() != 0 {
 			t.Errorf("%d calls held", a.Held())
 		}
