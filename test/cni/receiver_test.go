@@ -137,12 +137,18 @@ func (w *watch) find(name string, want map[string]any) []record {
 // expect waits for a record of that name with those attributes.
 func (w *watch) expect(name string, want map[string]any) record {
 	w.t.Helper()
+	return w.eventually(name, want, 1)
+}
+
+// eventually waits for that many of them and returns the last.
+func (w *watch) eventually(name string, want map[string]any, count int) record {
+	w.t.Helper()
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if found := w.find(name, want); len(found) > 0 {
-			return found[0]
+		if found := w.find(name, want); len(found) >= count {
+			return found[count-1]
 		}
 	}
-	w.t.Fatalf("no %s with %v; there is:\n%s", name, want, w.dump())
+	w.t.Fatalf("no %d %s with %v; there is:\n%s", count, name, want, w.dump())
 	return record{}
 }
 

@@ -356,3 +356,67 @@ func with(attrs map[string]any, key string, value any) map[string]any {
 	}
 	return out
 }
+
+func TestRoutesThatRefuse(t *testing.T) {
+	n, p, w, _ := onePod(t, "10.96.16.0/24")
+	toPod := map[string]any{"container.id": "one", "tapio.cni.route": "10.96.16.2/32"}
+	count := 0
+	refused := func(what ...string) {
+		n.hostRun("ip", append([]string{what[0], "add"}, what[1:]...)...)
+		count++
+		w.eventually("tapio.cni.route.missing", toPod, count)
+		n.hostRun("ip", append([]string{what[0], "del"}, what[1:]...)...)
+		w.eventually("tapio.cni.recovered", toPod, count)
+	}
+	refused("route", "blackhole", "10.96.16.2/32")
+	refused("route", "prohibit", "10.96.16.2/32")
+	refused("rule", "to", "10.96.16.2", "blackhole")
+
+	// bridge sends the default route by the gateway of the address.
+	toAll := map[string]any{"container.id": "one", "tapio.cni.route": "0.0.0.0/0"}
+	p.run("ip", "route", "replace", "default", "via", "10.96.16.9")
+	got := w.expect("tapio.cni.route.missing", toAll)
+	assert.Equal(t, "Pod shop/payment-one has no route to 0.0.0.0/0 by 10.96.16.1 any more: it goes by 10.96.16.9", got.Body().Str())
+	p.run("ip", "route", "replace", "blackhole", "default")
+	got = w.eventually("tapio.cni.route.missing", toAll, 2)
+	assert.Contains(t, got.Body().Str(), "of type blackhole")
+	p.run("ip", "route", "replace", "default", "via", "10.96.16.1")
+	w.expectOver("tapio.cni.route.missing", toAll)
+}
+
+// What a pod has lost is not back because something else is wrong too.
+func TestLostRouteBehindBridgeThatIsDown(t *testing.T) {
+	n, p, w, _ := onePod(t, "10.96.17.0/24")
+	route := map[string]any{"container.id": "one", "tapio.cni.route": "0.0.0.0/0"}
+	p.run("ip", "route", "del", "default")
+	w.expect("tapio.cni.route.missing", route)
+	bridge := map[string]any{"network.interface.name": "cni0"}
+	n.hostRun("ip", "link", "set", "cni0", "down")
+	w.expect("tapio.cni.interface.down", bridge)
+	n.hostRun("ip", "link", "set", "cni0", "up")
+	w.expectOver("tapio.cni.interface.down", bridge)
+	assert.Len(t, w.records("tapio.cni.recovered"), 1)
+	p.run("ip", "link", "set", "eth0", "name", "eth9")
+	w.expect("tapio.cni.interface.down", map[string]any{"network.interface.name": "eth0", "tapio.cni.interface.state": "missing"})
+	p.run("ip", "link", "set", "eth9", "name", "eth0")
+	w.expectOver("tapio.cni.interface.down", map[string]any{"network.interface.name": "eth0"})
+	assert.Len(t, w.records("tapio.cni.route.missing"), 1, "told once")
+	assert.Len(t, w.records("tapio.cni.recovered"), 2)
+	p.run("ip", "route", "add", "default", "via", "10.96.17.1")
+	w.expectOver("tapio.cni.route.missing", route)
+}
+
+// The host end of one pod's veth is that pod's matter. Under another name it works.
+func TestHostEndOfOnePod(t *testing.T) {
+	n, _, w, host := onePod(t, "10.96.18.0/24")
+	n.hostRun("ip", "link", "set", host, "name", "renamed0")
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "one", "tapio.cni.host_interface": "renamed0"})
+	n.hostRun("ip", "link", "set", "renamed0", "name", host)
+	other := n.newPod("other")
+	n.hostRun("ip", "link", "set", host, "netns", other.netns)
+	got := w.expect("tapio.cni.interface.down", map[string]any{
+		"container.id": "one", "network.interface.name": host, "tapio.cni.interface.state": "missing",
+	})
+	assert.Equal(t, "Pod shop/payment-one cannot be reached: "+host+" is not there", got.Body().Str())
+	assert.Len(t, w.records("tapio.cni.interface.down"), 1)
+}

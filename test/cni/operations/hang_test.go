@@ -19,7 +19,6 @@ func TestReceiverEndsBeforePlugin(t *testing.T) {
 	requireParts(t)
 	h := newHost(t)
 	require.NoError(t, os.Mkdir(h.path("bin"), 0o755))
-	//nolint:gosec // plugins are executable
 	require.NoError(t, os.WriteFile(h.path("bin", "hangs"), []byte("#!/bin/sh\nread never\n"), 0o755))
 	w := startReceiver(t, h, nil)
 	netns := "/run/netns/" + h.name + "-hangs"

@@ -34,9 +34,20 @@ type Attachment struct {
 	HostInterfaces []string
 	// Addresses of the interface, and Routes of the container.
 	Addresses []netip.Prefix
-	Routes    []netip.Prefix
+	Routes    []Route
+	// Gateways are those of the addresses.
+	Gateways []netip.Addr
 	// Plugins are the types of the network's plugins, in order.
 	Plugins []string
+}
+
+// Route is one that the plugin made in the container.
+type Route struct {
+	Destination netip.Prefix
+	// Gateway is the zero Addr when the result names none.
+	Gateway netip.Addr
+	// IsOnLink: its scope says that it goes by no gateway.
+	IsOnLink bool
 }
 
 // Key identifies the attachment.
@@ -64,20 +75,31 @@ type cniResult struct {
 	IPs []struct {
 		Interface *int   `json:"interface"`
 		Address   string `json:"address"`
+		Gateway   string `json:"gateway"`
 	} `json:"ips"`
-	Routes []struct {
-		Dst string `json:"dst"`
-	} `json:"routes"`
-	IP4 *oldIP `json:"ip4"`
-	IP6 *oldIP `json:"ip6"`
+	Routes []cniRoute `json:"routes"`
+	IP4    *oldIP     `json:"ip4"`
+	IP6    *oldIP     `json:"ip6"`
 }
 
 type oldIP struct {
-	IP     string `json:"ip"`
-	Routes []struct {
-		Dst string `json:"dst"`
-	} `json:"routes"`
+	IP      string     `json:"ip"`
+	Gateway string     `json:"gateway"`
+	Routes  []cniRoute `json:"routes"`
 }
+
+type cniRoute struct {
+	Dst   string `json:"dst"`
+	GW    string `json:"gw"`
+	Table *int   `json:"table"`
+	Scope *int   `json:"scope"`
+}
+
+// Numbers of linux/rtnetlink.h.
+const (
+	mainTable = 254 // RT_TABLE_MAIN
+	linkScope = 253 // RT_SCOPE_LINK
+)
 
 // Parse reads a file. Addresses that cannot be read are left out: the rest is
 // still true.
@@ -136,21 +158,16 @@ func (a *Attachment) readAddresses(r *cniResult) {
 			continue
 		}
 		a.Addresses = appendPrefix(a.Addresses, ip.Address)
+		a.Gateways = appendAddress(a.Gateways, ip.Gateway)
 	}
-	for _, route := range r.Routes {
-		a.Routes = appendPrefix(a.Routes, route.Dst)
-	}
+	a.Routes = appendRoutes(a.Routes, r.Routes)
 	for _, old := range []*oldIP{r.IP4, r.IP6} {
 		if old == nil {
 			continue
 		}
 		a.Addresses = appendPrefix(a.Addresses, old.IP)
-		for _, route := range old.Routes {
-			a.Routes = appendPrefix(a.Routes, route.Dst)
-		}
-	}
-	for i, route := range a.Routes {
-		a.Routes[i] = route.Masked()
+		a.Gateways = appendAddress(a.Gateways, old.Gateway)
+		a.Routes = appendRoutes(a.Routes, old.Routes)
 	}
 }
 
@@ -168,4 +185,28 @@ func appendPrefix(list []netip.Prefix, text string) []netip.Prefix {
 		return list
 	}
 	return append(list, p)
+}
+
+func appendAddress(list []netip.Addr, text string) []netip.Addr {
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.IsUnspecified() {
+		return list
+	}
+	return append(list, address.Unmap())
+}
+
+// appendRoutes leaves out those of other tables than the main one, which are not read.
+func appendRoutes(list []Route, routes []cniRoute) []Route {
+	for _, r := range routes {
+		destination, err := netip.ParsePrefix(r.Dst)
+		if err != nil || r.Table != nil && *r.Table != mainTable {
+			continue
+		}
+		route := Route{Destination: destination.Masked(), IsOnLink: r.Scope != nil && *r.Scope >= linkScope}
+		if gateway := appendAddress(nil, r.GW); len(gateway) > 0 {
+			route.Gateway = gateway[0]
+		}
+		list = append(list, route)
+	}
+	return list
 }

@@ -23,7 +23,8 @@ func TestParseRecordedResult(t *testing.T) {
 		PodName: "payment-0a1b2", PodNamespace: "shop", PodUID: "6f9d2c1e-0000-4000-8000-0a1b2c3d4e5f",
 		Netns: "/var/run/netns/cni-" + id, MAC: "62:63:c7:30:52:29", HostInterfaces: []string{"cni0", "vethadb5d326"},
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.22.0.2/29")},
-		Routes:    []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+		Routes:    []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0")}},
+		Gateways:  []netip.Addr{netip.MustParseAddr("10.22.0.1")},
 		Plugins:   []string{"bridge", "host-local"},
 	}, a)
 	assert.Equal(t, "pods/"+id+"/eth0", a.Key())
@@ -53,6 +54,23 @@ func TestParseOtherVersions(t *testing.T) {
 		assert.Equal(t, c.addresses, got, name)
 		assert.Equal(t, c.netns, a.Netns, name)
 	}
+}
+
+func TestParseRoutes(t *testing.T) {
+	t.Parallel()
+	a, err := Parse([]byte(`{"kind": "cniCacheV1", "containerId": "c", "networkName": "n", "ifName": "eth0", "result": {
+		"routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "10.9.8.7/16", "gw": "nonsense"}, {"dst": "nonsense"},
+			{"dst": "10.8.0.0/16", "scope": 253}, {"dst": "10.7.0.0/16", "table": 100}, {"dst": "10.6.0.0/16", "table": 254}],
+		"ip6": {"ip": "fd00::5/64", "gateway": "fd00::1", "routes": [{"dst": "::/0", "gw": "fd00::1"}]}}}`))
+	require.NoError(t, err)
+	assert.Equal(t, []Route{
+		{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.1.0.1")},
+		{Destination: netip.MustParsePrefix("10.9.0.0/16")},
+		{Destination: netip.MustParsePrefix("10.8.0.0/16"), IsOnLink: true},
+		{Destination: netip.MustParsePrefix("10.6.0.0/16")},
+		{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1")},
+	}, a.Routes)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("fd00::1")}, a.Gateways)
 }
 
 func TestParseRefuses(t *testing.T) {

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -292,12 +293,28 @@ func readHostRoutes(h *netlink.Handle, p *state.Picture) map[netip.Addr]int {
 			switch {
 			case err == nil && len(found) > 0:
 				routes[prefix.Addr()] = found[0].LinkIndex
-			case errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH):
+			case isRefused(err):
 				routes[prefix.Addr()] = 0
 			}
 		}
 	}
 	return routes
+}
+
+// isRefused says that the kernel answered that packets are not sent: there is no route,
+// or one (or a rule) that is unreachable, a blackhole (EINVAL) or prohibited (EACCES).
+func isRefused(err error) bool {
+	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EACCES} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// refusing are the types of routes by which nothing is sent, as ip(8) calls them.
+var refusing = map[int]string{
+	unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_THROW: "throw",
 }
 
 // maxRoutes bounds the routes of one pod.
@@ -316,10 +333,30 @@ func readRoutes(h *netlink.Handle, ns *state.Namespace) error {
 			if !ok {
 				prefix = defaultRoute(family)
 			}
-			ns.Routes = append(ns.Routes, state.Route{Destination: prefix, Link: route.LinkIndex})
+			ns.Routes = append(ns.Routes, state.Route{
+				Destination: prefix, Link: route.LinkIndex, Gateways: gateways(route), Refuses: refusing[route.Type], Metric: route.Priority,
+			})
 		}
 	}
 	return nil
+}
+
+// gateways are the routers of all ways of a route.
+func gateways(route netlink.Route) []netip.Addr {
+	var out []netip.Addr
+	add := func(gateway net.IP, via netlink.Destination) {
+		if v, ok := via.(*netlink.Via); ok && gateway == nil { // of another family
+			gateway = v.Addr
+		}
+		if address, ok := netip.AddrFromSlice(gateway); ok {
+			out = append(out, address.Unmap())
+		}
+	}
+	add(route.Gw, route.Via)
+	for _, way := range route.MultiPath {
+		add(way.Gw, way.Via)
+	}
+	return out
 }
 
 const (

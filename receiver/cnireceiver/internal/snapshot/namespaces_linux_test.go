@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,7 +91,9 @@ func TestPictureOfNamespaces(t *testing.T) {
 	assert.Equal(t, eth.Index, veth.Peer)
 	assert.Equal(t, pod.Inode, veth.PeerNamespace)
 	assert.Contains(t, addressesOf(eth), netip.MustParsePrefix("10.97.0.2/24"))
-	assert.Contains(t, pod.Routes, state.Route{Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: eth.Index})
+	assert.Contains(t, pod.Routes, state.Route{
+		Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: eth.Index, Gateways: []netip.Addr{netip.MustParseAddr("10.97.0.1")},
+	})
 
 	inside(t, podPath, "ip", "link", "set", "eth0", "down")
 	p = r.Read(time.Now())
@@ -145,6 +148,53 @@ func TestHostRoutesAndProcesses(t *testing.T) {
 	_ = hostPath
 }
 
+// What is refused is not reached: by routes of all kinds, and by rules.
+func TestRoutesThatRefuse(t *testing.T) {
+	t.Parallel()
+	opts, hostPath, podPath := twoNamespaces(t)
+	four, six := netip.MustParseAddr("10.97.0.2"), netip.MustParseAddr("fd97::2")
+	inside(t, hostPath, "ip", "addr", "add", "fd97::1/64", "dev", "cni0", "nodad")
+	r := NewReader(opts)
+	read := func() *state.Picture {
+		p := &state.Picture{Unseen: map[state.Source]string{}, Results: []*result.Attachment{
+			{Netns: podPath, Addresses: []netip.Prefix{netip.PrefixFrom(four, 24), netip.PrefixFrom(six, 64)}},
+		}}
+		r.readNamespaces(p)
+		require.Empty(t, p.Unseen)
+		return p
+	}
+	p := read()
+	bridge := linkNamed(t, p.Namespaces[0], "cni0").Index
+	require.Equal(t, map[netip.Addr]int{four: bridge, six: bridge}, p.HostRoutes)
+	for _, kind := range []string{"blackhole", "prohibit", "unreachable"} {
+		for _, address := range []netip.Addr{four, six} {
+			inside(t, hostPath, "ip", "route", "add", kind, address.String())
+			assert.NotEqual(t, bridge, mustRoute(t, read(), address), "%s %s", kind, address)
+			inside(t, hostPath, "ip", "route", "del", kind, address.String())
+		}
+		inside(t, hostPath, "ip", "rule", "add", "to", four.String(), kind)
+		assert.Zero(t, mustRoute(t, read(), four), "rule %s", kind)
+		inside(t, hostPath, "ip", "rule", "del", "to", four.String(), kind)
+
+		inside(t, podPath, "ip", "route", "replace", kind, "default")
+		assert.Contains(t, read().Namespaces[1].Routes, state.Route{Destination: netip.MustParsePrefix("0.0.0.0/0"), Refuses: kind})
+	}
+	assert.Equal(t, map[netip.Addr]int{four: bridge, six: bridge}, read().HostRoutes)
+
+	inside(t, podPath, "ip", "route", "replace", "default", "nexthop", "via", "10.97.0.1", "nexthop", "via", "10.97.0.9")
+	p = read()
+	i := slices.IndexFunc(p.Namespaces[1].Routes, func(r state.Route) bool { return r.Destination == netip.MustParsePrefix("0.0.0.0/0") })
+	require.GreaterOrEqual(t, i, 0)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("10.97.0.1"), netip.MustParseAddr("10.97.0.9")}, p.Namespaces[1].Routes[i].Gateways)
+}
+
+func mustRoute(t *testing.T, p *state.Picture, to netip.Addr) int {
+	t.Helper()
+	link, asked := p.HostRoutes[to]
+	require.True(t, asked, "no answer for %s", to)
+	return link
+}
+
 func TestNotifierHearsHostAndPods(t *testing.T) {
 	t.Parallel()
 	opts, hostPath, podPath := twoNamespaces(t)
@@ -173,6 +223,9 @@ func TestNotifierHearsHostAndPods(t *testing.T) {
 	inside(t, hostPath, "ip", "addr", "add", "10.97.1.1/24", "dev", "cni0")
 	assert.True(t, heard(), "an address of the host")
 	quiet()
+	inside(t, hostPath, "ip", "rule", "add", "to", "10.97.0.2", "blackhole")
+	assert.True(t, heard(), "a rule of the host")
+	quiet()
 	inside(t, podPath, "ip", "addr", "add", "10.97.1.2/24", "dev", "eth0")
 	assert.True(t, heard(), "an address of a pod")
 }
@@ -186,7 +239,7 @@ func TestNamespacesAreNotHeld(t *testing.T) {
 	require.NoError(t, unix.Unmount(podPath, unix.MNT_DETACH))
 	assert.Eventually(t, func() bool { // the veth goes with the namespace
 		return exec.Command("nsenter", "--net="+hostPath, "ip", "link", "show", "veth0").Run() != nil
-	}, 5*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, unix.Mount("/proc/self/ns/net", podPath, "", unix.MS_BIND, "")) // for the cleanup
 }
 

@@ -12,8 +12,10 @@ import (
 	"github.com/yairfalse/tapio/internal/linux"
 )
 
-// groups are the changes of which the kernel tells: RTMGRP_* of linux/rtnetlink.h.
-const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+// groups are the changes of which the kernel tells: RTMGRP_* of linux/rtnetlink.h, and
+// those of rules, of which that has one.
+const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE |
+	1<<(unix.RTNLGRP_IPV4_RULE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 
 // Notifier says that something changed in the host's network namespace, or in
 // one to which a veth of the host leads. What it was, a picture shows.

@@ -47,7 +47,7 @@ type Decider struct {
 	hadConfig, hadPlugin bool
 	// facts are the attachments that were told, by key.
 	facts map[string]fact
-	// routed are attachments that the host could reach, uplinks the names of
+	// routed are addresses of attachments that the host could reach, uplinks the names of
 	// interfaces of the host that worked, by index.
 	routed  map[string]bool
 	uplinks map[int]string
@@ -85,7 +85,7 @@ func (d *Decider) Decide(p *Picture) []Event {
 		conditions = append(conditions, leakConditions(v)...)
 	}
 	conditions = append(conditions, conntrackConditions(v)...)
-	events = append(events, d.tracker.update(p, conditions)...)
+	events = append(events, d.tracker.update(p, conditions, v.explained)...)
 	d.started = true
 	return events
 }
@@ -117,10 +117,17 @@ type view struct {
 	byPath   map[string]*Namespace
 	byInode  map[uint64]*Namespace
 	attached []attachment
+	// bridgeNames are those of configurations.
+	bridgeNames map[string]bool
+	// explained are the parts of which the picture tells nothing, see tracker.update.
+	explained map[string]bool
 }
 
 func newView(p *Picture, s Settings) *view {
-	v := &view{Picture: p, settings: s, byPath: make(map[string]*Namespace), byInode: make(map[uint64]*Namespace)}
+	v := &view{
+		Picture: p, settings: s, byPath: make(map[string]*Namespace), byInode: make(map[uint64]*Namespace),
+		bridgeNames: bridgeNames(p.Configs), explained: make(map[string]bool),
+	}
 	for _, ns := range p.Namespaces {
 		if ns.IsHost {
 			v.host = ns

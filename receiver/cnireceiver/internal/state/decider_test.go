@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,11 @@ func addresses(list ...string) (out []Address) {
 	return out
 }
 
+// defaultRoutes are those of a pod.
+func defaultRoutes() []Route {
+	return []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: 2, Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}
+}
+
 // addPod does what ADD does for pod n, whose address is 10.0.0.(n+1).
 func (w *world) addPod(n int) {
 	id, netns := fmt.Sprintf("c%d", n), fmt.Sprintf("/run/netns/cni-%d", n)
@@ -82,12 +88,12 @@ func (w *world) addPod(n int) {
 			Index: 2, Name: "eth0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Peer: host.Index, PeerID: 0,
 			Addresses: append(addresses(address.String()), addresses("fe80::1/64")...),
 		}},
-		Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Link: 2}},
+		Routes: defaultRoutes(),
 	})
 	w.Results = append(w.Results, &result.Attachment{
 		Network: "pods", ContainerID: id, IfName: "eth0", Netns: netns, PodName: "payment-" + id, PodNamespace: "shop", PodUID: "u" + id,
 		HostInterfaces: []string{"cni0", host.Name}, Addresses: []netip.Prefix{address},
-		Routes: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Plugins: []string{"bridge", "host-local"},
+		Routes: []result.Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.0.1")}}, Plugins: []string{"bridge", "host-local"},
 	})
 	w.Reservations = append(w.Reservations, Reservation{
 		Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: address.Addr(), ContainerID: id, IfName: "eth0", Since: begin,
@@ -249,7 +255,7 @@ func breakages() map[string]breakage {
 			time.Second, event.CNIAddressDuplicate, bad, event.KeyCNIOther, "eth0 of the host",
 		},
 		"route of pod": {
-			func(w *world) { w.pod(1).Routes = nil }, func(w *world) { w.pod(1).Routes = []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0")}} },
+			func(w *world) { w.pod(1).Routes = nil }, func(w *world) { w.pod(1).Routes = defaultRoutes() },
 			time.Second, event.CNIRouteMissing, bad, event.KeyCNIRoute, "0.0.0.0/0",
 		},
 		"route of host": {
@@ -361,6 +367,119 @@ func TestWhatIsOverSoonIsNotTold(t *testing.T) {
 		w.after(time.Millisecond)
 		b.undo(w)
 		assert.Empty(t, append(only(w.after(b.hold), b.want), only(w.after(b.hold), event.CNIRecovered)...), name)
+	}
+}
+
+// What is explained by something else keeps its state: while a bridge is down, a pod
+// neither gets its address back nor loses it once more.
+func TestWhatIsExplainedIsNeitherOverNorToldAgain(t *testing.T) {
+	t.Parallel()
+	all := breakages()
+	for _, name := range []string{
+		"address missing", "route of pod", "route of host", "MTU of veth", "MTU of bridge", "pod's carrier", "duplicate by kernel", "duplicate of host",
+	} {
+		for _, why := range []string{"bridge down", "veth down", "pod's down", "pod's missing"} {
+			for _, pods := range [][]int{{1}, {1, 2}} {
+				t.Run(fmt.Sprintf("%s, %s, %d pods", name, why, len(pods)), func(t *testing.T) {
+					t.Parallel()
+					b, explains := all[name], all[why]
+					w := newWorld(pods...)
+					w.after(0)
+					b.do(w)
+					w.after(time.Millisecond)
+					require.Len(t, about(only(w.after(time.Minute), b.want), b), 1)
+
+					explains.do(w)
+					w.after(time.Millisecond)
+					assert.Equal(t, []string{event.CNIInterfaceDown}, names(w.after(time.Minute)))
+					assert.Empty(t, w.after(time.Hour))
+					explains.undo(w)
+					got := append(w.after(time.Millisecond), w.after(time.Minute)...)
+					require.Equal(t, []string{event.CNIRecovered}, names(got))
+					assert.Equal(t, event.CNIInterfaceDown, got[0].Attributes[event.KeyCNIRecovered])
+					assert.Empty(t, w.after(time.Hour))
+
+					b.undo(w)
+					got = append(w.after(time.Millisecond), w.after(time.Minute)...)
+					require.Equal(t, []string{event.CNIRecovered}, names(got))
+					assert.Equal(t, b.want, got[0].Attributes[event.KeyCNIRecovered])
+				})
+			}
+		}
+	}
+}
+
+// What begins behind something that explains it is told when that is over.
+func TestWhatBeginsWhileExplainedIsToldAfterwards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1, 2)
+	w.after(0)
+	w.host("cni0").Up, w.pod(1).Routes = false, nil
+	w.after(time.Millisecond)
+	assert.Equal(t, []string{event.CNIInterfaceDown}, names(w.after(time.Minute)))
+	w.host("cni0").Up = true
+	w.after(time.Millisecond)
+	assert.Equal(t, []string{event.CNIRouteMissing, event.CNIRecovered}, names(w.after(time.Minute)))
+}
+
+// An uplink that is disabled has no carrier either: it was lost before, and is not back.
+func TestUplinkDownKeepsItsLostCarrier(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.after(0)
+	w.host("eth0").Carrier = false
+	w.after(time.Millisecond)
+	assert.Equal(t, []string{event.CNIInterfaceCarrierLost}, names(w.after(time.Minute)))
+	w.host("eth0").Up = false
+	w.after(time.Millisecond)
+	assert.Equal(t, []string{event.CNIInterfaceDown}, names(w.after(time.Minute)))
+	w.host("eth0").Up = true
+	got := append(w.after(time.Millisecond), w.after(time.Minute)...)
+	require.Equal(t, []string{event.CNIRecovered}, names(got))
+	assert.Equal(t, event.CNIInterfaceDown, got[0].Attributes[event.KeyCNIRecovered])
+}
+
+// The host end of a pod's veth is the pod's own matter, a bridge that of all pods.
+func TestHostInterfacesThatAreGone(t *testing.T) {
+	t.Parallel()
+	remove := func(w *world, name string) {
+		w.Namespaces[0].Links = slices.DeleteFunc(w.Namespaces[0].Links, func(l Link) bool { return l.Name == name })
+	}
+	for name, tc := range map[string]struct {
+		do   func(*world)
+		want []string // bodies
+	}{
+		"veth renamed":   {func(w *world) { w.host("veth1").Name = "x" }, nil},
+		"bridge renamed": {func(w *world) { w.host("cni0").Name = "x" }, nil},
+		"veth moved away": {func(w *world) {
+			remove(w, "veth1")
+			w.eth0(1).Carrier = false
+		}, []string{"Pod shop/payment-c1 cannot be reached: veth1 is not there"}},
+		"bridge gone": {func(w *world) {
+			remove(w, "cni0")
+			for i := range w.Namespaces[0].Links {
+				w.Namespaces[0].Links[i].Master = 0
+			}
+		}, []string{"No pod of network pods can be reached: cni0 is not there"}},
+	} {
+		for _, configured := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, configured), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(1, 2)
+				if !configured { // two pods have it: then it is a bridge
+					w.Configs[0].Network.Plugins[0].Bridge = "another"
+				}
+				w.after(0)
+				tc.do(w)
+				w.after(time.Millisecond)
+				var got []string
+				for _, ev := range w.after(time.Minute) {
+					got = append(got, ev.Body)
+					assert.Equal(t, strings.HasPrefix(ev.Body, "Pod "), ev.Pod.ContainerID == "c1", ev.Body)
+				}
+				assert.Equal(t, tc.want, got)
+			})
+		}
 	}
 }
 
@@ -561,6 +680,71 @@ func TestDuplicateNeedsAWayToMeet(t *testing.T) {
 	assert.Len(t, same(func(w *world) { w.attached(2).Network = "other" }), 2, "another network on the same bridge may not")
 }
 
+// A route of the result is there when packets go by it, or by one that is preferred.
+func TestRoutesOfPods(t *testing.T) {
+	t.Parallel()
+	to, gateway, other := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.9")
+	by := func(metric int, gateways ...netip.Addr) Route {
+		return Route{Destination: to, Gateways: gateways, Metric: metric}
+	}
+	for name, tc := range map[string]struct {
+		want   netip.Addr
+		routes []Route
+		wrong  string
+	}{
+		"none":                  {gateway, nil, "has no route to 0.0.0.0/0 any more"},
+		"as made":               {gateway, []Route{by(0, gateway)}, ""},
+		"any gateway":           {netip.Addr{}, []Route{by(0, other)}, ""},
+		"one of several ways":   {gateway, []Route{by(0, other, gateway)}, ""},
+		"another is preferred":  {gateway, []Route{by(100, gateway), by(0, other)}, ""},
+		"another gateway":       {gateway, []Route{by(0, other)}, "has no route to 0.0.0.0/0 by 10.0.0.1 any more: it goes by 10.0.0.9"},
+		"no gateway":            {gateway, []Route{by(0)}, "has no route to 0.0.0.0/0 by 10.0.0.1 any more: it goes by no gateway"},
+		"blackhole":             {gateway, []Route{{Destination: to, Refuses: "blackhole"}}, "has no route to 0.0.0.0/0 any more: the one there is of type blackhole"},
+		"blackhole before it":   {gateway, []Route{by(100, gateway), {Destination: to, Refuses: "prohibit"}}, "has no route to 0.0.0.0/0 any more: the one there is of type prohibit"},
+		"unreachable behind it": {gateway, []Route{by(0, gateway), {Destination: to, Refuses: "unreachable", Metric: 4278198272}}, ""},
+	} {
+		ns := Namespace{Routes: tc.routes}
+		assert.Equal(t, tc.wrong, ns.lacks(result.Route{Destination: to, Gateway: tc.want}), name)
+	}
+
+	w := newWorld(1)
+	w.after(0)
+	w.pod(1).Routes = []Route{by(0, other)}
+	w.after(time.Millisecond)
+	got := w.after(time.Minute)
+	require.Equal(t, []string{event.CNIRouteMissing}, names(got))
+	assert.Equal(t, "Pod shop/payment-c1 has no route to 0.0.0.0/0 by 10.0.0.1 any more: it goes by 10.0.0.9", got[0].Body)
+	// The gateway is that of the address when the route has none, for plugins that do so.
+	for plugin, want := range map[string]netip.Addr{"bridge": gateway, "ptp": gateway, "calico": {}} {
+		a := attachment{Attachment: &result.Attachment{Plugins: []string{plugin}, Gateways: []netip.Addr{netip.MustParseAddr("fd00::1"), gateway}}}
+		assert.Equal(t, want, a.gateway(result.Route{Destination: to}), plugin)
+		assert.False(t, a.gateway(result.Route{Destination: to, IsOnLink: true}).IsValid(), plugin)
+		assert.Equal(t, other, a.gateway(result.Route{Destination: to, Gateway: other}), plugin)
+	}
+	w.pod(1).Routes[0] = Route{Destination: to, Refuses: "blackhole"}
+	w.after(time.Millisecond)
+	assert.Equal(t, []string{event.CNIRouteMissing}, names(w.after(time.Minute)), "it is missing in another way")
+}
+
+// An address that the host never reached is not missed because another one is.
+func TestOnlyAddressesThatWereReachedAreMissed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	six := netip.MustParsePrefix("fd00::2/64")
+	w.attached(1).Addresses = append(w.attached(1).Addresses, six)
+	w.eth0(1).Addresses = append(w.eth0(1).Addresses, addresses(six.String())...)
+	w.HostRoutes[six.Addr()] = 0
+	w.after(0)
+	assert.Empty(t, append(w.after(time.Second), w.after(time.Hour)...))
+	w.HostRoutes[six.Addr()] = 2
+	w.after(time.Second)
+	w.HostRoutes[six.Addr()] = 0
+	w.after(time.Second)
+	got := w.after(time.Second)
+	require.Equal(t, []string{event.CNIRouteMissing}, names(got))
+	assert.Equal(t, "fd00::2/128", got[0].Attributes[event.KeyCNIRoute])
+}
+
 func TestBridgeWithoutGatewayHasNoRouteToMiss(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -586,9 +770,9 @@ func TestConditionsAreBounded(t *testing.T) {
 	for i := range 5 {
 		all = append(all, condition{key: fmt.Sprint(i), event: Event{Name: "e"}})
 	}
-	assert.Len(t, tr.update(p, all), 2)
+	assert.Len(t, tr.update(p, all, nil), 2)
 	assert.Equal(t, int64(3), tr.dropped)
-	assert.Len(t, tr.update(p, nil), 2, "both are over")
+	assert.Len(t, tr.update(p, nil, nil), 2, "both are over")
 	assert.Empty(t, tr.held)
 }
 
@@ -598,9 +782,9 @@ func TestAnotherMistakeIsToldAgain(t *testing.T) {
 	at := func(s int, version string) []Event {
 		p := &Picture{At: begin.Add(time.Duration(s) * time.Second)}
 		if version == "" {
-			return tr.update(p, nil)
+			return tr.update(p, nil, nil)
 		}
-		return tr.update(p, []condition{{key: "k", version: version, hold: time.Second, event: Event{Name: "e", Body: version}}})
+		return tr.update(p, []condition{{key: "k", version: version, hold: time.Second, event: Event{Name: "e", Body: version}}}, nil)
 	}
 	assert.Empty(t, at(0, "a"))
 	assert.Len(t, at(1, "a"), 1)

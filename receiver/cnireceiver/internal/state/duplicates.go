@@ -109,9 +109,11 @@ func (b bearer) who() string {
 }
 
 func (a *attachment) duplicate(v *view, address netip.Addr, other string) condition {
-	return a.condition(v, address.String(), Event{
+	c := a.condition(v, address.String(), Event{
 		Name: event.CNIAddressDuplicate, Severity: plog.SeverityNumberError,
 		Body:       fmt.Sprintf("Address %s of %s is also that of %s", address, a.who(), other),
 		Attributes: a.attributes(map[string]any{event.KeyCNIAddress: address.String(), event.KeyCNIOther: other}),
 	})
+	c.about = a.linkPart()
+	return c
 }

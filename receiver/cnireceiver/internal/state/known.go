@@ -28,6 +28,9 @@ type KnownPlugin struct {
 	// the bridge that this is part of. False where BPF programs or another
 	// routing table carry the packets, so that no such route is missed.
 	RoutesByKernel bool
+	// RoutesByGateway: a route of its result that names no gateway goes by that of the
+	// pod's address (ConfigureIface in pkg/ipam of containernetworking/plugins).
+	RoutesByGateway bool
 	// Log is where it logs what fails, nil when it has no file of its own: what it
 	// says is then in the log of its runtime.
 	Log *PluginLog
@@ -42,8 +45,8 @@ type PluginLog struct {
 
 // known has a row for each plugin, by type.
 var known = map[string]KnownPlugin{
-	Bridge:            {Title: "bridge", RoutesByKernel: true},
-	PTP:               {Title: "ptp", RoutesByKernel: true},
+	Bridge:            {Title: "bridge", RoutesByKernel: true, RoutesByGateway: true},
+	PTP:               {Title: "ptp", RoutesByKernel: true, RoutesByGateway: true},
 	netconf.HostLocal: {Title: "host-local", IPAM: netconf.HostLocal},
 	"portmap":         {Title: "portmap"},
 	"firewall":        {Title: "firewall"},
@@ -63,7 +66,7 @@ var known = map[string]KnownPlugin{
 		Title: "Cilium", IPAM: "the agent's memory",
 		Log: &PluginLog{Files: []string{"/var/run/cilium/cilium-cni.log"}, Format: runtimelog.Cilium},
 	},
-	Flannel: {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true},
+	Flannel: {Title: "flannel", IPAM: netconf.HostLocal, RoutesByKernel: true, RoutesByGateway: true},
 	"aws-cni": {
 		Title: "Amazon VPC CNI", IPAM: "ipamd's memory",
 		Log: &PluginLog{Files: []string{"/var/log/aws-routed-eni/plugin.log", "/var/log/aws-routed-eni/ipamd.log"}, Format: runtimelog.Amazon},

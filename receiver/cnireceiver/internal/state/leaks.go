@@ -134,24 +134,35 @@ func vethLeaks(v *view) []condition {
 func (v *view) bridges() map[int]bool {
 	out := make(map[int]bool)
 	add := func(name string) {
-		if l := v.host.named(name); l != nil && l.Kind == "bridge" {
+		if l := v.host.named(name); l != nil && l.Kind == Bridge {
 			out[l.Index] = true
 		}
 	}
-	for _, c := range v.Configs {
-		if c.Network == nil {
-			continue
-		}
-		for _, p := range c.Network.Plugins {
-			if p.Type == Bridge && p.Bridge == "" {
-				p.Bridge = defaultBridge
-			}
-			add(p.Bridge)
-		}
+	for name := range v.bridgeNames {
+		add(name)
 	}
 	for _, a := range v.attached {
 		for _, name := range a.HostInterfaces {
 			add(name)
+		}
+	}
+	return out
+}
+
+// bridgeNames are the names of bridges in configurations.
+func bridgeNames(configs []ConfigFile) map[string]bool {
+	out := make(map[string]bool)
+	for _, c := range configs {
+		if c.Network == nil {
+			continue
+		}
+		for _, p := range c.Network.Plugins {
+			switch {
+			case p.Bridge != "":
+				out[p.Bridge] = true
+			case p.Type == Bridge:
+				out[defaultBridge] = true
+			}
 		}
 	}
 	return out

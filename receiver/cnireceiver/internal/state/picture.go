@@ -50,7 +50,7 @@ type Picture struct {
 	// Namespaces are the network namespaces, that of the host first.
 	Namespaces []*Namespace
 	// HostRoutes are the interfaces of the host by which it reaches addresses of
-	// pods; 0 when it has no route.
+	// pods; 0 when it has no route, or one by which nothing is sent.
 	HostRoutes map[netip.Addr]int
 	// Containers are ids of containers in which a process lives.
 	Containers map[string]bool
@@ -152,6 +152,14 @@ type Route struct {
 	Destination netip.Prefix
 	// Link is the index of the interface, 0 when it has several or none.
 	Link int
+	// Gateways are the routers it goes by: none for what is on the link, several for
+	// a route of several ways.
+	Gateways []netip.Addr
+	// Refuses names a route by which nothing is sent, such as a blackhole; empty for
+	// one by which packets are.
+	Refuses string
+	// Metric: of routes to the same destination the smallest counts.
+	Metric int
 }
 
 // link returns the interface of that index, nil when there is none.

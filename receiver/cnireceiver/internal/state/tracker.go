@@ -24,9 +24,12 @@ type condition struct {
 	// linger is how long it must be gone before it is told to be over: what comes
 	// and goes is one event.
 	linger time.Duration
-	// weak: it is reason to go on, not to begin. Between the mark at which a
-	// condition begins and the one at which it ends, it is weak.
+	// weak: it is reason to go on for what was told, not to begin. Between the mark at
+	// which a condition begins and the one at which it ends, it is weak.
 	weak bool
+	// about names a part of the picture: while that is explained by something else the
+	// condition keeps its state. "" for none.
+	about string
 	// event is what to tell. Its time is filled in.
 	event Event
 }
@@ -54,18 +57,21 @@ type tracker struct {
 
 func newTracker(limit int) *tracker { return &tracker{held: make(map[string]*held), limit: limit} }
 
-// update takes all conditions of one picture and returns what is new.
-func (t *tracker) update(p *Picture, now []condition) []Event {
+// update takes all conditions of one picture and returns what is new. explained are
+// the parts of the picture of which it tells nothing: what was told of them is not over.
+func (t *tracker) update(p *Picture, now []condition, explained map[string]bool) []Event {
 	t.last = p.At
 	present := make(map[string]bool, len(now))
 	var events []Event
-	for _, c := range now {
-		if present[c.key] {
-			continue
-		}
-		present[c.key] = true
-		if ev, ok := t.see(p, c); ok {
-			events = append(events, ev)
+	for _, weak := range []bool{false, true} {
+		for _, c := range now {
+			if c.weak != weak || present[c.key] {
+				continue
+			}
+			present[c.key] = true
+			if ev, ok := t.see(p, c); ok {
+				events = append(events, ev)
+			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.held)) {
@@ -79,6 +85,8 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 		switch {
 		case h.told == nil:
 			delete(t.held, key)
+		case explained[h.about]:
+			h.gone = time.Time{}
 		case p.At.Sub(h.gone) >= h.linger:
 			delete(t.held, key)
 			events = append(events, recovered(*h.told, h.gone))
@@ -92,8 +100,12 @@ func (t *tracker) update(p *Picture, now []condition) []Event {
 func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	at := p.At
 	h, ok := t.held[c.key]
+	if c.weak {
+		t.seeWeak(h, c)
+		return Event{}, false
+	}
 	if !ok {
-		if c.weak || !p.Sees(c.sources...) {
+		if !p.Sees(c.sources...) {
 			return Event{}, false
 		}
 		if len(t.held) >= t.limit {
@@ -115,6 +127,17 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	told := h.event
 	h.told = &told
 	return told, true
+}
+
+// seeWeak keeps what was told as it is, and forgets what only waits to be.
+func (t *tracker) seeWeak(h *held, c condition) {
+	switch {
+	case h == nil:
+	case h.told == nil:
+		delete(t.held, c.key)
+	default:
+		h.gone = time.Time{}
+	}
 }
 
 // lasts says whether a condition of a picture of that time has lasted long enough
