@@ -8,6 +8,9 @@ import (
 	"os"
 )
 
+// openNonblock is nothing where no named pipe has a place among files.
+const openNonblock = 0
+
 // inodeOf returns what identifies the file of info, read from path: the path,
 // where files have no number. Nothing writes a journal there; files that were
 // brought there do not change.

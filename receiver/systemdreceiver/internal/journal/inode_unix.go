@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// openNonblock keeps the opening of a named pipe from waiting for a writer.
+const openNonblock = syscall.O_NONBLOCK
+
 // inodeOf returns what identifies the file of info, read from path.
 func inodeOf(_ string, info fs.FileInfo) inode {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -428,7 +428,7 @@ func (r *Reader) scan(now time.Time) {
 		switch {
 		case err != nil:
 			c := closedFile{inode: id, size: info.Size(), modified: info.ModTime(), again: !isVerdict(err)}
-			if c.size > 0 { // journald creates a file before it writes the header
+			if c.size > 0 || !info.Mode().IsRegular() { // journald creates a file before it writes the header
 				c.err = fmt.Errorf("%s: %w", f.path, err)
 			}
 			r.problem(c.err)
@@ -491,13 +491,9 @@ func (r *Reader) sourceOf(id ID) *source {
 }
 
 func (r *Reader) admitOne(c candidate, fresh bool, now time.Time) error {
-	in, err := os.Open(c.path)
+	in, info, err := openRegular(c.path)
 	if err != nil {
 		return err
-	}
-	info, err := in.Stat()
-	if err != nil {
-		return errors.Join(err, in.Close())
 	}
 	f, err := newFile(in, r.pool, r.decode, r.options.MaxFieldSize)
 	if err != nil {
@@ -597,12 +593,42 @@ func isVerdict(err error) bool {
 
 // peek reads the header of a file.
 func peek(path string) (header, error) {
-	f, err := os.Open(path)
+	f, _, err := openRegular(path)
 	if err != nil {
 		return header{}, err
 	}
 	h, err := readHeader(f)
 	return h, errors.Join(err, f.Close())
+}
+
+// openRegular opens a file to read it. A pipe or a device is no journal, whatever its
+// name; to open one must not wait for who writes to it.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w but a %s", ErrNotJournal, kindOfFile(info.Mode()))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
+// kindOfFile names what a file is that is not regular.
+func kindOfFile(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	case mode&fs.ModeDevice != 0:
+		return "device"
+	case mode.IsDir():
+		return "directory"
+	}
+	return mode.Type().String()
 }
 
 // problem keeps what could not be read, unless too much could not.

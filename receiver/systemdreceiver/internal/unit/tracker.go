@@ -32,7 +32,10 @@ type Memory struct {
 	// Skipped is when a condition or assertion was last told to be unmet.
 	Skipped   time.Time `json:"skipped,omitzero"`
 	NRestarts uint64    `json:"n_restarts,omitempty"`
-	Loop      Loop      `json:"loop,omitzero"`
+	// Counted says that NRestarts was read. A list of units leaves it out; then the
+	// first that is read is what there was before.
+	Counted bool `json:"counted,omitempty"`
+	Loop    Loop `json:"loop,omitzero"`
 }
 
 // Loop is a series of automatic restarts.
@@ -149,6 +152,7 @@ func (t *Tracker) Changed(name string, properties map[string]any, now time.Time)
 	next := *k.unit
 	next.Apply(properties)
 	k.unit = &next
+	k.count(properties)
 	// The properties of a service come in a signal of their own, before those of
 	// the unit; together they are one state.
 	if _, complete := properties["ActiveState"]; !complete {
@@ -187,6 +191,7 @@ func (t *Tracker) Listed(name, activeState, subState string, change, now time.Ti
 	}
 	if k := t.get(name); k != nil {
 		k.adopt(u, now)
+		k.Counted = false
 		k.unit, k.found, k.told = u, now, k.Memory
 	}
 	return false
@@ -211,7 +216,16 @@ func (t *Tracker) Found(name string, properties map[string]any, now time.Time) [
 		k.adopt(u, now)
 	}
 	k.unit, k.found = u, now
+	k.count(properties)
 	return t.observe(k, now, true)
+}
+
+// count makes the number of restarts that is read first the one from which they are
+// counted: when those were, nobody knows.
+func (k *tracked) count(properties map[string]any) {
+	if _, ok := properties["NRestarts"]; ok && !k.Counted {
+		k.NRestarts, k.Counted = k.unit.NRestarts, true
+	}
 }
 
 func (t *Tracker) get(name string) *tracked {
@@ -223,7 +237,7 @@ func (t *Tracker) get(name string) *tracked {
 		t.untracked.Add(1)
 		return nil
 	}
-	k = &tracked{Memory: Memory{ActiveState: "inactive"}, unit: New(name)}
+	k = &tracked{Memory: Memory{ActiveState: "inactive", Counted: true}, unit: New(name)}
 	k.told = k.Memory
 	t.units[name] = k
 	return k
@@ -236,7 +250,7 @@ func (k *tracked) adopt(u *Unit, now time.Time) {
 	if !isAutoRestart(u) {
 		k.NRestarts = u.NRestarts
 	}
-	if u.ActiveState == "failed" {
+	if u.ActiveState == "failed" || isAutoRestart(u) {
 		return
 	}
 	k.ActiveState, k.SubState, k.StateChange = u.ActiveState, u.SubState, u.StateChange
@@ -350,15 +364,17 @@ func passes(pending *Event, now *Unit) bool {
 	return isAutoRestart(now) || now.NRestarts > pending.Unit.NRestarts
 }
 
-// failure tells that a run has failed, once for each run.
+// failure tells that a run has failed, once for each run. A unit that has failed and is
+// started again says so first by the id of the new run and the result "success", while
+// its state is still the one that it came into when the run before failed.
 func (t *Tracker) failure(k *tracked, u *Unit, changed bool, now time.Time, snapshot bool, tell func(Kind, time.Time) *Event) {
-	if u.ActiveState != "failed" && (!isAutoRestart(u) || u.Result == "success" || u.Result == "") {
+	if !changed || u.Result == "success" || u.ActiveState != "failed" && (!isAutoRestart(u) || u.Result == "") {
 		return
 	}
 	run := run(u)
 	if run == k.FailedRun {
 		// Failed again without having run: it was not let.
-		if changed && u.ActiveState == "failed" && k.LimitRun != run {
+		if u.ActiveState == "failed" && k.LimitRun != run {
 			k.LimitRun = run
 			k.Active = false
 			tell(StartLimitHit, u.StateChange)

@@ -34,19 +34,24 @@ func newTracker() *Tracker { return NewTracker(10*time.Minute, 100) }
 
 func (s *service) hear(events []Event) {
 	for _, e := range events {
-		name := map[Kind]string{
-			Failed: "failed", OOMKilled: "oom", Watchdog: "watchdog", StartLimitHit: "limit", Restarting: "restarting",
-			Activated: "activated", Deactivated: "deactivated", Reloaded: "reloaded", ReloadFailed: "reload failed", Skipped: "skipped",
-		}[e.Kind]
-		if e.Kind == Restarting {
-			name = fmt.Sprint(name, " ", e.Count)
-		}
-		if e.Snapshot {
-			name += " (snapshot)"
-		}
-		s.told = append(s.told, name)
+		s.told = append(s.told, kindName(&e))
 		s.all = append(s.all, e)
 	}
+}
+
+// kindName names an event in short.
+func kindName(e *Event) string {
+	name := map[Kind]string{
+		Failed: "failed", OOMKilled: "oom", Watchdog: "watchdog", StartLimitHit: "limit", Restarting: "restarting",
+		Activated: "activated", Deactivated: "deactivated", Reloaded: "reloaded", ReloadFailed: "reload failed", Skipped: "skipped",
+	}[e.Kind]
+	if e.Kind == Restarting {
+		name = fmt.Sprint(name, " ", e.Count)
+	}
+	if e.Snapshot {
+		name += " (snapshot)"
+	}
+	return name
 }
 
 // later lets time pass, and with it what was held back.
@@ -318,6 +323,68 @@ func TestSnapshotOfTheFirstStart(t *testing.T) {
 			s.heard()
 		})
 	}
+}
+
+// Restarts from before the collector's first start are no loop that begins now.
+func TestRestartsFromBefore(t *testing.T) {
+	t.Parallel()
+	s := newService(t, newTracker())
+	s.run, s.n = 7, 6
+	s.found("active", "running", "success")
+	s.restarted() // it has not been read since, either
+	s.found("active", "running", "success")
+	s.is("reloading", "reload", "success")
+	s.is("active", "running", "success")
+	s.heard("reloaded")
+	s.failsAndWaits()
+	s.restarts()
+	s.heard("failed", "restarting 1")
+
+	// Nor are those that a later snapshot is the first to read.
+	s = newService(t, newTracker())
+	s.n = 6
+	s.found("active", "running", "success")
+	s.run++
+	s.now = s.now.Add(time.Minute)
+	s.found("active", "running", "success")
+	s.heard("activated (snapshot)")
+	s.failsAndWaits()
+	s.restarts()
+	s.heard("failed", "restarting 1")
+}
+
+// A start of a failed unit while the collector starts.
+func TestSnapshotOfAStart(t *testing.T) {
+	t.Parallel()
+	s := newService(t, newTracker())
+	s.found("failed", "failed", "success")
+	s.heard()
+	s.is("active", "running", "success")
+	s.is("failed", "failed", "signal")
+	s.heard("activated", "failed")
+}
+
+// A unit that has failed is started, and fails again, while the bus is away.
+func TestFailedAgainWhileNobodyWatched(t *testing.T) {
+	t.Parallel()
+	s := newService(t, newTracker())
+	s.starts()
+	s.is("failed", "failed", "signal")
+	s.heard("activated", "failed")
+	s.restarted()
+	s.run++
+	s.now = s.now.Add(time.Minute)
+	s.found("failed", "failed", "signal")
+	s.heard("failed (snapshot)")
+	failed := s.properties("failed", "failed", "success")
+	s.run++
+	failed["InvocationID"] = s.invocation()
+	s.Snapshot(s.now)
+	assert.False(t, s.Listed(s.name, "failed", "failed", s.now, s.now))
+	s.hear(s.Changed(s.name, failed, s.now.Add(time.Second)))
+	s.is("active", "running", "success")
+	s.is("failed", "failed", "signal")
+	s.heard("activated", "failed")
 }
 
 // restarted is a service that goes on with a new collector, which remembers.
