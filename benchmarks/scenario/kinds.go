@@ -10,13 +10,14 @@ import (
 
 // Why a call does not get through.
 const (
-	unresolved  = "server misbehaving"
-	unknownName = "no such host"
-	untrusted   = "tls: certificate has expired"
-	timedOut    = "timeout"
-	unanswered  = "deadline exceeded"
-	unlisted    = "no instances"
-	optional    = "no instances, and no need for one"
+	unresolved   = "server misbehaving"
+	unknownName  = "no such host"
+	untrusted    = "tls: certificate has expired"
+	timedOut     = "timeout"
+	refusedThere = "connection_refused"
+	unanswered   = "context deadline exceeded"
+	unlisted     = "no instances"
+	optional     = "no instances, and no need for one"
 )
 
 // network, placing and others are failures beside those of fault.go.
@@ -110,6 +111,25 @@ func mostly(f *fault, op *operation, p *pod, r *rand.Rand) string {
 	return exception(f, op, p, r)
 }
 
+// said is what an SDK says of a call that does not get through.
+func said(why string, to *pod) string {
+	switch why {
+	case timedOut:
+		return text("dial tcp %s:%d: i/o timeout", to.ip, servicePort)
+	case refusedThere:
+		return text("dial tcp %s:%d: connect: connection refused", to.ip, servicePort)
+	case unanswered:
+		return "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+	case unresolved, unknownName:
+		return "dial tcp: lookup " + to.service.name + " on 10.96.0.10:53: " + why
+	case untrusted:
+		return "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
+	case unknownAuthority:
+		return "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+	}
+	return why
+}
+
 // blockedCall writes what is seen of a call that does not get through, and returns
 // when its caller gives up.
 func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64, at int64) int64 {
@@ -120,12 +140,8 @@ func (s *simulation) blockedCall(why string, from, to *pod, trace, parent uint64
 		return at + patience
 	case unanswered:
 		return at + patience // it is connected
-	case untrusted:
-		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
-	case unresolved, unknownName:
-		s.out.log(from, at+soon, trace, parent, fatal, "dial tcp: lookup "+to.service.name+" on 10.96.0.10:53: "+why)
-	case unknownAuthority:
-		s.out.log(from, at+soon, trace, parent, fatal, "tls: failed to verify certificate: x509: certificate signed by unknown authority")
+	default:
+		s.out.log(from, at+soon, trace, parent, fatal, said(why, to))
 	}
 	return at + soon
 }

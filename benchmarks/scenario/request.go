@@ -246,15 +246,15 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 		s.out.log(from, at, trace, parent, fatal, "No instances available for "+op.service.name)
 		return at, why == unlisted // nobody was called
 	case why != "":
-		client.end, client.failed = s.blockedCall(why, from, to, trace, parent, at), why
+		client.end, client.failed, client.message = s.blockedCall(why, from, to, trace, parent, at), why, said(why, to)
 		if why == unresolved || why == unknownName {
 			client.peer = nil // it has no address
 		}
 	case s.dead(to, at) || s.dead(from, at):
-		client.end, client.failed = at+patience, "timeout"
+		client.end, client.failed, client.message = at+patience, timedOut, said(timedOut, to)
 		s.connectFailed(from, to, client.end, "connection_timed_out")
 	case s.down(to, at+way):
-		client.end, client.failed = at+2*way, "connection_refused"
+		client.end, client.failed, client.message = at+2*way, refusedThere, said(refusedThere, to)
 		s.connectFailed(from, to, client.end, "connection_refused")
 	default:
 		ended, broken := s.visit(op, to, trace, client.id, at+way)
@@ -263,7 +263,7 @@ func (s *simulation) call(op *operation, from *pod, trace, parent uint64, at int
 			client.failed = "500"
 		}
 		if limit := s.limit(from, op, at); limit > 0 && client.end > at+limit {
-			client.end, client.failed = at+limit, timedOut
+			client.end, client.failed, client.message = at+limit, timedOut, said(unanswered, to)
 		}
 	}
 	s.out.span(&client)

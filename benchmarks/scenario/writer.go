@@ -139,8 +139,8 @@ type span struct {
 	name       string
 	kind       ptrace.SpanKind
 	start, end int64
-	// failed is the error.type, "" for none.
-	failed string
+	// failed is the error.type, "" for none, message what SDKs say of it, "" for nothing.
+	failed, message string
 	// calls is the service that a client span calls, peer the pod of it that it got.
 	calls *service
 	peer  *pod
@@ -180,6 +180,7 @@ func (w *writer) span(s *span) {
 	x.SetEndTimestamp(w.stamp(s.end, s.pod.node))
 	if s.failed != "" {
 		x.Status().SetCode(ptrace.StatusCodeError)
+		x.Status().SetMessage(s.message)
 		put(x.Attributes(), event.KeyErrorType, s.failed)
 	}
 	if s.calls != nil {
