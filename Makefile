@@ -12,8 +12,8 @@ FAULT   ?= leak
 PACKAGES = clang-19 llvm-19 libbpf-dev
 # What `make e2e-cni` needs: plugins and a container runtime.
 PACKAGES += containernetworking-plugins containerd runc iproute2
-# What `make e2e-systemd` needs: a systemd that boots in a container, and its bus, and a resolver.
-PACKAGES += systemd-container dbus dnsmasq-base
+# What `make e2e-systemd` needs: a systemd that boots in a container, and its bus, a resolver and a database.
+PACKAGES += systemd-container dbus dnsmasq-base redis-server
 # What the tests of the journal need: journald, journalctl, and what writes files from text.
 PACKAGES += systemd systemd-journal-remote
 # What `make kernel-matrix` needs: a machine to boot kernels in, and a user space for it. Kernels are downloaded, not installed.

@@ -4,7 +4,7 @@
 // $TAPIO_BIN) watches over D-Bus. Every event and every span is compared with
 // what was done.
 //
-// It needs root, systemd-nspawn and dbus, and for one test containerd, runc and the
-// plugins of CNI. Where they are missing it is skipped with the reason; with CI=true
+// It needs root, systemd-nspawn and dbus, and for single tests dnsmasq, redis-server, or
+// containerd, runc and the plugins of CNI. Where they are missing it is skipped with the reason; with CI=true
 // it fails instead.
 package systemd

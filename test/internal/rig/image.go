@@ -22,10 +22,7 @@ const PauseImage = "tapio.test/pause:1"
 func WritePauseImage(t *testing.T, path string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "pause")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/yairfalse/tapio/test/internal/rig/pause") //nolint:gosec // nothing of it comes from outside
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	Build(t, program, "pause")
 	text, err := os.ReadFile(program)
 	require.NoError(t, err)
 
@@ -41,6 +38,15 @@ func WritePauseImage(t *testing.T, path string) {
 		files = append(files, file{"blobs/sha256/" + digest(blob)[len("sha256:"):], 0o644, blob})
 	}
 	require.NoError(t, os.WriteFile(path, archive(t, files...), 0o600))
+}
+
+// Build builds a program of this package, such as pause, without cgo.
+func Build(t *testing.T, path, name string) {
+	t.Helper()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/yairfalse/tapio/test/internal/rig/"+name) //nolint:gosec // nothing of it comes from outside
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 type file struct {

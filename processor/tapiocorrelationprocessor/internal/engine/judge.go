@@ -62,6 +62,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	}
 	e.cause(o)
 	e.completes(o)
+	e.spreadFrom(o)
 	if o.Name == event.MemoryGrowth {
 		e.growing(o)
 	}
@@ -98,6 +99,35 @@ func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detec
 		}
 	}
 	return causes
+}
+
+// spreadFrom looks whether an event that was taken for the cause of an incident came to
+// its unit or pod from another one, whose own cause was seen before and hurt nobody then.
+func (e *Engine) spreadFrom(o *detect.Occurrence) {
+	n := slices.IndexFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Cause.Occurrence == o })
+	if n < 0 {
+		return
+	}
+	i := e.incidents[n]
+	var best *explain.Hypothesis
+	for _, p := range e.options.Patterns {
+		if !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Spreads && f.Event == o.Name }) {
+			continue
+		}
+		known := e.occurrences.Named(p.Cause.Event)
+		for _, k := range known[max(0, len(known)-maxCompared):] {
+			if k == o || !explain.Matches(p, k) || !e.often(p, k) {
+				continue
+			}
+			h := e.hypothesis(p, k, i.Hypothesis.Addresses()...)
+			if h.HasRequired() && deeper(h, i.Hypothesis) && (best == nil || explain.Better(h, best, e.options.Weights) < 0) {
+				best = h
+			}
+		}
+	}
+	if best != nil {
+		e.replace(i, best)
+	}
 }
 
 // deeper tells whether a hypothesis explains the cause of another one. Where each
@@ -310,19 +340,24 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 		if h == nil || old.Cause.Occurrence != nil && !deeper(h, old) || old.Cause.Event == pattern.ErrorsLogged && !e.convinces(h) {
 			continue
 		}
-		i.Replace(h, e.now(), e.whyReplaced(old, h))
-		e.requests.Each(func(r *detect.Request) {
-			if incident.Of(r) == i.Incident && !h.Precedes(r) {
-				e.namesOf(h, r)
-				h.AddSpans(r, r.Spans...)
-			}
-		})
-		e.release(i)
-		e.absorbGroups(i)
-		e.supersede(i)
+		e.replace(i, h)
 		return true
 	}
 	return false
+}
+
+// replace gives an incident another cause.
+func (e *Engine) replace(i *open, h *explain.Hypothesis) {
+	i.Replace(h, e.now(), e.whyReplaced(i.Hypothesis, h))
+	e.requests.Each(func(r *detect.Request) {
+		if incident.Of(r) == i.Incident && !h.Precedes(r) {
+			e.namesOf(h, r)
+			h.AddSpans(r, r.Spans...)
+		}
+	})
+	e.release(i)
+	e.absorbGroups(i)
+	e.supersede(i)
 }
 
 // convinces tells whether a hypothesis is sure enough by itself to be a finding: nothing

@@ -112,6 +112,12 @@ func TestUnits(t *testing.T) {
 			s.unit(payments, service{}, "dependency_failed", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
 			s.refusals(10, "u")
 		}},
+		"it is restarted, and what it requires is not there": {"unit-dependency-failed", payments, func(s *scenario) {
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(2, "u")
+			s.unit(payments, service{}, "dependency_failed", map[string]any{"tapio.systemd.dependencies": []any{"db.service"}})
+			s.refusals(10, "u")
+		}},
 		"what it requires was seen to fail": {"unit-failed", "db.service", func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
 			s.unit("db.service", service{pid: 50}, "failed", failed3)
@@ -251,7 +257,7 @@ func TestUnits(t *testing.T) {
 			assert.Equal(t, tc.want, f.Pattern)
 			assert.Equal(t, tc.entity, f.RootCause.Entity.Name)
 			assert.Positive(t, f.Impact.FailedRequests)
-			if tc.want != "unit-start-limit" && tc.want != "node-restarted" { // which are noticed after they began
+			if !slices.Contains([]string{"unit-start-limit", "unit-dependency-failed", "node-restarted"}, tc.want) { // which are noticed after they began
 				assertCausal(t, f)
 			}
 			assertComplete(t, f)
