@@ -10,7 +10,8 @@ import (
 // Failure is the error that a plugin wrote to its standard output, as the CNI
 // specification has it.
 type Failure struct {
-	// Code: below 100 those of the specification, others the plugin's own.
+	// Code: below 100 those of the specification, others the plugin's own; 0 when it
+	// was not seen.
 	Code uint64
 	// Message is for people, Details may be empty.
 	Message, Details string

@@ -70,15 +70,17 @@ func Classify(message string) string {
 
 // Reason says for people why a call failed.
 func (c *Call) Reason() string {
-	if c.HasFailure && c.Failure.Message != "" {
-		if c.Failure.Details != "" {
-			return c.Failure.Message + "; " + c.Failure.Details
-		}
-		return c.Failure.Message
+	var said []string
+	if f := c.Failure; f.Message != "" {
+		said = append(said, f.Message)
+	} else if s := c.Signal(); s != 0 {
+		said = append(said, "killed by signal "+strconv.Itoa(s))
+	} else {
+		code, _ := c.ExitCode()
+		said = append(said, "exit code "+strconv.Itoa(code))
 	}
-	if s := c.Signal(); s != 0 {
-		return "killed by signal " + strconv.Itoa(s)
+	if c.Failure.Details != "" {
+		said = append(said, c.Failure.Details)
 	}
-	code, _ := c.ExitCode()
-	return "exit code " + strconv.Itoa(code)
+	return strings.Join(said, "; ")
 }

@@ -137,7 +137,9 @@ func putError(attrs pcommon.Map, c *Call) {
 	if !c.HasFailure {
 		return
 	}
-	attrs.PutInt(event.KeyCNIErrorCode, int64(min(c.Failure.Code, 1<<62)))
+	if c.Failure.Code != 0 { // no code of the specification: not said, or cut off
+		attrs.PutInt(event.KeyCNIErrorCode, int64(min(c.Failure.Code, 1<<62)))
+	}
 	put(attrs, event.KeyCNIErrorMessage, c.Failure.Message)
 	put(attrs, event.KeyCNIErrorDetails, c.Failure.Details)
 }

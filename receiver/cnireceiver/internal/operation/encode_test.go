@@ -209,6 +209,20 @@ func TestErrorType(t *testing.T) {
 	assert.Equal(t, event.ErrorKilled, (&Call{End: 1, Status: 9}).ErrorType())
 }
 
+// What was not seen of an error is not there: no code 0 and no empty message.
+func TestErrorOfWhichOnlyDetailsAreSeen(t *testing.T) {
+	t.Parallel()
+	s := newStory().start(1, runtime, "bridge").moves(1, Stdout, 0, `{"details":"a long sto`, true).exits(1, 1)
+	record := newTestEncoder().Failures(s.done, time.Now()).ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	for _, key := range []string{event.KeyCNIErrorCode, event.KeyCNIErrorMessage} {
+		_, ok := record.Attributes().Get(key)
+		assert.False(t, ok, key)
+	}
+	details, _ := record.Attributes().Get(event.KeyCNIErrorDetails)
+	assert.Equal(t, "a long sto", details.Str())
+	assert.Equal(t, "CNI ADD of eth0 for pod shop/payment-0 failed: bridge: exit code 1; a long sto", record.Body().Str())
+}
+
 // FuzzOperation: whatever an environment and streams hold, there is one operation
 // with valid text, or none.
 func FuzzOperation(f *testing.F) {

@@ -195,7 +195,7 @@ func missingPlugins(p *Picture, c ConfigFile, inUse bool) []condition {
 			reason = f.Path + ": " + f.Problem
 		}
 		out = append(out, condition{
-			key: "plugin.missing/" + c.Network.Name + "/" + plugin, sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
+			key: "plugin.missing/" + c.Network.Name + "/" + plugin, version: reason, sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
 			event: Event{
 				Name: event.CNIPluginMissing, Severity: severity,
 				Body: fmt.Sprintf("CNI plugin %s of network %s cannot be run: %s", plugin, c.Network.Name, reason),

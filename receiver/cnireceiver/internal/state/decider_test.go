@@ -606,6 +606,33 @@ func TestPluginThatComesBack(t *testing.T) {
 	assert.Equal(t, []string{event.CNIRecovered}, names(w.after(time.Second)))
 }
 
+// A plugin that cannot be run for another reason than before is told again.
+func TestPluginThatIsMissingInAnotherWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.after(0)
+	w.Plugins["bridge"] = nil
+	w.after(time.Second)
+	assert.Equal(t, []string{event.CNIPluginMissing}, names(w.after(time.Second)))
+	w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1", Problem: "not executable"}
+	w.after(time.Second)
+	got := w.after(settle)
+	require.Equal(t, []string{event.CNIPluginMissing}, names(got))
+	assert.Equal(t, "/opt/cni/bin/bridge: not executable", got[0].Attributes[event.KeyCNIReason])
+	w.Plugins["bridge"] = &PluginFile{Path: "/opt/cni/bin/bridge", Identity: "1"}
+	assert.Equal(t, []string{event.CNIRecovered}, names(w.after(time.Second)))
+}
+
+func TestReservationOfNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.Reservations = []Reservation{{Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: netip.MustParseAddr("10.0.0.20"), Since: begin}}
+	w.after(0)
+	got := only(w.after(grace), event.CNIAddressLeaked)
+	require.Len(t, got, 1)
+	assert.Equal(t, "Address 10.0.0.20 of network pods is left over: its reservation, /var/lib/cni/networks/pods/10.0.0.20, names no container", got[0].Body)
+}
+
 // No plugin at all is one event: the plugins are not there, or plugin_dirs is wrong.
 func TestNoPluginAtAll(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"net/netip"
+	"path"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -77,11 +78,19 @@ func addressLeaks(v *view) []condition {
 		}
 		out = append(out, leak(v, r.Dir+"/"+r.Address.String()+"/"+r.ContainerID, Event{
 			Name: event.CNIAddressLeaked, Pod: Pod{ContainerID: r.ContainerID}, Attributes: attrs,
-			Body: fmt.Sprintf("Address %s of network %s is left over: container %s, which has it reserved, does not live",
-				r.Address, r.Network, r.ContainerID),
+			Body: fmt.Sprintf("Address %s of network %s is left over: %s", r.Address, r.Network, r.whyLeft()),
 		}))
 	}
 	return out
+}
+
+// whyLeft says why nobody owns the address. An ADD that was interrupted leaves a file
+// without an owner.
+func (r Reservation) whyLeft() string {
+	if r.ContainerID == "" {
+		return "its reservation, " + path.Join(r.Dir, r.Address.String()) + ", names no container"
+	}
+	return "container " + r.ContainerID + ", which has it reserved, does not live"
 }
 
 // vethLeaks: one that leads to a namespace that is left over, or to an interface
