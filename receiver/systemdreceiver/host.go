@@ -7,8 +7,8 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/yairfalse/tapio/internal/journal"
 	"github.com/yairfalse/tapio/internal/machine"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
 
 // hostInfo is the machine, for the resource of every record. It is safe for

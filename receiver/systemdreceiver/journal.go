@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
+	"github.com/yairfalse/tapio/internal/journal"
 )
 
 // Keys in the storage.

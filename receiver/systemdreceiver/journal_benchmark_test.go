@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/journal"
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 )
 
 // A million entries, as systemd-journal-remote writes them, from the files to

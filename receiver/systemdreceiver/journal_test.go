@@ -13,8 +13,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/yairfalse/tapio/internal/journal"
 	"github.com/yairfalse/tapio/internal/kmsg"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 )
 
 // newEntry makes an entry of "NAME=value".

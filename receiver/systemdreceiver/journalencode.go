@@ -12,8 +12,8 @@ import (
 
 	"github.com/yairfalse/tapio/internal/cgroup"
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/journal"
 	"github.com/yairfalse/tapio/internal/kmsg"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
 

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
+	"github.com/yairfalse/tapio/internal/journal"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
 

@@ -3,7 +3,7 @@ package systemdreceiver
 import (
 	"slices"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal"
+	"github.com/yairfalse/tapio/internal/journal"
 )
 
 // journalFilter decides which entries to hand on.

@@ -23,7 +23,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
 

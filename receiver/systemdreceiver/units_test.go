@@ -21,8 +21,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 	"github.com/yairfalse/tapio/internal/machine"
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 )
 
 // withFields is one entry in export format with some more fields.

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 )
 
 // A million entries are read while systemd-journal-remote writes them. Its file is renamed

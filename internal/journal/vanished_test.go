@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/journal/journaltest"
 )
 
 // threeFiles writes a thousand entries into each of three files.
