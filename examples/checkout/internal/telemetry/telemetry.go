@@ -79,21 +79,23 @@ func checkEndpoint(endpoint string) error {
 	return nil
 }
 
-// newResource describes this process. Host name and pid are what joins its
-// spans with what the kernel says of the same process.
+// newResource describes this process, and where it runs as far as
+// OTEL_RESOURCE_ATTRIBUTES says so. Host name and pid are what joins its spans with
+// what the kernel says of the same process.
 func newResource(s Service) (*resource.Resource, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("host name: %w", err)
 	}
-	return resource.NewWithAttributes(semconv.SchemaURL,
+	own := resource.NewWithAttributes(semconv.SchemaURL,
 		semconv.ServiceName(s.Name),
 		semconv.ServiceVersion(s.Version),
 		semconv.ServiceInstanceID(newInstanceID()),
 		semconv.HostName(host),
 		semconv.ProcessPID(os.Getpid()),
 		semconv.ProcessExecutableName(executableName()),
-	), nil
+	)
+	return resource.Merge(resource.Environment(), own)
 }
 
 func executableName() string {

@@ -308,6 +308,15 @@ func TestMissing(t *testing.T) {
 	assert.Len(t, h.Missing(), len(before)-1)
 }
 
+// A pod does not say on which node it is, but what is part of it may have.
+func TestNodeOfAPod(t *testing.T) {
+	w := newWorld(t)
+	pod := w.graph.PlaceOf(w.payment.Subject).Pod
+	require.NotZero(t, pod)
+	h := w.hypothesis("route-missing", occurrence(event.CNIRouteMissing, t0, pod, record.Attr{Key: event.KeyCNIRoute, Value: "10.0.0.7/32"}))
+	assert.Equal(t, "A route is missing on node1", h.Chain()[0].Title)
+}
+
 func TestWords(t *testing.T) {
 	w := newWorld(t)
 	assert.Equal(t, "payment v2 (pid 12)", Words(w.graph, w.payment.Subject))

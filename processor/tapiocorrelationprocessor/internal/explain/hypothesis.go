@@ -639,6 +639,11 @@ func (h *Hypothesis) Values() *pattern.Values {
 			v.Service = ""
 		}
 	}
+	if _, ok := v.Attributes[event.KeyHostName]; !ok { // a pod does not say where it runs
+		if host, ok := h.graph.Entity(h.graph.PlaceOf(h.Cause.Entity).Host); ok {
+			v.Attributes[event.KeyHostName] = host.Name
+		}
+	}
 	if v.Version == "" {
 		if s, ok := h.graph.Entity(h.Service); ok {
 			v.Version = s.Version
