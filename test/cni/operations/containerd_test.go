@@ -58,7 +58,7 @@ func startContainerd(t *testing.T, h *host) *containerd {
 	t.Helper()
 	requireParts(t, "containerd", "runc", "ctr")
 	socket := h.path("c.sock")
-	config := fmt.Sprintf(containerdConfig, h.path("root"), h.path("state"), socket, h.path("t.sock"), rig.PauseImage, pluginDir, h.path("net.d"))
+	config := fmt.Sprintf(containerdConfig, h.path("root"), h.path("state"), socket, h.path("t.sock"), rig.PauseImage, h.plugins, h.path("net.d"))
 	require.NoError(t, os.WriteFile(h.path("config.toml"), []byte(config), 0o600))
 	log, err := os.Create(h.path("containerd.log"))
 	require.NoError(t, err)

@@ -33,6 +33,8 @@ type cluster struct {
 	load      *rig.Load
 	gateway   string // the node's address in the network
 	payment   string // sandbox of the pod
+	address   string // of the pod
+	netns     string // path of its network namespace
 	stop      func() // stops the process in it
 }
 
@@ -52,6 +54,7 @@ func startCluster(t *testing.T, subnet string) *cluster {
 	t.Helper()
 	requireParts(t, "containerd", "runc", "ctr")
 	h := newHost(t)
+	h.ownPlugins("bridge", "host-local", "loopback", "portmap")
 	h.network(subnet)
 	node, err := os.Hostname()
 	require.NoError(t, err)
@@ -59,19 +62,21 @@ func startCluster(t *testing.T, subnet string) *cluster {
 	require.NoError(t, err)
 	c := &cluster{name: node, gateway: prefix.Addr().Next().String()}
 	c.collector = rig.StartCollector(t, h.netns, rig.Receivers{
-		YAML:   fmt.Sprintf(cniReceivers, node, h.netns, h.path("net.d"), pluginDir, h.path("networks")),
+		YAML:   fmt.Sprintf(cniReceivers, node, h.netns, h.path("net.d"), h.plugins, h.path("networks")),
 		Traces: []string{"tapio_cni"}, Logs: []string{"tapio_cni"},
 	})
 	c.containerd = startContainerd(t, h)
 	c.payment, err = c.runSandbox("payment-1")
 	require.NoError(t, err)
-	address, netns := c.network(t, c.payment)
-	gateway := c.gateway
+	c.address, c.netns = c.network(t, c.payment)
+	gateway, address, netns := c.gateway, c.address, c.netns
 	// The ledger and storefront are on the node, payment in the pod.
 	checkout := rig.Program(t, "checkout")
 	rig.Start(t, rig.In(h.netns, checkout, "ledger", "--listen", gateway+":8082"))
-	c.stop = rig.Start(t, rig.In(netns, checkout, "payment", "--listen", address+":8081", "--ledger-url", "http://"+gateway+":8082",
-		"--otlp-endpoint", "http://"+gateway+":4317"))
+	payment := rig.In(netns, checkout, "payment", "--listen", address+":8081", "--ledger-url", "http://"+gateway+":8082", "--otlp-endpoint", "http://"+gateway+":4317")
+	// What its spans say of the pod, as they do by the downward API or a collector's k8sattributes.
+	payment.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=k8s.namespace.name="+h.name+",k8s.pod.name=payment-1,k8s.pod.uid=uid-payment-1,k8s.node.name="+node)
+	c.stop = rig.Start(t, payment)
 	rig.Start(t, rig.In(h.netns, checkout, "storefront", "--payment-url", "http://"+address+":8081"))
 	rig.WaitListening(t, h.netns, gateway+":8082", address+":8081")
 	c.load = rig.StartLoad(t, h.netns, "http://127.0.0.1:8080", "http://127.0.0.1:4317")
@@ -111,8 +116,17 @@ func (c *cluster) createPayment(t *testing.T) error {
 	return failed
 }
 
-// only ends the load and returns the one finding.
+// only ends the load and returns the one finding, of the node.
 func (c *cluster) only(t *testing.T, pattern string) *finding.Finding {
+	t.Helper()
+	f := c.finding(t, pattern)
+	assert.Equal(t, "host", f.RootCause.Entity.Kind)
+	assert.Equal(t, c.name, f.RootCause.Entity.Name)
+	return f
+}
+
+// finding ends the load and returns the one finding.
+func (c *cluster) finding(t *testing.T, pattern string) *finding.Finding {
 	t.Helper()
 	c.load.WaitFailed(t, 10)
 	r := c.load.Stop(t)
@@ -123,8 +137,6 @@ func (c *cluster) only(t *testing.T, pattern string) *finding.Finding {
 	}()
 	f := c.collector.Only(t, pattern, r.Counts)
 	rig.Check(t, f, r)
-	assert.Equal(t, "host", f.RootCause.Entity.Kind)
-	assert.Equal(t, c.name, f.RootCause.Entity.Name)
 	return f
 }
 

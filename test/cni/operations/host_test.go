@@ -46,6 +46,8 @@ type host struct {
 	dir string
 	// netns is the path of its network namespace.
 	netns string
+	// plugins is where containerd and the collector look for plugins.
+	plugins string
 	// name is unique, for names of networks and sandboxes.
 	name string
 }
@@ -65,7 +67,7 @@ func newHost(t *testing.T) *host {
 	dir, err := os.MkdirTemp("", "tapio-cni-")
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
-	h := &host{t: t, dir: dir, name: name}
+	h := &host{t: t, dir: dir, plugins: pluginDir, name: name}
 	h.netns = h.namespace("host")
 	h.run("ip", "link", "set", "lo", "up")
 	for _, d := range []string{"net.d", "networks"} {
@@ -100,6 +102,23 @@ func (h *host) run(name string, args ...string) {
 	h.t.Helper()
 	out, err := h.command(name, args...).CombinedOutput()
 	require.NoError(h.t, err, "%s", out)
+}
+
+// ownPlugins makes copies of plugins, of which one may be taken away.
+func (h *host) ownPlugins(names ...string) {
+	h.t.Helper()
+	h.plugins = h.path("plugins")
+	require.NoError(h.t, os.Mkdir(h.plugins, 0o755))
+	for _, name := range names {
+		h.installPlugin(name)
+	}
+}
+
+func (h *host) installPlugin(name string) {
+	h.t.Helper()
+	content, err := os.ReadFile(filepath.Join(pluginDir, name))
+	require.NoError(h.t, err)
+	require.NoError(h.t, os.WriteFile(filepath.Join(h.plugins, name), content, 0o755))
 }
 
 // network writes a configuration: a bridge with host-local, then the plugins of

@@ -1,0 +1,135 @@
+package operations
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/test/internal/rig"
+)
+
+// waitFor waits until the receiver has told of an event with such texts.
+func (c *cluster) waitFor(t *testing.T, texts ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return c.collector.Has(texts...) }, 30*time.Second, 50*time.Millisecond, "no %v", texts)
+}
+
+// ofPod returns the one finding, whose root must be the event about payment's pod, with
+// storefront's calls behind it.
+func (c *cluster) ofPod(t *testing.T, pattern, name string) *finding.Finding {
+	t.Helper()
+	f := c.finding(t, pattern)
+	assert.Equal(t, name, f.RootCause.Event)
+	assert.Equal(t, finding.LayerNetwork, f.Chain[0].Layer)
+	assert.Contains(t, f.RootCause.Description, c.host.name+"/payment-1", "the pod")
+	assert.Equal(t, finding.LayerApp, rig.Link(t, f, "tapio.call.failed", "storefront").Layer)
+	return f
+}
+
+// TestMissingPluginHurtsCallers: an update takes host-local away; what runs goes on, but
+// the next pod of payment gets no address.
+func TestMissingPluginHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	c.rollOut(t)
+	t.Cleanup(func() { c.installPlugin("host-local") }) // what is left can be deleted only with it
+	require.NoError(t, os.Remove(filepath.Join(c.plugins, "host-local")))
+	c.waitFor(t, "tapio.cni.plugin.missing")
+	require.ErrorContains(t, c.createPayment(t), `failed to find plugin "host-local"`)
+	f := c.only(t, "cni-plugin-missing")
+	assert.Equal(t, event.CNIPluginMissing, f.RootCause.Event)
+	assert.Equal(t, "host-local", f.RootCause.Evidence[event.KeyCNIPlugin])
+	assert.Contains(t, f.Actions.Immediate[0], "Install host-local again on "+c.name)
+	assert.Contains(t, rig.Link(t, f, event.CNIOperation, "").Title, `failed to find plugin "host-local"`)
+	rig.Link(t, f, event.K8sEvent, "payment-2")
+	rig.Link(t, f, event.K8sPodNotReady, "payment-2")
+	rig.Link(t, f, "tapio.call.failed", "storefront")
+}
+
+// TestMissingRouteHurtsCallers: somebody takes the node's route to its pods.
+func TestMissingRouteHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	c.run("ip", "route", "del", "10.197.9.0/24", "dev", "br0")
+	c.waitFor(t, event.CNIRouteMissing, c.address)
+	f := c.ofPod(t, "route-missing", event.CNIRouteMissing)
+	assert.Equal(t, c.address+"/32", f.RootCause.Evidence[event.KeyCNIRoute])
+	assert.Contains(t, f.Actions.Immediate[0], c.address+"/32")
+}
+
+// TestMTUMismatchHurtsCallers: the node's end of the pod's interface lets only small
+// packets through: connections open, and then hang.
+func TestMTUMismatchHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	// A bridge whose MTU was changed once does not follow its smallest port any more.
+	c.run("ip", "link", "set", "br0", "mtu", "1400")
+	c.run("ip", "link", "set", "br0", "mtu", "1500")
+	c.run("ip", "link", "set", c.hostEnd(t), "mtu", "200")
+	c.waitFor(t, event.CNIInterfaceMTUMismatch)
+	f := c.ofPod(t, "mtu-mismatch", event.CNIInterfaceMTUMismatch)
+	assert.EqualValues(t, 200, f.RootCause.Evidence[event.KeyCNIMTUExpected])
+	assert.EqualValues(t, 1500, f.RootCause.Evidence[event.KeyCNIMTU])
+	assert.Contains(t, f.Actions.Immediate[0], "200")
+}
+
+// hostEnd is the node's end of the pod's interface.
+func (c *cluster) hostEnd(t *testing.T) string {
+	t.Helper()
+	out, err := rig.In(c.netns, "ip", "-o", "link", "show", "eth0").Output()
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(out), "eth0@if") // 2: eth0@if5: <BROADCAST...
+	index, _, _ := strings.Cut(after, ":")
+	out, err = c.command("ip", "-o", "link").Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(out)) {
+		if rest, ok := strings.CutPrefix(line, index+": "); ok {
+			name, _, _ := strings.Cut(rest, "@")
+			return name
+		}
+	}
+	t.Fatalf("the node has no interface %s: %s", index, out)
+	return ""
+}
+
+// TestInterfaceDownHurtsCallers: somebody takes the node's end of the pod's interface down.
+func TestInterfaceDownHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	end := c.hostEnd(t)
+	c.run("ip", "link", "set", end, "down")
+	c.waitFor(t, event.CNIInterfaceDown, end)
+	f := c.ofPod(t, "pod-interface-down", event.CNIInterfaceDown)
+	assert.Equal(t, end, f.RootCause.Evidence[event.KeyInterfaceName])
+	assert.Contains(t, f.Actions.Immediate[0], "Bring "+end)
+}
+
+// TestMissingAddressHurtsCallers: something in the pod takes its address.
+func TestMissingAddressHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	rig.Run(t, rig.In(c.netns, "ip", "addr", "del", c.address+"/24", "dev", "eth0").Args...)
+	c.waitFor(t, event.CNIAddressMissing, c.address)
+	f := c.ofPod(t, "address-missing", event.CNIAddressMissing)
+	assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
+}
+
+// TestDuplicateAddressHurtsCallers: another pod takes payment's address and talks to the
+// node with it; the node then answers there, where nobody listens.
+func TestDuplicateAddressHurtsCallers(t *testing.T) {
+	c := startCluster(t, "10.197.9.0/24")
+	thief, err := c.runSandbox("thief")
+	require.NoError(t, err)
+	_, netns := c.network(t, thief)
+	rig.Run(t, rig.In(netns, "ip", "addr", "add", c.address+"/24", "dev", "eth0").Args...)
+	rig.Run(t, rig.In(netns, "ip", "route", "add", c.gateway+"/32", "dev", "eth0", "src", c.address).Args...)
+	// Its ARP requests tell the node where the address is, as often as payment's do.
+	rig.Start(t, rig.In(netns, "bash", "-c", "while sleep 0.2; do ip neigh flush dev eth0; timeout 1 bash -c '</dev/tcp/"+c.gateway+"/8082'; done"))
+	c.waitFor(t, event.CNIAddressDuplicate, c.address)
+	f := c.finding(t, "address-duplicate")
+	assert.Equal(t, event.CNIAddressDuplicate, f.RootCause.Event)
+	assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
+	rig.Link(t, f, "tapio.call.failed", "storefront")
+}
