@@ -225,6 +225,16 @@ var agents = []kind{
 			name: event.SystemdUnitDependencyFailed, of: unitAtFault, severity: fatal, body: "The unit was not started because it requires data.mount",
 			pairs: []any{event.KeyErrorType, "dependency", "tapio.systemd.job.id", 4711, "tapio.systemd.job.type", "start", "tapio.systemd.dependencies", []string{"data.mount"}},
 		})}},
+	// Databases, which send nothing themselves.
+	{name: "certificate of database expired", effects: says("tls: failed to verify certificate: x509: certificate has expired or is not yet valid")},
+	{name: "certificate of database untrusted", effects: says("javax.net.ssl.SSLHandshakeException: PKIX path building failed: unable to find valid certification path to requested target")},
+	{name: "name of database unknown", effects: effects{fails: says("java.net.UnknownHostException: orders-db: Name or service not known").fails, events: func(f *fault, w *writer) {
+		for at := f.from + second; at < f.to; at += int64(sample) {
+			for _, p := range f.service.pods {
+				w.lookupFailed(p, at, "orders-db", "NXDOMAIN", warn)
+			}
+		}
+	}}},
 }
 
 // ofUnit is what systemd says of the unit at fault, whose main process has ended.
@@ -339,6 +349,13 @@ func noSandbox(why string, records ...record) effects {
 	})}
 }
 
+// lookupFailed is what the kernel says of lookups of a name.
+func (w *writer) lookupFailed(p *pod, at int64, name, code string, severity plog.SeverityNumber) {
+	w.event(LayerKernel, event.DNSFailed, at, p.node, severity, "lookups failed", p.process,
+		event.KeyDNSQuestion, name+".shop.svc.cluster.local", event.KeyErrorType, code, event.KeyDNSCount, 5,
+		event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
+}
+
 // lookupsFail is what the kernel says of lookups of the names that a service calls.
 func lookupsFail(code string, severity plog.SeverityNumber) func(*fault, *writer) {
 	return func(f *fault, w *writer) {
@@ -347,9 +364,7 @@ func lookupsFail(code string, severity plog.SeverityNumber) func(*fault, *writer
 				for _, s := range f.operation.steps {
 					// A name that is not there is that of one of them.
 					if s.call != nil && (code != "NXDOMAIN" || s.call.service.name == f.operation.called()) {
-						w.event(LayerKernel, event.DNSFailed, at, p.node, severity, "lookups failed", p.process,
-							event.KeyDNSQuestion, s.call.service.name+".shop.svc.cluster.local", event.KeyErrorType, code, event.KeyDNSCount, 5,
-							event.KeyServerAddress, "10.96.0.10", event.KeyServerPort, 53)
+						w.lookupFailed(p, at, s.call.service.name, code, severity)
 					}
 				}
 			}
