@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,54 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
 )
+
+// TestWeakFaultBesideAStrongOne: a service that few ask says less of itself than one that
+// many do, and nothing less surely for that, where no request meets both.
+func TestWeakFaultBesideAStrongOne(t *testing.T) {
+	t.Parallel()
+	search := service{"search", "9", "node2", 12, 9000}
+	play := func(seldom func(s *scenario, text string)) map[string]bool {
+		s := newScenario(t)
+		each := func(d time.Duration, now func(*stay), text string) {
+			s.stays(d, func(n int) stay {
+				if n%10 == 0 {
+					seldom(s, text)
+				}
+				v := usual()
+				now(&v)
+				return v
+			})
+		}
+		each(5*time.Minute, nothing, "hits ranked")
+		require.Empty(t, s.findings)
+		each(80*time.Second, func(v *stay) { v.says = v.says[:2] }, "")
+		roots := map[string]bool{}
+		for _, f := range s.latest() {
+			roots[f.RootCause.Entity.Name] = f.State == finding.StateOpen
+		}
+		return roots
+	}
+	asks := func(s *scenario, trace, parent, text string) {
+		span := id8(trace + "search")
+		_, td := newSpan(search, id16(trace), span, id8(parent), "GET /search", spanServer, s.clock.Add(-3*time.Millisecond), s.clock)
+		s.deliver(item{traces: td})
+		for _, line := range []string{"query parsed", text} {
+			s.says(search, id16(trace), span, s.clock.Add(-time.Millisecond), line)
+		}
+	}
+	assert.Equal(t, map[string]bool{"payment": true, "search": true}, play(func(s *scenario, text string) {
+		s.serial++
+		trace := fmt.Sprint("search", s.serial)
+		_, td := newSpan(storefront, id16(trace), id8(trace), noParent, "GET /find", spanServer, s.clock.Add(-4*time.Millisecond), s.clock)
+		s.deliver(item{traces: td})
+		asks(s, trace, trace, text)
+	}))
+	assert.Equal(t, map[string]bool{"payment": true}, play(func(s *scenario, text string) {
+		// The next request, of which search is a part.
+		name := fmt.Sprint("visit", s.serial+1)
+		asks(s, name, name+"in", text)
+	}), "nearly: payment fails in the same requests")
+}
 
 // slowCalls is an engine that has found that calls from storefront to payment lose time,
 // with the incident and the suspects at its ends: who is called, and who calls.

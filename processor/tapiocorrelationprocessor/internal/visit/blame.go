@@ -205,6 +205,12 @@ func (n *featureNow) weighRun(v *visit) {
 // hurt notes an anomalous visit.
 func (s *Suspect) hurt(v *visit, c *completed) {
 	s.Hurt++
+	for i := range c.visits {
+		by := c.visits[i].operation.service
+		if c.visits[i].now.z > 0 && !c.visits[i].left && by != s.Service && !slices.Contains(s.Beside, by) {
+			s.Beside = append(s.Beside, by)
+		}
+	}
 	if s.Since == 0 || v.start < s.Since {
 		s.Since = v.start
 	}

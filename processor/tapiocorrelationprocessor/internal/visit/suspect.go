@@ -102,6 +102,8 @@ type Suspect struct {
 	// Explains are the services whose anomalous visits have one of this service below
 	// them, in the order of their number.
 	Explains []record.EntityID
+	// Beside are the services with an anomalous visit in a trace in which this one was hurt.
+	Beside []record.EntityID
 	// Traces are hurt traces, newest first, at most maxExamples.
 	Traces []record.TraceID
 	// Since is the start of the first anomalous visit in the window, in ns; 0 when
