@@ -75,7 +75,7 @@ func (f *Failure) readArgs(args string) {
 // /var/log/aws-routed-eni/plugin.log and ipamd.log: zap's JSON
 // (cmd/routed-eni-cni-plugin/cni.go, pkg/ipamd). The plugin names the container;
 // the daemon says why it gave no address.
-var Amazon = Format{marks: []string{`"caller":"`}, parse: parseAmazon}
+var Amazon = Format{marks: []string{`"level":"error"`, `"level":"fatal"`, "NetworkReply: ", "Rejecting "}, parse: parseAmazon}
 
 var (
 	amazonContainer = regexp.MustCompile(`container(?:ID| ID)? ([0-9a-f]{64})`)

@@ -235,3 +235,23 @@ func TestFollowRefusesOtherThanFiles(t *testing.T) {
 	f := Follow(t.TempDir())
 	require.Error(t, f.Read(func(string) {}))
 }
+
+// BenchmarkParse is what a line costs that tells no failure, as nearly all do.
+func BenchmarkParse(b *testing.B) {
+	for name, line := range map[string]string{
+		"containerd": `time="2026-11-26T12:00:00.000000001Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:payment-1,Uid:uid-payment-1,Namespace:shop,Attempt:0,} returns sandbox id \"` + id + `\""`,
+		"ipamd":      `{"level":"debug","ts":"2026-11-26T12:00:05.000Z","caller":"ipamd/ipamd.go:673","msg":"IP pool is too low: available (19) < ENI target (1) * addrsPerENI (29)"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, format := range formats {
+					if len(format.Parse(line)) > 0 {
+						b.Fatal("a failure")
+					}
+				}
+			}
+		})
+	}
+}
