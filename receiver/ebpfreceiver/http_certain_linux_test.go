@@ -145,6 +145,85 @@ func TestBodyThatIsARequest(t *testing.T) {
 	}
 }
 
+// TestSeveralRequestsInOneRead: which of them is worked on is not seen, whoever reads them;
+// one with its body is one.
+func TestSeveralRequestsInOneRead(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, enableHTTP)
+	servers := map[string]*exec.Cmd{"go": exec.Command(buildGoServer(t))}
+	if node, err := exec.LookPath("node"); err == nil { // other tests say that it is missing
+		servers["node"] = exec.Command(node, "testdata/http/server.js")
+	}
+	for name, cmd := range servers {
+		s := startHTTPServer(t, cmd)
+		r.warmUp(s)
+		i := 0
+		for _, tc := range []struct {
+			name     string
+			headers  []string // of each request in the read
+			bodies   []string
+			isTraced bool
+		}{
+			{"one", []string{""}, []string{""}, true},
+			{"with a body", []string{"Content-Length: 5\r\n"}, []string{"hello"}, true},
+			{"with the beginning of a body", []string{"content-length:\t 50000 \r\n"}, []string{"hello"}, true},
+			{"in chunks", []string{"Transfer-Encoding: chunked\r\n"}, []string{"5\r\nhello\r\n0\r\n\r\n"}, true},
+			{"two", []string{"", ""}, []string{"", ""}, false},
+			{"four", []string{"", "", "", ""}, []string{"", "", "", ""}, false},
+			{"after a body", []string{"Content-Length: 5\r\n", ""}, []string{"hello", ""}, false},
+			{"after chunks", []string{"transfer-encoding: chunked\r\n", ""}, []string{"5\r\nhello\r\n0\r\n\r\n", ""}, false},
+			// More than is looked at; and more than Go reads at once.
+			{"far after chunks, node", []string{"Transfer-Encoding: chunked\r\n", ""}, []string{"1400\r\n" + strings.Repeat("x", 0x1400) + "\r\n0\r\n\r\n", ""}, false},
+		} {
+			if name == "go" && strings.HasSuffix(tc.name, "node") {
+				continue
+			}
+			request, traces, first := "", []string{}, i
+			for k, header := range tc.headers {
+				traces = append(traces, randomHex(t, 16))
+				request += fmt.Sprintf("POST /?%s HTTP/1.1\r\nHost: a\r\ntraceparent: 00-%s-0102030405060708-01\r\n%s\r\n%s", toTarget(i), traces[k], header, tc.bodies[k])
+				i++
+			}
+			c, err := net.Dial("tcp", s.address)
+			require.NoError(t, err)
+			_, err = c.Write([]byte(request))
+			require.NoError(t, err)
+			for k, trace := range traces {
+				got := r.traceOf(s, first+k)
+				if tc.isTraced {
+					assert.Equal(t, trace, got, "%s: %s", name, tc.name)
+				} else {
+					assert.Empty(t, got, "%s: %s, request %d", name, tc.name, k)
+				}
+			}
+			require.NoError(t, c.Close())
+		}
+	}
+}
+
+// TestBodyAfterTheResponse: a server that responds before the body has come reads that
+// together with the next request.
+func TestBodyAfterTheResponse(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, enableHTTP)
+	s := startHTTPServer(t, exec.Command(requireProgram(t, "node"), "testdata/http/server.js"))
+	r.warmUp(s)
+	first, second := randomHex(t, 16), randomHex(t, 16)
+	request := "GET /?%s HTTP/1.1\r\nHost: a\r\ntraceparent: 00-%s-0102030405060708-01\r\n\r\n"
+	body := fmt.Sprintf(request, toTarget(8), second)
+	c := s.open("POST", toTarget(1), fmt.Sprintf("Content-Length: %d\r\n", len(body)), first)
+	responses := bufio.NewReader(c)
+	assert.Equal(t, http.StatusOK, readResponse(t, responses))
+	assert.Equal(t, first, r.traceOf(s, 1))
+	for i := 2; i < 5; i++ {
+		_, err := fmt.Fprintf(c, "%s"+request, body, toTarget(i), randomHex(t, 16))
+		require.NoError(t, err)
+		assert.Empty(t, r.traceOf(s, i), i)
+		assert.Equal(t, http.StatusOK, readResponse(t, responses))
+		body = ""
+	}
+}
+
 // TestAfterTheResponse: who has begun to respond does not work on the request any more,
 // in whatever calls the response is written, and whatever was forgotten meanwhile.
 func TestAfterTheResponse(t *testing.T) {
