@@ -68,6 +68,59 @@ static __always_inline void fill_addresses(struct connect_record *rec, const str
 	}
 }
 
+/* What the error queue of a socket has (linux/skbuff.h, linux/errqueue.h). */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sk_buff___error {
+	struct sk_buff___error *next;
+	char cb[48];
+};
+
+struct sk_buff_head___error {
+	struct sk_buff___error *next;
+};
+
+struct sock_extended_err {
+	__u32 ee_errno;
+	__u8 ee_origin;
+};
+
+struct sock_exterr_skb {
+	struct sock_extended_err ee;
+};
+
+struct sock___error {
+	int sk_err_soft;
+	struct sk_buff_head___error sk_error_queue;
+};
+#pragma clang attribute pop
+
+/* include/uapi/linux/errqueue.h */
+#define SO_EE_ORIGIN_ICMP 2
+#define SO_EE_ORIGIN_ICMP6 3
+
+/* Why a connect failed. An ICMP message that comes while the connect has the socket, as
+ * this host's own does, ends nothing: the application is told, and closes it. Having been
+ * told takes the error from the socket, but not the message from its queue. */
+static __always_inline __u32 error_of(const struct sock *sk)
+{
+	const struct sock___error *s = (const void *)sk;
+	__u32 error = BPF_CORE_READ(sk, sk_err);
+	struct sk_buff___error *skb;
+	struct sock_exterr_skb *e;
+	__u8 origin;
+
+	if (!error)
+		error = BPF_CORE_READ(s, sk_err_soft);
+	if (error)
+		return error;
+	skb = BPF_CORE_READ(s, sk_error_queue.next);
+	if ((void *)skb == (void *)__builtin_preserve_access_index(&s->sk_error_queue))
+		return 0; /* it is empty */
+	e = (void *)__builtin_preserve_access_index(&skb->cb);
+	origin = BPF_CORE_READ(e, ee.ee_origin);
+	return origin == SO_EE_ORIGIN_ICMP || origin == SO_EE_ORIGIN_ICMP6 ? BPF_CORE_READ(e, ee.ee_errno) : 0;
+}
+
 static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
@@ -88,7 +141,7 @@ static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 	fill_addresses(rec, sk);
 	rec->socket_state = BPF_CORE_READ(sk, sk_socket, state);
 	rec->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	rec->error = BPF_CORE_READ(sk, sk_err);
+	rec->error = error_of(sk);
 	fill_socket_trace(&traced->trace, key); /* that of the connect, as it was joined there */
 	bpf_ringbuf_submit(traced, 0);
 }

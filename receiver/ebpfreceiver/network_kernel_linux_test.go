@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/linux"
 )
 
 // listenOn listens on a free port of an address.
@@ -380,4 +383,63 @@ func TestWhoServesUDP(t *testing.T) {
 			assert.Len(t, r.records(atLocal(event.UDPListen, port)), 1, "told once")
 		})
 	}
+}
+
+// TestConnectThatThisHostRejects: its own ICMP message comes while the connect still has
+// the socket, as for a Kubernetes Service without endpoints. Who does not wait in connect(2) is
+// told, and closes the socket.
+func TestConnectThatThisHostRejects(t *testing.T) {
+	requireKernel(t)
+	iptables := requireProgram(t, "iptables")
+	r := startRig(t, nil)
+	ports := map[int]syscall.Errno{7300: unix.ECONNREFUSED, 7301: unix.EHOSTUNREACH, 7302: unix.ENETUNREACH, 7303: unix.ENOPROTOOPT}
+	told := make(map[int]int, len(ports))
+	var noRules, failed error
+	done := make(chan struct{})
+	go linux.OnOwnThread(func() {
+		defer close(done)
+		if failed = errors.Join(unix.Unshare(unix.CLONE_NEWNET), bringUp("lo", "127.0.0.1/8")); failed != nil {
+			return
+		}
+		for i, with := range []string{"icmp-port-unreachable", "icmp-host-unreachable", "icmp-net-unreachable", "icmp-proto-unreachable"} {
+			port := 7300 + i
+			out, err := exec.Command(iptables, "-A", "OUTPUT", "-p", "tcp", "--dport", strconv.Itoa(port), "-j", "REJECT", "--reject-with", with).CombinedOutput()
+			if err != nil {
+				noRules = fmt.Errorf("%w: %s", err, out)
+				return
+			}
+			told[port], err = connectWithoutWaiting(port)
+			failed = errors.Join(failed, err)
+		}
+	})
+	<-done
+	require.NoError(t, failed)
+	if noRules != nil {
+		t.Skip("this kernel cannot reject connects: ", noRules)
+	}
+	for port, errno := range ports {
+		require.Equal(t, int(errno), told[port], "what the application is told")
+		rec := r.await(func(rec seenRecord) bool { return of(event.TCPConnectFailed, os.Getpid())(rec) && toPeer(port)(rec) })
+		assert.Equal(t, connectErrors[int32(errno)], rec.Attributes[event.KeyErrorType], port)
+		assert.Equal(t, "Warn", rec.Severity)
+	}
+}
+
+// connectWithoutWaiting returns the error of which a socket tells once it has one.
+func connectWithoutWaiting(port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); !errors.Is(err, unix.EINPROGRESS) {
+		return 0, fmt.Errorf("connect: %w", err)
+	}
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 }
