@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/extension"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/extension/tapioextension/internal/metadata"
@@ -54,7 +55,10 @@ type FindingStore interface {
 // MaxOpenFindings bounds what OpenFindings returns, and what waits of HandOver.
 const MaxOpenFindings = 1000
 
-var _ FindingStore = (*tapioExtension)(nil)
+var (
+	_ FindingStore      = (*tapioExtension)(nil)
+	_ storage.Extension = (*tapioExtension)(nil)
+)
 
 // errNotRunning is returned before Start and after Shutdown.
 var errNotRunning = errors.New("the tapio extension is not running")
@@ -205,6 +209,16 @@ func (e *tapioExtension) OpenFindings(ctx context.Context) ([]*finding.Finding, 
 		return nil, errNotRunning
 	}
 	return s.Unfinished(ctx, MaxOpenFindings)
+}
+
+// GetClient implements storage.Extension: a component keeps in the database what it wants to
+// know again after a restart, such as how far it has read.
+func (e *tapioExtension) GetClient(_ context.Context, kind component.Kind, id component.ID, name string) (storage.Client, error) {
+	s := e.store.Load()
+	if s == nil {
+		return nil, errNotRunning
+	}
+	return s.State(kind.String() + "/" + id.String() + "/" + name), nil
 }
 
 // report tells the host when the store begins to fail and when it works again.

@@ -27,6 +27,7 @@ import (
 	"go.opentelemetry.io/collector/extension"
 	"go.opentelemetry.io/collector/extension/extensionauth"
 	"go.opentelemetry.io/collector/extension/extensiontest"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
@@ -373,4 +374,30 @@ func TestMetrics(t *testing.T) {
 	m, err := tel.GetMetric("otelcol_extension_tapio_save_duration")
 	require.NoError(t, err)
 	assert.EqualValues(t, 4, m.Data.(metricdata.Histogram[float64]).DataPoints[0].Count)
+}
+
+// TestStorageOverARestart: what a component keeps in the database is there when the
+// collector starts again, and another component does not see it.
+func TestStorageOverARestart(t *testing.T) {
+	cfg := testConfig(t)
+	receiver := component.MustNewID("tapio_systemd")
+	ext, err := NewFactory().Create(t.Context(), extensiontest.NewNopSettings(NewFactory().Type()), cfg)
+	require.NoError(t, err)
+	_, err = ext.(storage.Extension).GetClient(t.Context(), component.KindReceiver, receiver, "journal")
+	require.ErrorIs(t, err, errNotRunning)
+	require.NoError(t, ext.Start(t.Context(), componenttest.NewNopHost()))
+	client, err := ext.(storage.Extension).GetClient(t.Context(), component.KindReceiver, receiver, "journal")
+	require.NoError(t, err)
+	require.NoError(t, client.Set(t.Context(), "position", []byte("here")))
+	require.NoError(t, client.Close(t.Context()))
+	require.NoError(t, ext.Shutdown(t.Context()))
+
+	again := started(t, cfg, componenttest.NewNopHost())
+	for id, want := range map[component.ID][]byte{receiver: []byte("here"), component.MustNewIDWithName("tapio_systemd", "2"): nil} {
+		client, err := again.GetClient(t.Context(), component.KindReceiver, id, "journal")
+		require.NoError(t, err)
+		value, err := client.Get(t.Context(), "position")
+		require.NoError(t, err)
+		assert.Equal(t, want, value, id)
+	}
 }

@@ -36,7 +36,7 @@ const configuration = `
 receivers:
   tapio_systemd:
     host_name: node-7
-    storage: file_storage
+    storage: tapio
     units:
       bus_address: %[1]s
       critical: [hungry.service]
@@ -45,9 +45,9 @@ exporters:
   file/logs: {path: %[2]s/logs.json, append: true, flush_interval: 20ms}
   file/traces: {path: %[2]s/traces.json, append: true, flush_interval: 20ms}
 extensions:
-  file_storage: {directory: %[2]s/storage}
+  tapio: {path: %[2]s/storage/findings.db, endpoint: 127.0.0.1:0}
 service:
-  extensions: [file_storage]
+  extensions: [tapio]
   telemetry: {metrics: {level: none}}
   pipelines:
     logs: {receivers: [tapio_systemd], exporters: [file/logs]}

@@ -31,6 +31,13 @@ var migrations = []string{
 	// What the processor needs to go on with an open finding after a restart, '' for one
 	// that is over or another process's.
 	`ALTER TABLE finding ADD COLUMN resume TEXT NOT NULL DEFAULT ''`,
+	// What components keep over a restart, see State.
+	`CREATE TABLE state (
+		component TEXT NOT NULL,
+		key       TEXT NOT NULL,
+		value     BLOB NOT NULL,
+		PRIMARY KEY (component, key)
+	) STRICT, WITHOUT ROWID`,
 }
 
 // applicationID marks the file as Tapio's: "TAPI" in ASCII, in the field of the

@@ -1,5 +1,6 @@
 // Package store keeps findings in one SQLite file: the newest revision of each,
-// bounded by age and by number, with an index from trace id to finding.
+// bounded by age and by number, with an index from trace id to finding. Beside them it
+// keeps what components want to know again after a restart (State).
 //
 // What Save has returned for without an error is committed and synced to disk:
 // neither a killed process nor a lost power supply takes it back.
@@ -46,6 +47,7 @@ type Store struct {
 	lock   *os.File
 	write  *sql.DB // one connection: SQLite has one writer at a time
 	read   *sql.DB
+	state  *sql.DB // one connection that does not wait for the disk
 	now    func() time.Time
 	counts counts
 }
@@ -88,7 +90,7 @@ func createFile(path string) error {
 
 func (s *Store) open(ctx context.Context) error {
 	var err error
-	if s.write, err = sql.Open("sqlite", dsn(s.opts.Path, "_txlock=immediate")); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(s.opts.Path, "_txlock=immediate&_synchronous=FULL")); err != nil {
 		return err
 	}
 	s.write.SetMaxOpenConns(1)
@@ -103,6 +105,10 @@ func (s *Store) open(ctx context.Context) error {
 	if err := migrate(ctx, s.write); err != nil {
 		return err
 	}
+	if s.state, err = sql.Open("sqlite", dsn(s.opts.Path, "_txlock=immediate&_synchronous=NORMAL")); err != nil {
+		return err
+	}
+	s.state.SetMaxOpenConns(1)
 	if s.read, err = sql.Open("sqlite", dsn(s.opts.Path, "_query_only=1")); err != nil {
 		return err
 	}
@@ -114,7 +120,7 @@ func (s *Store) open(ctx context.Context) error {
 // parameter.
 func dsn(path, more string) string {
 	u := url.URL{Scheme: "file", Path: path, RawQuery: "_busy_timeout=" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) +
-		"&_foreign_keys=1&_synchronous=FULL&_error_rc=1&_defensive=1&" + more}
+		"&_foreign_keys=1&_error_rc=1&_defensive=1&" + more}
 	return u.String()
 }
 
@@ -122,7 +128,7 @@ func dsn(path, more string) string {
 // close folds the write-ahead log into the database.
 func (s *Store) Close() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
+	for _, db := range []*sql.DB{s.read, s.state, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
