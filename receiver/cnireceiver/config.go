@@ -117,6 +117,9 @@ type LogsConfig struct {
 	// Files are logs of the runtime, the kubelet and plugins. One that is not
 	// there is waited for.
 	Files []string `mapstructure:"files"`
+	// JournalDirs hold the files of systemd's journal, as /var/log/journal does. Empty
+	// not to read it.
+	JournalDirs []string `mapstructure:"journal_dirs"`
 }
 
 // Bounds of the configuration.
@@ -138,7 +141,7 @@ func createDefaultConfig() component.Config {
 		Leaks:             LeaksConfig{Enabled: true, GracePeriod: 5 * time.Minute, NamespacePatterns: []string{"cni-*"}},
 		Conntrack:         ConntrackConfig{Enabled: true, HighWater: 0.85},
 		Operations:        OperationsConfig{Enabled: true, Output: plugins.OutputOnDemand},
-		Logs:              LogsConfig{Enabled: true, Files: defaultLogs()},
+		Logs:              LogsConfig{Enabled: true, Files: defaultLogs(), JournalDirs: []string{"/var/log/journal", "/run/log/journal"}},
 		Interval:          30 * time.Second,
 		Debounce:          200 * time.Millisecond,
 	}
@@ -166,6 +169,7 @@ func (c *Config) Validate() error {
 	errs = append(errs,
 		absolute("config_dirs", c.ConfigDirs), absolute("plugin_dirs", c.PluginDirs), absolute("result_dirs", c.ResultDirs),
 		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs), absolute("logs::files", c.Logs.Files),
+		absolute("logs::journal_dirs", c.Logs.JournalDirs),
 		part("ipam::high_water", c.IPAM.HighWater), part("conntrack::high_water", c.Conntrack.HighWater),
 		between("interfaces::hold", c.Interfaces.Hold, 0, maxHold),
 		between("leaks::grace_period", c.Leaks.GracePeriod, 0, maxGracePeriod),

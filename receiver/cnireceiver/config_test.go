@@ -34,7 +34,7 @@ func TestLoadConfig(t *testing.T) {
 	all.Leaks = LeaksConfig{GracePeriod: 10 * time.Minute, NamespacePatterns: []string{"cni-*", "pod-*"}}
 	all.Conntrack = ConntrackConfig{HighWater: 0.9}
 	all.Operations = OperationsConfig{Output: plugins.OutputNever}
-	all.Logs = LogsConfig{Files: []string{"/var/log/k3s.log"}}
+	all.Logs = LogsConfig{Files: []string{"/var/log/k3s.log"}, JournalDirs: []string{"/var/log/journal.remote"}}
 	all.Interval, all.Debounce = time.Minute, time.Second
 	all.Events.TapioCniInterface.Enabled = false
 	for name, want := range map[string]component.Config{"": createDefaultConfig(), "all": all} {
@@ -64,6 +64,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		`result_dirs[0]: "a" is not an absolute path`:                   func(c *Config) { c.ResultDirs = []string{"a"} },
 		`namespace_dirs[0]: "a" is not an absolute path`:                func(c *Config) { c.NamespaceDirs = []string{"a"} },
 		`ipam::data_dirs[0]: "a" is not an absolute path`:               func(c *Config) { c.IPAM.DataDirs = []string{"a"} },
+		`logs::journal_dirs[0]: "a" is not an absolute path`:            func(c *Config) { c.Logs.JournalDirs = []string{"a"} },
 		`logs::files[0]: "a" is not an absolute path`:                   func(c *Config) { c.Logs.Files = []string{"a"} },
 		"ipam::high_water: 0 is not above 0 and at most 1":              func(c *Config) { c.IPAM.HighWater = 0 },
 		"ipam::high_water: NaN is not above 0 and at most 1":            func(c *Config) { c.IPAM.HighWater = math.NaN() },

@@ -2,6 +2,7 @@ package cnireceiver
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,10 +27,13 @@ const (
 // logWatcher emits tapio.cni.operation from what runtimes log, where kernel
 // programs cannot show the operations.
 type logWatcher struct {
-	files   []*runtimelog.File
+	files []*runtimelog.File
+	// journal is nil when it is not read.
+	journal *journalLog
 	formats []runtimelog.Format
 	log     *zap.Logger
-	told    map[runtimelog.Failure]time.Time
+	told    map[runtimelog.Failure]toldFailure
+	// failing are the logs that cannot be read, by index in files.
 	failing map[int]bool
 	emit    func(context.Context, []state.Event)
 
@@ -37,11 +41,20 @@ type logWatcher struct {
 	done   chan struct{}
 }
 
+// toldFailure is when a failure was told last, and by which log.
+type toldFailure struct {
+	at  time.Time
+	log int
+}
+
+// journalIndex stands for the journal where files have their index.
+const journalIndex = -1
+
 // startLogWatcher follows the files from now on.
 func startLogWatcher(cfg *Config, log *zap.Logger, emit func(context.Context, []state.Event)) *logWatcher {
 	w := &logWatcher{
-		formats: logFormats(), log: log, emit: emit,
-		told: make(map[runtimelog.Failure]time.Time), failing: make(map[int]bool), done: make(chan struct{}),
+		formats: logFormats(), log: log, emit: emit, journal: followJournal(cfg),
+		told: make(map[runtimelog.Failure]toldFailure), failing: make(map[int]bool), done: make(chan struct{}),
 	}
 	for _, path := range cfg.Logs.Files {
 		w.files = append(w.files, runtimelog.Follow(snapshot.Resolve(cfg.RootPath, path)))
@@ -76,28 +89,37 @@ func (w *logWatcher) run(ctx context.Context) {
 	}
 }
 
-// look reads what is new in all files. A file that cannot be read is logged once.
+// look reads what is new in all logs. One that cannot be read is logged once.
 func (w *logWatcher) look(now time.Time) []state.Event {
 	var events []state.Event
-	for i, file := range w.files {
-		err := file.Read(func(line string) {
-			for _, f := range w.parse(line) {
-				if w.isNew(f, now) {
-					events = append(events, failureEvent(f, now))
-				}
+	tell := func(line string, index int, at time.Time) {
+		for _, f := range w.parse(line) {
+			if w.isNew(f, index, now) {
+				events = append(events, failureEvent(f, at))
 			}
-		})
-		if err != nil && !w.failing[i] {
-			w.log.Info("a log of the container runtime cannot be read", zap.Error(err))
 		}
-		w.failing[i] = err != nil
 	}
-	for f, at := range w.told {
-		if now.Sub(at) >= repeatAfter {
+	for i, file := range w.files {
+		w.report(i, file.Read(func(line string) { tell(line, i, now) }))
+	}
+	if w.journal != nil {
+		w.report(journalIndex, w.journal.read(func(line string, at time.Time) { tell(line, journalIndex, at) })...)
+	}
+	for f, last := range w.told {
+		if now.Sub(last.at) >= repeatAfter {
 			delete(w.told, f)
 		}
 	}
 	return events
+}
+
+// report logs why a log cannot be read, once until it can.
+func (w *logWatcher) report(index int, problems ...error) {
+	err := errors.Join(problems...)
+	if err != nil && !w.failing[index] {
+		w.log.Info("a log of the container runtime cannot be read", zap.Error(err))
+	}
+	w.failing[index] = err != nil
 }
 
 // parse returns what a line tells, which is of one format.
@@ -111,10 +133,12 @@ func (w *logWatcher) parse(line string) []runtimelog.Failure {
 }
 
 // isNew says whether the failure was not told a moment ago, by another log in words
-// of its own. What has no owner may be of several: it is told each time. A STATUS is
-// the node's, and asked for again and again: as long as it fails alike it is one.
-func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
+// of its own. What has no owner may be of several: it is told each time that the same
+// log has it. A STATUS is the node's, and asked for again and again: as long as it
+// fails alike it is one.
+func (w *logWatcher) isNew(f runtimelog.Failure, index int, now time.Time) bool {
 	key := runtimelog.Failure{Command: f.Command, Plugin: f.Plugin, ContainerID: f.ContainerID}
+	repeats := false
 	switch {
 	case f.Command == "STATUS":
 		key.Message = f.Message
@@ -122,13 +146,14 @@ func (w *logWatcher) isNew(f runtimelog.Failure, now time.Time) bool {
 	case f.PodName != "":
 		key.PodNamespace, key.PodName = f.PodNamespace, f.PodName
 	default:
-		return true
+		key, repeats = f, true
 	}
-	_, isOld := w.told[key]
-	if !isOld && len(w.told) < maxRepeats || isOld && f.Command == "STATUS" {
-		w.told[key] = now
+	last, isOld := w.told[key]
+	isNew := !isOld || repeats && last.log == index
+	if !isOld && len(w.told) < maxRepeats || isOld && f.Command == "STATUS" || isOld && isNew {
+		w.told[key] = toldFailure{at: now, log: index}
 	}
-	return !isOld
+	return isNew
 }
 
 func failureEvent(f runtimelog.Failure, at time.Time) state.Event {
@@ -166,6 +191,9 @@ func (w *logWatcher) shutdown(ctx context.Context) error {
 	}
 	for _, file := range w.files {
 		file.Close()
+	}
+	if w.journal != nil {
+		return w.journal.reader.Close()
 	}
 	return nil
 }
