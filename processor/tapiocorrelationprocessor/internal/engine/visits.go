@@ -497,14 +497,25 @@ func (e *Engine) informed(h *explain.Hypothesis) float64 {
 	return known
 }
 
-// rivalOf returns the highest score of the other suspects.
+// rivalOf returns the highest score of the other suspects that may be why this one is
+// suspected.
 func (e *Engine) rivalOf(s *visit.Suspect) (highest float64) {
 	for i := range e.suspects {
-		if x := &e.suspects[i]; x.Service != s.Service {
+		if x := &e.suspects[i]; x.Service != s.Service && !apart(s, x) {
 			highest = max(highest, x.Score)
 		}
 	}
 	return highest
+}
+
+// sure is the score from which nearly every suspect was the root (see certainty).
+const sure = 7
+
+// apart tells whether a suspect has nothing to do with another one, as far as traces
+// tell: visits of both changed, and never in the same trace. A weak one may be the shadow
+// of what traces do not show.
+func apart(s, x *visit.Suspect) bool {
+	return s.Score >= sure && s.Hurt > 0 && x.Hurt > 0 && !slices.Contains(s.Beside, x.Service) && !slices.Contains(x.Beside, s.Service)
 }
 
 // evidence are the numbers of a suspect's strongest signal, and the others in words.
