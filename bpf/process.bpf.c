@@ -98,6 +98,24 @@ struct traced_exit {
 	struct trace_context trace;
 };
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct task_struct___exec {
+	__u64 parent_exec_id; /* the parent's self_exec_id at the fork */
+	__u64 self_exec_id;   /* how many there were, from the first process on */
+};
+#pragma clang attribute pop
+
+/* Whether a process runs what its parent runs. One that was adopted has another parent
+ * than the one that forked it; if no exec was between, it runs the same all the same. */
+static __noinline int is_copy(struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct___exec *child = (void *)leader, *parent = (void *)BPF_CORE_READ(leader, real_parent);
+	__u64 id = BPF_CORE_READ(child, self_exec_id);
+
+	return id == BPF_CORE_READ(child, parent_exec_id) && id == BPF_CORE_READ(parent, self_exec_id);
+}
+
 SEC("tp_btf/sched_process_exit")
 int process_exit(__u64 *ctx)
 {
@@ -126,7 +144,7 @@ int process_exit(__u64 *ctx)
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
 	fill_path(&rec->cgroup, task_cgroup(task));
 	rec->code = status;
-	rec->pad = 0;
+	rec->is_copy = is_copy(task);
 	fill_death_key(&key, task);
 	fill_death_trace(&traced->trace, &key);
 	if (traces_enabled)

@@ -111,7 +111,7 @@ type ProcessExitRecord struct {
 	Process ProcessProcessId
 	Cgroup  ProcessCgroupPath
 	Code    int32
-	Pad     uint32
+	IsCopy  uint32
 }
 
 type ProcessPathPart uint32

@@ -80,7 +80,7 @@ struct exit_record {
 	struct process_id process;
 	struct cgroup_path cgroup;
 	__s32 code; /* as wait(2) encodes it */
-	__u32 pad;
+	__u32 is_copy; /* it ran the program that its parent runs, with its environment: no exec since the fork */
 };
 
 struct oom_record {

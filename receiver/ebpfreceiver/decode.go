@@ -94,6 +94,7 @@ func decodeExit(r *bpf.ProcessExitRecord, known *knownProcesses) kernelEvent {
 	return exitEvent{
 		base:   base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
 		status: uint32(r.Code),
+		isCopy: r.IsCopy != 0,
 	}
 }
 

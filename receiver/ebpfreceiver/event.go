@@ -74,6 +74,9 @@ type exitEvent struct {
 	traced
 	// status is what wait(2) returns.
 	status uint32
+	// isCopy says that the process had its environment from its parent: it began by a
+	// fork, and neither ran another program since.
+	isCopy bool
 }
 
 // signal is the number of the signal that ended the process, 0 if none did.

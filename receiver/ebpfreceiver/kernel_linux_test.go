@@ -103,6 +103,8 @@ func init() {
 		leak()
 	case "fork":
 		fork()
+	case "prefork":
+		prefork()
 	case "read-files":
 		readFiles(os.Getenv("TAPIO_EBPF_TEST_FILE"))
 	case "spin":

@@ -101,14 +101,39 @@ func (s *services) learn(ev kernelEvent) {
 		return
 	}
 	name, err := s.read(key)
+	exit, isExit := ev.(exitEvent)
+	if isExit && exit.isCopy && name == (serviceName{}) { // its environment is gone, perhaps without an error
+		name, err = s.ofParent(key, exit.who.parent)
+	}
 	if err != nil {
 		s.unresolved(unresolvedReason(err))
 		name = before
 	}
 	s.put(key, name) // also when it failed: it would fail again
-	if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errProcessGone) {
+	if !isExit && !isGone(err) {
 		s.lookLater(look{key: key, at: time.Now().Add(firstLook)})
 	}
+}
+
+// ofParent returns the service of the parent of a process that has ended.
+func (s *services) ofParent(child processKey, parent uint32) (serviceName, error) {
+	ticks, err := s.startTicks(parent)
+	if err != nil || ticks > child.ticks { // that one has ended too, and another has its number
+		return serviceName{}, os.ErrNotExist
+	}
+	key := processKey{parent, ticks}
+	if name, known := s.lookup(key); known {
+		return name, nil
+	}
+	name, err := s.read(key)
+	if err == nil {
+		s.put(key, name)
+	}
+	return name, err
+}
+
+func isGone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, errProcessGone)
 }
 
 func (s *services) lookLater(l look) {
@@ -137,7 +162,7 @@ func (s *services) lookAgain(now time.Time) {
 		switch {
 		case err == nil && name.name != "":
 			s.put(l.key, name)
-		case errors.Is(err, os.ErrNotExist), errors.Is(err, errProcessGone): // it published none in time
+		case isGone(err): // it published none in time
 		default:
 			if err != nil {
 				s.unresolved(unresolvedReason(err))
@@ -311,7 +336,7 @@ func fieldsAfterName(stat []byte) []string {
 
 func unresolvedReason(err error) string {
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, errProcessGone):
+	case isGone(err):
 		return unresolvedGone
 	case errors.Is(err, os.ErrPermission):
 		return unresolvedForbidden

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -47,6 +48,59 @@ func TestServiceNameOfRealProcesses(t *testing.T) {
 	assert.Equal(t, "young", rec.Resource[event.KeyServiceName])
 	assert.Equal(t, "shop", rec.Resource[event.KeyServiceNamespace])
 	assert.NotContains(t, r.await(of(event.ProcessExit, none())).Resource, event.KeyServiceName)
+}
+
+// prefork forks a child that ends when it is told to, as a server that forks its workers
+// does, says which, and goes on as it is, or as another program with another environment.
+func prefork() {
+	var b [1]byte
+	// A child of a program in Go must not do more than call the kernel.
+	child, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0)
+	if child == 0 && errno == 0 {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_READ, 0, uintptr(unsafe.Pointer(&b[0])), 1)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 61, 0, 0)
+	}
+	fmt.Println(child)
+	if next := os.Getenv("TAPIO_EBPF_TEST_NEXT"); next != "" {
+		_ = syscall.Exec("/proc/self/exe", []string{"next"}, []string{roleEnv + "=sleep", "OTEL_SERVICE_NAME=" + next})
+	}
+	time.Sleep(time.Minute)
+}
+
+// TestServiceNameOfForkedProcess: of one that is heard of when it ends, and never ran
+// a program of its own.
+func TestServiceNameOfForkedProcess(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	for _, next := range []string{"", "other"} {
+		cmd := role("prefork")
+		cmd.Env = append(cmd.Env, "OTEL_SERVICE_NAME=workers", "TAPIO_EBPF_TEST_NEXT="+next)
+		stdin, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		stdout, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		var child int
+		_, err = fmt.Fscan(stdout, &child)
+		require.NoError(t, err)
+		if next != "" {
+			require.Eventually(t, func() bool {
+				return len(r.records(of(event.ProcessExec, cmd.Process.Pid))) == 2
+			}, 10*time.Second, time.Millisecond)
+		}
+		_, err = stdin.Write([]byte{1})
+		require.NoError(t, err)
+		exit := r.await(of(event.ProcessExit, child))
+		if next == "" {
+			assert.Equal(t, "workers", exit.Resource[event.KeyServiceName])
+		} else { // whose environment the child never had
+			assert.NotEqual(t, next, exit.Resource[event.KeyServiceName])
+		}
+	}
 }
 
 // publishContext is the role "publishes": a process that publishes a context as

@@ -205,6 +205,19 @@ func TestWhyServicesAreNotResolved(t *testing.T) {
 	s.learn(begin(4, map[string]string{"environ": strings.Repeat("x", maxEnviron+1), "stat": stat("S")}))
 	s.learn(begin(5, map[string]string{"environ": "OTEL_SERVICE_NAME=old", "stat": strings.Replace(stat("S"), " 700 ", " 699 ", 1)}))
 	assert.Equal(t, []string{unresolvedGone, unresolvedGone, unresolvedTooLong, unresolvedGone}, reasons)
+	// Processes that have ended: copies of that parent, one that is none, and one whose parent's number is
+	// that of a later process.
+	end := func(pid, parent uint32, started uint64, isCopy bool) processInfo {
+		e := exitEvent{base: base{who: processInfo{pid: pid, parent: parent, started: started * tick}}, isCopy: isCopy}
+		s.learn(e)
+		return e.who
+	}
+	assert.Equal(t, serviceName{name: "cart"}, s.of(end(6, 1, 701, true)))
+	assert.Len(t, reasons, 4)
+	assert.Empty(t, s.of(end(7, 1, 701, false)))
+	assert.Empty(t, s.of(end(8, 1, 699, true)))
+	assert.Empty(t, s.of(end(9, 10, 701, true)))
+	assert.Len(t, reasons, 7)
 	assert.Equal(t, serviceName{name: "cart"}, s.of(named.who))
 	assert.Equal(t, unresolvedForbidden, unresolvedReason(os.ErrPermission))
 	assert.Equal(t, unresolvedMalformed, unresolvedReason(errContextMalformed))
