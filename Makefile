@@ -99,8 +99,8 @@ e2e-systemd: build ## Break units and reboots of a real systemd in a container a
 journal-million: ## Compare a million journal entries, read over rotations, with journalctl -o json, one by one (about five minutes)
 	TAPIO_MILLION=1 $(GO) test -count=1 -v -timeout 20m -run TestMillion ./internal/journal
 
-e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (three minutes; needs root)
-	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./cni/...
+e2e-cni: build ## Watch real CNI plugins, called by cnitool and containerd; explain what breaks of them (five minutes; needs root)
+	cd test && $(GO) test -count=1 -p 1 -v -timeout 20m ./cni/...
 
 kernel-matrix: ## Run the kernel programs on other kernels, which QEMU boots (a quarter of an hour on a busy machine; no root); TAPIO_KERNEL_TESTS=.: all tests
 	cd test && $(GO) test -count=1 -v -timeout 35m ./kernels
