@@ -204,6 +204,19 @@ func TestInterfaceThatIsBeingDeletedIsNotToldAnew(t *testing.T) {
 	assert.Equal(t, "10.0.0.2", got[0].Attributes[event.KeyCNIAddress])
 }
 
+// Pictures of a container that is deleted and added again and again may each show a DEL.
+func TestInterfaceOfAnotherAddIsMissingAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.after(0)
+	w.pod(1).Links = nil
+	for n := range 20 {
+		w.attached(1).MAC = fmt.Sprintf("02:00:00:00:01:%02x", n)
+		assert.Empty(t, w.after(900*time.Millisecond))
+	}
+	assert.Equal(t, []string{event.CNIInterfaceDown}, names(w.after(time.Second)))
+}
+
 // breakage is one thing that is wrong, and how it is mended.
 type breakage struct {
 	do, undo  func(*world)

@@ -53,12 +53,14 @@ func (d *Decider) interfaceConditions(v *view) []condition {
 // rest (Key) as long as that works.
 func (a attachment) linkPart() string { return "link/" + a.Key() }
 
-// condition makes one of the attachment, which must last for the hold time.
+// condition makes one of the attachment, which must last for the hold time. After
+// another ADD for the same container it is another interface's: hardware addresses are
+// made anew.
 func (a attachment) condition(v *view, what string, ev Event) condition {
 	ev.Pod = a.pod()
 	return condition{
 		key: ev.Name + "/" + a.Key() + "/" + what, sources: []Source{SourceResults, SourceNamespaces, SourcePods},
-		hold: v.settings.Hold, linger: v.settings.Hold, about: a.Key(), event: ev,
+		hold: v.settings.Hold, linger: v.settings.Hold, about: a.Key(), version: a.MAC, event: ev,
 	}
 }
 
@@ -229,7 +231,7 @@ func (a attachment) routeConditions(v *view) []condition {
 			Body:       title(a.who()) + " " + wrong,
 			Attributes: a.attributes(map[string]any{event.KeyCNIRoute: want.Destination.String()}),
 		})
-		c.version = wrong
+		c.version += wrong
 		out = append(out, c)
 	}
 	return out
