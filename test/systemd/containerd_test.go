@@ -99,29 +99,15 @@ func startRuntimeNode(t *testing.T) *runtimeNode {
 	requireContainerd(t)
 	n := &runtimeNode{}
 	t.Cleanup(func() { // when the machine, and all that is in it, has ended
-		if n.node == nil {
-			return
-		}
-		dirs, err := filepath.Glob("/sys/fs/cgroup/*" + n.podCgroup())
-		assert.NoError(t, err)
-		for _, dir := range append(dirs, "/sys/fs/cgroup"+n.podCgroup()) {
-			removeCgroup(t, dir)
+		if n.node != nil {
+			removePods(t, n)
 		}
 	})
-	files := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(files, "net.d"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(files, "net.d", "10-pods.conflist"), []byte(podNetwork), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(files, "config.toml"), fmt.Appendf(nil, containerdConfig, rig.PauseImage), 0o600))
-	rig.WritePauseImage(t, filepath.Join(files, "pause.tar"))
-	n.node = bootNode(t, withUnits(map[string]string{
-		"containerd.service":             fmt.Sprintf(containerdUnit, os.Getpid()),
+	n.node = bootNode(t, withContainerd(containerdFiles(t, podNetwork)), withUnits(map[string]string{
 		"kubelet.service":                kubeletUnit,
 		"ledger.service.d/pods.conf":     "[Service]\nExecStart=\nExecStart=/opt/tapio/checkout ledger --listen 0.0.0.0:8082\n",
 		"storefront.service.d/pods.conf": "[Service]\nExecStart=\nExecStart=/opt/tapio/checkout storefront --payment-url http://" + podAddress + ":8081\n",
-	}), func(m *machine) {
-		m.binds = append(m.binds, "--bind="+files+":/opt/containerd", "--bind=/sys/fs/cgroup:/opt/cgroup", "--bind=/proc:/opt/proc",
-			"--capability=all", "--system-call-filter=@keyring bpf")
-	})
+	}))
 	n.startContainerd(t)
 
 	var err error
@@ -134,6 +120,38 @@ func startRuntimeNode(t *testing.T) *runtimeNode {
 	rig.WaitListening(t, n.netns, podGateway+":8082", podAddress+":8081")
 	n.startLoad(t)
 	return n
+}
+
+// containerdFiles is a directory with the configuration of containerd and of its network,
+// and the image of sandboxes.
+func containerdFiles(t *testing.T, network string) string {
+	t.Helper()
+	files := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(files, "net.d"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(files, "net.d", "10-pods.conflist"), []byte(network), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(files, "config.toml"), fmt.Appendf(nil, containerdConfig, rig.PauseImage), 0o600))
+	rig.WritePauseImage(t, filepath.Join(files, "pause.tar"))
+	return files
+}
+
+// withContainerd gives a machine the unit of containerd, with those files.
+func withContainerd(files string) func(*machine) {
+	unit := withUnits(map[string]string{"containerd.service": fmt.Sprintf(containerdUnit, os.Getpid())})
+	return func(m *machine) {
+		unit(m)
+		m.binds = append(m.binds, "--bind="+files+":/opt/containerd", "--bind=/sys/fs/cgroup:/opt/cgroup", "--bind=/proc:/opt/proc",
+			"--capability=all", "--system-call-filter=@keyring bpf")
+	}
+}
+
+// removePods removes the control groups of pods of a machine that has ended.
+func removePods(t *testing.T, n *runtimeNode) {
+	t.Helper()
+	dirs, err := filepath.Glob("/sys/fs/cgroup/*" + n.podCgroup())
+	assert.NoError(t, err)
+	for _, dir := range append(dirs, "/sys/fs/cgroup"+n.podCgroup()) {
+		removeCgroup(t, dir)
+	}
 }
 
 // requireContainerd skips the test where there is no containerd; with CI=true it fails.

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,7 +142,14 @@ func TestUnitThatOthersNeedFails(t *testing.T) {
 
 // withUnits adds unit files and drop-ins.
 func withUnits(units map[string]string) func(*machine) {
-	return func(m *machine) { m.units = units }
+	return func(m *machine) {
+		all := maps.Clone(m.units)
+		if all == nil {
+			all = map[string]string{}
+		}
+		maps.Copy(all, units)
+		m.units = all
+	}
 }
 
 // touch makes an empty file in the machine.
