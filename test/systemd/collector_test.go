@@ -26,10 +26,10 @@ type collector struct {
 	uid         uint32
 	// groups are those of the user, beside his own.
 	groups []uint32
-	// journal is the configuration of the part that reads it.
-	journal string
-	cmd     *exec.Cmd
-	out     bytes.Buffer
+	// journal is the configuration of the part that reads it, units more lines of the other.
+	journal, units string
+	cmd            *exec.Cmd
+	out            bytes.Buffer
 }
 
 const configuration = `
@@ -40,7 +40,7 @@ receivers:
     units:
       bus_address: %[1]s
       critical: [hungry.service]
-    journal: %[3]s
+%[4]s    journal: %[3]s
 exporters:
   file/logs: {path: %[2]s/logs.json, append: true, flush_interval: 20ms}
   file/traces: {path: %[2]s/traces.json, append: true, flush_interval: 20ms}
@@ -77,7 +77,7 @@ func newCollector(t *testing.T, m *machine, uid uint32, options ...func(*collect
 		assert.NoError(t, os.RemoveAll(dir))
 	})
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "storage"), 0o700))
-	require.NoError(t, os.WriteFile(c.config, fmt.Appendf(nil, configuration, m.address(), dir, c.journal), 0o600))
+	require.NoError(t, os.WriteFile(c.config, fmt.Appendf(nil, configuration, m.address(), dir, c.journal, c.units), 0o600))
 	for _, path := range []string{dir, c.config, filepath.Join(dir, "storage")} {
 		require.NoError(t, os.Chown(path, int(uid), int(uid)))
 	}

@@ -69,9 +69,13 @@ BindPaths=/opt/cgroup:/sys/fs/cgroup /opt/proc/sys/net:/proc/sys/net
 ExecStart=nsenter --cgroup=/opt/proc/%d/ns/cgroup containerd --config /opt/containerd/config.toml
 `
 
-// kubeletUnit is a stand-in for the kubelet, which would need an API server: a unit of its
-// name, restarted as the one of kubeadm is, but sooner. Its process does nothing, and
-// cannot start while there is a file /run/no-kubelet.
+// kubeletUnit is a stand-in for the kubelet: a unit of its name, restarted as the one of
+// kubeadm is, but sooner. Its process does nothing, and cannot start while there is a file
+// /run/no-kubelet. No package of Debian has the kubelet: the real one would have to be
+// compiled together with an API server and etcd, about a quarter of an hour and 240 MB of
+// programs wherever nothing is cached. What systemd tells of the unit, by which the kubelet
+// is judged here, does not depend on which program it runs; what the kubelet and the API server
+// tell of pods and nodes belongs to a receiver of Kubernetes and is told here by TellNodeLost.
 const kubeletUnit = `[Unit]
 StartLimitIntervalSec=0
 [Service]

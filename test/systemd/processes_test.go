@@ -2,6 +2,8 @@ package systemd
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,4 +47,44 @@ func TestProcessesBesideTheMainOne(t *testing.T) {
 	job(t, c, "stubborn.service", "reload")
 	told("missing.service", "failed")
 	assert.Equal(t, "/nonexistent/binary", told("missing.service", "exec_failed").attributes["process.executable.path"])
+}
+
+// TestUnitsThatAreChosen: which units are watched is said by globs, which instances of a
+// template and names with escapes match like others, and one that is left out is told
+// neither over the bus nor from the journal.
+func TestUnitsThatAreChosen(t *testing.T) {
+	fails := "[Service]\nExecStart=/bin/false\n"
+	m := boot(t, func(m *machine) {
+		require.NoError(t, os.Mkdir(m.journal(), 0o755))
+		m.binds = append(m.binds, "--bind="+m.journal()+":/var/log/journal")
+		m.units = map[string]string{
+			"worker@.service": fails, "batch@.service": fails, `a\x2db.service`: fails, "mnt-none.mount": "[Mount]\nWhat=/dev/none\nWhere=/mnt/none\nType=ext4\n",
+		}
+	})
+	c := newCollector(t, m, 0, withJournal(m), func(c *collector) {
+		c.units = `      include: ["*.service"]
+      exclude: ["batch@*.service"]
+`
+	})
+	c.start(t)
+	for _, unit := range []string{"batch@1", "mnt-none.mount", `a\x2db`, "worker@1"} {
+		m.systemctl("start", unit)
+	}
+	for _, unit := range []string{"worker@1.service", `a\x2db.service`} {
+		require.Eventually(t, func() bool { return len(c.events(t, unit, "tapio.systemd.unit.failed")) == 1 }, 20*time.Second, 50*time.Millisecond, "%s", unit)
+		job(t, c, unit, "start")
+	}
+	told := func(unit, text string) bool { // by the journal, as a plain entry
+		return slices.ContainsFunc(c.events(t, unit, ""), func(r record) bool { return strings.Contains(r.body, text) })
+	}
+	require.Eventually(t, func() bool {
+		return told("batch@1.service", "Failed with result") && told("mnt-none.mount", "Failed with result")
+	},
+		20*time.Second, 50*time.Millisecond, "what the journal says of others is read all the same")
+	for _, unit := range []string{"batch@1.service", "mnt-none.mount"} {
+		for _, r := range c.events(t, unit, "") {
+			assert.Empty(t, r.name, unit)
+		}
+		assert.Empty(t, c.spans(t, unit), unit)
+	}
 }
