@@ -17,11 +17,14 @@ const enum tracee_sdk *unused_sdk __attribute__((unused));
 
 /* Bytes of a request that are looked at. */
 #define SCAN 4096
-/* length of "traceparent:", and of 00-<32 hex>-<16 hex>-<2 hex> */
+/* length of "traceparent:", of "content-length:", and of 00-<32 hex>-<16 hex>-<2 hex> */
 #define NAME_LEN 12
+#define LENGTH_LEN 15
 #define VALUE_LEN 55
 /* White space before the value that is put up with. */
 #define VALUE_SPACE 4
+/* Of a content-length, with white space. */
+#define LENGTH_DIGITS 12
 
 /* include/uapi/asm-generic/errno-base.h, include/uapi/asm-generic/fcntl.h,
  * include/uapi/asm-generic/socket.h */
@@ -202,7 +205,7 @@ struct data {
 	__u64 len;
 	__u64 sk;	   /* on which socket */
 	__u32 never_waits; /* the thread may go on with something else at any time */
-	__u32 pad;
+	__u32 more;	   /* bytes in its other buffers */
 };
 
 static __always_inline bool data_of(struct data *d, int number, struct pt_regs *regs, long ret)
@@ -211,6 +214,7 @@ static __always_inline bool data_of(struct data *d, int number, struct pt_regs *
 
 	d->at = argument;
 	d->len = ret;
+	d->more = 0;
 	switch (number) {
 	case NR_READ:
 	case NR_WRITE:
@@ -229,8 +233,10 @@ static __always_inline bool data_of(struct data *d, int number, struct pt_regs *
 	if (bpf_probe_read_user(vec, sizeof(vec), (void *)iov))
 		return false;
 	d->at = vec[0];
-	if (d->len > vec[1])
+	if (d->len > vec[1]) {
+		d->more = d->len - vec[1];
 		d->len = vec[1];
+	}
 	return true;
 }
 
@@ -274,13 +280,21 @@ static __always_inline __u32 method_of(__u64 start)
 
 /* What was found in a header. */
 struct scan {
-	struct header *header;
 	__u32 len;
 	__u32 lines;
-	__u32 found; /* how many traceparents */
+	__u32 traceparents; /* how many */
 	__u32 value; /* where the first one's value begins */
-	__u32 ended; /* with the empty line */
+	__u32 ended; /* where the empty line ends */
 	__u32 is_http;
+	__u32 length; /* where the value of the last content-length begins */
+	__u32 lengths; /* how many there are */
+	__u32 in_chunks; /* the body says itself how long it is */
+	__u32 next;	 /* behind the header is the line of another request */
+};
+
+struct scanned {
+	struct scan found;
+	struct header *header;
 };
 
 static __always_inline __u8 byte_at(struct header *h, __u32 i)
@@ -302,43 +316,59 @@ static __always_inline bool is_request_line(struct header *h, __u32 newline)
 	return *(__u64 *)text == ((__u64)TEXT4('P', '/', '1', '.') << 32 | TEXT4(' ', 'H', 'T', 'T'));
 }
 
-static __always_inline int line_ends(struct scan *s, __u32 newline)
+/* A global function: the verifier looks at it once, by itself. */
+__noinline int line_ends(struct scan *s, __u32 newline)
 {
-	__u32 at = newline + 1, text[3] = {};
+	__u32 at = newline + 1, text[4] = {}, zero = 0;
+	struct header *header = bpf_map_lookup_elem(&header_scratch, &zero);
 	__u8 next;
 
-	if (newline >= s->len)
+	if (!s || !header || newline >= s->len)
 		return 1;
-	if (!s->lines++ && !is_request_line(s->header, newline))
+	if (s->ended) {
+		s->next = is_request_line(header, newline) || is_request_line(header, at); /* with or without \r */
+		return s->next;
+	}
+	if (!s->lines++ && !is_request_line(header, newline))
 		return 1;
 	s->is_http = 1;
 	if (at >= s->len)
 		return 1;
-	next = byte_at(s->header, at);
-	if (next == '\n' || (next == '\r' && byte_at(s->header, at + 1) == '\n')) {
-		s->ended = at + 1 < s->len;
-		return 1;
+	next = byte_at(header, at);
+	if (next == '\n' || (next == '\r' && byte_at(header, at + 1) == '\n')) {
+		at += next == '\n' ? 1 : 2;
+		if (at <= s->len)
+			s->ended = at;
+		return !s->ended || !s->in_chunks;
 	}
-	if ((next | 0x20) != 't' || at + NAME_LEN > s->len)
+	if (((next | 0x20) != 't' && (next | 0x20) != 'c') || at + LENGTH_LEN > s->len)
 		return 0;
 	asm volatile("%0 &= 4095" : "+r"(at));
-	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)s->header->words + at);
+	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)header->words + at);
+	if ((text[0] | 0x20202020) == TEXT4('c', 'o', 'n', 't') && (text[1] | 0x00202020) == TEXT4('e', 'n', 't', '-') &&
+	    (text[2] | 0x20202020) == TEXT4('l', 'e', 'n', 'g') && ((text[3] | 0x2020) & 0xffffff) == TEXT4('t', 'h', ':', 0)) {
+		s->lengths++;
+		s->length = at + LENGTH_LEN;
+		return 0;
+	}
+	if ((text[0] | 0x20202020) == TEXT4('t', 'r', 'a', 'n') && (text[1] | 0x20202020) == TEXT4('s', 'f', 'e', 'r'))
+		s->in_chunks = 1;
 	if ((text[0] | 0x20202020) != TEXT4('t', 'r', 'a', 'c') ||
 	    (text[1] | 0x20202020) != TEXT4('e', 'p', 'a', 'r') ||
 	    (text[2] | 0x00202020) != TEXT4('e', 'n', 't', ':'))
 		return 0;
-	if (!s->found++)
+	if (!s->traceparents++)
 		s->value = at + NAME_LEN;
 	return 0;
 }
 
 /* Looks at eight bytes. */
-static int scan_word(__u32 i, struct scan *s)
+static int scan_word(__u32 i, struct scanned *s)
 {
 	const __u64 low = 0x0101010101010101ULL;
 	__u64 word, is_newline;
 
-	if (i * 8 >= s->len)
+	if (i * 8 >= s->found.len)
 		return 1;
 	asm volatile("%0 &= 511" : "+r"(i));
 	word = s->header->words[i] ^ (low * '\n');
@@ -346,7 +376,7 @@ static int scan_word(__u32 i, struct scan *s)
 	if (!is_newline) /* exact when there is none */
 		return 0;
 	for (int k = 0; k < 8; k++) {
-		if (!((word >> (8 * k)) & 0xff) && line_ends(s, i * 8 + k))
+		if (!((word >> (8 * k)) & 0xff) && line_ends(&s->found, i * 8 + k))
 			return 1;
 	}
 	return 0;
@@ -377,10 +407,10 @@ static __always_inline bool read_hex(__u8 *out, const __u8 *text, int bytes)
 }
 
 /* W3C Trace Context: version 00, and what later ones must begin with. */
-static __always_inline bool parse_traceparent(struct trace_context *out, struct scan *s)
+static __always_inline bool parse_traceparent(struct trace_context *out, const struct scanned *s)
 {
 	__u8 text[VALUE_LEN + 1] = {}, version = 0;
-	__u32 at = s->value;
+	__u32 at = s->found.value;
 	__u64 *id = (__u64 *)out->trace_id, *span = (__u64 *)out->span_id;
 
 	for (int i = 0; i < VALUE_SPACE; i++) {
@@ -389,7 +419,7 @@ static __always_inline bool parse_traceparent(struct trace_context *out, struct 
 		if (c == ' ' || c == '\t')
 			at++;
 	}
-	if (at + VALUE_LEN + 1 > s->len)
+	if (at + VALUE_LEN + 1 > s->found.len)
 		return false;
 	asm volatile("%0 &= 4095" : "+r"(at));
 	bpf_probe_read_kernel(text, sizeof(text), (__u8 *)s->header->words + at);
@@ -413,18 +443,53 @@ static __always_inline bool parse_traceparent(struct trace_context *out, struct 
 	       read_hex(&out->flags, text + 53, 1) && (id[0] || id[1]) && span[0];
 }
 
+/* The number at that place of the header, or 0. A global function: the verifier looks at
+ * it once, by itself. */
+__noinline __u64 content_length(__u32 at)
+{
+	__u32 zero = 0;
+	struct header *header = bpf_map_lookup_elem(&header_scratch, &zero);
+	__u64 n = 0;
+
+	if (!header)
+		return 0;
+	for (int i = 0; i < LENGTH_DIGITS; i++) {
+		__u8 c = byte_at(header, at + i);
+
+		if (c >= '0' && c <= '9')
+			n = n * 10 + (c - '0');
+		else if (c != ' ' && c != '\t')
+			break;
+	}
+	return n;
+}
+
+/* Whether something else than the request and its body was read: another request,
+ * and it is not known when the work on that begins. */
+static __always_inline bool is_alone(const struct scan *s, const struct data *d)
+{
+	__u64 behind = d->len + d->more - s->ended;
+
+	if (!behind)
+		return true;
+	if (s->in_chunks)
+		return !s->lengths && !s->next && !d->more && d->len <= SCAN;
+	return s->lengths == 1 && behind <= content_length(s->length);
+}
+
 enum parsed {
 	NOT_HTTP,
 	NO_TRACEPARENT,
 	BAD_TRACEPARENT,
 	CUT_HEADER,
+	SEVERAL_REQUESTS,
 	GOOD_TRACEPARENT,
 };
 
 /* Reads the header of a request. */
 static __noinline int parse_request(struct trace_context *out, struct data *d)
 {
-	struct scan s = {};
+	struct scanned s = {};
 	__u32 zero = 0, len;
 
 	if (!out || !d)
@@ -437,17 +502,19 @@ static __noinline int parse_request(struct trace_context *out, struct data *d)
 	asm volatile("%0 &= 8191" : "+r"(len));
 	if (len > SCAN || bpf_probe_read_user(s.header->words, len, (void *)d->at))
 		return NOT_HTTP;
-	s.len = len;
+	s.found.len = len;
 	bpf_loop(SCAN / 8, scan_word, &s, 0);
-	if (!s.lines)
+	if (!s.found.lines)
 		return CUT_HEADER;
-	if (!s.is_http)
+	if (!s.found.is_http)
 		return NOT_HTTP;
-	if (!s.ended && s.found < 2)
+	if (!s.found.ended && s.found.traceparents < 2)
 		return CUT_HEADER; /* one more may follow, which would make both void */
-	if (!s.found)
+	if (s.found.ended && !is_alone(&s.found, d))
+		return SEVERAL_REQUESTS;
+	if (!s.found.traceparents)
 		return NO_TRACEPARENT;
-	if (s.found > 1 || !parse_traceparent(out, &s))
+	if (s.found.traceparents > 1 || !parse_traceparent(out, &s))
 		return BAD_TRACEPARENT;
 	return GOOD_TRACEPARENT;
 }
@@ -695,7 +762,9 @@ static __always_inline void count_parsed(int parsed, bool known)
 }
 
 /* A server has read the beginning of a request. One without an id is remembered too:
- * what follows on its socket is its body, and who works on it may read others. */
+ * what follows on its socket is its body, and who works on it may read others. Several
+ * in one read are remembered until the connection ends: which of them is worked on, or
+ * answered, is not seen. */
 static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 method)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -732,15 +801,18 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 		bpf_map_delete_elem(&requests, &x->by);
 		if (p->runtime == TAPIO_RUNTIME_OTHER && d->never_waits)
 			known = false; /* the thread may go on with another request at any time */
+		if (parsed == SEVERAL_REQUESTS)
+			known = false;
 		x->start = p->start;
 		count_parsed(parsed, known);
 	} else {
-		parsed = CUT_HEADER; /* whatever it says, it has no id */
+		if (parsed != SEVERAL_REQUESTS)
+			parsed = CUT_HEADER; /* whatever it says, it has no id */
 		count_http(TAPIO_HTTP_PROCESS_UNKNOWN);
 		x->by.id = (__u32)pid_tgid;
 		x->by.tgid = pid_tgid >> 32;
 		x->by.kind = TAPIO_THREAD;
-		known = true;
+		known = parsed != SEVERAL_REQUESTS;
 	}
 	if (!known)
 		__builtin_memset(&x->by, 0, sizeof(x->by));
@@ -749,7 +821,7 @@ static __noinline int request_read(struct pt_regs *regs, struct data *d, __u32 m
 	x->begun = bpf_ktime_get_boot_ns();
 	x->tgid = tgid;
 	x->method = method;
-	x->context.role = TAPIO_ROLE_SERVER;
+	x->context.role = parsed == SEVERAL_REQUESTS ? TAPIO_ROLE_NONE : TAPIO_ROLE_SERVER;
 	x->context.sequence = sequence_of(key, TAPIO_ROLE_SERVER);
 	if (parsed == GOOD_TRACEPARENT) {
 		x->context.association = TAPIO_TRACE_SOCKET;
@@ -801,8 +873,8 @@ static __noinline int response_seen(struct data *d, __u32 status, __u32 client)
 	x = bpf_map_lookup_elem(&exchanges, &key);
 	if (!x && !client)
 		bpf_map_delete_elem(&socket_traces, &key); /* to a request that was not seen */
-	if (!x || x->client != client)
-		return 0;
+	if (!x || x->client != client || !x->context.role)
+		return 0; /* without a role: one of several that were read together */
 	if (status < 200 && status != 101) {
 		if (!client && d->len <= INTERIM_LEN)
 			still_unanswered(x, key);
@@ -1208,6 +1280,7 @@ int http_tls_return(struct pt_regs *ctx)
 	    !bpf_probe_read_user(m->text, STATUS_LEN, (void *)m->call.buffer)) {
 		m->data.at = m->call.buffer;
 		m->data.len = m->call.len;
+		m->data.more = 0;
 		m->data.sk = m->call.sk;
 		m->data.never_waits = m->call.never_waits;
 		has_moved(ctx, &m->data, m->text, !m->call.is_write);

@@ -193,7 +193,7 @@ type HTTPMoved struct {
 		Len        uint64
 		Sk         uint64
 		NeverWaits uint32
-		Pad        uint32
+		More       uint32
 	}
 	Text    [16]uint8
 	Call    HTTPTlsCall
