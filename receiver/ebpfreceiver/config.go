@@ -187,6 +187,8 @@ func (c *Config) Validate() error {
 	}
 	if d := c.Programs.Memory.GrowthWindow; c.Programs.Memory.Enabled && (d < 10*time.Second || d > 24*time.Hour) {
 		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is not in 10s to 24h", d))
+	} else if least := growthMin * c.SampleInterval; c.Programs.Memory.Enabled && d < least {
+		errs = append(errs, fmt.Errorf("programs::memory::growth_window: %s is less than %d times sample_interval (%s): set it to %s or more", d, growthMin, c.SampleInterval, least))
 	}
 	if c.Programs.HTTP.GoroutineChildren && !c.Programs.HTTP.Enabled {
 		errs = append(errs, errors.New("programs::http::goroutine_children: true has no effect while programs::http::enabled is false; enable that or leave this out"))

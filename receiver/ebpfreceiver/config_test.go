@@ -55,19 +55,20 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 	t.Parallel()
 	page := strconv.Itoa(os.Getpagesize())
 	for want, change := range map[string]func(*Config){
-		"ring_buffer_size: 5000 is not a power of two from " + page + " to 1073741824":                    func(c *Config) { c.RingBufferSize = 5000 },
-		"ring_buffer_size: 2147483648 is not a power of two from " + page + " to 1073741824":              func(c *Config) { c.RingBufferSize = 2 << 30 },
-		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":                       func(c *Config) { c.RingBufferSize = 0 },
-		"queue_size: 0 is not in 1 to 1048576":                                                            func(c *Config) { c.QueueSize = 0 },
-		"programs::memory::growth_window: 1s is not in 10s to 24h":                                        func(c *Config) { c.Programs.Memory.GrowthWindow = time.Second },
-		"max_batch_size: -1 is not in 1 to 1048576":                                                       func(c *Config) { c.MaxBatchSize = -1 },
-		"flush_interval: 2m0s is not in 0s to 1m0s":                                                       func(c *Config) { c.FlushInterval = 2 * time.Minute },
-		"programs: process, memory, network, syscalls, disk, scheduler, http, tls, kmsg are all disabled": func(c *Config) { c.Programs = ProgramsConfig{} },
-		"programs::network::slow_dns: 6s is not in 0s to 5s":                                              func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
-		`programs::http::context_map: "otel/map" is no absolute path`:                                     func(c *Config) { c.Programs.HTTP.ContextMap = "otel/map" },
-		"programs::http::observation: 2h0m0s is not in 0s to 1h0m0s":                                      func(c *Config) { c.Programs.HTTP.Observation = 2 * time.Hour },
-		"programs::http::goroutine_children: true has no effect while programs::http::enabled is false":   func(c *Config) { c.Programs.HTTP.GoroutineChildren = true },
-		"programs::tls::enabled: true has no effect while programs::http::enabled is false":               func(c *Config) { c.Programs.TLS.Enabled = true },
+		"ring_buffer_size: 5000 is not a power of two from " + page + " to 1073741824":                                func(c *Config) { c.RingBufferSize = 5000 },
+		"ring_buffer_size: 2147483648 is not a power of two from " + page + " to 1073741824":                          func(c *Config) { c.RingBufferSize = 2 << 30 },
+		"ring_buffer_size: 0 is not a power of two from " + page + " to 1073741824":                                   func(c *Config) { c.RingBufferSize = 0 },
+		"queue_size: 0 is not in 1 to 1048576":                                                                        func(c *Config) { c.QueueSize = 0 },
+		"programs::memory::growth_window: 1s is not in 10s to 24h":                                                    func(c *Config) { c.Programs.Memory.GrowthWindow = time.Second },
+		"programs::memory::growth_window: 5m0s is less than 10 times sample_interval (1m0s): set it to 10m0s or more": func(c *Config) { c.SampleInterval = time.Minute },
+		"max_batch_size: -1 is not in 1 to 1048576":                                                                   func(c *Config) { c.MaxBatchSize = -1 },
+		"flush_interval: 2m0s is not in 0s to 1m0s":                                                                   func(c *Config) { c.FlushInterval = 2 * time.Minute },
+		"programs: process, memory, network, syscalls, disk, scheduler, http, tls, kmsg are all disabled":             func(c *Config) { c.Programs = ProgramsConfig{} },
+		"programs::network::slow_dns: 6s is not in 0s to 5s":                                                          func(c *Config) { c.Programs.Network.SlowDNS = 6 * time.Second },
+		`programs::http::context_map: "otel/map" is no absolute path`:                                                 func(c *Config) { c.Programs.HTTP.ContextMap = "otel/map" },
+		"programs::http::observation: 2h0m0s is not in 0s to 1h0m0s":                                                  func(c *Config) { c.Programs.HTTP.Observation = 2 * time.Hour },
+		"programs::http::goroutine_children: true has no effect while programs::http::enabled is false":               func(c *Config) { c.Programs.HTTP.GoroutineChildren = true },
+		"programs::tls::enabled: true has no effect while programs::http::enabled is false":                           func(c *Config) { c.Programs.TLS.Enabled = true },
 	} {
 		cfg := createDefaultConfig().(*Config)
 		change(cfg)

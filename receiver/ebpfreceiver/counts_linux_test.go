@@ -187,7 +187,7 @@ func FuzzDecodeMemory(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, 3000))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		w := newGrowthWatch(time.Minute)
+		w := newGrowthWatch(time.Minute, time.Second)
 		readings := decodeMemory(raw)
 		if len(readings)*64 > len(raw) {
 			t.Errorf("%d readings of %d bytes", len(readings), len(raw))

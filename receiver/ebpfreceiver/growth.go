@@ -28,8 +28,8 @@ func (growthEvent) isUrgent() bool { return true }
 func (e growthEvent) isNear() bool { return e.left > 0 && e.left <= soon }
 
 const (
-	// growthSamples is how many samples of a process are kept, evenly over the window;
-	// growthMin how few are judged, where the limit is near.
+	// growthSamples is how many samples of a process are kept, evenly over the window, where
+	// that has so many; growthMin how few are judged.
 	growthSamples = 30
 	growthMin     = 10
 	// growthBytes and growthShare are the least growth: allocators and caches breathe.
@@ -133,13 +133,17 @@ const maxGrowing = 256
 // growthWatch watches the memory of processes.
 type growthWatch struct {
 	window time.Duration
+	// enough is how many samples are kept, and judged where the limit is not near.
+	enough int
 	known  map[memoryKey]*processMemory
 	// leftOut counts processes that were not watched, by sample.
 	leftOut int64
 }
 
-func newGrowthWatch(window time.Duration) *growthWatch {
-	return &growthWatch{window: window, known: map[memoryKey]*processMemory{}}
+// newGrowthWatch watches over a window of at least growthMin intervals between samples.
+func newGrowthWatch(window, interval time.Duration) *growthWatch {
+	enough := min(max(int(window/interval), growthMin), growthSamples)
+	return &growthWatch{window: window, enough: enough, known: map[memoryKey]*processMemory{}}
 }
 
 // sample takes what all processes hold at a time, and returns those that grow.
@@ -176,7 +180,7 @@ func (w *growthWatch) take(now uint64, r *memoryReading) (growthEvent, bool) {
 		return growthEvent{}, false // enough of this time are there
 	}
 	p.samples = append(p.samples, memorySample{now, r.rss})
-	if n := len(p.samples) - growthSamples; n > 0 {
+	if n := len(p.samples) - w.enough; n > 0 {
 		p.samples = slices.Delete(p.samples, 0, n)
 	}
 	if p.told != 0 && now-p.told < uint64(w.window) {
@@ -196,7 +200,7 @@ func (w *growthWatch) judge(samples []memorySample, r *memoryReading) (growthEve
 	if !near {
 		// A process that has just begun fills its caches.
 		samples = slices.DeleteFunc(slices.Clone(samples), func(s memorySample) bool { return s.at < r.who.started+uint64(w.window) })
-		if len(samples) < growthSamples {
+		if len(samples) < w.enough {
 			return growthEvent{}, false
 		}
 	}

@@ -27,9 +27,9 @@ type memorySampler struct {
 }
 
 // watchGrowth is called when the iterator is ready.
-func watchGrowth(window time.Duration) func(*kernel, *runningProgram) {
+func watchGrowth(window, interval time.Duration) func(*kernel, *runningProgram) {
 	return func(k *kernel, p *runningProgram) {
-		k.samplers = append(k.samplers, &memorySampler{link: p.link, watch: newGrowthWatch(window)})
+		k.samplers = append(k.samplers, &memorySampler{link: p.link, watch: newGrowthWatch(window, interval)})
 	}
 }
 

@@ -82,15 +82,18 @@ func TestGrowthOfAProcess(t *testing.T) {
 	old.started, young.started = 1, uint64(time.Hour)
 	grows := func(i int) uint64 { return uint64(200+2*i) * mib }
 
-	at, events := live(newGrowthWatch(5*time.Minute), 100, func(i int) memoryReading { return memoryReading{who: old, rss: grows(i)} })
+	at, events := live(newGrowthWatch(5*time.Minute, every), 100, func(i int) memoryReading { return memoryReading{who: old, rss: grows(i)} })
 	assert.Equal(t, []int{29, 59, 89}, at, "once it is known, then once in each window")
 	assert.Zero(t, events[0].left, "no limit, no end")
 	assert.False(t, events[0].isNear())
 
-	at, _ = live(newGrowthWatch(5*time.Minute), 100, func(i int) memoryReading { return memoryReading{who: young, rss: grows(i)} })
+	at, _ = live(newGrowthWatch(5*time.Minute, every), 100, func(i int) memoryReading { return memoryReading{who: young, rss: grows(i)} })
 	assert.Equal(t, []int{59, 89}, at, "what begins fills its caches: the first window does not count")
 
-	at, events = live(newGrowthWatch(5*time.Minute), 20, func(i int) memoryReading {
+	at, _ = live(newGrowthWatch(2*time.Minute, every), 40, func(i int) memoryReading { return memoryReading{who: young, rss: grows(i)} })
+	assert.Equal(t, []int{23, 35}, at, "a window of few samples is as long as it says")
+
+	at, events = live(newGrowthWatch(5*time.Minute, every), 20, func(i int) memoryReading {
 		return memoryReading{who: young, rss: grows(4 * i), limit: 400 * mib, usage: grows(4*i) + 10*mib}
 	})
 	require.NotEmpty(t, at, "near its limit it is told at once")
@@ -98,7 +101,7 @@ func TestGrowthOfAProcess(t *testing.T) {
 	assert.True(t, events[0].isNear())
 	assert.InEpsilon(t, (400-10-272)/0.8, events[0].left.Seconds(), 0.05)
 
-	at, _ = live(newGrowthWatch(5*time.Minute), 100, func(int) memoryReading {
+	at, _ = live(newGrowthWatch(5*time.Minute, every), 100, func(int) memoryReading {
 		return memoryReading{who: old, rss: 300 * mib, limit: 310 * mib, usage: 305 * mib}
 	})
 	assert.Empty(t, at, "near its limit, and content with it")
@@ -106,7 +109,7 @@ func TestGrowthOfAProcess(t *testing.T) {
 
 func TestGrowthIsBounded(t *testing.T) {
 	t.Parallel()
-	w := newGrowthWatch(5 * time.Minute)
+	w := newGrowthWatch(5*time.Minute, every)
 	many := make([]memoryReading, 1000)
 	for i := range many {
 		many[i] = memoryReading{who: processInfo{started: 1, pid: uint32(i + 1)}, rss: uint64(i)}

@@ -53,7 +53,7 @@ func programs(cfg *Config) []program {
 	if cfg.Programs.Memory.Enabled {
 		all = append(all,
 			program{name: bpf.MemoryProgOomKill, load: bpf.LoadMemory, sharesMaps: []string{bpf.MemoryMapDeaths}, configure: configureOOM},
-			program{name: bpf.MemoryProgMemorySamples, load: bpf.LoadMemory, configure: configureMemory, attached: watchGrowth(cfg.Programs.Memory.GrowthWindow)})
+			program{name: bpf.MemoryProgMemorySamples, load: bpf.LoadMemory, configure: configureMemory, attached: watchGrowth(cfg.Programs.Memory.GrowthWindow, cfg.SampleInterval)})
 		all = append(all, reclaimPrograms()...)
 	}
 	if cfg.Programs.Syscalls.Enabled {
