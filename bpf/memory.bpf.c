@@ -118,10 +118,12 @@ static __always_inline __u32 container_fate(struct task_struct *task, bool group
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
 	__u32 level = BPF_CORE_READ(pid, level);
 
-	if (!level || level >= PIDNS_LEVELS)
-		return TAPIO_FATE_UNKNOWN; /* in the namespace of the machine: no container's own */
+	if (level >= PIDNS_LEVELS)
+		return TAPIO_FATE_UNKNOWN;
 	if (group)
 		return TAPIO_FATE_ENDS;
+	if (!level) /* the machine's: whoever made the container is not in its cgroup, the main process is his child */
+		return task_cgroup(parent) == task_cgroup(leader) ? TAPIO_FATE_LIVES : TAPIO_FATE_UNKNOWN;
 	if (BPF_CORE_READ(pid_number(pid_numbers(pid), level), nr) == 1)
 		return task_cgroup(parent) == task_cgroup(leader) ? TAPIO_FATE_LIVES : TAPIO_FATE_ENDS;
 	if (pid_level(parent) < level)

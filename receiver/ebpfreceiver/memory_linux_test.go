@@ -59,14 +59,20 @@ func containerCgroup(t *testing.T) (path, folder string) {
 }
 
 // TestOOMKillOfAChild: also when it is the first of a namespace within that of the
-// container.
+// container, and when the container has none of its own (hostPID).
 func TestOOMKillOfAChild(t *testing.T) {
 	requireKernel(t)
-	for _, what := range []string{"eating-child", "eating-sandbox"} {
-		t.Run(what, func(t *testing.T) {
+	own := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	for _, tc := range []struct {
+		name, what string
+		namespace  *syscall.SysProcAttr
+	}{
+		{"child", "eating-child", own}, {"sandbox", "eating-sandbox", own}, {"no namespace", "eating-child", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
 			path, folder := containerCgroup(t)
 			r := startRig(t, nil)
-			pid, wait := startIn(t, folder, what, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID})
+			pid, wait := startIn(t, folder, tc.what, tc.namespace)
 			require.NoError(t, wait(), "the container lives on")
 
 			rec := r.await(func(s seenRecord) bool {
