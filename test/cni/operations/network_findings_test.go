@@ -115,21 +115,3 @@ func TestMissingAddressHurtsCallers(t *testing.T) {
 	f := c.ofPod(t, "address-missing", event.CNIAddressMissing)
 	assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
 }
-
-// TestDuplicateAddressHurtsCallers: another pod takes payment's address and talks to the
-// node with it; the node then answers there, where nobody listens.
-func TestDuplicateAddressHurtsCallers(t *testing.T) {
-	c := startCluster(t, "10.197.9.0/24")
-	thief, err := c.runSandbox("thief")
-	require.NoError(t, err)
-	_, netns := c.network(t, thief)
-	rig.Run(t, rig.In(netns, "ip", "addr", "add", c.address+"/24", "dev", "eth0").Args...)
-	rig.Run(t, rig.In(netns, "ip", "route", "add", c.gateway+"/32", "dev", "eth0", "src", c.address).Args...)
-	// Its ARP requests tell the node where the address is, as often as payment's do.
-	rig.Start(t, rig.In(netns, "bash", "-c", "while sleep 0.2; do ip neigh flush dev eth0; timeout 1 bash -c '</dev/tcp/"+c.gateway+"/8082'; done"))
-	c.waitFor(t, event.CNIAddressDuplicate, c.address)
-	f := c.finding(t, "address-duplicate")
-	assert.Equal(t, event.CNIAddressDuplicate, f.RootCause.Event)
-	assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
-	rig.Link(t, f, "tapio.call.failed", "storefront")
-}
