@@ -89,7 +89,7 @@ var agents = []kind{
 		"812 processes begin in the cgroup each second, usual are 2",
 		event.KeyProcessForks, 8120, "tapio.process.threads", 0, event.KeyProcessForksUsual, 20.0))}},
 	{name: "memory short", effects: effects{slower: starved, memory: ofPod(0.96), events: tells(sampled(event.MemoryReclaim,
-		"Tasks of the cgroup had to free memory 5210 times in 10s before they got some: 4.1s in sum, 99 % within 9ms, 310.0 MiB freed",
+		"Tasks of the cgroup had to free memory 5210 times in 10s before they got some: 4.1s in sum, 99th percentile about 9ms, 310.0 MiB freed",
 		event.KeyReclaimStalls, 5210, event.KeyReclaimTime, 4.1, "tapio.memory.reclaim.p99", 0.009, event.KeyReclaimShare, 0.41, event.KeyReclaimFreed, 310<<20))}},
 	{name: "memory grows", lead: 3 * time.Minute, effects: effects{down: restarting(40, 12), memory: leaking, events: both(growth, oomKills)}},
 	{name: "child out of memory", effects: effects{fails: atPod("java.io.IOException: worker process ended"), events: func(f *fault, w *writer) {
@@ -136,7 +136,7 @@ var agents = []kind{
 	{name: "name unknown", calls: true, effects: effects{blocked: toCalled(unknownName), events: lookupsFail("NXDOMAIN", warn)}},
 	{name: "accept queue full", effects: effects{delay: handshakes, events: tells(record{
 		name: event.TCPListenOverflow, of: process, every: sample, after: time.Second, severity: fatal,
-		body: "37 connections to app at 0.0.0.0:8080 were dropped: 129 wait to be accepted, 128 may",
+		body: "37 attempts to connect to app at 0.0.0.0:8080 were dropped: 129 wait to be accepted, 128 may",
 		pairs: []any{
 			event.KeyNetworkTransport, "tcp", event.KeyNetworkType, "ipv4", event.KeyLocalAddress, "0.0.0.0", event.KeyLocalPort, servicePort,
 			event.KeyListenDropped, 37, event.KeyListenQueue, 129, event.KeyListenBacklog, 128,

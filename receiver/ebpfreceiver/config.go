@@ -202,7 +202,7 @@ func (c *Config) Validate() error {
 	if p := c.Programs.HTTP.ContextMap; p != "" && !filepath.IsAbs(p) {
 		errs = append(errs, fmt.Errorf("programs::http::context_map: %q is no absolute path; leave it empty to use none", p))
 	}
-	if _, err := c.Programs.Kmsg.rules(); err != nil {
+	if _, err := c.Programs.Kmsg.rules(); c.Programs.Kmsg.Enabled && err != nil {
 		errs = append(errs, fmt.Errorf("programs::kmsg::rules_file: %w", err))
 	}
 	return errors.Join(errs...)

@@ -51,6 +51,15 @@ func TestLoadConfig(t *testing.T) {
 	}
 }
 
+func TestRulesOfADisabledProgramAreNotRead(t *testing.T) {
+	t.Parallel()
+	cfg := createDefaultConfig().(*Config)
+	cfg.Programs.Kmsg.RulesFile = "/does/not/exist"
+	require.ErrorContains(t, cfg.Validate(), "programs::kmsg::rules_file")
+	cfg.Programs.Kmsg.Enabled = false
+	assert.NoError(t, cfg.Validate())
+}
+
 func TestValidateNamesKeyValueAndRange(t *testing.T) {
 	t.Parallel()
 	page := strconv.Itoa(os.Getpagesize())

@@ -18,7 +18,7 @@ func (e *encoder) recordReclaim(at pcommon.Timestamp, ev reclaimEvent) (plog.Sev
 	if ev.matters() {
 		severity = plog.SeverityNumberWarn
 	}
-	return severity, fmt.Sprintf("Tasks of cgroup %s had to free memory %d times in %v before they got some: %s in sum, 99 %% within %s, %s freed",
+	return severity, fmt.Sprintf("Tasks of cgroup %s had to free memory %d times in %v before they got some: %s in sum, 99th percentile about %s, %s freed",
 		ev.who.cgroup, h.count, ev.interval, durationText(h.total), durationText(h.quantile(0.99)), bytesText(ev.freed))
 }
 

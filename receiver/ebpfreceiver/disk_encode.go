@@ -37,7 +37,7 @@ func (e *encoder) recordBlockLatency(at pcommon.Timestamp, ev blockLatencyEvent)
 	if ev.who.cgroup != "" {
 		who = "cgroup " + ev.who.cgroup
 	}
-	return plog.SeverityNumberDebug, fmt.Sprintf("%s of %s on block device %s: %d requests in %v, mean %s, 99 %% within %s",
+	return plog.SeverityNumberDebug, fmt.Sprintf("%s of %s on block device %s: %d requests in %v, mean %s, 99th percentile about %s",
 		ev.operation, who, ev.device, h.count, ev.interval, durationText(h.mean()), durationText(h.quantile(0.99)))
 }
 

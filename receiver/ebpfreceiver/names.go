@@ -17,17 +17,20 @@ var signalNames = map[int]string{
 	26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO", 30: "SIGPWR", 31: "SIGSYS",
 }
 
-// firstRealTimeSignal is the kernel's; C libraries keep some for themselves and
-// call a later one SIGRTMIN.
-const firstRealTimeSignal = 32
+// firstRealTimeSignal is SIGRTMIN of glibc and of kill(1). The kernel has two more before it,
+// which C libraries keep for themselves.
+const firstRealTimeSignal = 34
 
 // signalName is the name of a signal's number, such as SIGKILL.
 func signalName(number int) string {
 	if name, ok := signalNames[number]; ok {
 		return name
 	}
-	if number >= firstRealTimeSignal {
-		return "SIGRT" + strconv.Itoa(number-firstRealTimeSignal)
+	switch n := number - firstRealTimeSignal; {
+	case n == 0:
+		return "SIGRTMIN"
+	case n > 0:
+		return "SIGRTMIN+" + strconv.Itoa(n)
 	}
 	return "signal " + strconv.Itoa(number)
 }

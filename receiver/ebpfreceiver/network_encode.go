@@ -53,13 +53,17 @@ func (e *encoder) recordRetransmit(at pcommon.Timestamp, ev retransmitEvent) (pl
 	}
 	e.builder.RecordTapioTCPRetransmitEvent(context.Background(), at, "tcp", ev.socket.network(), ev.state,
 		int64(ev.socket.netns), int64(ev.count), int64(ev.total), options...)
-	return plog.SeverityNumberWarn, fmt.Sprintf("%s had to send %d segments to %s again", title(ev.who), ev.count, hostPort(ev.socket.peer))
+	segments := "segments"
+	if ev.count == 1 {
+		segments = "segment"
+	}
+	return plog.SeverityNumberWarn, fmt.Sprintf("%s had to send %d %s to %s again", title(ev.who), ev.count, segments, hostPort(ev.socket.peer))
 }
 
 func (e *encoder) recordOverflow(at pcommon.Timestamp, ev overflowEvent) (plog.SeverityNumber, string) {
 	e.builder.RecordTapioTCPListenOverflowEvent(context.Background(), at, "tcp", ev.socket.network(), int64(ev.socket.netns),
 		int64(ev.dropped), int64(ev.queue), int64(ev.limit), ev.socket.options()...)
-	return plog.SeverityNumberError, fmt.Sprintf("%d connections to %s at %s were dropped: %d wait to be accepted, %d may",
+	return plog.SeverityNumberError, fmt.Sprintf("%d attempts to connect to %s at %s were dropped: %d wait to be accepted, %d may",
 		ev.dropped, title(ev.who), hostPort(ev.socket.local), ev.queue, ev.limit)
 }
 

@@ -20,7 +20,7 @@ func (e *encoder) recordRunQueue(at pcommon.Timestamp, ev runQueueEvent) (plog.S
 	}
 	e.builder.RecordTapioCPURunQueueEvent(context.Background(), at, int64(h.count), ev.share(), h.quantile(0.5).Seconds(),
 		h.quantile(0.9).Seconds(), h.quantile(0.99).Seconds(), ev.interval.Seconds())
-	return plog.SeverityNumberDebug, fmt.Sprintf("Tasks of cgroup %s waited %d times for a processor in %v: mean %s, 99 %% within %s",
+	return plog.SeverityNumberDebug, fmt.Sprintf("Tasks of cgroup %s waited %d times for a processor in %v: mean %s, 99th percentile about %s",
 		ev.who.cgroup, h.count, ev.interval, durationText(h.mean()), durationText(h.quantile(0.99)))
 }
 
