@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* TCP: who listens, who connects to whom, and what goes wrong on the way. */
 #include "network.h"
-#include "trace.h"
+#include "send.h"
 
 const struct connect_record *unused_connect __attribute__((unused));
 const struct listen_record *unused_listen __attribute__((unused));
@@ -18,12 +18,19 @@ const volatile bool reset_has_reason = false;
 /* A connection's retransmissions are told at most this often, in nanoseconds. */
 #define RETRANSMIT_INTERVAL 1000000000ULL
 
-/* A record, and the request that it is about. */
-struct traced_connect {
+struct sent_connect {
 	struct connect_record record;
-	struct trace_context trace;
+	struct record_tail tail;
 };
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sent_connect);
+} connect_scratch SEC(".maps");
+
+/* A record, and the request that it is about. */
 struct traced_reset {
 	struct reset_record record;
 	struct trace_context trace;
@@ -124,26 +131,25 @@ static __always_inline __u32 error_of(const struct sock *sk)
 static __always_inline void connect_failed(const struct sock *sk, __u64 key)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
-	struct traced_connect *traced;
+	struct sent_connect *sent;
 	struct connect_record *rec;
+	__u32 zero = 0;
 
 	if (!may_send(TAPIO_CONNECT, c ? c->process.cgroup_id : 0, CONNECTS, false))
 		return;
-	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
-	if (!traced) {
-		count_lost(TAPIO_CONNECT);
+	sent = bpf_map_lookup_elem(&connect_scratch, &zero);
+	if (!sent)
 		return;
-	}
-	rec = &traced->record;
+	rec = &sent->record;
 	fill_header(&rec->header, TAPIO_CONNECT);
 	rec->begun = c ? c->begun : 0;
-	fill_owner(&rec->process, &rec->cgroup, c ? &c->process : NULL);
+	fill_owner(&rec->process, &sent->tail.cgroup, c ? &c->process : NULL);
 	fill_addresses(rec, sk);
 	rec->socket_state = BPF_CORE_READ(sk, sk_socket, state);
 	rec->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	rec->error = error_of(sk);
-	fill_socket_trace(&traced->trace, key); /* that of the connect, as it was joined there */
-	bpf_ringbuf_submit(traced, 0);
+	fill_socket_trace(&sent->tail.trace, key); /* that of the connect, as it was joined there */
+	send_record(TAPIO_CONNECT, sent, sizeof(*sent) - TAPIO_PATH + names_size(&sent->tail.cgroup));
 }
 
 /* The counts of a connection's pair, made when it is the first. */

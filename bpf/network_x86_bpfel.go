@@ -54,7 +54,6 @@ type NetworkConnectRecord struct {
 		Pad  uint32
 	}
 	Process     NetworkProcessId
-	Cgroup      NetworkCgroupPath
 	Begun       uint64
 	Local       [16]uint8
 	Peer        [16]uint8
@@ -256,6 +255,16 @@ type NetworkSdkContext struct {
 	SpanId  [8]uint8
 }
 
+type NetworkSentConnect struct {
+	_      structs.HostLayout
+	Record NetworkConnectRecord
+	Tail   struct {
+		_      structs.HostLayout
+		Trace  NetworkTraceContext
+		Cgroup NetworkCgroupPath
+	}
+}
+
 type NetworkTraceContext struct {
 	_           structs.HostLayout
 	TraceId     [16]uint8
@@ -287,6 +296,7 @@ const (
 	NetworkMapBuckets           = "buckets"
 	NetworkMapCgroupBuckets     = "cgroup_buckets"
 	NetworkMapChildren          = "children"
+	NetworkMapConnectScratch    = "connect_scratch"
 	NetworkMapConnectionScratch = "connection_scratch"
 	NetworkMapConnections       = "connections"
 	NetworkMapEvents            = "events"
@@ -383,6 +393,7 @@ type NetworkMapSpecs struct {
 	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
 	Children          *ebpf.MapSpec `ebpf:"children"`
+	ConnectScratch    *ebpf.MapSpec `ebpf:"connect_scratch"`
 	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
 	Connections       *ebpf.MapSpec `ebpf:"connections"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -441,6 +452,7 @@ type NetworkMaps struct {
 	Buckets           *ebpf.Map `ebpf:"buckets"`
 	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
 	Children          *ebpf.Map `ebpf:"children"`
+	ConnectScratch    *ebpf.Map `ebpf:"connect_scratch"`
 	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
 	Connections       *ebpf.Map `ebpf:"connections"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -464,6 +476,7 @@ func (m *NetworkMaps) Close() error {
 		m.Buckets,
 		m.CgroupBuckets,
 		m.Children,
+		m.ConnectScratch,
 		m.ConnectionScratch,
 		m.Connections,
 		m.Events,

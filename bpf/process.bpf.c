@@ -4,6 +4,7 @@
 /* Beginning and end of processes. */
 #include "bucket.h"
 #include "death.h"
+#include "send.h"
 
 /* Send all arguments of an exec, not the first alone. */
 const volatile bool command_line = false;
@@ -17,7 +18,23 @@ const struct exec_record *unused_exec __attribute__((unused));
 const struct exit_record *unused_exit __attribute__((unused));
 const struct signal_record *unused_signal __attribute__((unused));
 
-static __always_inline void fill_args(struct exec_record *rec, struct mm_struct *mm)
+/* An exec record and all that may be behind it. */
+struct sent_exec {
+	struct exec_record record;
+	struct record_tail tail;
+	__u8 more[2 * TAPIO_FILE + TAPIO_ARGS]; /* a file name is less than that for the verifier */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sent_exec);
+} exec_scratch SEC(".maps");
+
+/* Puts the arguments, or the first alone, where there is room for TAPIO_ARGS bytes, and
+ * returns how many it put there. */
+static __always_inline __u64 fill_args(struct exec_record *rec, __u8 *out, struct mm_struct *mm)
 {
 	unsigned long start = BPF_CORE_READ(mm, arg_start);
 	unsigned long end = BPF_CORE_READ(mm, arg_end);
@@ -27,40 +44,53 @@ static __always_inline void fill_args(struct exec_record *rec, struct mm_struct 
 	rec->args_len = 0;
 	rec->args_total = size;
 	if (!command_line) {
-		n = bpf_probe_read_user_str(rec->args, TAPIO_FILE, (void *)start);
-		if (n > 0)
-			rec->args_len = n;
-		return;
+		n = bpf_probe_read_user_str(out, TAPIO_FILE, (void *)start);
+		if (n <= 0 || n > TAPIO_FILE)
+			return 0;
+		asm volatile("%0 &= 511" : "+r"(n)); /* before 6.x the verifier may take it for negative */
+		rec->args_len = n;
+		return n;
 	}
 	if (size > TAPIO_ARGS)
 		size = TAPIO_ARGS;
-	if (!bpf_probe_read_user(rec->args, size, (void *)start))
-		rec->args_len = size;
+	if (bpf_probe_read_user(out, size, (void *)start))
+		return 0;
+	rec->args_len = size;
+	return size;
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct exec_record *rec;
+	struct sent_exec *sent;
 	struct mm_struct *mm;
+	__u32 zero = 0;
+	__u64 size;
+	long n;
 
 	if (!may_send(TAPIO_EXEC, cgroup_id(task_cgroup(task)), PROCESSES, false))
 		return 0;
-	rec = bpf_ringbuf_reserve(&events, sizeof(*rec), 0);
-	if (!rec) {
-		count_lost(TAPIO_EXEC);
+	sent = bpf_map_lookup_elem(&exec_scratch, &zero);
+	if (!sent)
 		return 0;
-	}
+	rec = &sent->record;
 	mm = BPF_CORE_READ(task, mm);
 	fill_header(&rec->header, TAPIO_EXEC);
 	fill_process(&rec->process, task, mm);
-	fill_path(&rec->cgroup, task_cgroup(task));
-	rec->interp[0] = 0;
-	bpf_probe_read_kernel_str(rec->interp, sizeof(rec->interp), BPF_CORE_READ(bprm, interp));
-	fill_args(rec, mm);
-	/* No flag: the kernel wakes the reader unless it is already behind, which
-	 * is both the fastest and, in a storm, the cheapest. */
-	bpf_ringbuf_submit(rec, 0);
+	__builtin_memset(&sent->tail.trace, 0, sizeof(sent->tail.trace));
+	fill_path(&sent->tail.cgroup, task_cgroup(task));
+	size = names_size(&sent->tail.cgroup);
+	rec->interp_len = 0;
+	rec->pad = 0;
+	n = bpf_probe_read_kernel_str(sent->tail.cgroup.names + size, TAPIO_FILE, BPF_CORE_READ(bprm, interp));
+	if (n > 0 && n <= TAPIO_FILE) {
+		asm volatile("%0 &= 511" : "+r"(n));
+		rec->interp_len = n;
+		size += n;
+	}
+	size += fill_args(rec, sent->tail.cgroup.names + size, mm);
+	send_record(TAPIO_EXEC, sent, sizeof(*sent) - sizeof(sent->more) - TAPIO_PATH + size);
 	return 0;
 }
 
@@ -92,11 +122,17 @@ static __always_inline bool is_last_thread(__u64 *ctx, struct task_struct *task)
 	return bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST) == 0;
 }
 
-/* A record, and the request that the process worked on. */
-struct traced_exit {
+struct sent_exit {
 	struct exit_record record;
-	struct trace_context trace;
+	struct record_tail tail;
 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sent_exit);
+} exit_scratch SEC(".maps");
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct task_struct___exec {
@@ -120,9 +156,10 @@ SEC("tp_btf/sched_process_exit")
 int process_exit(__u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0];
-	struct traced_exit *traced;
+	struct sent_exit *sent;
 	struct exit_record *rec;
 	struct death_key key;
+	__u32 zero = 0;
 	int status;
 
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
@@ -134,22 +171,20 @@ int process_exit(__u64 *ctx)
 	status = wait_status(task);
 	if (!may_send(TAPIO_EXIT, cgroup_id(task_cgroup(task)), PROCESSES, status != 0))
 		return 0;
-	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
-	if (!traced) {
-		count_lost(TAPIO_EXIT);
+	sent = bpf_map_lookup_elem(&exit_scratch, &zero);
+	if (!sent)
 		return 0;
-	}
-	rec = &traced->record;
+	rec = &sent->record;
 	fill_header(&rec->header, TAPIO_EXIT);
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
-	fill_path(&rec->cgroup, task_cgroup(task));
+	fill_path(&sent->tail.cgroup, task_cgroup(task));
 	rec->code = status;
 	rec->is_copy = is_copy(task);
 	fill_death_key(&key, task);
-	fill_death_trace(&traced->trace, &key);
+	fill_death_trace(&sent->tail.trace, &key);
 	if (traces_enabled)
 		bpf_map_delete_elem(&deaths, &key);
-	bpf_ringbuf_submit(traced, 0);
+	send_record(TAPIO_EXIT, sent, sizeof(*sent) - TAPIO_PATH + names_size(&sent->tail.cgroup));
 	return 0;
 }
 

@@ -86,11 +86,10 @@ type ProcessExecRecord struct {
 		Pad  uint32
 	}
 	Process   ProcessProcessId
-	Cgroup    ProcessCgroupPath
-	Interp    [256]uint8
+	InterpLen uint32
 	ArgsLen   uint32
 	ArgsTotal uint32
-	Args      [1024]uint8
+	Pad       uint32
 }
 
 type ProcessExecution struct {
@@ -109,7 +108,6 @@ type ProcessExitRecord struct {
 		Pad  uint32
 	}
 	Process ProcessProcessId
-	Cgroup  ProcessCgroupPath
 	Code    int32
 	IsCopy  uint32
 }
@@ -161,6 +159,27 @@ type ProcessSdkContext struct {
 	_       structs.HostLayout
 	TraceId [16]uint8
 	SpanId  [8]uint8
+}
+
+type ProcessSentExec struct {
+	_      structs.HostLayout
+	Record ProcessExecRecord
+	Tail   struct {
+		_      structs.HostLayout
+		Trace  ProcessTraceContext
+		Cgroup ProcessCgroupPath
+	}
+	More [1536]uint8
+}
+
+type ProcessSentExit struct {
+	_      structs.HostLayout
+	Record ProcessExitRecord
+	Tail   struct {
+		_      structs.HostLayout
+		Trace  ProcessTraceContext
+		Cgroup ProcessCgroupPath
+	}
 }
 
 type ProcessSignalRecord struct {
@@ -221,6 +240,8 @@ const (
 	ProcessMapEnded             = "ended"
 	ProcessMapEvents            = "events"
 	ProcessMapExchanges         = "exchanges"
+	ProcessMapExecScratch       = "exec_scratch"
+	ProcessMapExitScratch       = "exit_scratch"
 	ProcessMapLost              = "lost"
 	ProcessMapRequests          = "requests"
 	ProcessMapSocketTraces      = "socket_traces"
@@ -302,6 +323,8 @@ type ProcessMapSpecs struct {
 	Ended             *ebpf.MapSpec `ebpf:"ended"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
 	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
+	ExecScratch       *ebpf.MapSpec `ebpf:"exec_scratch"`
+	ExitScratch       *ebpf.MapSpec `ebpf:"exit_scratch"`
 	Lost              *ebpf.MapSpec `ebpf:"lost"`
 	Requests          *ebpf.MapSpec `ebpf:"requests"`
 	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
@@ -355,6 +378,8 @@ type ProcessMaps struct {
 	Ended             *ebpf.Map `ebpf:"ended"`
 	Events            *ebpf.Map `ebpf:"events"`
 	Exchanges         *ebpf.Map `ebpf:"exchanges"`
+	ExecScratch       *ebpf.Map `ebpf:"exec_scratch"`
+	ExitScratch       *ebpf.Map `ebpf:"exit_scratch"`
 	Lost              *ebpf.Map `ebpf:"lost"`
 	Requests          *ebpf.Map `ebpf:"requests"`
 	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
@@ -373,6 +398,8 @@ func (m *ProcessMaps) Close() error {
 		m.Ended,
 		m.Events,
 		m.Exchanges,
+		m.ExecScratch,
+		m.ExitScratch,
 		m.Lost,
 		m.Requests,
 		m.SocketTraces,

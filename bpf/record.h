@@ -65,20 +65,23 @@ struct cgroup_path {
 	__u8 names[TAPIO_PATH];
 };
 
+/* Exec, exit, connect and syscall have the struct record_tail of send.h behind them, and
+ * are as long as the names of the cgroup there make them. */
+
+/* Behind the names of the cgroup are those bytes of the interpreter, with a NUL, and those
+ * of the arguments. */
 struct exec_record {
 	struct record_header header;
 	struct process_id process;
-	struct cgroup_path cgroup;
-	__u8 interp[TAPIO_FILE];
+	__u32 interp_len;
 	__u32 args_len;
 	__u32 args_total;
-	__u8 args[TAPIO_ARGS];
+	__u32 pad;
 };
 
 struct exit_record {
 	struct record_header header;
 	struct process_id process;
-	struct cgroup_path cgroup;
 	__s32 code; /* as wait(2) encodes it */
 	__u32 is_copy; /* it ran the program that its parent runs, with its environment: no exec since the fork */
 };
@@ -103,7 +106,6 @@ struct oom_record {
 struct connect_record {
 	struct record_header header;
 	struct process_id process;
-	struct cgroup_path cgroup;
 	__u64 begun; /* 0: the connect was under way before the program was attached */
 	__u8 local[16];
 	__u8 peer[16];
@@ -130,7 +132,6 @@ struct signal_record {
 struct syscall_record {
 	struct record_header header;
 	struct process_id process;
-	struct cgroup_path cgroup;
 	__u32 number;
 	__u32 error;
 };

@@ -5,7 +5,7 @@
  * something ran out or broke are also sent, each by itself. */
 #include "bucket.h"
 #include "process.h"
-#include "trace.h"
+#include "send.h"
 
 #define BPF_MAP_TYPE_PERCPU_HASH 5
 
@@ -219,37 +219,42 @@ static __always_inline void count_failure(struct task_struct *task, __u32 number
 	bpf_map_update_elem(&failure_paths, &key.cgroup, path, BPF_ANY);
 }
 
-/* A record, and the request that it is about. */
-struct traced_syscall {
+struct sent_syscall {
 	struct syscall_record record;
-	struct trace_context trace;
+	struct record_tail tail;
 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sent_syscall);
+} syscall_scratch SEC(".maps");
 
 /* For benchmarks: every failure is sent. */
 const volatile bool is_unlimited = false;
 
 static __always_inline void send_failure(struct task_struct *task, __u32 number, __u32 error)
 {
-	struct traced_syscall *traced;
+	struct sent_syscall *sent;
 	struct syscall_record *rec;
+	__u32 zero = 0;
 
 	if (!is_unlimited && !take_token(TAPIO_SYSCALL)) {
 		count_suppressed(TAPIO_SYSCALL);
 		return;
 	}
-	traced = bpf_ringbuf_reserve(&events, sizeof(*traced), 0);
-	if (!traced) {
-		count_lost(TAPIO_SYSCALL);
+	sent = bpf_map_lookup_elem(&syscall_scratch, &zero);
+	if (!sent)
 		return;
-	}
-	rec = &traced->record;
+	rec = &sent->record;
 	fill_header(&rec->header, TAPIO_SYSCALL);
 	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
-	fill_path(&rec->cgroup, task_cgroup(task));
+	fill_path(&sent->tail.cgroup, task_cgroup(task));
 	rec->number = number;
 	rec->error = error;
-	fill_current_trace(&traced->trace);
-	bpf_ringbuf_submit(traced, 0);
+	fill_current_trace(&sent->tail.trace);
+	send_record(TAPIO_SYSCALL, sent, sizeof(*sent) - TAPIO_PATH + names_size(&sent->tail.cgroup));
 }
 
 SEC("tp_btf/sys_exit")

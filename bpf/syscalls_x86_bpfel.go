@@ -88,6 +88,16 @@ type SyscallsSdkContext struct {
 	SpanId  [8]uint8
 }
 
+type SyscallsSentSyscall struct {
+	_      structs.HostLayout
+	Record SyscallsSyscallRecord
+	Tail   struct {
+		_      structs.HostLayout
+		Trace  SyscallsTraceContext
+		Cgroup SyscallsCgroupPath
+	}
+}
+
 type SyscallsSyscallRecord struct {
 	_      structs.HostLayout
 	Header struct {
@@ -97,7 +107,6 @@ type SyscallsSyscallRecord struct {
 		Pad  uint32
 	}
 	Process SyscallsProcessId
-	Cgroup  SyscallsCgroupPath
 	Number  uint32
 	Error   uint32
 }
@@ -140,6 +149,7 @@ const (
 	SyscallsMapRequests         = "requests"
 	SyscallsMapSocketTraces     = "socket_traces"
 	SyscallsMapSuppressed       = "suppressed"
+	SyscallsMapSyscallScratch   = "syscall_scratch"
 	SyscallsMapTracees          = "tracees"
 	SyscallsMapTracesCtxV1      = "traces_ctx_v1"
 	SyscallsProgSyscallFailed   = "syscall_failed"
@@ -212,6 +222,7 @@ type SyscallsMapSpecs struct {
 	Requests       *ebpf.MapSpec `ebpf:"requests"`
 	SocketTraces   *ebpf.MapSpec `ebpf:"socket_traces"`
 	Suppressed     *ebpf.MapSpec `ebpf:"suppressed"`
+	SyscallScratch *ebpf.MapSpec `ebpf:"syscall_scratch"`
 	Tracees        *ebpf.MapSpec `ebpf:"tracees"`
 	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
@@ -260,6 +271,7 @@ type SyscallsMaps struct {
 	Requests       *ebpf.Map `ebpf:"requests"`
 	SocketTraces   *ebpf.Map `ebpf:"socket_traces"`
 	Suppressed     *ebpf.Map `ebpf:"suppressed"`
+	SyscallScratch *ebpf.Map `ebpf:"syscall_scratch"`
 	Tracees        *ebpf.Map `ebpf:"tracees"`
 	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
@@ -277,6 +289,7 @@ func (m *SyscallsMaps) Close() error {
 		m.Requests,
 		m.SocketTraces,
 		m.Suppressed,
+		m.SyscallScratch,
 		m.Tracees,
 		m.TracesCtxV1,
 	)

@@ -149,7 +149,7 @@ func createDefaultConfig() component.Config {
 			HTTP:     HTTPConfig{ContextMap: defaultContextMap, Observation: 10 * time.Second},
 			Kmsg:     KmsgConfig{Enabled: true},
 		},
-		RingBufferSize: 4 << 20,
+		RingBufferSize: 8 << 20,
 		QueueSize:      8192,
 		MaxBatchSize:   512,
 		SampleInterval: 10 * time.Second,

@@ -34,17 +34,17 @@ func decode(raw []byte, known *knownProcesses) (kernelEvent, error) {
 	}
 	switch kind := bpf.ProcessRecordKind(binary.NativeEndian.Uint32(raw[8:])); kind {
 	case bpf.ProcessRecordKindTAPIO_EXEC:
-		return decodeAs(raw, known, decodeExec)
+		return decodeSent(raw, known, decodeExec)
 	case bpf.ProcessRecordKindTAPIO_EXIT:
-		return decodeAs(raw, known, decodeExit)
+		return decodeSent(raw, known, decodeExit)
 	case bpf.ProcessRecordKindTAPIO_SIGNAL:
 		return decodeAs(raw, known, decodeSignal)
 	case bpf.ProcessRecordKindTAPIO_SYSCALL:
-		return decodeAs(raw, known, decodeSyscall)
+		return decodeSent(raw, known, decodeSyscall)
 	case bpf.ProcessRecordKindTAPIO_OOM:
 		return decodeAs(raw, known, decodeOOM)
 	case bpf.ProcessRecordKindTAPIO_CONNECT:
-		return decodeAs(raw, known, decodeConnect)
+		return decodeSent(raw, known, decodeConnect)
 	case kindListen:
 		return decodeAs(raw, known, decodeListen)
 	case kindUDPListen:
@@ -77,12 +77,47 @@ func decodeAs[R any](raw []byte, known *knownProcesses, read func(*R, *knownProc
 	return withTrace(read(rec, known), raw[size:]), nil
 }
 
-func decodeExec(r *bpf.ProcessExecRecord, known *knownProcesses) kernelEvent {
-	e := execEvent{
-		base: base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
-		path: text(r.Interp[:]),
+// tail is what is behind the fixed part of a record of which only the bytes that are
+// used are sent.
+type tail struct {
+	cgroup cgroupNames
+	// more is what is behind the names.
+	more []byte
+}
+
+// tailSize is that of a tail without its bytes.
+const tailSize = int(unsafe.Sizeof(bpf.HTTPTraceContext{}) + unsafe.Offsetof(bpf.ProcessCgroupPath{}.Names))
+
+// decodeSent reads a record that has a struct record_tail of bpf/send.h behind it.
+func decodeSent[R any](raw []byte, known *knownProcesses, read func(*R, tail, *knownProcesses) kernelEvent) (kernelEvent, error) {
+	size := int(unsafe.Sizeof(*new(R)))
+	if len(raw) < size+tailSize {
+		return nil, fmt.Errorf("%w: %d bytes, want %d", errShortRecord, len(raw), size+tailSize)
 	}
-	args := r.Args[:min(int(r.ArgsLen), len(r.Args))]
+	rec := (*R)(unsafe.Pointer(unsafe.SliceData(raw))) // its members are numbers and bytes
+	end := raw[size+tailSize:]
+	n := binary.NativeEndian.Uint32(raw[size+tailSize-8:])
+	if uint64(n) > uint64(len(end)) {
+		return nil, fmt.Errorf("%w: %d bytes of names, want %d", errShortRecord, len(end), n)
+	}
+	t := tail{cgroup: cgroupNames{names: end[:n], partial: bpf.ProcessPathPart(binary.NativeEndian.Uint32(raw[size+tailSize-4:]))}, more: end[n:]}
+	ev := read(rec, t, known)
+	if ev == nil {
+		return nil, fmt.Errorf("%w: %d bytes behind the names", errShortRecord, len(t.more))
+	}
+	return withTrace(ev, raw[size:]), nil
+}
+
+// decodeExec returns nil when bytes are missing.
+func decodeExec(r *bpf.ProcessExecRecord, t tail, known *knownProcesses) kernelEvent {
+	if uint64(len(t.more)) < uint64(r.InterpLen)+uint64(r.ArgsLen) {
+		return nil
+	}
+	e := execEvent{
+		base: base{r.Header.Time, known.processIn(&r.Process, t.cgroup)},
+		path: text(t.more[:r.InterpLen]),
+	}
+	args := t.more[r.InterpLen:][:r.ArgsLen]
 	e.isCut = int(r.ArgsTotal) > len(args)
 	for arg := range bytes.SplitSeq(bytes.TrimSuffix(args, []byte{0}), []byte{0}) {
 		e.args = append(e.args, strings.ToValidUTF8(string(arg), "\uFFFD"))
@@ -90,9 +125,9 @@ func decodeExec(r *bpf.ProcessExecRecord, known *knownProcesses) kernelEvent {
 	return e
 }
 
-func decodeExit(r *bpf.ProcessExitRecord, known *knownProcesses) kernelEvent {
+func decodeExit(r *bpf.ProcessExitRecord, t tail, known *knownProcesses) kernelEvent {
 	return exitEvent{
-		base:   base{r.Header.Time, known.process(&r.Process, &r.Cgroup)},
+		base:   base{r.Header.Time, known.processIn(&r.Process, t.cgroup)},
 		status: uint32(r.Code),
 		isCopy: r.IsCopy != 0,
 	}
@@ -106,9 +141,9 @@ func decodeSignal(r *bpf.ProcessSignalRecord, known *knownProcesses) kernelEvent
 	}
 }
 
-func decodeSyscall(r *bpf.SyscallsSyscallRecord, known *knownProcesses) kernelEvent {
+func decodeSyscall(r *bpf.SyscallsSyscallRecord, t tail, known *knownProcesses) kernelEvent {
 	return syscallEvent{
-		base:  base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base:  base{r.Header.Time, known.processIn((*bpf.ProcessProcessId)(&r.Process), t.cgroup)},
 		call:  syscallName(r.Number),
 		errno: errnoName(r.Error),
 	}
@@ -136,9 +171,9 @@ func decodeOOM(r *bpf.MemoryOomRecord, known *knownProcesses) kernelEvent {
 	return e
 }
 
-func decodeConnect(r *bpf.NetworkConnectRecord, known *knownProcesses) kernelEvent {
+func decodeConnect(r *bpf.NetworkConnectRecord, t tail, known *knownProcesses) kernelEvent {
 	return connectEvent{
-		base:    base{r.Header.Time, known.process((*bpf.ProcessProcessId)(&r.Process), (*bpf.ProcessCgroupPath)(&r.Cgroup))},
+		base:    base{r.Header.Time, known.processIn((*bpf.ProcessProcessId)(&r.Process), t.cgroup)},
 		begun:   r.Begun,
 		local:   address(r.Family, r.Local, r.LocalPort),
 		peer:    address(r.Family, r.Peer, r.PeerPort),
@@ -156,36 +191,58 @@ const maxKnownProcesses = 1024
 // makes the same text again. It is not safe for concurrent use.
 type knownProcesses struct {
 	known map[bpf.ProcessProcessId]knownProcess
+	// last is whom the record before was about: nearly always the next one is too.
+	last   bpf.ProcessProcessId
+	lastIn knownProcess
 }
 
 // knownProcess is a process in a cgroup, as read and as it was in the record.
 type knownProcess struct {
 	info    processInfo
 	names   string
-	partial uint32
+	partial bpf.ProcessPathPart
+}
+
+func (k *knownProcess) isIn(cgroup cgroupNames) bool {
+	return k.partial == cgroup.partial && k.names == string(cgroup.names)
 }
 
 // process reads who a record is about.
 func (k *knownProcesses) process(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) processInfo {
+	return k.processIn(p, namesOf(cgroup))
+}
+
+func (k *knownProcesses) processIn(p *bpf.ProcessProcessId, cgroup cgroupNames) processInfo {
 	if k == nil || p.Start == 0 {
 		return decodeProcess(p, cgroup)
 	}
-	names := namesOf(cgroup)
-	if known, ok := k.known[*p]; ok && known.partial == cgroup.Partial && known.names == string(names) {
-		return known.info
+	if k.last == *p && k.lastIn.isIn(cgroup) {
+		return k.lastIn.info
 	}
-	if k.known == nil || len(k.known) >= maxKnownProcesses {
-		k.known = map[bpf.ProcessProcessId]knownProcess{}
+	known, ok := k.known[*p]
+	if !ok || !known.isIn(cgroup) {
+		if k.known == nil || len(k.known) >= maxKnownProcesses {
+			k.known = map[bpf.ProcessProcessId]knownProcess{}
+		}
+		known = knownProcess{info: decodeProcess(p, cgroup), names: string(cgroup.names), partial: cgroup.partial}
+		k.known[*p] = known
 	}
-	info := decodeProcess(p, cgroup)
-	k.known[*p] = knownProcess{info: info, names: string(names), partial: cgroup.Partial}
-	return info
+	k.last, k.lastIn = *p, known
+	return known.info
+}
+
+// cgroupNames are the names of a path from the leaf up, each with its NUL.
+type cgroupNames struct {
+	names   []byte
+	partial bpf.ProcessPathPart
 }
 
 // namesOf is the part of a path that is there.
-func namesOf(p *bpf.ProcessCgroupPath) []byte { return p.Names[:min(int(p.Len), len(p.Names))] }
+func namesOf(p *bpf.ProcessCgroupPath) cgroupNames {
+	return cgroupNames{p.Names[:min(int(p.Len), len(p.Names))], bpf.ProcessPathPart(p.Partial)}
+}
 
-func decodeProcess(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) processInfo {
+func decodeProcess(p *bpf.ProcessProcessId, cgroup cgroupNames) processInfo {
 	if p.Start == 0 {
 		return processInfo{}
 	}
@@ -196,20 +253,20 @@ func decodeProcess(p *bpf.ProcessProcessId, cgroup *bpf.ProcessCgroupPath) proce
 		parent:     p.Parent,
 		comm:       text(p.Comm[:]),
 		executable: text(p.Exe[:]),
-		cgroup:     path(cgroup),
+		cgroup:     cgroup.path(),
 	}
 }
 
-// path turns names from the leaf up, each with its NUL, into a path. One that
-// did not fit ends with "/..." in place of what is missing at its leaf; it is
-// empty when it is not known.
-func path(p *bpf.ProcessCgroupPath) string {
-	part := bpf.ProcessPathPart(p.Partial)
-	if part == bpf.ProcessPathPartTAPIO_PATH_UNKNOWN {
+func path(p *bpf.ProcessCgroupPath) string { return namesOf(p).path() }
+
+// path is the path with these names. One that did not fit ends with "/..." in place of
+// what is missing at its leaf; it is empty when it is not known.
+func (c cgroupNames) path() string {
+	if c.partial == bpf.ProcessPathPartTAPIO_PATH_UNKNOWN {
 		return ""
 	}
-	names := bytes.Split(bytes.TrimSuffix(namesOf(p), []byte{0}), []byte{0})
-	if part == bpf.ProcessPathPartTAPIO_PATH_TOP_CUT {
+	names := bytes.Split(bytes.TrimSuffix(c.names, []byte{0}), []byte{0})
+	if c.partial == bpf.ProcessPathPartTAPIO_PATH_TOP_CUT {
 		names = names[1:]
 	}
 	var b strings.Builder
@@ -217,7 +274,7 @@ func path(p *bpf.ProcessCgroupPath) string {
 		b.WriteByte('/')
 		b.Write(names[i])
 	}
-	if part != bpf.ProcessPathPartTAPIO_PATH_WHOLE {
+	if c.partial != bpf.ProcessPathPartTAPIO_PATH_WHOLE {
 		b.WriteString("/...")
 	}
 	return strings.ToValidUTF8(b.String(), "\uFFFD")

@@ -93,19 +93,42 @@ func (e *encoder) logs(run []kernelEvent, seen time.Time) plog.Logs {
 		return e.message(m, seen)
 	}
 	e.descriptions = e.descriptions[:0]
+	total := 0
 	for _, ev := range run {
 		severity, body := e.record(ev)
 		e.descriptions = append(e.descriptions, description{severity, body})
+		total += weight(ev)
 	}
 	logs := e.builder.Emit()
 	if logs.LogRecordCount() == 0 {
 		return logs
 	}
-	for i, record := range recordsOf(logs.ResourceLogs().At(0)).All() {
+	records := recordsOf(logs.ResourceLogs().At(0))
+	for i, record := range records.All() {
 		describe(record, seen, e.descriptions[i])
 		setTrace(record, run[i])
 	}
+	if total > len(run) {
+		e.repeat(records, run, total)
+	}
 	return logs
+}
+
+// repeat puts behind the record of each event of a run those of the same that happened again.
+func (e *encoder) repeat(records plog.LogRecordSlice, run []kernelEvent, total int) {
+	firsts := plog.NewLogRecordSlice()
+	records.MoveAndAppendTo(firsts)
+	records.EnsureCapacity(total)
+	for i, ev := range run {
+		first := records.AppendEmpty()
+		firsts.At(i).MoveTo(first)
+		failed, _ := ev.(syscallEvent)
+		for _, at := range failed.again {
+			record := records.AppendEmpty()
+			first.CopyTo(record)
+			record.SetTimestamp(pcommon.NewTimestampFromTime(e.clock.Wall(at)))
+		}
+	}
 }
 
 // started makes the record that says what this receiver can see.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -178,12 +179,71 @@ func TestBytesText(t *testing.T) {
 	}
 }
 
+// TestRepeats: what failed again is a record of its own that differs in its time alone.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	fail := func(errno string, trace byte, at uint64, again ...uint64) kernelEvent {
+		ev := syscallEvent{base: base{at, testProcess}, call: "openat", errno: errno, again: again}
+		if trace != 0 {
+			ev.request = traceContext{traceID: pcommon.TraceID{trace}, spanID: pcommon.SpanID{trace}, association: "thread"}
+		}
+		return ev
+	}
+	single := []kernelEvent{
+		fail("EMFILE", 0, 1), fail("EMFILE", 0, 2), fail("ENOSPC", 0, 3), fail("ENOSPC", 7, 4), fail("ENOSPC", 7, 5),
+		fail("EMFILE", 0, 6), refused(7), fail("EMFILE", 0, 8), fail("EMFILE", 0, 9), fail("EMFILE", 0, 10),
+	}
+	events := []kernelEvent{
+		fail("EMFILE", 0, 1, 2), fail("ENOSPC", 0, 3), fail("ENOSPC", 7, 4, 5),
+		fail("EMFILE", 0, 6), refused(7), fail("EMFILE", 0, 8, 9, 10),
+	}
+	want := describeRecords(newTestEncoder(func(*Config) {}).encode(single, testEpoch))
+	e := newTestEncoder(func(*Config) {})
+	for range 2 { // nothing of the batch before is in the next
+		got := describeRecords(e.encode(events, testEpoch))
+		assert.Equal(t, want, got)
+	}
+	assert.Len(t, want, len(single))
+}
+
+// describeRecords says of each record all that events can differ in.
+func describeRecords(logs plog.Logs) (all []string) {
+	for _, rl := range logs.ResourceLogs().All() {
+		for _, r := range recordsOf(rl).All() {
+			all = append(all, fmt.Sprint(r.EventName(), r.Timestamp(), r.ObservedTimestamp(), r.SeverityText(), r.Body().AsString(), r.Attributes().AsRaw(), r.TraceID(), r.SpanID(), r.Flags()))
+		}
+	}
+	return all
+}
+
+// TestQueueRefusesWhatHasNoPlace: of a burst what fits is taken, urgent events longest.
+func TestQueueRefusesWhatHasNoPlace(t *testing.T) {
+	t.Parallel()
+	q := newQueue(4, 3)
+	got := q.push([]kernelEvent{execOf(1), execOf(2), execOf(3), execOf(4), refused(5), refused(6)})
+	require.Len(t, got, 2)
+	assert.Equal(t, []uint64{4, 6}, []uint64{got[0].time(), got[1].time()})
+	assert.Len(t, q.ready, 1)
+	assert.Len(t, q.urgent, 1)
+	assert.Equal(t, 4, q.len())
+	assert.Len(t, q.pop(nil), 3)
+	assert.Len(t, q.pop(nil), 1)
+
+	repeated := syscallEvent{base: base{7, testProcess}, again: []uint64{8}}
+	require.Empty(t, q.push([]kernelEvent{repeated, repeated}))
+	assert.Len(t, q.pop(nil), 1, "a batch has three records at most")
+	assert.Len(t, q.pop(nil), 1)
+	repeated.again = []uint64{8, 9, 10}
+	require.Empty(t, q.push([]kernelEvent{repeated}))
+	assert.Len(t, q.pop(nil), 1, "it goes all the same")
+}
+
 func TestQueueKeepsOrderAroundItsEnd(t *testing.T) {
 	t.Parallel()
 	q := newQueue(4, 3)
 	var got []uint64
 	for i := range uint64(10) {
-		require.True(t, q.push(refused(i)))
+		require.Empty(t, q.push([]kernelEvent{refused(i)}))
 		if i%2 == 1 {
 			for _, ev := range q.pop(nil) {
 				got = append(got, ev.time())

@@ -109,6 +109,16 @@ type syscallEvent struct {
 	traced
 	// call and errno are names, such as openat and EMFILE.
 	call, errno string
+	// again are the times at which the very same failed next, with nothing in between.
+	again []uint64
+}
+
+// weight is how many records an event becomes.
+func weight(ev kernelEvent) int {
+	if s, ok := ev.(syscallEvent); ok {
+		return 1 + len(s.again)
+	}
+	return 1
 }
 
 func (syscallEvent) name() string   { return event.SyscallFailed }
@@ -170,3 +180,8 @@ type connectEvent struct {
 
 func (connectEvent) name() string   { return event.TCPConnectFailed }
 func (connectEvent) isUrgent() bool { return true }
+
+func isExec(ev kernelEvent) bool {
+	_, ok := ev.(execEvent)
+	return ok
+}

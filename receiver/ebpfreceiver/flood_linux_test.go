@@ -8,15 +8,18 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -74,7 +77,9 @@ func openInVain(path []byte) {
 // flooded is what became of a flood.
 type flooded struct {
 	made, delivered, lost, dropped int64
-	elapsed, reader                time.Duration
+	// of is what the flooding process had delivered; delivered has others on the machine too.
+	of              processFailures
+	elapsed, reader time.Duration
 }
 
 func (f flooded) rate() float64 { return float64(f.made) / f.elapsed.Seconds() }
@@ -83,19 +88,50 @@ func (f flooded) rate() float64 { return float64(f.made) / f.elapsed.Seconds() }
 type countingConsumer struct {
 	consumer.Logs
 	failures atomic.Int64
+	// mu guards byProcess, which has the failures of each.
+	mu        sync.Mutex
+	byProcess map[int64]processFailures
+}
+
+// processFailures counts those of one process, and those of them that are not later than
+// the one before.
+type processFailures struct {
+	count, outOfOrder int64
+	last              pcommon.Timestamp
+}
+
+// add counts the failures of one resource.
+func (c *countingConsumer) add(rl plog.ResourceLogs) {
+	var pid int64
+	if v, ok := rl.Resource().Attributes().Get(event.KeyProcessPID); ok {
+		pid = v.Int()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.byProcess[pid]
+	before := of.count
+	for _, lr := range recordsOf(rl).All() {
+		if lr.EventName() != event.SyscallFailed {
+			continue
+		}
+		of.count++
+		if at := lr.Timestamp(); at <= of.last {
+			of.outOfOrder++
+		} else {
+			of.last = at
+		}
+	}
+	c.byProcess[pid] = of
+	c.failures.Add(of.count - before)
 }
 
 func newCountingConsumer(tb testing.TB) *countingConsumer {
 	tb.Helper()
-	c := &countingConsumer{}
+	c := &countingConsumer{byProcess: map[int64]processFailures{}}
 	var err error
 	c.Logs, err = consumer.NewLogs(func(_ context.Context, logs plog.Logs) error {
 		for _, rl := range logs.ResourceLogs().All() {
-			for _, lr := range recordsOf(rl).All() {
-				if lr.EventName() == event.SyscallFailed {
-					c.failures.Add(1)
-				}
-			}
+			c.add(rl)
 		}
 		return nil
 	})
@@ -145,6 +181,7 @@ func runFlood(tb testing.TB, f flood) flooded {
 	}, time.Minute, 10*time.Millisecond)
 	got.reader = ownCPU() - before
 	require.NoError(tb, r.Shutdown(context.Background()))
+	got.of = next.byProcess[int64(cmd.Process.Pid)]
 	return got
 }
 
@@ -159,6 +196,17 @@ func (f flooded) String() string {
 		f.rate(), f.lost, f.made, f.dropped, float64(f.reader)/float64(f.delivered))
 }
 
+// TestFlood: of a call that fails as fast as it can each failure is a record of its own, or
+// is counted as lost.
+func TestFlood(t *testing.T) {
+	requireKernel(t)
+	got := runFlood(t, flood{Calls: 100_000})
+	t.Log(got)
+	assert.GreaterOrEqual(t, got.of.count+got.lost+got.dropped, got.made)
+	assert.NotZero(t, got.of.count)
+	assert.Zero(t, got.of.outOfOrder)
+}
+
 // BenchmarkFlood: events of 1.2 kB through the ring, the queue and the encoder, made by
 // one thread that does nothing else: at rates that grow until some are lost, then as
 // fast as it can.
@@ -168,7 +216,7 @@ func BenchmarkFlood(b *testing.B) {
 	}
 	for b.Loop() {
 		var without, with flooded
-		for rate := 50_000; rate < 3_000_000 && with.made == 0; rate += rate / 4 {
+		for rate := 400_000; rate < 3_000_000 && with.made == 0; rate += rate / 8 {
 			got := runFlood(b, flood{Rate: rate, Calls: rate * 2})
 			if got.lost+got.dropped == 0 {
 				without = got

@@ -43,7 +43,9 @@ func startBystander(t *testing.T) *bystander {
 			if errors.Is(err, os.ErrClosed) {
 				return
 			}
-			b.seen[ev.name()] = append(b.seen[ev.name()], int(ev.process().pid))
+			for range weight(ev) {
+				b.seen[ev.name()] = append(b.seen[ev.name()], int(ev.process().pid))
+			}
 		}
 	}()
 	return b

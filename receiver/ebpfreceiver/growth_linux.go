@@ -77,7 +77,7 @@ func decodeMemory(raw []byte) (out []memoryReading) {
 	for ; len(raw) >= size; raw = raw[size:] {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&s)), size), raw)
 		r := memoryReading{
-			who: decodeProcess((*bpf.ProcessProcessId)(&s.Process), (*bpf.ProcessCgroupPath)(&s.Cgroup)),
+			who: decodeProcess((*bpf.ProcessProcessId)(&s.Process), namesOf((*bpf.ProcessCgroupPath)(&s.Cgroup))),
 			rss: s.Rss, limit: s.Limit, usage: s.Usage,
 		}
 		if s.Limit != 0 {

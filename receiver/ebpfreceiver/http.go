@@ -1,6 +1,7 @@
 package ebpfreceiver
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,6 +44,9 @@ func (exchangeEvent) isUrgent() bool { return false }
 // each process, and returns the other events.
 func (e *encoder) spans(events []kernelEvent) (ptrace.Traces, []kernelEvent) {
 	all := ptrace.NewTraces()
+	if !slices.ContainsFunc(events, isExchange) {
+		return all, events
+	}
 	var others []kernelEvent
 	resources := map[processInfo]ptrace.SpanSlice{}
 	for _, ev := range events {
@@ -64,6 +68,11 @@ func (e *encoder) spans(events []kernelEvent) (ptrace.Traces, []kernelEvent) {
 		e.describeSpan(spans.AppendEmpty(), &x)
 	}
 	return all, others
+}
+
+func isExchange(ev kernelEvent) bool {
+	_, ok := ev.(exchangeEvent)
+	return ok
 }
 
 // spanResource is that of the process's records; but spans always have a

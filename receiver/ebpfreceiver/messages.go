@@ -155,6 +155,8 @@ func (m *messages) read() (kernelEvent, error) {
 	}
 }
 
+func (m *messages) hasMore() bool { return false }
+
 // event is what a record says, if a rule knows it and there are not too many.
 // What programs wrote to /dev/kmsg is no word of the kernel.
 func (m *messages) event(rec *kmsg.Record) (messageEvent, bool) {

@@ -29,37 +29,48 @@ func newQueue(capacity, batch int) *queue {
 	}
 }
 
-// push returns false when there is no place for the event.
-func (q *queue) push(ev kernelEvent) bool {
+// push returns the events for which there is no place, in the memory of its argument.
+func (q *queue) push(events []kernelEvent) []kernelEvent {
+	refused, isUrgent := events[:0], false
 	q.mu.Lock()
-	limit := len(q.ring)
-	if !ev.isUrgent() {
-		limit -= limit / reservedPart
+	before := q.size
+	for _, ev := range events {
+		urgent := ev.isUrgent()
+		limit := len(q.ring)
+		if !urgent {
+			limit -= limit / reservedPart
+		}
+		if q.size >= limit {
+			refused = append(refused, ev)
+			continue
+		}
+		q.ring[(q.first+q.size)%len(q.ring)] = ev
+		q.size++
+		isUrgent = isUrgent || urgent
 	}
-	if q.size >= limit {
-		q.mu.Unlock()
-		return false
-	}
-	q.ring[(q.first+q.size)%len(q.ring)] = ev
-	q.size++
 	size := q.size
 	q.mu.Unlock()
 
-	if size == 1 {
+	if before == 0 && size > 0 {
 		signal(q.ready)
 	}
-	if ev.isUrgent() || size == q.batch {
+	if isUrgent || (before < q.batch && size >= q.batch) {
 		signal(q.urgent)
 	}
-	return true
+	return refused
 }
 
-// pop appends the oldest events, at most a batch, to dst.
+// pop appends the oldest events, at most a batch of records, to dst.
 func (q *queue) pop(dst []kernelEvent) []kernelEvent {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for n := min(q.size, q.batch); n > 0; n-- {
-		dst = append(dst, q.ring[q.first])
+	for records := 0; q.size > 0; {
+		ev := q.ring[q.first]
+		records += weight(ev)
+		if records > q.batch && len(dst) > 0 {
+			break
+		}
+		dst = append(dst, ev)
 		q.ring[q.first] = nil
 		q.first = (q.first + 1) % len(q.ring)
 		q.size--

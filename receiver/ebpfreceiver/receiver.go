@@ -68,6 +68,9 @@ const (
 	droppedQueueFull = "queue_full"
 )
 
+// maxBurst is how many events are moved to the queue at once, when that many are there.
+const maxBurst = 256
+
 // pollInterval is how often to look for what did not happen in time.
 const pollInterval = time.Second
 
@@ -262,21 +265,36 @@ func (r *ebpfReceiver) lostMessages() int {
 
 // read moves events to the queue until where they come from has stopped and is
 // empty.
-func (r *ebpfReceiver) read(from interface{ read() (kernelEvent, error) }, done chan<- struct{}) {
+func (r *ebpfReceiver) read(from reader, done chan<- struct{}) {
 	defer close(done)
+	var burst []kernelEvent
+	var last processInfo
 	for {
 		ev, err := from.read()
 		if errors.Is(err, os.ErrClosed) {
+			r.enqueue(burst)
 			return
 		}
 		if err != nil {
-			r.countDropped("unknown", droppedMalformed)
-			continue
+			r.countDropped("unknown", droppedMalformed, 1)
+		} else if ev != nil {
+			if who := ev.process(); who != last || isExec(ev) {
+				r.services.learn(ev)
+				last = who
+			}
+			burst = append(burst, ev)
 		}
-		r.services.learn(ev)
-		if !r.queue.push(ev) {
-			r.countDropped(ev.name(), droppedQueueFull)
+		if len(burst) >= maxBurst || !from.hasMore() {
+			r.enqueue(burst)
+			burst = burst[:0]
 		}
+	}
+}
+
+// enqueue moves events to the queue and counts those for which it has no place.
+func (r *ebpfReceiver) enqueue(events []kernelEvent) {
+	for _, refused := range r.queue.push(events) {
+		r.countDropped(refused.name(), droppedQueueFull, weight(refused))
 	}
 }
 
@@ -299,10 +317,8 @@ func (r *ebpfReceiver) sample() {
 		}
 		for _, ev := range events {
 			r.services.learn(ev)
-			if !r.queue.push(ev) {
-				r.countDropped(ev.name(), droppedQueueFull)
-			}
 		}
+		r.enqueue(events)
 	}
 }
 
@@ -375,15 +391,18 @@ func (r *ebpfReceiver) consumeSpans(ctx context.Context, spans ptrace.Traces) {
 	r.obs.EndTracesOp(ctx, metadata.Type.String(), count, err)
 }
 
+// recordLatency records that of the oldest event of a batch: to record each one's takes
+// longer than to read it.
 func (r *ebpfReceiver) recordLatency(batch []kernelEvent) {
-	now := time.Now()
-	for _, ev := range batch {
-		r.telemetry.ReceiverTapioEbpfLatency.Record(context.Background(), now.Sub(r.clock.Wall(ev.time())).Seconds())
+	oldest := batch[0].time()
+	for _, ev := range batch[1:] {
+		oldest = min(oldest, ev.time())
 	}
+	r.telemetry.ReceiverTapioEbpfLatency.Record(context.Background(), time.Since(r.clock.Wall(oldest)).Seconds())
 }
 
-func (r *ebpfReceiver) countDropped(event string, reason string) {
-	r.telemetry.ReceiverTapioEbpfDropped.Add(context.Background(), 1, metric.WithAttributes(
+func (r *ebpfReceiver) countDropped(event, reason string, records int) {
+	r.telemetry.ReceiverTapioEbpfDropped.Add(context.Background(), int64(records), metric.WithAttributes(
 		attribute.String("event", event), attribute.String("reason", reason)))
 }
 

@@ -111,6 +111,40 @@ func TestKnownProcesses(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { known.process(&p, &c) }))
 }
 
+// BenchmarkRecord: a record of a process that is known, from the bytes in the ring to the
+// log record, without the ring.
+func BenchmarkRecord(b *testing.B) {
+	raw := readFixture(b, "syscall")
+	r := newTestReceiver(b)
+	known := new(knownProcesses)
+	var burst, batch []kernelEvent
+	b.ReportAllocs()
+	for b.Loop() {
+		ev, err := decode(raw, known)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if burst = append(burst, ev); len(burst) < maxBurst {
+			continue
+		}
+		r.enqueue(burst)
+		burst = burst[:0]
+		for batch = r.queue.pop(batch[:0]); len(batch) > 0; batch = r.queue.pop(batch[:0]) {
+			r.encoder.encode(batch, time.Unix(0, 0))
+		}
+	}
+}
+
+func newTestReceiver(tb testing.TB) *ebpfReceiver {
+	tb.Helper()
+	cfg := createDefaultConfig().(*Config)
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), nil, nil)
+	require.NoError(tb, err)
+	r.queue = newQueue(cfg.QueueSize, cfg.MaxBatchSize)
+	r.encoder = newEncoder(cfg, r.set, machine.Info{Name: "h"}, linux.NewClock(func() int64 { return 0 }))
+	return r
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, name := range fixtures {
 		f.Add(readFixture(f, name))

@@ -2,11 +2,19 @@ package ebpfreceiver
 
 import "fmt"
 
+// reader gives one event after the other.
+type reader interface {
+	// read waits for the next event. It may be nil: what came is for nobody else. After
+	// stop it returns those that are left, then os.ErrClosed; any other error is about
+	// one record.
+	read() (kernelEvent, error)
+	// hasMore says that read has not to wait. The goroutine that calls read calls it.
+	hasMore() bool
+}
+
 // source is where events come from: the kernel, or a test.
 type source interface {
-	// read waits for the next event. After stop it returns those that are left,
-	// then os.ErrClosed; any other error is about one record.
-	read() (kernelEvent, error)
+	reader
 	// attached are the names of the programs that run, failed those that do not.
 	attached() []string
 	failed() []failure

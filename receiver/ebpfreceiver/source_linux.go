@@ -3,9 +3,12 @@
 package ebpfreceiver
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +31,9 @@ type program struct {
 	name      string
 	load      func() (*ebpf.CollectionSpec, error)
 	configure func(*ebpf.CollectionSpec, *features) error
+	// needed, unless nil, tells whether it is of use on this kernel: another one may do
+	// the same there.
+	needed func(*features) bool
 	// attached, unless nil, is called when it runs.
 	attached func(*kernel, *runningProgram)
 	// iterates names the map over whose elements an iterator runs.
@@ -35,6 +41,10 @@ type program struct {
 	// sharesMaps names maps that programs of one object have in common.
 	sharesMaps []string
 }
+
+// isNeeded tells whether a program is of use; of a kernel of which nothing is known every
+// one is.
+func (p *program) isNeeded(f *features) bool { return f == nil || p.needed == nil || p.needed(f) }
 
 // programs are those that the configuration enables.
 func programs(cfg *Config) []program {
@@ -99,17 +109,24 @@ type kernel struct {
 	events, lost, suppressed *ebpf.Map
 	reader                   *ringbuf.Reader
 	record                   ringbuf.Record
-	known                    knownProcesses
-	pace                     pace
-	running                  []runningProgram
-	failures                 []failure
-	features                 *features
-	types                    *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
-	samplers                 []sampler
-	pollers                  []poller
-	shared                   map[string]*ebpf.Map // by name, of the program that came first
-	traces                   *traces              // nil unless the group http runs
-	tracer                   *tracer              // the same
+	// isAhead says that record, or in its place aheadErr, was read and not returned yet.
+	isAhead  bool
+	aheadErr error
+	// times and before are of repeats, which takes at most maxRepeats.
+	times      []uint64
+	before     []byte
+	maxRepeats int
+	known      knownProcesses
+	pace       pace
+	running    []runningProgram
+	failures   []failure
+	features   *features
+	types      *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
+	samplers   []sampler
+	pollers    []poller
+	shared     map[string]*ebpf.Map // by name, of the program that came first
+	traces     *traces              // nil unless the group http runs
+	tracer     *tracer              // the same
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -147,7 +164,7 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
+	k := &kernel{maxRepeats: min(maxRepeats, cfg.MaxBatchSize-1), stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
 	defer func() { k.types = nil }()
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -162,6 +179,9 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 		err = k.openTraces(cfg, log)
 	}
 	for _, p := range wanted {
+		if !p.isNeeded(f) {
+			continue
+		}
 		if err != nil {
 			k.fail(p.name, err, log)
 			continue
@@ -279,29 +299,68 @@ func (k *kernel) read() (kernelEvent, error) {
 		<-k.stopped
 		return nil, os.ErrClosed
 	}
-	for {
-		ev, err := k.readRecord()
-		if err != nil {
-			return nil, err
-		}
-		if ev = k.tracer.take(ev); ev != nil {
-			return k.features.named(ev), nil
-		}
-	}
-}
-
-func (k *kernel) readRecord() (kernelEvent, error) {
-	if k.reader.AvailableBytes() == 0 && k.pace.isFast(time.Now()) {
-		time.Sleep(pacePause)
-	}
-	k.pace.records++
-	if err := k.reader.ReadInto(&k.record); err != nil {
-		if k.isStopped() { // ringbuf.ErrFlushed: the ring is empty
-			return nil, os.ErrClosed
-		}
+	if err := k.nextRecord(); err != nil {
 		return nil, err
 	}
-	return decode(k.record.RawSample, &k.known)
+	ev, err := decode(k.record.RawSample, &k.known)
+	if err != nil {
+		return nil, err
+	}
+	if failed, ok := ev.(syscallEvent); ok {
+		failed.again = k.repeats()
+		return failed, nil
+	}
+	if ev = k.tracer.take(ev); ev == nil {
+		return nil, nil
+	}
+	return k.features.named(ev), nil
+}
+
+func (k *kernel) hasMore() bool { return k.isAhead || k.record.Remaining > 0 }
+
+// nextRecord has the next record in k.record.
+func (k *kernel) nextRecord() error {
+	if k.isAhead {
+		k.isAhead = false
+		return k.aheadErr
+	}
+	if k.record.Remaining == 0 && k.reader.AvailableBytes() == 0 && k.pace.isFast(time.Now()) {
+		time.Sleep(pacePause)
+	}
+	return k.readRecord()
+}
+
+func (k *kernel) readRecord() error {
+	k.pace.records++
+	err := k.reader.ReadInto(&k.record)
+	if err != nil && k.isStopped() { // ringbuf.ErrFlushed: the ring is empty
+		return os.ErrClosed
+	}
+	return err
+}
+
+// maxRepeats bounds the repeats of one event.
+const maxRepeats = 63
+
+// recordRest is where in a record that begins which is not its time.
+const recordRest = 8
+
+// repeats takes the records that are next in the ring while they differ from the one in
+// k.record in their time alone, and returns those times. A storm of failing calls is
+// nearly always one call that fails again and again.
+func (k *kernel) repeats() []uint64 {
+	k.times = k.times[:0]
+	k.before = append(k.before[:0], k.record.RawSample[recordRest:]...)
+	for len(k.times) < k.maxRepeats && k.record.Remaining > 0 {
+		k.aheadErr = k.readRecord()
+		raw := k.record.RawSample
+		if k.aheadErr != nil || len(raw) < recordRest || !bytes.Equal(raw[recordRest:], k.before) {
+			k.isAhead = true
+			break
+		}
+		k.times = append(k.times, binary.NativeEndian.Uint64(raw))
+	}
+	return slices.Clone(k.times)
 }
 
 func (k *kernel) attached() []string {

@@ -32,6 +32,7 @@ func (s *noSource) read() (kernelEvent, error) {
 	return nil, os.ErrClosed
 }
 
+func (s *noSource) hasMore() bool         { return false }
 func (s *noSource) sample() []kernelEvent { return nil }
 func (s *noSource) poll() []kernelEvent   { return nil }
 func (s *noSource) attached() []string    { return nil }

@@ -26,11 +26,11 @@ var associations = [...]string{
 func withTrace(ev kernelEvent, rest []byte) kernelEvent {
 	var c bpf.HTTPTraceContext
 	size := int(unsafe.Sizeof(c))
-	if len(rest) < size {
+	if len(rest) < size || rest[unsafe.Offsetof(c.Association)] == 0 {
 		return ev
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&c)), size), rest)
-	if int(c.Association) >= len(associations) || c.Association == 0 {
+	if int(c.Association) >= len(associations) {
 		return ev
 	}
 	t := traced{traceContext{traceID: c.TraceId, spanID: c.SpanId, flags: c.Flags, association: associations[c.Association]}}

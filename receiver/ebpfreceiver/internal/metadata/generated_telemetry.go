@@ -344,7 +344,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioEbpfLatency, err = builder.meter.Float64Histogram(
 		"otelcol_receiver_tapio_ebpf_latency",
-		metric.WithDescription("Time from the event in the kernel until the next component has taken it. [Alpha]"),
+		metric.WithDescription("Time from the oldest event of a batch in the kernel until the next component has taken it. [Alpha]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5}...),
 	)

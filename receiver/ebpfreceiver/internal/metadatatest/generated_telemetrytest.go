@@ -104,7 +104,7 @@ func AssertEqualReceiverTapioEbpfKmsgLost(t *testing.T, tt *componenttest.Teleme
 func AssertEqualReceiverTapioEbpfLatency(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_tapio_ebpf_latency",
-		Description: "Time from the event in the kernel until the next component has taken it. [Alpha]",
+		Description: "Time from the oldest event of a batch in the kernel until the next component has taken it. [Alpha]",
 		Unit:        "s",
 		Data: metricdata.Histogram[float64]{
 			Temporality: metricdata.CumulativeTemporality,
