@@ -96,6 +96,7 @@ enum dns_end {
 	TAPIO_DNS_UNREACHABLE = 0x101, /* the network says that the server is not reached */
 	TAPIO_DNS_TIMEOUT = 0x102,     /* user space says it: no answer for long */
 	TAPIO_DNS_SLOW = 0x103,	       /* answered, but late */
+	TAPIO_DNS_CLOSED = 0x104,      /* the connection ended before the answer */
 };
 
 /* name is as it was sent: labels, each after its length; label and hash are of
@@ -116,7 +117,7 @@ struct dns_key {
 	__u8 client[16];
 	__u16 port;
 	__u16 id;
-	__u32 pad;
+	__u32 tcp; /* 1: the port is one of TCP */
 };
 
 struct dns_query {
@@ -124,7 +125,7 @@ struct dns_query {
 	__u64 sent; /* for the first time */
 	__u8 server[16];
 	__u16 server_port;
-	__u16 pad;
+	__u16 tcp;
 	__u32 netns;
 	struct dns_question question;
 };
@@ -146,7 +147,7 @@ struct dns_outcome {
 	__u8 server[16];
 	__u16 server_port;
 	__u16 types[DNS_TYPES]; /* that were asked for; 0: no more */
-	__u16 pad;
+	__u16 tcp;		/* the last one was asked over TCP */
 	__u32 netns;
 	__u64 lookups;
 	__u64 resolved;
@@ -185,6 +186,64 @@ struct {
 	__type(value, struct dns_scratch);
 } dns_scratch SEC(".maps");
 
+/* Which question had an answer over UDP that did not fit: the resolver asks again over
+ * TCP, and that is one lookup. */
+struct dns_truncated {
+	__u64 start;
+	__u64 hash;
+	__u32 pid;
+	__u32 type;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 512);
+	__type(key, struct dns_truncated);
+	__type(value, __u64); /* when it was asked */
+} dns_truncated SEC(".maps");
+
+/* Over TCP each message comes after its length, and is written and read in pieces as it
+ * pleases who does. Of a question all is kept that is read of it, of an answer the header. */
+#define STREAM_QUESTION (2 + DNS_HEADER + DNS_NAME + 4)
+#define STREAM_ANSWER (2 + DNS_HEADER)
+
+/* One direction of a connection. */
+struct dns_stream {
+	__u32 have; /* bytes of the message that is under way */
+	__u32 skip; /* bytes of the one before that are not kept */
+};
+
+/* Questions of a connection that may be without an answer; of more than that the rest
+ * are told when they have none for long. */
+#define STREAM_PENDING 4
+
+struct dns_connection {
+	struct endpoints socket; /* whose it is: an address of the kernel may be another's by now */
+	struct dns_stream sent;
+	struct dns_stream received;
+	__u32 pending; /* bits: which of ids are */
+	__u32 lost;    /* what moves is no DNS, or was not seen whole: nothing is read any more */
+	__u16 ids[STREAM_PENDING];
+	/* Twice as long as what is kept: the verifier knows no more of what is added. */
+	__u8 question[2 * STREAM_QUESTION + 4];
+	__u8 answer[2 * STREAM_ANSWER + 4];
+};
+
+/* By socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct dns_connection);
+} dns_connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct dns_connection);
+} dns_connection_scratch SEC(".maps");
+
 /* A datagram, as far as it is read: addresses, ports, the header of DNS. payload is where
  * that begins, after the IP header. */
 struct datagram {
@@ -195,6 +254,7 @@ struct datagram {
 	__u32 len; /* of what is after the header of UDP */
 };
 
+#define dns_is_truncated(d) ((d)->dns[2] & 0x02)
 #define dns_is_answer(d) ((d)->dns[2] & 0x80)
 /* A standard question, or its answer. Of names there is one; an answer that refuses
  * what it has not understood may be no more than its header. */

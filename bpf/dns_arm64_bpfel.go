@@ -51,6 +51,26 @@ type DNSConnection struct {
 	Over        uint32
 }
 
+type DNSDnsConnection struct {
+	_      structs.HostLayout
+	Socket DNSEndpoints
+	Sent   struct {
+		_    structs.HostLayout
+		Have uint32
+		Skip uint32
+	}
+	Received struct {
+		_    structs.HostLayout
+		Have uint32
+		Skip uint32
+	}
+	Pending  uint32
+	Lost     uint32
+	Ids      [4]uint16
+	Question [552]uint8
+	Answer   [32]uint8
+}
+
 type DNSDnsEnd uint32
 
 const (
@@ -58,6 +78,7 @@ const (
 	DNSDnsEndTAPIO_DNS_UNREACHABLE DNSDnsEnd = 257
 	DNSDnsEndTAPIO_DNS_TIMEOUT     DNSDnsEnd = 258
 	DNSDnsEndTAPIO_DNS_SLOW        DNSDnsEnd = 259
+	DNSDnsEndTAPIO_DNS_CLOSED      DNSDnsEnd = 260
 )
 
 type DNSDnsEndKey struct {
@@ -73,7 +94,7 @@ type DNSDnsKey struct {
 	Client [16]uint8
 	Port   uint16
 	Id     uint16
-	Pad    uint32
+	Tcp    uint32
 }
 
 type DNSDnsOutcome struct {
@@ -82,7 +103,7 @@ type DNSDnsOutcome struct {
 	Server     [16]uint8
 	ServerPort uint16
 	Types      [4]uint16
-	Pad        uint16
+	Tcp        uint16
 	Netns      uint32
 	Lookups    uint64
 	Resolved   uint64
@@ -99,7 +120,7 @@ type DNSDnsQuery struct {
 	Sent       uint64
 	Server     [16]uint8
 	ServerPort uint16
-	Pad        uint16
+	Tcp        uint16
 	Netns      uint32
 	Question   DNSDnsQuestion
 }
@@ -120,6 +141,14 @@ type DNSDnsScratch struct {
 	Outcome DNSDnsOutcome
 	Label   [8]uint64
 	Raw     [512]uint8
+}
+
+type DNSDnsTruncated struct {
+	_     structs.HostLayout
+	Start uint64
+	Hash  uint64
+	Pid   uint32
+	Type  uint32
 }
 
 type DNSEndpoints struct {
@@ -219,35 +248,41 @@ type DNSUdpServer struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	DNSMapAddresses         = "addresses"
-	DNSMapBuckets           = "buckets"
-	DNSMapCgroupBuckets     = "cgroup_buckets"
-	DNSMapConnectionScratch = "connection_scratch"
-	DNSMapConnections       = "connections"
-	DNSMapDnsOutcomes       = "dns_outcomes"
-	DNSMapDnsQueries        = "dns_queries"
-	DNSMapDnsScratch        = "dns_scratch"
-	DNSMapEvents            = "events"
-	DNSMapListeners         = "listeners"
-	DNSMapLost              = "lost"
-	DNSMapPairScratch       = "pair_scratch"
-	DNSMapPairs             = "pairs"
-	DNSMapPathScratch       = "path_scratch"
-	DNSMapPaths             = "paths"
-	DNSMapSuppressed        = "suppressed"
-	DNSMapUdpServers        = "udp_servers"
-	DNSProgDnsAnswer        = "dns_answer"
-	DNSProgDnsAsk           = "dns_ask"
-	DNSProgUdpListen        = "udp_listen"
-	DNSVarCollectorPidns    = "collector_pidns"
-	DNSVarDnsSlow           = "dns_slow"
-	DNSVarUnusedEnd         = "unused_end"
-	DNSVarUnusedEndKey      = "unused_end_key"
-	DNSVarUnusedKey         = "unused_key"
-	DNSVarUnusedKind        = "unused_kind"
-	DNSVarUnusedListen      = "unused_listen"
-	DNSVarUnusedOutcome     = "unused_outcome"
-	DNSVarUnusedQuery       = "unused_query"
+	DNSMapAddresses            = "addresses"
+	DNSMapBuckets              = "buckets"
+	DNSMapCgroupBuckets        = "cgroup_buckets"
+	DNSMapConnectionScratch    = "connection_scratch"
+	DNSMapConnections          = "connections"
+	DNSMapDnsConnectionScratch = "dns_connection_scratch"
+	DNSMapDnsConnections       = "dns_connections"
+	DNSMapDnsOutcomes          = "dns_outcomes"
+	DNSMapDnsQueries           = "dns_queries"
+	DNSMapDnsScratch           = "dns_scratch"
+	DNSMapDnsTruncated         = "dns_truncated"
+	DNSMapEvents               = "events"
+	DNSMapListeners            = "listeners"
+	DNSMapLost                 = "lost"
+	DNSMapPairScratch          = "pair_scratch"
+	DNSMapPairs                = "pairs"
+	DNSMapPathScratch          = "path_scratch"
+	DNSMapPaths                = "paths"
+	DNSMapSuppressed           = "suppressed"
+	DNSMapUdpServers           = "udp_servers"
+	DNSProgDnsAnswer           = "dns_answer"
+	DNSProgDnsAsk              = "dns_ask"
+	DNSProgDnsStreamCalls      = "dns_stream_calls"
+	DNSProgDnsStreamReceive    = "dns_stream_receive"
+	DNSProgDnsStreamSend       = "dns_stream_send"
+	DNSProgUdpListen           = "udp_listen"
+	DNSVarCollectorPidns       = "collector_pidns"
+	DNSVarDnsSlow              = "dns_slow"
+	DNSVarUnusedEnd            = "unused_end"
+	DNSVarUnusedEndKey         = "unused_end_key"
+	DNSVarUnusedKey            = "unused_key"
+	DNSVarUnusedKind           = "unused_kind"
+	DNSVarUnusedListen         = "unused_listen"
+	DNSVarUnusedOutcome        = "unused_outcome"
+	DNSVarUnusedQuery          = "unused_query"
 )
 
 // LoadDNS returns the embedded CollectionSpec for DNS.
@@ -292,32 +327,38 @@ type DNSSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DNSProgramSpecs struct {
-	DnsAnswer *ebpf.ProgramSpec `ebpf:"dns_answer"`
-	DnsAsk    *ebpf.ProgramSpec `ebpf:"dns_ask"`
-	UdpListen *ebpf.ProgramSpec `ebpf:"udp_listen"`
+	DnsAnswer        *ebpf.ProgramSpec `ebpf:"dns_answer"`
+	DnsAsk           *ebpf.ProgramSpec `ebpf:"dns_ask"`
+	DnsStreamCalls   *ebpf.ProgramSpec `ebpf:"dns_stream_calls"`
+	DnsStreamReceive *ebpf.ProgramSpec `ebpf:"dns_stream_receive"`
+	DnsStreamSend    *ebpf.ProgramSpec `ebpf:"dns_stream_send"`
+	UdpListen        *ebpf.ProgramSpec `ebpf:"udp_listen"`
 }
 
 // DNSMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DNSMapSpecs struct {
-	Addresses         *ebpf.MapSpec `ebpf:"addresses"`
-	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
-	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
-	ConnectionScratch *ebpf.MapSpec `ebpf:"connection_scratch"`
-	Connections       *ebpf.MapSpec `ebpf:"connections"`
-	DnsOutcomes       *ebpf.MapSpec `ebpf:"dns_outcomes"`
-	DnsQueries        *ebpf.MapSpec `ebpf:"dns_queries"`
-	DnsScratch        *ebpf.MapSpec `ebpf:"dns_scratch"`
-	Events            *ebpf.MapSpec `ebpf:"events"`
-	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
-	Lost              *ebpf.MapSpec `ebpf:"lost"`
-	PairScratch       *ebpf.MapSpec `ebpf:"pair_scratch"`
-	Pairs             *ebpf.MapSpec `ebpf:"pairs"`
-	PathScratch       *ebpf.MapSpec `ebpf:"path_scratch"`
-	Paths             *ebpf.MapSpec `ebpf:"paths"`
-	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
-	UdpServers        *ebpf.MapSpec `ebpf:"udp_servers"`
+	Addresses            *ebpf.MapSpec `ebpf:"addresses"`
+	Buckets              *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets        *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	ConnectionScratch    *ebpf.MapSpec `ebpf:"connection_scratch"`
+	Connections          *ebpf.MapSpec `ebpf:"connections"`
+	DnsConnectionScratch *ebpf.MapSpec `ebpf:"dns_connection_scratch"`
+	DnsConnections       *ebpf.MapSpec `ebpf:"dns_connections"`
+	DnsOutcomes          *ebpf.MapSpec `ebpf:"dns_outcomes"`
+	DnsQueries           *ebpf.MapSpec `ebpf:"dns_queries"`
+	DnsScratch           *ebpf.MapSpec `ebpf:"dns_scratch"`
+	DnsTruncated         *ebpf.MapSpec `ebpf:"dns_truncated"`
+	Events               *ebpf.MapSpec `ebpf:"events"`
+	Listeners            *ebpf.MapSpec `ebpf:"listeners"`
+	Lost                 *ebpf.MapSpec `ebpf:"lost"`
+	PairScratch          *ebpf.MapSpec `ebpf:"pair_scratch"`
+	Pairs                *ebpf.MapSpec `ebpf:"pairs"`
+	PathScratch          *ebpf.MapSpec `ebpf:"path_scratch"`
+	Paths                *ebpf.MapSpec `ebpf:"paths"`
+	Suppressed           *ebpf.MapSpec `ebpf:"suppressed"`
+	UdpServers           *ebpf.MapSpec `ebpf:"udp_servers"`
 }
 
 // DNSVariableSpecs contains global variables before they are loaded into the kernel.
@@ -355,23 +396,26 @@ func (o *DNSObjects) Close() error {
 //
 // It can be passed to LoadDNSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DNSMaps struct {
-	Addresses         *ebpf.Map `ebpf:"addresses"`
-	Buckets           *ebpf.Map `ebpf:"buckets"`
-	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
-	ConnectionScratch *ebpf.Map `ebpf:"connection_scratch"`
-	Connections       *ebpf.Map `ebpf:"connections"`
-	DnsOutcomes       *ebpf.Map `ebpf:"dns_outcomes"`
-	DnsQueries        *ebpf.Map `ebpf:"dns_queries"`
-	DnsScratch        *ebpf.Map `ebpf:"dns_scratch"`
-	Events            *ebpf.Map `ebpf:"events"`
-	Listeners         *ebpf.Map `ebpf:"listeners"`
-	Lost              *ebpf.Map `ebpf:"lost"`
-	PairScratch       *ebpf.Map `ebpf:"pair_scratch"`
-	Pairs             *ebpf.Map `ebpf:"pairs"`
-	PathScratch       *ebpf.Map `ebpf:"path_scratch"`
-	Paths             *ebpf.Map `ebpf:"paths"`
-	Suppressed        *ebpf.Map `ebpf:"suppressed"`
-	UdpServers        *ebpf.Map `ebpf:"udp_servers"`
+	Addresses            *ebpf.Map `ebpf:"addresses"`
+	Buckets              *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets        *ebpf.Map `ebpf:"cgroup_buckets"`
+	ConnectionScratch    *ebpf.Map `ebpf:"connection_scratch"`
+	Connections          *ebpf.Map `ebpf:"connections"`
+	DnsConnectionScratch *ebpf.Map `ebpf:"dns_connection_scratch"`
+	DnsConnections       *ebpf.Map `ebpf:"dns_connections"`
+	DnsOutcomes          *ebpf.Map `ebpf:"dns_outcomes"`
+	DnsQueries           *ebpf.Map `ebpf:"dns_queries"`
+	DnsScratch           *ebpf.Map `ebpf:"dns_scratch"`
+	DnsTruncated         *ebpf.Map `ebpf:"dns_truncated"`
+	Events               *ebpf.Map `ebpf:"events"`
+	Listeners            *ebpf.Map `ebpf:"listeners"`
+	Lost                 *ebpf.Map `ebpf:"lost"`
+	PairScratch          *ebpf.Map `ebpf:"pair_scratch"`
+	Pairs                *ebpf.Map `ebpf:"pairs"`
+	PathScratch          *ebpf.Map `ebpf:"path_scratch"`
+	Paths                *ebpf.Map `ebpf:"paths"`
+	Suppressed           *ebpf.Map `ebpf:"suppressed"`
+	UdpServers           *ebpf.Map `ebpf:"udp_servers"`
 }
 
 func (m *DNSMaps) Close() error {
@@ -381,9 +425,12 @@ func (m *DNSMaps) Close() error {
 		m.CgroupBuckets,
 		m.ConnectionScratch,
 		m.Connections,
+		m.DnsConnectionScratch,
+		m.DnsConnections,
 		m.DnsOutcomes,
 		m.DnsQueries,
 		m.DnsScratch,
+		m.DnsTruncated,
 		m.Events,
 		m.Listeners,
 		m.Lost,
@@ -415,15 +462,21 @@ type DNSVariables struct {
 //
 // It can be passed to LoadDNSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DNSPrograms struct {
-	DnsAnswer *ebpf.Program `ebpf:"dns_answer"`
-	DnsAsk    *ebpf.Program `ebpf:"dns_ask"`
-	UdpListen *ebpf.Program `ebpf:"udp_listen"`
+	DnsAnswer        *ebpf.Program `ebpf:"dns_answer"`
+	DnsAsk           *ebpf.Program `ebpf:"dns_ask"`
+	DnsStreamCalls   *ebpf.Program `ebpf:"dns_stream_calls"`
+	DnsStreamReceive *ebpf.Program `ebpf:"dns_stream_receive"`
+	DnsStreamSend    *ebpf.Program `ebpf:"dns_stream_send"`
+	UdpListen        *ebpf.Program `ebpf:"udp_listen"`
 }
 
 func (p *DNSPrograms) Close() error {
 	return _DNSClose(
 		p.DnsAnswer,
 		p.DnsAsk,
+		p.DnsStreamCalls,
+		p.DnsStreamReceive,
+		p.DnsStreamSend,
 		p.UdpListen,
 	)
 }

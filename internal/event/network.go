@@ -37,5 +37,6 @@ const (
 const (
 	DNSTimeout     = "timeout"
 	DNSRefused     = "connection_refused"
+	DNSClosed      = "connection_closed"
 	DNSUnreachable = "host_unreachable"
 )

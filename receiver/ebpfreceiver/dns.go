@@ -37,6 +37,7 @@ const (
 	dnsEndUnreachable = 0x101
 	dnsEndTimeout     = 0x102
 	dnsEndSlow        = 0x103
+	dnsEndClosed      = 0x104
 	codeNXDomain      = 3
 )
 
@@ -50,6 +51,8 @@ type lookupEvent struct {
 	types    []string
 	server   netip.AddrPort
 	netns    uint32
+	// isTCP says that the last was asked over TCP.
+	isTCP bool
 	// count is of lookups since the event before.
 	count uint64
 	// longest is the time from question to answer.
@@ -80,6 +83,8 @@ func dnsErrorType(code uint32) string {
 		return event.DNSUnreachable
 	case code == dnsEndTimeout:
 		return event.DNSTimeout
+	case code == dnsEndClosed:
+		return event.DNSClosed
 	case int(code) < len(codeNames) && codeNames[code] != "":
 		return codeNames[code]
 	}
@@ -232,15 +237,19 @@ func (e *encoder) recordLookup(at pcommon.Timestamp, ev lookupEvent) (plog.Sever
 	if ev.server.Addr().Is6() {
 		network = "ipv6"
 	}
+	transport := "udp"
+	if ev.isTCP {
+		transport = "tcp"
+	}
 	if ev.code == dnsEndSlow {
 		e.builder.RecordTapioDNSSlowEvent(context.Background(), at, ev.question, anySlice(ev.types), int64(ev.count),
-			"udp", network, int64(ev.netns), options...)
+			transport, network, int64(ev.netns), options...)
 		return plog.SeverityNumberWarn, fmt.Sprintf("%s waited up to %v for %s to tell it of %s",
 			title(ev.who), ev.longest.Round(time.Millisecond), hostPort(ev.server), ev.question)
 	}
 	errorType := dnsErrorType(ev.code)
 	e.builder.RecordTapioDNSFailedEvent(context.Background(), at, ev.question, anySlice(ev.types), errorType, int64(ev.count),
-		"udp", network, int64(ev.netns), options...)
+		transport, network, int64(ev.netns), options...)
 	return lookupSeverity(ev.code), fmt.Sprintf("%s could not look up %s: %s from %s",
 		title(ev.who), ev.question, strings.ReplaceAll(errorType, "_", " "), hostPort(ev.server))
 }

@@ -4,11 +4,13 @@ package ebpfreceiver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -27,6 +29,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/linux"
 )
@@ -57,6 +60,194 @@ func answerDNS(c net.PacketConn) {
 	}
 }
 
+// serveStreams serves DNS over TCP.
+func serveStreams(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go answerStream(c)
+	}
+}
+
+func answerStream(c net.Conn) {
+	defer c.Close()
+	for {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		m := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, m); err != nil {
+			return
+		}
+		if len(m) <= 12 {
+			continue
+		}
+		name, _ := questionName(m[12:])
+		first, _, _ := strings.Cut(strings.ToLower(name), ".")
+		switch first {
+		case "hangup":
+			return
+		case "reset":
+			_ = c.(*net.TCPConn).SetLinger(0)
+			return
+		}
+		answer, after := answerTo(m)
+		if answer == nil {
+			continue
+		}
+		if first == "truncated" { // over TCP all fits
+			answer[2] &^= 0x02
+			if strings.Contains(name, ".servfail.") {
+				answer[3] = answer[3]&0xf0 | 2
+			}
+		}
+		if first == "long" { // what is behind the header is not read
+			answer[3] = answer[3]&0xf0 | 2
+			answer = append(answer, make([]byte, 20_000)...)
+		}
+		time.Sleep(after)
+		_, _ = c.Write(withLength(answer))
+	}
+}
+
+// withLength puts the length of a message before it, as it is over TCP.
+func withLength(m []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)
+}
+
+// askOverTCP asks in one of the ways in which resolvers write and read.
+func askOverTCP(how, name string) error {
+	c, err := net.Dial("tcp", "127.0.0.1:53")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(4 * time.Second))
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	message := withLength(question(9, name))
+	switch how {
+	case "tcp": // Go: all at once
+		_, err = c.Write(message)
+	case "tcp-pieces":
+		for i := range message {
+			if _, err = c.Write(message[i : i+1]); err != nil {
+				return err
+			}
+		}
+	case "tcp-vector": // glibc: the length, then the message, in one call
+		buffers := net.Buffers{message[:2], message[2:]}
+		_, err = buffers.WriteTo(c)
+	case "tcp-message": // musl
+		failed := raw.Control(func(fd uintptr) {
+			_, err = unix.SendmsgBuffers(int(fd), [][]byte{message[:2], message[2:9], message[9:]}, nil, nil, 0)
+		})
+		err = errors.Join(err, failed)
+	case "tcp-two": // two questions in one write, after one that was answered
+		first := withLength(question(8, "www.example.com"))
+		if _, err = c.Write(first); err != nil {
+			return err
+		}
+		if err = readAnswer(c, how); err != nil {
+			return err
+		}
+		other := question(10, name)
+		other[len(other)-3] = 28 // AAAA
+		if _, err = c.Write(append(slices.Clone(message), withLength(other)...)); err == nil {
+			err = readAnswer(c, how)
+		}
+	}
+	return errors.Join(err, ignoreEnd(readAnswer(c, how)))
+}
+
+// writeGarbage writes what is no DNS, each to a connection of its own.
+func writeGarbage() error {
+	long := make([]byte, 100_000)
+	many := make([]byte, 0, 4000)
+	for range 200 { // messages of one write, none of them a question
+		many = append(many, withLength(make([]byte, 12))...)
+	}
+	all := [][]byte{
+		{0},
+		{0, 0},
+		{0, 0, 0},
+		{0xff, 0xff},
+		[]byte("GET / HTTP/1.1\r\n\r\n"), long, many, bytes.Repeat([]byte{0xff}, 70_000),
+		withLength(question(1, "servfail.cut.example")[:20]), append(withLength(question(2, "x")[:12]), 1),
+	}
+	for _, m := range all {
+		c, err := net.Dial("tcp", "127.0.0.1:53")
+		if err != nil {
+			return err
+		}
+		_ = c.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = c.Write(m)
+		_, _ = c.Read(make([]byte, 512))
+		_ = c.Close()
+	}
+	return nil
+}
+
+// writeRandom writes questions with bytes that are wrong, in pieces, and reads what comes.
+func writeRandom() error {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		c, err := net.Dial("tcp", "127.0.0.1:53")
+		if err != nil {
+			return err
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		m := slices.Concat(withLength(question(1, "servfail.random.example")), withLength(question(2, "www.example.com")))
+		for range random.IntN(6) {
+			m[random.IntN(len(m))] = byte(random.Uint32())
+		}
+		for len(m) > 0 {
+			n := 1 + random.IntN(len(m))
+			_, _ = c.Write(m[:n])
+			m = m[n:]
+		}
+		for buf := make([]byte, 1+random.IntN(64)); ; {
+			if _, err := c.Read(buf); err != nil {
+				break
+			}
+		}
+		_ = c.Close()
+	}
+	return nil
+}
+
+// ignoreEnd ignores that a server says nothing more.
+func ignoreEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// readAnswer reads one message: byte by byte, or its length first.
+func readAnswer(c net.Conn, how string) error {
+	size := make([]byte, 2)
+	if _, err := io.ReadFull(c, size); err != nil {
+		return err
+	}
+	rest := make([]byte, binary.BigEndian.Uint16(size))
+	if how != "tcp-pieces" {
+		_, err := io.ReadFull(c, rest)
+		return err
+	}
+	for i := range rest {
+		if _, err := c.Read(rest[i : i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func answerTo(m []byte) (answer []byte, after time.Duration) {
 	name, ok := questionName(m[12:])
 	if !ok {
@@ -77,6 +268,9 @@ func answerTo(m []byte) (answer []byte, after time.Duration) {
 	case "truncated":
 		m[2] |= 0x02
 		code = 0
+		if strings.Contains(name, ".late.") {
+			after = 300 * time.Millisecond
+		}
 	case "header": // all that a server may say that has not understood the question
 		m[3], m[5] = m[3]&0xf0|1, 0
 		return m[:12], 0
@@ -125,6 +319,11 @@ func lookUpNames() error {
 			return err
 		}
 		go answerDNS(c)
+		over, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		go serveStreams(over)
 	}
 	fmt.Println("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -249,6 +448,30 @@ func lookUp(how, name string) error {
 			if err = errors.Join(err, answered(c)); err != nil {
 				return err
 			}
+		}
+		return nil
+	case "tcp", "tcp-pieces", "tcp-vector", "tcp-message", "tcp-two":
+		return askOverTCP(how, name)
+	case "tcp-random":
+		return writeRandom()
+	case "tcp-garbage":
+		return writeGarbage()
+	case "truncated-tcp": // what a resolver does whose answer did not fit
+		c, err := net.DialUDP("udp", nil, server)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write(question(1, "truncated."+name))
+		if err = errors.Join(err, answered(c)); err != nil {
+			return err
+		}
+		return askOverTCP("tcp", "truncated."+name)
+	case "getent-tcp": // glibc, as with "options use-vc"
+		cmd := exec.Command("getent", "ahosts", name)
+		cmd.Env = append(os.Environ(), "RES_OPTIONS=use-vc")
+		if err := cmd.Run(); cmd.ProcessState == nil {
+			return err
 		}
 		return nil
 	case "closed": // where no server is
@@ -408,6 +631,126 @@ func TestLookupsThatFail(t *testing.T) {
 	}
 }
 
+// TestLookupsOverTCP: what fails over TCP is told as over UDP, however it is written and
+// read; what was asked over UDP first, and did not fit, is one lookup.
+func TestLookupsOverTCP(t *testing.T) {
+	requireKernel(t)
+	testLookupsOverTCP(t, startRig(t, nil))
+}
+
+// TestLookupsOverTCPOfOlderKernels does so with what runs before Linux 6.3.
+func TestLookupsOverTCPOfOlderKernels(t *testing.T) {
+	requireKernel(t)
+	testLookupsOverTCP(t, startRigOf(t, nil, func(cfg *Config, log *zap.Logger) source {
+		return openKernel(cfg, ofOlderKernels(programs(cfg)), log)
+	}))
+}
+
+// ofOlderKernels has what is needed before Linux 6.3 in place of what is since.
+func ofOlderKernels(all []program) (older []program) {
+	for _, p := range all {
+		if p.name == bpf.DNSProgDnsStreamSend || p.name == bpf.DNSProgDnsStreamReceive {
+			continue
+		}
+		p.needed = nil
+		older = append(older, p)
+	}
+	return older
+}
+
+// TestLookupsOverTCPOfGlibc: as with "options use-vc" in resolv.conf.
+func TestLookupsOverTCPOfGlibc(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("getent-tcp", "servfail.glibc.example.")
+	rec := r.await(asked(event.DNSFailed, "servfail.glibc.example"))
+	assert.Equal(t, "SERVFAIL", rec.Attributes[event.KeyErrorType])
+	assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
+	assert.Equal(t, "getent", rec.Resource[event.KeyProcessExecutableName])
+}
+
+func testLookupsOverTCP(t *testing.T, r *rig) {
+	names := startResolver(t)
+	all := []struct {
+		how, name, errorType string
+		count                int64
+	}{
+		{"tcp", "servfail.whole.example", "SERVFAIL", 1},
+		{"tcp-pieces", "servfail.pieces.example", "SERVFAIL", 1},
+		{"tcp-vector", "refused.vector.example", "REFUSED", 1},
+		{"tcp-message", "refused.message.example", "REFUSED", 1},
+		{"tcp-two", "servfail.two.example", "SERVFAIL", 2},
+		{"tcp", "long.example", "SERVFAIL", 1},
+		{"tcp-pieces", "long.pieces.example", "SERVFAIL", 1},
+		{"tcp", "nowhere.tcp.example", "NXDOMAIN", 1},
+		{"tcp", "Servfail.Bad\xff\x00\"\x1b[31m name.example", "SERVFAIL", 1},
+		{"tcp", "hangup.example", event.DNSClosed, 1},
+		{"tcp", "reset.example", event.DNSClosed, 1},
+		{"tcp", "never.tcp.example", event.DNSTimeout, 1},
+		{"truncated-tcp", "servfail.example", "SERVFAIL", 1},
+	}
+	for _, tc := range all {
+		names.do(tc.how, tc.name)
+	}
+	for _, tc := range all {
+		t.Run(tc.how+" "+tc.name, func(t *testing.T) {
+			want := strings.NewReplacer("\xff", `\255`, "\x00", `\000`, "\x1b", `\027`, " ", `\032`).Replace(tc.name)
+			if tc.how == "truncated-tcp" {
+				want = "truncated." + want
+			}
+			rec := r.await(asked(event.DNSFailed, want))
+			assert.Equal(t, tc.errorType, rec.Attributes[event.KeyErrorType])
+			assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
+			assert.Equal(t, "127.0.0.1", rec.Attributes[event.KeyServerAddress])
+			assert.Equal(t, int64(53), rec.Attributes[event.KeyServerPort])
+			assert.Equal(t, tc.count, rec.Attributes[event.KeyDNSCount])
+			assert.Equal(t, int64(names.pid), rec.Resource[event.KeyProcessPID])
+			assert.Equal(t, ownCgroup(t), rec.Resource[event.KeyProcessCgroup])
+		})
+	}
+	time.Sleep(2 * pollInterval) // long enough for what must not come
+	for _, rec := range r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }) {
+		name := rec.Attributes[event.KeyDNSQuestion]
+		assert.NotEqual(t, "www.example.com", name)
+	}
+	assert.Len(t, r.records(asked(event.DNSFailed, "truncated.servfail.example")), 1)
+}
+
+// TestLookupsOverTCPThatAreSlow: of what was asked over UDP first the time counts from there.
+func TestLookupsOverTCPThatAreSlow(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("tcp", "late.tcp.example")
+	rec := r.await(asked(event.DNSSlow, "late.tcp.example"))
+	assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
+	assert.GreaterOrEqual(t, rec.Attributes[event.KeyDNSDuration], 0.6)
+	names.do("truncated-tcp", "late.example") // 0.3 s each
+	rec = r.await(asked(event.DNSSlow, "truncated.late.example"))
+	assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
+	assert.GreaterOrEqual(t, rec.Attributes[event.KeyDNSDuration], 0.6)
+	assert.Equal(t, int64(1), rec.Attributes[event.KeyDNSCount])
+	assert.Empty(t, r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }))
+}
+
+// TestStreamsThatAreNoDNS: what is written to port 53 and is something else makes no event,
+// and what is asked on other connections is told.
+func TestStreamsThatAreNoDNS(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	names := startResolver(t)
+	names.do("tcp-garbage", "")
+	names.do("tcp", "servfail.after.example")
+	r.await(asked(event.DNSFailed, "servfail.after.example"))
+	assert.Len(t, r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }), 1)
+	assert.NotZero(t, r.receiver.source.stats().suppressed[event.DNSFailed])
+	names.do("tcp-random", "")
+	names.do("tcp", "servfail.last.example")
+	r.await(asked(event.DNSFailed, "servfail.last.example"))
+	r.await(asked(event.DNSFailed, "servfail.random.example"))
+}
+
 // TestNamesOfTooManyLabels are not told, but counted.
 func TestNamesOfTooManyLabels(t *testing.T) {
 	requireKernel(t)
@@ -516,6 +859,37 @@ func benchmarkDNS(b *testing.B, port int) {
 			_, _, _ = server.ReadFromUDPAddrPort(buf)
 			_, _ = server.WriteToUDPAddrPort(answer, back)
 			_, _ = client.Read(buf)
+		}
+	})
+}
+
+// BenchmarkStream is a message to a socket of TCP and back that is no DNS, and
+// BenchmarkStreamLookup a question and its answer: two calls that write, four that read.
+// The one of older kernels is called for the reading and writing of other files too.
+func BenchmarkStream(b *testing.B) {
+	all := dnsPrograms(createDefaultConfig().(*Config))
+	b.Run("other", func(b *testing.B) { benchmarkStream(b, all, 0) })
+	b.Run("lookup", func(b *testing.B) { benchmarkStream(b, all, 53) })
+	b.Run("older-other", func(b *testing.B) { benchmarkStream(b, ofOlderKernels(all), 0) })
+	b.Run("older-lookup", func(b *testing.B) { benchmarkStream(b, ofOlderKernels(all), 53) })
+}
+
+func benchmarkStream(b *testing.B, wanted []program, port int) {
+	benchmarkPrograms(b, wanted, func(b *testing.B) {
+		pid := os.Getpid()
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 53, byte(pid>>8), byte(pid)), Port: port})
+		require.NoError(b, err)
+		defer l.Close()
+		go serveStreams(l)
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(b, err)
+		defer c.Close()
+		message := withLength(question(1, "www.example.com"))
+		for b.Loop() {
+			if _, err = c.Write(message); err == nil {
+				err = readAnswer(c, "")
+			}
+			require.NoError(b, err)
 		}
 	})
 }

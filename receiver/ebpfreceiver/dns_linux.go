@@ -20,18 +20,26 @@ const (
 
 // dnsMaps are what the programs of the object have in common, and those of the
 // object of sockets, whose header it includes.
-var dnsMaps = append(slices.Clone(networkMaps), bpf.DNSMapDnsQueries, bpf.DNSMapDnsOutcomes, bpf.DNSMapUdpServers)
+var dnsMaps = append(slices.Clone(networkMaps), bpf.DNSMapDnsQueries, bpf.DNSMapDnsOutcomes, bpf.DNSMapUdpServers,
+	bpf.DNSMapDnsTruncated, bpf.DNSMapDnsConnections)
 
 // dnsPrograms see the questions first, then the answers.
 func dnsPrograms(cfg *Config) []program {
+	slow := func(spec *ebpf.CollectionSpec, _ *features) error {
+		return spec.Variables[bpf.DNSVarDnsSlow].Set(uint64(cfg.Programs.Network.SlowDNS))
+	}
+	hasLength := func(f *features) bool { return f.hasSocketLength }
 	return []program{
 		{name: bpf.DNSProgDnsAsk, load: bpf.LoadDNS, sharesMaps: dnsMaps},
 		{
-			name: bpf.DNSProgDnsAnswer, load: bpf.LoadDNS, sharesMaps: dnsMaps,
-			configure: func(spec *ebpf.CollectionSpec, _ *features) error {
-				return spec.Variables[bpf.DNSVarDnsSlow].Set(uint64(cfg.Programs.Network.SlowDNS))
-			},
+			name: bpf.DNSProgDnsAnswer, load: bpf.LoadDNS, sharesMaps: dnsMaps, configure: slow,
 			attached: func(k *kernel, p *runningProgram) { k.pollers = append(k.pollers, newLookups(p.collection, cfg)) },
+		},
+		{name: bpf.DNSProgDnsStreamSend, load: bpf.LoadDNS, sharesMaps: dnsMaps, needed: hasLength},
+		{name: bpf.DNSProgDnsStreamReceive, load: bpf.LoadDNS, sharesMaps: dnsMaps, configure: slow, needed: hasLength},
+		{
+			name: bpf.DNSProgDnsStreamCalls, load: bpf.LoadDNS, sharesMaps: dnsMaps, configure: slow,
+			needed: func(f *features) bool { return !f.hasSocketLength },
 		},
 		{name: bpf.DNSProgUdpListen, load: bpf.LoadDNS, sharesMaps: dnsMaps},
 	}
@@ -109,7 +117,7 @@ func (l *lookups) event(o *bpf.DNSDnsOutcome, code uint32) (lookupEvent, bool) {
 	question, ok := questionName(o.Question.Name[:])
 	ev := lookupEvent{
 		base: l.base(o.Last, &o.Process), code: code, question: question,
-		server: mapped(o.Server, o.ServerPort), netns: o.Netns, longest: time.Duration(o.Longest),
+		server: mapped(o.Server, o.ServerPort), netns: o.Netns, isTCP: o.Tcp != 0, longest: time.Duration(o.Longest),
 	}
 	for _, number := range o.Types {
 		if number != 0 {
@@ -156,7 +164,7 @@ func (l *lookups) countUnanswered(q *bpf.DNSDnsQuery, now time.Time) {
 	l.unanswered[key]++
 	ev := lookupEvent{
 		base: l.base(q.Sent+uint64(answerTimeout), &q.Process), code: dnsEndTimeout, question: question,
-		types: []string{recordType(q.Question.Type)}, server: mapped(q.Server, q.ServerPort), netns: q.Netns, longest: answerTimeout,
+		types: []string{recordType(q.Question.Type)}, server: mapped(q.Server, q.ServerPort), netns: q.Netns, isTCP: q.Tcp != 0, longest: answerTimeout,
 	}
 	if tally := l.tallies.all[key]; tally != nil && tally.total > tally.told {
 		ev.types = withType(tally.latest.types, ev.types[0])

@@ -36,6 +36,8 @@ type features struct {
 	// where it does not say. dropHasSocket: it says for which socket they were.
 	dropReasons   map[uint32]string
 	dropHasSocket bool
+	// hasSocketLength: there are tracepoints where sockets are written and read (6.3).
+	hasSocketLength bool
 	// hasSchedInfo: the kernel notes how long tasks wait; hasBandwidth: it has CPU quotas.
 	hasSchedInfo, hasBandwidth bool
 }
@@ -61,6 +63,7 @@ func featuresOf(spec *btf.Spec) features {
 		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
 		resetReasons:     resetReasons(spec),
 		hasBlockError:    tracepointArguments(spec, "block_rq_error") != nil,
+		hasSocketLength:  tracepointArguments(spec, "sock_send_length") != nil && tracepointArguments(spec, "sock_recv_length") != nil,
 		hasSchedInfo:     hasMember(spec, "sched_info", "last_queued"),
 		hasBandwidth:     hasMember(spec, "task_group", "cfs_bandwidth"),
 		blockStatusSize:  sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),

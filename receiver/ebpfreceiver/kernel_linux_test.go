@@ -244,13 +244,19 @@ type rig struct {
 
 func startRig(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
+	return startRigOf(t, change, openSource)
+}
+
+// startRigOf starts a receiver of what open opens.
+func startRigOf(t *testing.T, change func(*Config), open func(*Config, *zap.Logger) source) *rig {
+	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	if change != nil {
 		change(cfg)
 	}
 	require.NoError(t, cfg.Validate())
 	sink := new(consumertest.LogsSink)
-	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink, openSource)
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink, open)
 	require.NoError(t, err)
 	r.openMessages = openMessages
 	require.NoError(t, r.Start(context.Background(), componenttest.NewNopHost()))

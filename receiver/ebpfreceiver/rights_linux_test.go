@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumertest"
@@ -68,7 +70,9 @@ func startAndTell() int {
 // tapio.ebpf.started which capability is missing.
 func TestWithSomeRights(t *testing.T) {
 	requireKernel(t)
-	all := programs(createDefaultConfig().(*Config))
+	kernelHas, err := readFeatures(btf.NewCache())
+	require.NoError(t, err)
+	all := slices.DeleteFunc(programs(createDefaultConfig().(*Config)), func(p program) bool { return !p.isNeeded(kernelHas) })
 	restricted, err := os.ReadFile("/proc/sys/kernel/dmesg_restrict")
 	require.NoError(t, err)
 	needsSyslog := strings.TrimSpace(string(restricted)) != "0"

@@ -38,8 +38,12 @@ var tells = map[string]string{
 	bpf.NetworkProgTcpResetSent:     "resets by this end",
 	bpf.NetworkProgTcpRetransmit:    "segments that were sent again",
 
-	bpf.DNSProgDnsAsk:    "which DNS questions were asked by whom, and those that nobody answered",
-	bpf.DNSProgDnsAnswer: "DNS lookups that fail or are slow",
+	bpf.DNSProgDnsAsk:           "which DNS questions were asked by whom, and those that nobody answered",
+	bpf.DNSProgDnsAnswer:        "DNS lookups that fail or are slow",
+	bpf.DNSProgDnsStreamSend:    "DNS lookups over TCP that fail or are slow",
+	bpf.DNSProgDnsStreamReceive: "DNS lookups over TCP that fail or are slow",
+	bpf.DNSProgDnsStreamCalls:   "DNS lookups over TCP that fail or are slow",
+
 	bpf.DNSProgUdpListen: "which process serves at an address of UDP: whose fault it is that names are not found",
 
 	bpf.DiskProgBlockError:   "requests to block devices that fail; the kernel's log, where it is read, has less",
@@ -84,6 +88,9 @@ func Support() []GroupSupport {
 		wanted := programs(cfg)
 		k := openKernel(cfg, wanted, zap.NewNop())
 		for _, p := range wanted {
+			if !p.isNeeded(k.features) {
+				continue
+			}
 			group.Programs = append(group.Programs, supportOf(p, k, kernelTypes))
 		}
 		if m := openMessages(cfg, nil, zap.NewNop()); m != nil {

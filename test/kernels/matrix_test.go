@@ -59,7 +59,7 @@ var tests = []string{
 	// network: connections, names, drops
 	"TestConnectionRefused", "TestIPv4AddressOnIPv6Socket", "TestConnectionTimedOut", "TestUnreachable", "TestWhoListens", "TestReset",
 	"TestRetransmit", "TestListenQueueOverflows", "TestConnectionsAreCounted",
-	"TestLookupsThatFail", "TestPacketsDropped", "TestDropsKnowTheProcess",
+	"TestLookupsThatFail", "TestLookupsOverTCP", "TestPacketsDropped", "TestDropsKnowTheProcess",
 	// disk
 	"TestBlockDeviceThatFails",
 	// scheduler
