@@ -351,8 +351,3 @@ type HurtTrace struct {
 	TraceID string `json:"trace_id"`
 	SpanID  string `json:"span_id,omitempty"`
 }
-
-// Hurts tells whether any request was seen to fail, to be slow or to go wrong otherwise.
-func (f *Finding) Hurts() bool {
-	return f.Impact.FailedRequests+f.Impact.SlowRequests > 0 || len(f.HurtTraces) > 0
-}

@@ -63,18 +63,6 @@ const (
 	KeyEnding        = "tapio.finding.ending"
 )
 
-// severity is ERROR for what goes on and hurts, WARN for what goes on or will happen and was
-// not seen to hurt anybody, INFO for what is over.
-func (f *Finding) severity() plog.SeverityNumber {
-	switch {
-	case f.State == StateResolved || f.State == StateWithdrawn:
-		return plog.SeverityNumberInfo
-	case f.State == StatePredicted || !f.Hurts():
-		return plog.SeverityNumberWarn
-	}
-	return plog.SeverityNumberError
-}
-
 // ErrNotFinding is returned by FromLog for a record that is no finding.
 var ErrNotFinding = errors.New("not a " + event.Finding + " record")
 
@@ -92,7 +80,13 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	r.SetTimestamp(pcommon.NewTimestampFromTime(f.UpdatedAt))
 	r.SetObservedTimestamp(pcommon.NewTimestampFromTime(observed))
 	r.SetTraceID(pcommon.TraceID(f.ID))
-	r.SetSeverityNumber(f.severity())
+	r.SetSeverityNumber(plog.SeverityNumberError)
+	switch f.State {
+	case StatePredicted:
+		r.SetSeverityNumber(plog.SeverityNumberWarn)
+	case StateResolved, StateWithdrawn:
+		r.SetSeverityNumber(plog.SeverityNumberInfo)
+	}
 	r.SetSeverityText(r.SeverityNumber().String())
 	r.Body().SetStr(f.Summary)
 

@@ -64,12 +64,6 @@ func TestToLogFieldsForOtherBackends(t *testing.T) {
 	f.State = finding.StateOpen
 	_, r = overTheWire(t, f)
 	assert.Equal(t, plog.SeverityNumberError, r.SeverityNumber(), "open")
-	f.Impact.FailedRequests, f.Impact.SlowRequests = 0, 0
-	_, r = overTheWire(t, f)
-	assert.Equal(t, plog.SeverityNumberError, r.SeverityNumber(), "open, requests that went wrong otherwise")
-	f.HurtTraces = nil
-	_, r = overTheWire(t, f)
-	assert.Equal(t, plog.SeverityNumberWarn, r.SeverityNumber(), "open, and nobody was seen to be hurt")
 }
 
 func TestToLogSaysWhatItCannotWrite(t *testing.T) {
