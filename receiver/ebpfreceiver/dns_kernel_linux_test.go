@@ -562,6 +562,11 @@ func (r *resolver) expect(want string) {
 	require.Equal(r.t, want, r.out.Text())
 }
 
+// failed tells lookups of this process from those of others on the machine.
+func (r *resolver) failed(s seenRecord) bool {
+	return s.Name == event.DNSFailed && s.Resource[event.KeyProcessPID] == int64(r.pid)
+}
+
 func (r *resolver) do(how, name string) {
 	r.t.Helper()
 	_, err := fmt.Fprintln(r.in, how, name)
@@ -710,7 +715,7 @@ func testLookupsOverTCP(t *testing.T, r *rig) {
 		})
 	}
 	time.Sleep(2 * pollInterval) // long enough for what must not come
-	for _, rec := range r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }) {
+	for _, rec := range r.records(names.failed) {
 		name := rec.Attributes[event.KeyDNSQuestion]
 		assert.NotEqual(t, "www.example.com", name)
 	}
@@ -731,7 +736,7 @@ func TestLookupsOverTCPThatAreSlow(t *testing.T) {
 	assert.Equal(t, "tcp", rec.Attributes[event.KeyNetworkTransport])
 	assert.GreaterOrEqual(t, rec.Attributes[event.KeyDNSDuration], 0.6)
 	assert.Equal(t, int64(1), rec.Attributes[event.KeyDNSCount])
-	assert.Empty(t, r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }))
+	assert.Empty(t, r.records(names.failed))
 }
 
 // TestStreamsThatAreNoDNS: what is written to port 53 and is something else makes no event,
@@ -743,7 +748,7 @@ func TestStreamsThatAreNoDNS(t *testing.T) {
 	names.do("tcp-garbage", "")
 	names.do("tcp", "servfail.after.example")
 	r.await(asked(event.DNSFailed, "servfail.after.example"))
-	assert.Len(t, r.records(func(s seenRecord) bool { return s.Name == event.DNSFailed }), 1)
+	assert.Len(t, r.records(names.failed), 1)
 	assert.NotZero(t, r.receiver.source.stats().suppressed[event.DNSFailed])
 	names.do("tcp-random", "")
 	names.do("tcp", "servfail.last.example")
