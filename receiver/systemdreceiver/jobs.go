@@ -16,14 +16,6 @@ import (
 // that has run for weeks has nothing to say about its boot.
 const maxBootAge = time.Hour
 
-// Names of the properties of a unit that relate it to others
-// (org.freedesktop.systemd1(5)). Pulling are those for which systemd queues a
-// job together with the unit's own.
-var pulling = []string{
-	"Requires", "Requisite", "BindsTo", "Wants", "Upholds", "Conflicts",
-	"RequiredBy", "BoundBy", "ConsistsOf", "ConflictedBy", "PropagatesStopTo", "PropagatesReloadTo",
-}
-
 // foundJobs takes the jobs that are there, and those that ended unseen.
 func (u *units) foundJobs(ctx context.Context, conn *bus.Conn, list []bus.Job) {
 	now := time.Now()
@@ -78,7 +70,7 @@ func (u *units) failedDependencies(ctx context.Context, conn *bus.Conn, j *job.J
 func (u *units) settleJobs(ctx context.Context, conn *bus.Conn, now time.Time) {
 	changed := false
 	if names := u.jobs.Burst(now); names != nil {
-		u.jobs.Settle(u.relations(ctx, conn, names))
+		u.jobs.Settle(u.relations(ctx, conn, names), u.isWatched)
 		changed = true
 	}
 	if done := u.jobs.Done(); len(done) > 0 {
@@ -103,8 +95,11 @@ func (u *units) relations(ctx context.Context, conn *bus.Conn, names []string) m
 	if len(names) < 2 || !u.wantsJobs() {
 		return nil
 	}
-	all := make(map[string]job.Relations, len(names))
+	all, named := make(map[string]job.Relations, len(names)), make(map[string]job.Named, len(names))
 	for _, name := range names {
+		if _, known := all[name]; known {
+			continue
+		}
 		p, err := conn.Properties(ctx, name)
 		if err != nil {
 			if !bus.IsGone(err) {
@@ -112,14 +107,36 @@ func (u *units) relations(ctx context.Context, conn *bus.Conn, names []string) m
 			}
 			continue
 		}
-		var r job.Relations
-		for _, key := range pulling {
-			r.Pulls = append(r.Pulls, list(p, key)...)
-		}
-		r.After = list(p, "After")
-		all[name] = r
+		all[name], named[name] = relationsOf(p)
 	}
+	job.Mirror(all, named)
 	return all
+}
+
+// relationsOf reads how a unit relates to others (org.freedesktop.systemd1(5)), and
+// which of that it names itself: systemd forgets who names a unit with those who do,
+// which it often does as soon as they are stopped.
+func relationsOf(p bus.Properties) (job.Relations, job.Named) {
+	lists := func(keys ...string) (names []string) {
+		for _, key := range keys {
+			names = append(names, list(p, key)...)
+		}
+		return names
+	}
+	relations := job.Relations{
+		Starts:    lists("Requires", "Requisite", "BindsTo", "Wants", "Upholds"),
+		Conflicts: lists("Conflicts", "ConflictedBy"),
+		Stops:     lists("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"),
+		Reloads:   lists("PropagatesReloadTo"),
+		After:     lists("After"),
+	}
+	named := job.Named{
+		StoppedBy:  lists("Requires", "Requisite", "BindsTo", "PartOf", "StopPropagatedFrom"),
+		Conflicts:  lists("Conflicts"),
+		ReloadedBy: lists("ReloadPropagatedFrom"),
+		Before:     lists("Before"),
+	}
+	return relations, named
 }
 
 func list(p bus.Properties, key string) []string {

@@ -29,7 +29,8 @@ type Job struct {
 	// Anchor is the job that somebody asked for, of which this one is a part; its
 	// own id when it is that job.
 	Anchor uint32 `json:"anchor"`
-	// Parent is the job whose unit pulled this one in, 0 for an anchor.
+	// Parent is the job whose unit pulled this one in, or the next one before that
+	// has a span, 0 for an anchor or where none has.
 	Parent uint32 `json:"parent,omitempty"`
 	// After are the jobs that this one had to wait for, at most maxAfter.
 	After []uint32 `json:"after,omitempty"`
@@ -62,11 +63,81 @@ func (j *Job) IsFailed() bool {
 
 // Relations are the other units that a unit names, by their effect on jobs.
 type Relations struct {
-	// Pulls are queued together with this unit: what it requires and wants, what
-	// conflicts with it, and what stops and restarts with it.
-	Pulls []string
-	// After are units for which this one waits.
+	// Starts are started with this unit: what it requires and wants.
+	Starts []string
+	// Conflicts are stopped when this unit is started.
+	Conflicts []string
+	// Stops are stopped and restarted with this unit: what requires it, is bound to it
+	// or is part of it.
+	Stops []string
+	// Reloads are reloaded with this unit.
+	Reloads []string
+	// After are units for which this one waits when it is started, and which wait for
+	// this one when it is stopped.
 	After []string
+}
+
+// Mirror adds to each unit what others say of their relation to it. What a unit names
+// itself is in its file; what others name is forgotten with those others.
+func Mirror(all map[string]Relations, namedBy map[string]Named) {
+	for name, named := range namedBy {
+		add := func(others []string, field func(*Relations) *[]string) {
+			for _, other := range others {
+				r, ok := all[other]
+				if !ok {
+					continue
+				}
+				if list := field(&r); !slices.Contains(*list, name) {
+					*list = append(*list, name)
+				}
+				all[other] = r
+			}
+		}
+		add(named.StoppedBy, func(r *Relations) *[]string { return &r.Stops })
+		add(named.Conflicts, func(r *Relations) *[]string { return &r.Conflicts })
+		add(named.ReloadedBy, func(r *Relations) *[]string { return &r.Reloads })
+		add(named.Before, func(r *Relations) *[]string { return &r.After })
+	}
+}
+
+// Named are the units that a unit names itself, by what that means for them.
+type Named struct{ StoppedBy, Conflicts, ReloadedBy, Before []string }
+
+// rule says that a job of one of the types by queues one of the types to for each of
+// the units.
+type rule struct {
+	by, to, units []string
+}
+
+// rules are what systemd does (transaction_add_job_and_dependencies in its source).
+func (r *Relations) rules() []rule {
+	return []rule{
+		{[]string{"start", "restart"}, []string{"start", "verify-active"}, r.Starts},
+		{[]string{"start", "restart"}, []string{"stop"}, r.Conflicts},
+		{[]string{"stop"}, []string{"stop"}, r.Stops},
+		{[]string{"restart"}, []string{"restart", "try-restart", "start"}, r.Stops},
+		{[]string{"reload"}, []string{"reload", "try-reload"}, r.Reloads},
+	}
+}
+
+// pulled returns those of the jobs of a burst that a job queued. A type that is not
+// known may be any.
+func (r *Relations) pulled(by *Job, byUnit map[string][]*Job) []*Job {
+	is := func(kind string, kinds []string) bool { return kind == "" || slices.Contains(kinds, kind) }
+	var all []*Job
+	for _, rule := range r.rules() {
+		if !is(by.Type, rule.by) {
+			continue
+		}
+		for _, unit := range rule.units {
+			for _, j := range byUnit[unit] {
+				if !j.isSettled && is(j.Type, rule.to) && !slices.Contains(all, j) {
+					all = append(all, j)
+				}
+			}
+		}
+	}
+	return all
 }
 
 const (
@@ -256,40 +327,64 @@ func (t *Tracker) Burst(now time.Time) []string {
 
 // Settle says how the units of the last burst relate to each other, by name; a
 // unit that is not in it has no relations. It gives each job of the burst its
-// anchor and parent.
-func (t *Tracker) Settle(relations map[string]Relations) {
+// anchor, and as parent and as links those whose units have spans.
+func (t *Tracker) Settle(relations map[string]Relations, hasSpan func(unit string) bool) {
 	burst := t.burst
 	t.burst = nil
 	slices.SortFunc(burst, func(a, b *Job) int { return int(int64(a.ID) - int64(b.ID)) })
-	byUnit := make(map[string]*Job, len(burst))
+	byUnit := make(map[string][]*Job, len(burst))
 	for _, j := range burst {
-		byUnit[j.Unit] = j
+		byUnit[j.Unit] = append(byUnit[j.Unit], j)
 	}
 	// systemd numbers the job that was asked for before those that it pulls in,
 	// so the lowest number that nothing has reached yet is the next anchor.
 	for _, j := range burst {
 		if !j.isSettled {
-			spread(j, byUnit, relations)
+			spread(j, byUnit, relations, hasSpan)
 		}
 	}
 	for _, j := range burst {
 		for _, unit := range relations[j.Unit].After {
-			if before := byUnit[unit]; before != nil && before.Anchor == j.Anchor && before != j && len(j.After) < maxAfter {
-				j.After = append(j.After, before.ID)
+			for _, other := range byUnit[unit] {
+				order(j, other, hasSpan)
 			}
 		}
 	}
 }
 
+// order links two jobs, the first of a unit that comes after that of the other.
+func order(j, other *Job, hasSpan func(unit string) bool) {
+	if other.Anchor != j.Anchor || other == j {
+		return
+	}
+	switch j.Type {
+	case "": // nobody knows who waited
+	case "stop": // what is stopped goes first, whatever becomes of what it came after
+		other.waitsFor(j, hasSpan)
+	default:
+		j.waitsFor(other, hasSpan)
+	}
+}
+
+func (j *Job) waitsFor(other *Job, hasSpan func(unit string) bool) {
+	if len(j.After) < maxAfter && hasSpan(other.Unit) && !slices.Contains(j.After, other.ID) {
+		j.After = append(j.After, other.ID)
+	}
+}
+
 // spread walks from an anchor to what it pulls in, nearest first.
-func spread(anchor *Job, byUnit map[string]*Job, relations map[string]Relations) {
+func spread(anchor *Job, byUnit map[string][]*Job, relations map[string]Relations, hasSpan func(unit string) bool) {
 	anchor.Anchor, anchor.isSettled = anchor.ID, true
 	for next := []*Job{anchor}; len(next) > 0; next = next[1:] {
-		for _, unit := range relations[next[0].Unit].Pulls {
-			if j := byUnit[unit]; j != nil && !j.isSettled {
-				j.Anchor, j.Parent, j.isSettled = anchor.ID, next[0].ID, true
-				next = append(next, j)
-			}
+		by := next[0]
+		parent := by.ID
+		if !hasSpan(by.Unit) {
+			parent = by.Parent
+		}
+		r := relations[by.Unit]
+		for _, j := range r.pulled(by, byUnit) {
+			j.Anchor, j.Parent, j.isSettled = anchor.ID, parent, true
+			next = append(next, j)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func after(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millise
 func settle(t *testing.T, tracker *Tracker, now time.Time, relations map[string]Relations) {
 	t.Helper()
 	require.NotNil(t, tracker.Burst(now))
-	tracker.Settle(relations)
+	tracker.Settle(relations, func(unit string) bool { return !strings.HasSuffix(unit, ".slice") })
 	assert.False(t, tracker.IsWaiting())
 }
 
@@ -35,8 +36,8 @@ func TestTransaction(t *testing.T) {
 	require.NotNil(t, tracker.Removed(12, "done", Moves{}, after(20)))
 	assert.Empty(t, tracker.Done(), "it is not known yet to what it belongs")
 	settle(t, tracker, after(60), map[string]Relations{
-		"a.service": {Pulls: []string{"b.service"}, After: []string{"b.service", "c.service", "gone.service"}},
-		"b.service": {Pulls: []string{"c.service", "a.service"}, After: []string{"other.service"}},
+		"a.service": {Starts: []string{"b.service"}, After: []string{"b.service", "c.service", "gone.service"}},
+		"b.service": {Starts: []string{"c.service", "a.service"}, After: []string{"other.service"}},
 	})
 	done := tracker.Done()
 	require.Len(t, done, 1)
@@ -64,6 +65,71 @@ func TestTransaction(t *testing.T) {
 	assert.Zero(t, tracker.Len())
 }
 
+// burst settles jobs that were queued together, in the order of their numbers.
+func burst(t *testing.T, relations map[string]Relations, jobs ...[2]string) []*Job {
+	t.Helper()
+	tracker := NewTracker(100)
+	for i, j := range jobs {
+		tracker.New(uint32(i+1), j[1], false, Moves{}, after(i))
+		tracker.Typed(uint32(i+1), j[0])
+	}
+	settle(t, tracker, after(100), relations)
+	for i := range jobs {
+		tracker.Removed(uint32(i+1), "done", Moves{}, after(200+i))
+	}
+	return tracker.Done()
+}
+
+// One request stops a unit and what is bound to it and a part of it. Nobody but these
+// say so: the unit is not loaded any more when systemd is asked, and they are loaded anew.
+func TestStopOfWhatOthersNeed(t *testing.T) {
+	t.Parallel()
+	relations := map[string]Relations{"good": {}, "part": {}, "bound": {Starts: []string{"good"}, After: []string{"good"}}}
+	Mirror(relations, map[string]Named{"part": {StoppedBy: []string{"good"}}, "bound": {StoppedBy: []string{"good", "gone"}}})
+	done := burst(t, relations, [2]string{"stop", "good"}, [2]string{"stop", "part"}, [2]string{"stop", "bound"})
+	for _, j := range done {
+		assert.Equal(t, uint32(1), j.Anchor, j.Unit)
+	}
+	assert.Equal(t, uint32(1), done[1].Parent)
+	assert.Equal(t, uint32(1), done[2].Parent)
+	assert.Equal(t, []uint32{3}, done[0].After, "the stop of who comes after is first")
+	assert.Empty(t, done[2].After)
+
+	done = burst(t, relations, [2]string{"restart", "good"}, [2]string{"restart", "bound"})
+	assert.Equal(t, uint32(1), done[1].Parent)
+	assert.Equal(t, []uint32{1}, done[1].After)
+	done = burst(t, relations, [2]string{"", "good"}, [2]string{"", "bound"})
+	assert.Empty(t, append(done[0].After, done[1].After...), "of what they did nothing is known")
+}
+
+// A start stops what conflicts with it; the start of that, shortly before, was asked for
+// by somebody else.
+func TestConflict(t *testing.T) {
+	t.Parallel()
+	relations := map[string]Relations{"a": {}, "b": {Conflicts: []string{"a"}}}
+	Mirror(relations, map[string]Named{"b": {Conflicts: []string{"a"}}})
+	done := burst(t, relations, [2]string{"start", "a"}, [2]string{"start", "b"}, [2]string{"stop", "a"})
+	assert.Equal(t, []uint32{1, 2, 2}, []uint32{done[0].Anchor, done[1].Anchor, done[2].Anchor})
+	assert.Equal(t, []uint32{0, 0, 2}, []uint32{done[0].Parent, done[1].Parent, done[2].Parent})
+}
+
+// A job of a unit that has no span is nobody's parent, and nobody links to it.
+func TestUnitWithoutSpans(t *testing.T) {
+	t.Parallel()
+	relations := map[string]Relations{
+		"a":       {Starts: []string{"b.slice"}, After: []string{"b.slice"}},
+		"b.slice": {Starts: []string{"c", "d.slice"}},
+		"d.slice": {Starts: []string{"e"}},
+	}
+	done := burst(t, relations, [2]string{"start", "a"}, [2]string{"start", "b.slice"}, [2]string{"start", "c"}, [2]string{"start", "d.slice"}, [2]string{"start", "e"})
+	assert.Empty(t, done[0].After)
+	assert.Equal(t, uint32(1), done[2].Parent)
+	assert.Equal(t, uint32(1), done[4].Parent)
+	done = burst(t, relations, [2]string{"start", "b.slice"}, [2]string{"start", "c"})
+	assert.Zero(t, done[1].Parent)
+	assert.Equal(t, uint32(1), done[1].Anchor)
+}
+
 func TestBurstEndsAlsoWhenJobsKeepComing(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(100)
@@ -79,7 +145,7 @@ func TestRestartOfTheCollector(t *testing.T) {
 	before.New(1, "stays.service", true, Moves{}, after(0))
 	before.New(2, "ends.service", false, Moves{}, after(0))
 	before.Typed(1, "start")
-	settle(t, before, after(60), map[string]Relations{"stays.service": {Pulls: []string{"ends.service"}}})
+	settle(t, before, after(60), map[string]Relations{"stays.service": {Starts: []string{"ends.service"}}})
 	data, err := json.Marshal(before.Open())
 	require.NoError(t, err)
 
