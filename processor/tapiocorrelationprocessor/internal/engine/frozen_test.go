@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
 )
 
 // hanging is a request whose call to payment is given up after a while.
@@ -71,6 +73,27 @@ func TestFrozen(t *testing.T) {
 				assert.EqualValues(t, 30, f.Impact.FailedRequests)
 			}
 		})
+	}
+}
+
+// TestFrozenByChance: of a target that left requests waiting between others that it answered,
+// some more in a row may be chance.
+func TestFrozenByChance(t *testing.T) {
+	for row, want := range map[int]bool{8: false, 9: true} {
+		s := newScenario(t)
+		s.healthy(20 * time.Second)
+		for range 3 {
+			s.send(hanging(2*time.Second, deadline))
+			s.healthy(20 * time.Second)
+		}
+		s.wait(4 * time.Second)
+		for range row {
+			s.send(hanging(2*time.Second, deadline))
+			s.wait(1500 * time.Millisecond)
+		}
+		s.wait(hearing)
+		found := slices.ContainsFunc(s.latest(), func(f *finding.Finding) bool { return f.Pattern == "not-responding" })
+		assert.Equal(t, want, found, "%d in a row after 3 single ones", row)
 	}
 }
 

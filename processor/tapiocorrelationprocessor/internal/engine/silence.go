@@ -18,7 +18,13 @@ type silence struct {
 	since    int64             // the start of the first such call
 	told     int64             // when the first such request was told of, by the engine's clock
 	patience int64             // how long the most patient caller waited
+	before   int               // requests that waited in vain though it took some after them
 }
+
+// convincing is how many times as many requests must have waited in vain in a row as did
+// between those that were taken: of a target that answers some, any few in a row may be lost
+// by chance.
+const convincing = 3
 
 // judgeSilence opens an incident for a target that took requests, takes none any more and
 // lets its callers wait in vain. It tells whether the group need not be judged otherwise:
@@ -35,7 +41,7 @@ func (e *Engine) judgeSilence(g *group, taken func() map[record.EntityID]int64) 
 		return false
 	}
 	s, ok := e.silenceSince(g, last)
-	if !ok || len(s.requests) < p.MinTraces {
+	if !ok || len(s.requests) < max(p.MinTraces, convincing*s.before) {
 		return false
 	}
 	if g.silent = e.now()-s.told < int64(hearing); g.silent {
@@ -65,7 +71,13 @@ func (e *Engine) silent(r *detect.Request) bool {
 func (e *Engine) silenceSince(g *group, last int64) (s silence, ok bool) {
 	for _, r := range g.requests {
 		_, origin := explain.TargetOf(e.graph, r)
-		if incident.Of(r) != nil || origin.Start < last {
+		if incident.Of(r) != nil {
+			continue
+		}
+		if origin.Start < last {
+			if unanswered(origin) {
+				s.before++
+			}
 			continue
 		}
 		if !unanswered(origin) {
