@@ -48,7 +48,7 @@ func TestSupport(t *testing.T) {
 
 func TestNeedsOfOtherKernels(t *testing.T) {
 	t.Parallel()
-	p := programs(onlyGroup("process"))[0]
+	p := programs(onlyGroup("process"))[2]
 	spec, err := p.load()
 	require.NoError(t, err)
 	builder, err := btf.NewBuilder([]btf.Type{&btf.Enum{Name: "bpf_func_id", Size: 4, Values: []btf.EnumValue{{Name: "BPF_FUNC_ringbuf_reserve", Value: 131}}}}, nil)
@@ -66,7 +66,7 @@ func TestNeedsOfOtherKernels(t *testing.T) {
 		{types, NeedIsMissing, NeedIsMissing, NeedIsUnknown}, // no enum of kinds of maps
 	} {
 		got := needs(spec, p.name, tc.types)
-		assert.Contains(t, got, Need{"tracepoint", "sched_process_exec", tc.tracepoint})
+		assert.Contains(t, got, Need{"tracepoint", "signal_generate", tc.tracepoint})
 		assert.Contains(t, got, Need{"helper", "ringbufsubmit", tc.submit})
 		assert.Contains(t, got, Need{"map", "ringbuf", tc.ring})
 	}
