@@ -74,7 +74,9 @@ func (u *units) settleJobs(ctx context.Context, conn *bus.Conn, now time.Time) {
 		changed = true
 	}
 	if done := u.jobs.Done(); len(done) > 0 {
-		u.tellJobs(ctx, done)
+		if err := u.tellJobs(ctx, done); err != nil && ctx.Err() != nil {
+			return // a collector with storage tells them when it starts again
+		}
 		changed = true
 	}
 	u.jobCount.Store(int64(u.jobs.Len()))
@@ -86,7 +88,7 @@ func (u *units) settleJobs(ctx context.Context, conn *bus.Conn, now time.Time) {
 
 func (u *units) rememberJobs(ctx context.Context) {
 	u.memory.jobs.Jobs = u.jobs.Open()
-	u.readError("remember jobs", u.memory.saveJobs(ctx))
+	u.saveError(u.memory.saveJobs(ctx))
 }
 
 // relations asks how units that were queued together relate to each other. One
@@ -149,9 +151,9 @@ func (u *units) wantsJobs() bool { return u.r.cfg.Units.Jobs && u.r.out.traces !
 func (u *units) wantsBoot() bool { return u.r.cfg.Units.Boot && u.r.out.traces != nil }
 
 // tellJobs sends the spans of jobs that have ended.
-func (u *units) tellJobs(ctx context.Context, done []*job.Job) {
+func (u *units) tellJobs(ctx context.Context, done []*job.Job) error {
 	if !u.wantsJobs() {
-		return
+		return nil
 	}
 	traces := ptrace.NewTraces()
 	for _, j := range done {
@@ -166,7 +168,9 @@ func (u *units) tellJobs(ctx context.Context, done []*job.Job) {
 			u.memory.jobs.BootJobs[j.Unit] = j.ID
 		}
 	}
-	u.sendError(u.r.out.sendTraces(ctx, traces))
+	err := u.r.out.sendTraces(ctx, traces)
+	u.sendError(err)
+	return err
 }
 
 // tellBoot sends the trace of the boot, once, when it is over.
@@ -186,10 +190,14 @@ func (u *units) tellBoot(ctx context.Context, conn *bus.Conn) {
 	// The jobs of the boot have ended; those that wait to be told come first.
 	u.settleJobs(ctx, conn, time.Now().Add(maxBootAge))
 	if time.Since(b.End()) < maxBootAge {
-		u.sendError(u.r.out.sendTraces(ctx, u.spans.boot(&b, u.activations(ctx, conn, &b), u.memory.jobs.BootJobs)))
+		err := u.r.out.sendTraces(ctx, u.spans.boot(&b, u.activations(ctx, conn, &b), u.memory.jobs.BootJobs))
+		u.sendError(err)
+		if err != nil && ctx.Err() != nil {
+			return
+		}
 	}
 	u.memory.jobs.Boot, u.memory.jobs.BootJobs = true, nil
-	u.readError("remember the boot", u.memory.saveJobs(ctx))
+	u.saveError(u.memory.saveJobs(ctx))
 }
 
 // activations reads which units the boot started.

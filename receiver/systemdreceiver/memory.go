@@ -24,9 +24,11 @@ import (
 // them needs no index.
 type memory struct {
 	client storage.Client
-	// shards hold what was written last, by the name of the unit.
+	// shards hold what was told last, by the name of the unit.
 	shards [shardCount]map[string]unit.Memory
 	jobs   openJobs
+	// unwritten are the keys whose last write failed; they are written with the next ones.
+	unwritten map[string]struct{}
 	// forgotten counts values that could not be understood.
 	forgotten int64
 }
@@ -52,7 +54,7 @@ func shardKey(i int) string { return "units/" + strconv.Itoa(i) }
 
 // openMemory reads what was remembered. id nil is a memory that keeps nothing.
 func openMemory(ctx context.Context, host component.Host, id *component.ID, of component.ID) (*memory, error) {
-	m := &memory{}
+	m := &memory{unwritten: map[string]struct{}{}}
 	for i := range m.shards {
 		m.shards[i] = map[string]unit.Memory{}
 	}
@@ -109,10 +111,9 @@ func (m *memory) restore(t *unit.Tracker) {
 
 // save remembers the units of these names as the tracker has them now.
 func (m *memory) save(ctx context.Context, t *unit.Tracker, names map[string]struct{}) error {
-	if m.client == nil || len(names) == 0 {
+	if m.client == nil {
 		return nil
 	}
-	changed := map[int]struct{}{}
 	for name := range names {
 		i := shardOf(name)
 		before, was := m.shards[i][name]
@@ -125,23 +126,9 @@ func (m *memory) save(ctx context.Context, t *unit.Tracker, names map[string]str
 		default:
 			delete(m.shards[i], name)
 		}
-		changed[i] = struct{}{}
+		m.unwritten[shardKey(i)] = struct{}{}
 	}
-	if len(changed) == 0 {
-		return nil
-	}
-	var operations []*storage.Operation
-	for i := range changed {
-		data, err := json.Marshal(m.shards[i])
-		if err != nil {
-			return fmt.Errorf("storage: %w", err)
-		}
-		operations = append(operations, storage.SetOperation(shardKey(i), data))
-	}
-	if err := m.client.Batch(ctx, operations...); err != nil {
-		return fmt.Errorf("storage: write units: %w", err)
-	}
-	return nil
+	return m.write(ctx)
 }
 
 // saveJobs remembers the jobs that have not ended.
@@ -149,21 +136,47 @@ func (m *memory) saveJobs(ctx context.Context) error {
 	if m.client == nil {
 		return nil
 	}
-	data, err := json.Marshal(m.jobs)
-	if err != nil {
-		return fmt.Errorf("storage: %w", err)
+	m.unwritten[jobsKey] = struct{}{}
+	return m.write(ctx)
+}
+
+// write writes what is not written yet. It does not end with ctx: what was told must be
+// remembered, also at shutdown.
+func (m *memory) write(ctx context.Context) error {
+	var operations []*storage.Operation
+	for key := range m.unwritten {
+		data, err := json.Marshal(m.value(key))
+		if err != nil {
+			return fmt.Errorf("storage: %s: %w", key, err)
+		}
+		operations = append(operations, storage.SetOperation(key, data))
 	}
-	if err := m.client.Set(ctx, jobsKey, data); err != nil {
-		return fmt.Errorf("storage: write jobs: %w", err)
+	if len(operations) == 0 {
+		return nil
 	}
+	if err := m.client.Batch(context.WithoutCancel(ctx), operations...); err != nil {
+		return fmt.Errorf("storage: write: %w", err)
+	}
+	clear(m.unwritten)
 	return nil
 }
 
+// value is what is kept under a key.
+func (m *memory) value(key string) any {
+	for i := range m.shards {
+		if key == shardKey(i) {
+			return m.shards[i]
+		}
+	}
+	return m.jobs
+}
+
+// close tries once more to write what could not be written.
 func (m *memory) close(ctx context.Context) error {
 	if m.client == nil {
 		return nil
 	}
-	return m.client.Close(ctx)
+	return errors.Join(m.write(ctx), m.client.Close(ctx))
 }
 
 func shardOf(name string) int {

@@ -129,10 +129,13 @@ func (s *store) GetClient(context.Context, component.Kind, component.ID, string)
 
 func (s *store) Get(_ context.Context, key string) ([]byte, error) { return s.values[key], s.fail }
 
-func (s *store) Set(_ context.Context, key string, value []byte) error {
+func (s *store) Set(ctx context.Context, key string, value []byte) error {
+	if err := errors.Join(s.fail, ctx.Err()); err != nil {
+		return err
+	}
 	s.writes++
 	s.values[key] = value
-	return s.fail
+	return nil
 }
 
 func (s *store) Delete(_ context.Context, key string) error { delete(s.values, key); return s.fail }
@@ -147,6 +150,70 @@ func (s *store) Batch(ctx context.Context, operations ...*storage.Operation) err
 }
 
 func (*store) Close(context.Context) error { return nil }
+
+// TestMemoryAtShutdown: what was told is remembered though the receiver is being stopped.
+func TestMemoryAtShutdown(t *testing.T) {
+	t.Parallel()
+	s := &store{values: map[string][]byte{}}
+	m := memoryIn(t, s)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.NoError(t, m.save(ended, failedUnits(t, "a.service"), set("a.service")))
+	m.jobs.Seed = "x"
+	require.NoError(t, m.saveJobs(ended))
+	m = memoryIn(t, s)
+	assert.Contains(t, m.shards[shardOf("a.service")], "a.service")
+	assert.Equal(t, "x", m.jobs.Seed)
+}
+
+// TestMemoryThatCannotBeWritten: what could not be written is written with what comes next,
+// or at the end.
+func TestMemoryThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for name, then := range map[string]func(*memory, *unit.Tracker) error{
+		"another unit":     func(m *memory, u *unit.Tracker) error { return m.save(t.Context(), u, set("b.service")) },
+		"the unit, as was": func(m *memory, u *unit.Tracker) error { return m.save(t.Context(), u, set("a.service")) },
+		"jobs":             func(m *memory, _ *unit.Tracker) error { return m.saveJobs(t.Context()) },
+		"the end":          func(m *memory, _ *unit.Tracker) error { return m.close(t.Context()) },
+	} {
+		s := &store{values: map[string][]byte{}, fail: nil}
+		m := memoryIn(t, s)
+		u := failedUnits(t, "a.service", "b.service")
+		s.fail = errors.New("disk full")
+		require.ErrorContains(t, m.save(t.Context(), u, set("a.service")), "disk full", name)
+		s.fail = nil
+		require.NoError(t, then(m, u), name)
+		assert.Contains(t, memoryIn(t, s).shards[shardOf("a.service")], "a.service", name)
+	}
+}
+
+func set(names ...string) map[string]struct{} {
+	out := map[string]struct{}{}
+	for _, name := range names {
+		out[name] = struct{}{}
+	}
+	return out
+}
+
+func memoryIn(t *testing.T, s *store) *memory {
+	t.Helper()
+	id := component.MustNewID("store")
+	m, err := openMemory(t.Context(), &statusHost{extensions: map[component.ID]component.Component{id: s}}, &id, id)
+	require.NoError(t, err)
+	return m
+}
+
+// failedUnits is a tracker that has seen these units fail.
+func failedUnits(t *testing.T, names ...string) *unit.Tracker {
+	t.Helper()
+	tracker := unit.NewTracker(time.Minute, 10)
+	for _, name := range names {
+		require.Len(t, tracker.Changed(name, map[string]any{
+			"ActiveState": "failed", "Result": "signal", "InvocationID": []byte{1}, "StateChangeTimestamp": uint64(1_795_000_000_000_000),
+		}, time.Now()), 1)
+	}
+	return tracker
+}
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
@@ -192,7 +259,7 @@ func TestMemory(t *testing.T) {
 	s.fail = errors.New("disk full")
 	_, err = openMemory(ctx, host, &id, id)
 	require.ErrorContains(t, err, "storage: read units/0: disk full")
-	require.ErrorContains(t, m.saveJobs(ctx), "storage: write jobs: disk full")
+	require.ErrorContains(t, m.saveJobs(ctx), "storage: write: disk full")
 }
 
 func TestStorageThatIsNotThere(t *testing.T) {

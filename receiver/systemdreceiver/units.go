@@ -462,7 +462,7 @@ func (u *units) tell(ctx context.Context, conn *bus.Conn, events []unit.Event, n
 	for _, name := range names {
 		changed[name] = struct{}{}
 	}
-	u.readError("remember units", u.memory.save(ctx, u.units, changed))
+	u.saveError(u.memory.save(ctx, u.units, changed))
 }
 
 // explain asks systemd for what its signals leave out: limits, conditions.
@@ -541,7 +541,15 @@ func (u *units) sendError(err error) {
 	}
 }
 
-// readError counts what could not be read or remembered.
+// saveError counts and tells what could not be remembered.
+func (u *units) saveError(err error) {
+	if err != nil {
+		u.r.telemetry.ReceiverTapioSystemdReadErrors.Add(context.Background(), 1)
+		u.log.Warn("what was told of units is not saved; until it is, a restart tells it again", zap.Error(err))
+	}
+}
+
+// readError counts what could not be read.
 func (u *units) readError(what string, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		u.r.telemetry.ReceiverTapioSystemdReadErrors.Add(context.Background(), 1)
