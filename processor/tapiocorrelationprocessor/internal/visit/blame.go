@@ -54,7 +54,7 @@ func (a *Analyzer) grade() {
 	a.eachVisit(func(_ int, _ *completed, v *visit) {
 		features := v.operation.features
 		other := false
-		v.now.moved = a.moved(v)
+		v.now.moved = len(v.operation.now.odd) > 0 && a.moved(v) // without, it lacks nothing
 		a.eachAnomaly(v, func(z float64, lacks int32, n *featureNow, m *measure) {
 			v.now.z = max(v.now.z, math.Abs(z))
 			if m != nil {
@@ -205,19 +205,21 @@ func (n *featureNow) weighRun(v *visit) {
 // hurt notes an anomalous visit.
 func (s *Suspect) hurt(v *visit, c *completed) {
 	s.Hurt++
-	for i := range c.visits {
-		by := c.visits[i].operation.service
-		if c.visits[i].now.z > 0 && !c.visits[i].left && by != s.Service && !slices.Contains(s.Beside, by) {
-			s.Beside = append(s.Beside, by)
-		}
-	}
 	if s.Since == 0 || v.start < s.Since {
 		s.Since = v.start
 	}
-	if n := len(s.Traces); n == 0 || s.Traces[n-1] != c.id {
-		s.Traces = append(s.Traces, c.id)
-		if n == maxExamples {
-			s.Traces = s.Traces[1:]
+	n := len(s.Traces)
+	if n > 0 && s.Traces[n-1] == c.id {
+		return
+	}
+	s.Traces = append(s.Traces, c.id)
+	if n == maxExamples {
+		s.Traces = s.Traces[1:]
+	}
+	for i := range c.visits {
+		other := &c.visits[i]
+		if by := other.operation.service; other.now.z > 0 && !other.left && by != s.Service && !slices.Contains(s.Beside, by) {
+			s.Beside = append(s.Beside, by)
 		}
 	}
 }
