@@ -5,6 +5,7 @@
  * environment. What they are asked (environment, the first bytes of standard
  * input) and what they answer (the first bytes of a JSON object on standard
  * output) leaves the kernel; nothing of any other process does. */
+#include "calls.h"
 #include "cni.h"
 
 /* Makes bpf2go see the types. */
@@ -371,18 +372,13 @@ static __noinline int send_data(struct plugin *plugin, __u32 stream, __u64 from,
 	return 0;
 }
 
-/* Numbers of system calls (asm/unistd.h), and their first three arguments, read
- * without a helper: every system call of the machine comes by here. */
+/* The number of a system call and its first three arguments, read without a helper: every system call of the machine comes by here. */
 #if defined(__TARGET_ARCH_x86)
-#define NR_READ 0
-#define NR_WRITE 1
 #define NUMBER(regs) ((regs)->orig_ax)
 #define ARGUMENT_1(regs) ((regs)->di)
 #define ARGUMENT_2(regs) ((regs)->si)
 #define ARGUMENT_3(regs) ((regs)->dx)
 #elif defined(__TARGET_ARCH_arm64)
-#define NR_READ 63
-#define NR_WRITE 64
 #define NUMBER(regs) ((regs)->syscallno)
 #define ARGUMENT_1(regs) ((regs)->regs[0])
 #define ARGUMENT_2(regs) ((regs)->regs[1])

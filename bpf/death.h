@@ -4,15 +4,9 @@
 #ifndef TAPIO_DEATH_H
 #define TAPIO_DEATH_H
 
+#include "calls.h"
 #include "exchange.h"
 #include "process.h"
-
-/* arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h */
-#if defined(__TARGET_ARCH_x86)
-#define NR_EXIT_GROUP 231
-#else
-#define NR_EXIT_GROUP 94
-#endif
 
 /* include/linux/sched.h, unchanged since 5.15: the thread of a process whose signal
  * makes the kernel dump core, whether or not there is a file in the end. */

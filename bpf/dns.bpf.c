@@ -5,6 +5,7 @@
  * resolvers, whichever system calls they use; and over TCP, seen where sockets are
  * written and read. Nothing is sent; what fails is counted, by process and name, and
  * what is not answered is found by whoever reads dns_queries. */
+#include "calls.h"
 #include "dns.h"
 
 const struct dns_key *unused_key __attribute__((unused));
@@ -455,27 +456,6 @@ struct pt_regs___flags {
 };
 #endif
 #pragma clang attribute pop
-
-/* arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h */
-#if defined(__TARGET_ARCH_x86)
-#define NR_READ 0
-#define NR_WRITE 1
-#define NR_READV 19
-#define NR_WRITEV 20
-#define NR_SENDTO 44
-#define NR_RECVFROM 45
-#define NR_SENDMSG 46
-#define NR_RECVMSG 47
-#else
-#define NR_READ 63
-#define NR_WRITE 64
-#define NR_READV 65
-#define NR_WRITEV 66
-#define NR_SENDTO 206
-#define NR_RECVFROM 207
-#define NR_SENDMSG 211
-#define NR_RECVMSG 212
-#endif
 
 /* include/linux/socket.h, include/uapi/asm-generic/errno.h, include/uapi/linux/uio.h */
 #define MSG_PEEK 2

@@ -2,6 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /* HTTP requests with a traceparent: who works on them, and their spans. */
+#include "calls.h"
 #include "goroutines.h"
 #include "http.h"
 #include "tls.h"
@@ -31,47 +32,6 @@ const enum tracee_sdk *unused_sdk __attribute__((unused));
 #define EAGAIN 11
 #define O_NONBLOCK 00004000
 #define MSG_DONTWAIT 0x40
-
-/* Numbers of system calls: arch/x86/entry/syscalls/syscall_64.tbl and
- * include/uapi/asm-generic/unistd.h. */
-#if defined(__TARGET_ARCH_x86)
-#define NR_READ 0
-#define NR_WRITE 1
-#define NR_READV 19
-#define NR_WRITEV 20
-#define NR_SENDTO 44
-#define NR_RECVFROM 45
-#define NR_SENDMSG 46
-#define NR_RECVMSG 47
-#define NR_GETSOCKOPT 55
-#define NR_POLL 7
-#define NR_SELECT 23
-#define NR_ACCEPT 43
-#define NR_EPOLL_WAIT 232
-#define NR_PSELECT6 270
-#define NR_PPOLL 271
-#define NR_EPOLL_PWAIT 281
-#define NR_ACCEPT4 288
-#define NR_IO_URING_ENTER 426
-#define NR_EPOLL_PWAIT2 441
-#else
-#define NR_READ 63
-#define NR_WRITE 64
-#define NR_READV 65
-#define NR_WRITEV 66
-#define NR_SENDTO 206
-#define NR_RECVFROM 207
-#define NR_SENDMSG 211
-#define NR_RECVMSG 212
-#define NR_GETSOCKOPT 209
-#define NR_EPOLL_PWAIT 22
-#define NR_PSELECT6 72
-#define NR_PPOLL 73
-#define NR_ACCEPT 202
-#define NR_ACCEPT4 242
-#define NR_IO_URING_ENTER 426
-#define NR_EPOLL_PWAIT2 441
-#endif
 
 /* What kernel.h has of these types is not all that is read here. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -4,6 +4,7 @@
 /* System calls that fail: counted by cgroup, call and error; those that say that
  * something ran out or broke are also sent, each by itself. */
 #include "bucket.h"
+#include "calls.h"
 #include "process.h"
 #include "send.h"
 
@@ -27,15 +28,7 @@
 #define S_IFCHR 0020000
 #define PROC_SUPER_MAGIC 0x9fa0
 
-/* arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h; and that of
- * programs of 32 bits, the same on i386 and arm. */
-#if defined(__TARGET_ARCH_x86)
-#define NR_MMAP 9
-#define NR_PTRACE 101
-#else
-#define NR_MMAP 222
-#define NR_PTRACE 117
-#endif
+/* ptrace of programs of 32 bits, the same on i386 and arm. */
 #define NR_PTRACE_COMPAT 26
 
 /* arch/x86/include/asm/thread_info.h, arch/arm64/include/asm/thread_info.h */
