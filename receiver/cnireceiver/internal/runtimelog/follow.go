@@ -55,20 +55,23 @@ func (f *File) Read(line func(string)) error {
 }
 
 func (f *File) open() error {
-	file, err := os.Open(f.path)
 	fromEnd := !f.began
 	f.began = true
+	fi, err := os.Stat(f.path)
+	if err == nil && !fi.Mode().IsRegular() { // to open a named pipe would wait for who writes to it
+		return errors.New(f.path + " is not a regular file")
+	}
+	var file *os.File
+	if err == nil {
+		file, err = os.Open(f.path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
 		return err
 	}
-	fi, err := file.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = errors.New(f.path + " is not a regular file")
-	}
-	if err == nil && fromEnd {
+	if fromEnd {
 		_, err = file.Seek(0, io.SeekEnd)
 	}
 	if err != nil {
