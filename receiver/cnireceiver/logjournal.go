@@ -20,7 +20,11 @@ const (
 )
 
 // journalLog is the journal as one more log: what services of the machine say there.
-type journalLog struct{ reader *journal.Reader }
+type journalLog struct {
+	reader *journal.Reader
+	// gone is how many entries could not be read so far.
+	gone uint64
+}
 
 // followJournal follows the journal from now on; nil when no directory is named.
 func followJournal(cfg *Config) *journalLog {
@@ -50,6 +54,16 @@ func (j *journalLog) read(line func(string, time.Time)) []error {
 		}
 	}
 	return j.reader.Problems()
+}
+
+// lost returns how many entries could not be read since the last time, because they are
+// damaged or were deleted before.
+func (j *journalLog) lost() int64 {
+	stats := j.reader.Stats()
+	gone := stats.LostCorrupt + stats.LostDeleted
+	n := gone - j.gone
+	j.gone = gone
+	return int64(min(n, 1<<62))
 }
 
 // isOfService says that root wrote the entry, in the control group of a unit itself: not

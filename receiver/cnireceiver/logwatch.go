@@ -36,6 +36,8 @@ type logWatcher struct {
 	// failing are the logs that cannot be read, by index in files.
 	failing map[int]bool
 	emit    func(context.Context, []state.Event)
+	// count counts reads that failed, and entries of the journal that are lost.
+	count func(int64)
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -51,9 +53,9 @@ type toldFailure struct {
 const journalIndex = -1
 
 // startLogWatcher follows the files from now on.
-func startLogWatcher(cfg *Config, log *zap.Logger, emit func(context.Context, []state.Event)) *logWatcher {
+func startLogWatcher(cfg *Config, log *zap.Logger, emit func(context.Context, []state.Event), count func(int64)) *logWatcher {
 	w := &logWatcher{
-		formats: logFormats(), log: log, emit: emit, journal: followJournal(cfg),
+		formats: logFormats(), log: log, emit: emit, count: count, journal: followJournal(cfg),
 		told: make(map[runtimelog.Failure]toldFailure), failing: make(map[int]bool), done: make(chan struct{}),
 	}
 	for _, path := range cfg.Logs.Files {
@@ -104,6 +106,7 @@ func (w *logWatcher) look(now time.Time) []state.Event {
 	}
 	if w.journal != nil {
 		w.report(journalIndex, w.journal.read(func(line string, at time.Time) { tell(line, journalIndex, at) })...)
+		w.count(w.journal.lost())
 	}
 	for f, last := range w.told {
 		if now.Sub(last.at) >= repeatAfter {
@@ -113,9 +116,12 @@ func (w *logWatcher) look(now time.Time) []state.Event {
 	return events
 }
 
-// report logs why a log cannot be read, once until it can.
+// report counts that a log cannot be read and logs why, once until it can.
 func (w *logWatcher) report(index int, problems ...error) {
 	err := errors.Join(problems...)
+	if err != nil {
+		w.count(1)
+	}
 	if err != nil && !w.failing[index] {
 		w.log.Info("a log of the container runtime cannot be read", zap.Error(err))
 	}

@@ -2,6 +2,7 @@ package cnireceiver
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -43,7 +44,7 @@ func TestLoggedFailuresAreToldOnce(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, events...)
-	})
+	}, func(n int64) { assert.Zero(t, n, "all logs can be read") })
 	for _, file := range cfg.Logs.Files { // the same in both
 		require.NoError(t, os.WriteFile(filepath.Join(dir, file), logged(t), 0o600))
 	}
@@ -83,7 +84,7 @@ func TestFailuresInTheJournal(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, events...)
-	})
+	}, func(n int64) { assert.Zero(t, n, "all logs can be read") })
 	failed := func(pod string) string {
 		return `time="2026-11-26T12:00:00Z" level=error msg="RunPodSandbox for &PodSandboxMetadata{Name:` + pod + `,Uid:u,Namespace:shop,Attempt:0,} failed, error" ` +
 			`error="failed to setup network for sandbox \"` + strings.Repeat("a", 63) + pod[len(pod)-1:] + `\": plugin type=\"bridge\" failed (add): no IP addresses available in range set"`
@@ -107,6 +108,44 @@ func TestFailuresInTheJournal(t *testing.T) {
 	assert.Equal(t, "payment-4", got[0].Pod.Name)
 	assert.Equal(t, event.ErrorAddressPoolExhausted, got[0].Attributes[event.KeyErrorType])
 	assert.True(t, got[0].Time.After(before) && !got[0].Time.After(time.Now()), "when journald got it")
+}
+
+// What cannot be read is counted: a log at each try, an entry of the journal once.
+func TestLogsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	journaltest.Needs(t, "systemd-journal-remote")
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "syslog"), 0o750))
+	cfg := createDefaultConfig().(*Config)
+	cfg.RootPath, cfg.Logs.Files = dir, []string{"/syslog"}
+	var counted int64
+	w := &logWatcher{
+		formats: logFormats(), log: zap.NewNop(), journal: followJournal(cfg), failing: map[int]bool{},
+		files: []*runtimelog.File{runtimelog.Follow(filepath.Join(dir, "syslog"))}, count: func(n int64) { counted += n },
+	}
+	defer func() { require.NoError(t, w.journal.reader.Close()) }()
+	w.look(time.Now())
+	w.look(time.Now())
+	assert.EqualValues(t, 2, counted)
+
+	counted, w.files = 0, nil
+	path := filepath.Join(dir, "var/log/journal/0123456789abcdef0123456789abcdef/system.journal")
+	journaltest.Remote(t, path, true, false, []byte(journalEntry("starting", "_UID=0")+journalEntry("started", "_UID=0")))
+	file, err := os.ReadFile(path)
+	require.NoError(t, err)
+	// https://systemd.io/JOURNAL_FILE_FORMAT/: size of the header at 88, last object at 136; an object's type at 0, its size at 8.
+	const entry = 3
+	le := binary.LittleEndian
+	for at := le.Uint64(file[88:]); at <= le.Uint64(file[136:]); at += (le.Uint64(file[at+8:]) + 7) &^ 7 {
+		if file[at] == entry {
+			file[at] = 77
+		}
+	}
+	require.NoError(t, os.WriteFile(path, file, 0o600))
+	assert.Eventually(t, func() bool { w.look(time.Now()); return counted > 0 }, 20*time.Second, 50*time.Millisecond)
+	lost := w.journal.reader.Stats()
+	w.look(time.Now())
+	assert.EqualValues(t, lost.LostCorrupt+lost.LostDeleted, counted, "each once")
 }
 
 // The same failure of several pods is one of each.

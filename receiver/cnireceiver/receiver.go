@@ -81,7 +81,7 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 	if r.operations == nil && r.cfg.Operations.Enabled && r.cfg.Logs.Enabled {
 		r.logWatcher = startLogWatcher(r.cfg, r.set.Logger, func(ctx context.Context, events []state.Event) {
 			r.sendLogs(ctx, enc.encode(events, time.Now()))
-		})
+		}, func(n int64) { countReadErrors(r.telemetry, "logs", n) })
 	}
 	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen)
 	return err

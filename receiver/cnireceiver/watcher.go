@@ -226,8 +226,10 @@ func (w *watcher) tell(p *state.Picture, isFirst bool) {
 	}
 }
 
-func (w *watcher) count(source state.Source) {
-	w.telemetry.ReceiverTapioCniReadErrors.Add(context.Background(), 1, metric.WithAttributes(attribute.String("source", string(source))))
+func (w *watcher) count(source state.Source) { countReadErrors(w.telemetry, string(source), 1) }
+
+func countReadErrors(t *metadata.TelemetryBuilder, source string, n int64) {
+	t.ReceiverTapioCniReadErrors.Add(context.Background(), n, metric.WithAttributes(attribute.String("source", source)))
 }
 
 // The channels of what may not be there; nil never has anything.
