@@ -165,6 +165,45 @@ func TestConfigurationBreaks(t *testing.T) {
 	w.expectOver("tapio.cni.config.missing", nil)
 }
 
+// What is broken behind the configuration that works hurts nobody, until that goes:
+// libcni, as a runtime calls it, then takes the broken one, or none.
+func TestBrokenConfigurationComesIntoUse(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.18.0/24")
+	n.writeConfig("20-old.conflist", `{"cniVersion": "1.0.0", "name": "old", "plugins": [{"type": "nosuch"}]}`)
+	n.writeConfig("30-bad.conflist", `{"cniVersion": "1.0.0", "name": "bad", "plugins": [{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.96.18.1/24"}}]}`)
+	w := n.watch(nil)
+	plugin := map[string]any{"tapio.cni.plugin": "nosuch", "file.path": n.path("config", "20-old.conflist")}
+	invalid := map[string]any{"file.path": n.path("config", "30-bad.conflist")}
+	told := func(name string, want map[string]any, inUse bool, severity string) {
+		t.Helper()
+		got := w.expect(name, with(want, "tapio.cni.config.in_use", inUse))
+		assert.Equal(t, severity, got.SeverityText())
+	}
+	told("tapio.cni.plugin.missing", plugin, false, "Warn")
+	told("tapio.cni.config.invalid", invalid, false, "Warn")
+
+	first := n.path("config", "10-pods.conflist")
+	require.NoError(t, os.Remove(first))
+	told("tapio.cni.plugin.missing", plugin, true, "Error")
+	w.expect("tapio.cni.config.changed", map[string]any{"file.path": first, "tapio.cni.reason": "was removed", "tapio.cni.config.in_use": true})
+	n.name = "old"
+	_, err := n.newPod("old").add()
+	require.ErrorContains(t, err, "failed to find plugin")
+
+	require.NoError(t, os.Remove(n.path("config", "20-old.conflist")))
+	told("tapio.cni.config.invalid", invalid, true, "Error")
+	n.name = "bad"
+	_, err = n.newPod("bad").add()
+	require.Error(t, err)
+
+	n.configure("10.96.18.0/24")
+	w.eventually("tapio.cni.config.invalid", with(invalid, "tapio.cni.config.in_use", false), 2)
+	n.name = "pods"
+	_, err = n.newPod("good").add()
+	require.NoError(t, err)
+}
+
 func TestPluginRemovedAndReplaced(t *testing.T) {
 	n := newNode(t)
 	n.configure("10.96.6.0/24")

@@ -17,17 +17,17 @@ func (d *Decider) changes(p *Picture) []Event {
 		return nil
 	}
 	var events []Event
-	now := make(map[string]ConfigFile, len(p.Configs))
-	inUse := firstValid(p.Configs)
+	now := make(map[string]knownConfig, len(p.Configs))
 	for i, c := range p.Configs {
-		now[c.Path] = c
+		known := knownConfig{ConfigFile: c, inUse: isInUse(p.Configs, i)}
+		now[c.Path] = known
 		if old, ok := d.configs[c.Path]; d.started && (!ok || old.Digest != c.Digest) {
-			events = append(events, configEvent(p, c, changeOf(ok, old, c), i == inUse))
+			events = append(events, configEvent(p, known, changeOf(ok, old.ConfigFile, c)))
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(d.configs)) {
 		if _, ok := now[path]; !ok {
-			events = append(events, configEvent(p, d.configs[path], "was removed", false))
+			events = append(events, configEvent(p, d.configs[path], "was removed"))
 		}
 	}
 	d.configs = now
@@ -35,9 +35,10 @@ func (d *Decider) changes(p *Picture) []Event {
 	return append(events, d.pluginChanges(p)...)
 }
 
-// firstValid is the index of the configuration that runtimes take, -1 for none.
-func firstValid(configs []ConfigFile) int {
-	return slices.IndexFunc(configs, func(c ConfigFile) bool { return c.Err == nil })
+// isInUse says of the configuration of that index whether it is the one that
+// runtimes take, or comes before any that they could take: containerd then uses none.
+func isInUse(configs []ConfigFile, index int) bool {
+	return !slices.ContainsFunc(configs[:index], func(c ConfigFile) bool { return c.Err == nil })
 }
 
 func changeOf(existed bool, old, now ConfigFile) string {
@@ -51,8 +52,8 @@ func changeOf(existed bool, old, now ConfigFile) string {
 	}
 }
 
-func configEvent(p *Picture, c ConfigFile, change string, inUse bool) Event {
-	attrs := map[string]any{event.KeyFilePath: c.Path, event.KeyCNIConfigInUse: inUse, event.KeyCNIReason: change}
+func configEvent(p *Picture, c knownConfig, change string) Event {
+	attrs := map[string]any{event.KeyFilePath: c.Path, event.KeyCNIConfigInUse: c.inUse, event.KeyCNIReason: change}
 	if c.Network != nil {
 		attrs[event.KeyCNINetwork] = c.Network.Name
 		attrs[event.KeyCNIPlugins] = anySlice(c.Network.Types(), func(s string) string { return s })
@@ -117,10 +118,9 @@ func (d *Decider) configConditions(p *Picture) []condition {
 			},
 		})
 	}
-	inUse := firstValid(p.Configs)
 	for i, c := range p.Configs {
 		if c.Err != nil {
-			out = append(out, invalidCondition(c, inUse < 0 || i < inUse))
+			out = append(out, invalidCondition(c, isInUse(p.Configs, i)))
 		}
 	}
 	// Where no plugin was ever found, it may be plugin_dirs that is wrong: that is one
@@ -130,7 +130,7 @@ func (d *Decider) configConditions(p *Picture) []condition {
 	}
 	for i, c := range p.Configs {
 		if c.Network != nil {
-			out = append(out, missingPlugins(p, c, i == inUse)...)
+			out = append(out, missingPlugins(p, c, isInUse(p.Configs, i))...)
 		}
 	}
 	return out
@@ -158,21 +158,21 @@ func (d *Decider) pluginsMissing(p *Picture) []condition {
 	}}
 }
 
-// invalidCondition is of a configuration with a mistake. isFirst says that
-// runtimes come to it before any that is valid: containerd then uses none.
-func invalidCondition(c ConfigFile, isFirst bool) condition {
+// invalidCondition is of a configuration with a mistake. It is told again when it
+// comes into use, or is no longer.
+func invalidCondition(c ConfigFile, inUse bool) condition {
 	attrs := map[string]any{
-		event.KeyFilePath: c.Path, event.KeyErrorType: c.Err.Type, event.KeyCNIReason: c.Err.Reason, event.KeyCNIConfigInUse: isFirst,
+		event.KeyFilePath: c.Path, event.KeyErrorType: c.Err.Type, event.KeyCNIReason: c.Err.Reason, event.KeyCNIConfigInUse: inUse,
 	}
 	if c.Err.Line > 0 {
 		attrs[event.KeyCNIConfigLine] = int64(c.Err.Line)
 	}
 	severity := plog.SeverityNumberWarn
-	if isFirst {
+	if inUse {
 		severity = plog.SeverityNumberError
 	}
 	return condition{
-		key: "config.invalid/" + c.Path, version: c.Digest, sources: []Source{SourceConfig}, hold: settle,
+		key: "config.invalid/" + c.Path, version: fmt.Sprint(inUse, c.Digest), sources: []Source{SourceConfig}, hold: settle,
 		event: Event{
 			Name: event.CNIConfigInvalid, Severity: severity,
 			Body: fmt.Sprintf("Network configuration %s is invalid: %s", c.Path, c.Err.Error()), Attributes: attrs,
@@ -180,6 +180,8 @@ func invalidCondition(c ConfigFile, isFirst bool) condition {
 	}
 }
 
+// missingPlugins are those of a configuration. They are told again when it comes into
+// use, or is no longer.
 func missingPlugins(p *Picture, c ConfigFile, inUse bool) []condition {
 	var out []condition
 	severity := plog.SeverityNumberWarn
@@ -195,7 +197,7 @@ func missingPlugins(p *Picture, c ConfigFile, inUse bool) []condition {
 			reason = f.Path + ": " + f.Problem
 		}
 		out = append(out, condition{
-			key: "plugin.missing/" + c.Network.Name + "/" + plugin, version: reason, sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
+			key: "plugin.missing/" + c.Network.Name + "/" + plugin, version: fmt.Sprint(inUse, reason), sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
 			event: Event{
 				Name: event.CNIPluginMissing, Severity: severity,
 				Body: fmt.Sprintf("CNI plugin %s of network %s cannot be run: %s", plugin, c.Network.Name, reason),

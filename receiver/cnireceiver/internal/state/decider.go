@@ -40,7 +40,7 @@ type Decider struct {
 	started  bool
 
 	// configs are digests by path, plugins identities by type.
-	configs map[string]ConfigFile
+	configs map[string]knownConfig
 	plugins map[string]PluginFile
 	// hadConfig says that there was a configuration, or the result of one, hadPlugin
 	// that one of the plugins was.
@@ -57,11 +57,17 @@ type Decider struct {
 	dropped map[string]int64
 }
 
+// knownConfig is a configuration, and whether it was in use.
+type knownConfig struct {
+	ConfigFile
+	inUse bool
+}
+
 // NewDecider returns a decider that has seen nothing.
 func NewDecider(s Settings) *Decider {
 	return &Decider{
 		settings: s, tracker: newTracker(maxConditions),
-		configs: make(map[string]ConfigFile), plugins: make(map[string]PluginFile), facts: make(map[string]fact),
+		configs: make(map[string]knownConfig), plugins: make(map[string]PluginFile), facts: make(map[string]fact),
 		routed: make(map[string]bool), uplinks: make(map[int]string), dropped: make(map[string]int64),
 	}
 }

@@ -600,10 +600,66 @@ func TestChangesOfFiles(t *testing.T) {
 	require.Equal(t, []string{event.CNIConfigChanged}, names(got))
 	assert.Equal(t, "Network configuration /etc/cni/net.d/20.conf was added", got[0].Body)
 	assert.Equal(t, false, got[0].Attributes[event.KeyCNIConfigInUse], "the first is")
-	w.Configs = w.Configs[:1]
+	w.Configs = w.Configs[1:]
 	got = w.after(time.Second)
 	require.Equal(t, []string{event.CNIConfigChanged}, names(got))
 	assert.Equal(t, "was removed", got[0].Attributes[event.KeyCNIReason])
+	assert.Equal(t, true, got[0].Attributes[event.KeyCNIConfigInUse], "it was")
+	w.Configs[0].Digest, w.Configs[0].Network, w.Configs[0].Err = "d", nil, &netconf.Error{Type: netconf.ErrorSyntax, Line: 1, Reason: "r"}
+	got = w.after(time.Second)
+	require.Equal(t, []string{event.CNIConfigChanged}, names(got))
+	assert.Equal(t, true, got[0].Attributes[event.KeyCNIConfigInUse], "there is no other")
+}
+
+// What is broken behind a configuration that works is told again when that goes:
+// then no pod can be set up.
+func TestBrokenConfigurationComesIntoUse(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		do   func(*world)
+		want string
+	}{
+		"invalid": {func(w *world) {
+			w.Configs = append(w.Configs, ConfigFile{Path: "/etc/cni/net.d/20.conf", Digest: "x", Err: &netconf.Error{Type: netconf.ErrorSchema, Reason: "r"}})
+		}, event.CNIConfigInvalid},
+		"without plugin": {func(w *world) {
+			w.Configs = append(w.Configs, ConfigFile{Path: "/etc/cni/net.d/20.conf", Digest: "x", Network: &netconf.Network{Name: "old", Plugins: []netconf.Plugin{{Type: "weave-net"}}}})
+			w.Plugins["weave-net"] = nil
+		}, event.CNIPluginMissing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.after(0)
+			told := func(d time.Duration, severity plog.SeverityNumber, inUse bool) {
+				t.Helper()
+				got := only(w.after(d), tc.want)
+				require.Len(t, got, 1)
+				assert.Equal(t, severity, got[0].Severity)
+				assert.Equal(t, inUse, got[0].Attributes[event.KeyCNIConfigInUse])
+			}
+			tc.do(w)
+			w.after(time.Second)
+			told(settle, plog.SeverityNumberWarn, false)
+
+			all := w.Configs
+			w.Configs = all[1:]
+			assert.Empty(t, only(w.after(time.Minute), tc.want), "a file may be gone for a moment")
+			w.Configs = all
+			assert.Empty(t, only(append(w.after(time.Millisecond), w.after(time.Minute)...), tc.want), "it is as it was told")
+
+			w.Configs = all[1:]
+			w.after(time.Minute)
+			told(settle, plog.SeverityNumberError, true)
+			assert.Empty(t, w.after(time.Hour))
+			w.Configs = all
+			w.after(time.Minute)
+			told(settle, plog.SeverityNumberWarn, false)
+			w.Configs = all[:1]
+			assert.Len(t, only(w.after(time.Minute), event.CNIRecovered), 1)
+			assert.Empty(t, w.after(time.Hour))
+		})
+	}
 }
 
 // A plugin that was missing and comes back as it was is no other file.

@@ -38,9 +38,11 @@ type condition struct {
 type held struct {
 	condition
 	since time.Time
-	// raised says that it was told as it is, told what was told last, nil for nothing.
-	raised bool
-	told   *Event
+	// raised says that it was told as it is, told what was told last, of which version;
+	// nil for nothing.
+	raised      bool
+	told        *Event
+	toldVersion string
 	// gone is since when it is not there, zero while it is.
 	gone time.Time
 }
@@ -116,7 +118,8 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 		t.held[c.key] = h
 	}
 	if h.version != c.version {
-		h.since, h.raised = at, false
+		// What changed for a moment only is still as it was told.
+		h.since, h.raised = at, h.told != nil && h.toldVersion == c.version
 	}
 	h.condition, h.gone = c, time.Time{}
 	if h.raised || at.Sub(h.since) < c.hold {
@@ -125,7 +128,7 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	h.raised = true
 	h.event.Time = h.since
 	told := h.event
-	h.told = &told
+	h.told, h.toldVersion = &told, c.version
 	return told, true
 }
 
