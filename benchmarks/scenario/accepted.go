@@ -116,7 +116,7 @@ var accepted = map[string][]string{
 	"child out of memory":               {"memory-limit-oom-kill"},
 	"node memory gone":                  {"node-out-of-memory"},
 	"volume slow":                       {"disk-slow"},
-	"node disk slow":                    {"disk-slow"},
+	"node disk slow":                    {"node-disk-slow"},
 	"disk busy":                         {"disk-saturated"},
 	"inodes gone":                       {"inodes-exhausted", "node-disk-pressure"},
 	"images fill disk":                  {"node-disk-pressure"},

@@ -158,6 +158,8 @@ type open struct {
 	// peak and rival are the highest scores of the cause's service and of another one
 	// while the incident was open, where statistics name the cause.
 	peak, rival float64
+	// spares is the service that a node's cause does not hurt, 0 for none (see judgeNodes).
+	spares record.EntityID
 }
 
 // gist is what of a revision is news at once when it changes: all but numbers.

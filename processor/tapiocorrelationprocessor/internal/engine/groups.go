@@ -202,7 +202,7 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 		}
 		// Who answers at an address may have become known since.
 		target := cmp.Or(g.target.Process, g.target.Service, e.graph.Owner(g.target.Address, g.last))
-		if target != 0 && o.Time <= g.last+explain.Slack && !e.preceded(p, o, g.target, target) && !e.spares(p, o, g.target) && e.near(o, target, p) {
+		if target != 0 && o.Time <= g.last+explain.Slack && !e.preceded(p, o, g.target, target) && !e.spares(p, o, g.target) && !e.spared(o, g.target.Service) && e.near(o, target, p) {
 			return e.open(e.root(e.hypothesis(p, o, g.target.Address))) != nil
 		}
 	}

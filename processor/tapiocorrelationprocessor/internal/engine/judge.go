@@ -119,6 +119,10 @@ func (e *Engine) spreadFrom(o *detect.Occurrence) {
 			if k == o || !explain.Matches(p, k) || !e.often(p, k) {
 				continue
 			}
+			// Where others answered ties nobody to an event that is not tied to it anyhow.
+			if own := e.hypothesis(p, k); !own.HasRequired() || !deeper(own, i.Hypothesis) {
+				continue
+			}
 			h := e.hypothesis(p, k, i.Hypothesis.Addresses()...)
 			if h.HasRequired() && deeper(h, i.Hypothesis) && (best == nil || explain.Better(h, best, e.options.Weights) < 0) {
 				best = h
@@ -537,6 +541,9 @@ func (e *Engine) assign(r *detect.Request) {
 // cause that spans tell of is no death, and is over when they are.
 func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool {
 	failure := origin.End
+	if o.spares != 0 && o.spares == t.Service {
+		return false
+	}
 	if e.lookup(o.Hypothesis, t, origin) != nil {
 		return true
 	}
@@ -587,7 +594,7 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 			well := e.aliveAfter(target, o.Time, first)
 			for _, p := range e.options.Patterns {
 				if (p.Cause.Impairs || !well) && explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
-					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && !e.preceded(p, o, t, target) && e.near(o, target, p) {
+					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && !e.spared(o, t.Service) && !e.preceded(p, o, t, target) && e.near(o, target, p) {
 					yield(p, o)
 				}
 			}

@@ -87,6 +87,14 @@ func TestUnits(t *testing.T) {
 			s.unit(payments, payment, "failed", failed3)
 			s.refusals(10, "u")
 		}},
+		"beside it, a script failed before": {"unit-failed", payments, func(s *scenario) {
+			s.exit(service{host: "node1", pid: 4711}, exit2)
+			s.wait(4 * time.Second)
+			happened := s.clock
+			s.refusals(10, "u")
+			s.unitAt(happened, payments, payment, "failed", failed3)
+			s.refusals(5, "u")
+		}},
 		"it is stopped": {"unit-stopped", payments, func(s *scenario) {
 			s.unit(payments, payment, "deactivated", nil)
 			s.refusals(10, "u")

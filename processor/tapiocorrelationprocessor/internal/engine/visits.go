@@ -98,6 +98,7 @@ func (e *Engine) judgeVisits(now int64) {
 			e.accuse(s, o)
 		}
 	}
+	e.judgeNodes(now)
 	e.compare()
 }
 

@@ -73,6 +73,7 @@ type observed struct {
 	first, last int64
 	count       int64
 	by          finding.LinkedBy
+	workloads   map[record.EntityID]bool // of the pattern's effect, where it counts them
 }
 
 // link is a link of the chain while it is made.
@@ -156,6 +157,11 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		Key: "cause", Time: record.UTC(c.Time), Last: record.UTC(c.Time), Layer: p.Cause.Layer, Event: c.Event, Count: 1,
 	}}
 	h.links[h.root.Key] = h.root
+	for i := range p.Effects {
+		if p.Effects[i].Event == c.Event {
+			h.seeAt(i, happened)
+		}
+	}
 	return h
 }
 
@@ -321,6 +327,7 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		}
 		remember(h.explains, o)
 		h.see(i, o.Time, by)
+		h.seeAt(i, o.Subject)
 		h.linkOccurrence(e, o, by, on)
 		if e.Spreads {
 			h.spread(o.Subject, o.Time)
@@ -587,7 +594,7 @@ func (h *Hypothesis) hasEffect() bool {
 // HasRequired tells whether all effects were seen that the pattern requires.
 func (h *Hypothesis) HasRequired() bool {
 	for i := range h.effects {
-		if h.Pattern.Effects[i].Required && h.effects[i].count == 0 {
+		if h.Pattern.Effects[i].Required && (h.effects[i].count == 0 || !h.seenWidely(i)) {
 			return false
 		}
 	}

@@ -226,6 +226,10 @@ type Effect struct {
 	Optional bool `yaml:"optional"`
 	// Required: without it there is no finding, however sure the cause is.
 	Required bool `yaml:"required"`
+	// Workloads is to how many workloads or units a required effect must have happened, 0 for
+	// one: what several suffer together has a cause that they share. Where the cause is such an
+	// event itself, its own counts.
+	Workloads int `yaml:"workloads"`
 	// Spreads: to whom it happened fails its own callers, so that calls to that one (its
 	// pod, workload, unit or service) are effects too.
 	Spreads bool `yaml:"spreads"`
@@ -264,7 +268,7 @@ func (p *Pattern) OnCauseAlone() *Pattern {
 	out := *p
 	out.Alone, out.Harmful, out.Effects = true, false, slices.Clone(p.Effects)
 	for i := range out.Effects {
-		out.Effects[i].Required = false
+		out.Effects[i].Required, out.Effects[i].Workloads = false, 0
 	}
 	return &out
 }
@@ -665,6 +669,9 @@ func (e *Effect) validate(key string) (errs []error) {
 	}
 	if e.Required && (e.Optional || e.Precursor) {
 		bad(key+".required", "true: an effect that is optional or a precursor cannot be required")
+	}
+	if e.Workloads < 0 || e.Workloads > 0 && !e.Required {
+		bad(key+".workloads", "%d: want 1 or more, of an effect that is required", e.Workloads)
 	}
 	if e.Event == Log && !testsBody(e.Where) {
 		bad(key+".where", "an effect that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)

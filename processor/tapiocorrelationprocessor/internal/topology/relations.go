@@ -441,6 +441,18 @@ func (g *Graph) Hosts(service record.EntityID) (hosts []record.EntityID) {
 	return hosts
 }
 
+// InstancesOn returns what runs on a host and belongs to a service.
+func (g *Graph) InstancesOn(host record.EntityID) (instances []record.EntityID) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, e := range g.entities {
+		if g.hostOfEntity(e) == host && g.serviceOf(e) != 0 {
+			instances = append(instances, e.ID)
+		}
+	}
+	return instances
+}
+
 // Operations returns the operations through which a service is called.
 func (g *Graph) Operations(service record.EntityID) []record.EntityID {
 	g.mu.RLock()

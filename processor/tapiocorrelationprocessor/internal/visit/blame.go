@@ -3,6 +3,8 @@ package visit
 import (
 	"math"
 	"slices"
+
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
 // eachAnomaly calls f for every anomaly that a visit takes part in, with the number
@@ -205,6 +207,12 @@ func (n *featureNow) weighRun(v *visit) {
 // hurt notes an anomalous visit.
 func (s *Suspect) hurt(v *visit, c *completed) {
 	s.Hurt++
+	if v.instance != 0 && v.operation.service == s.Service {
+		if s.At == nil {
+			s.At = map[record.EntityID]int{}
+		}
+		s.At[v.instance]++
+	}
 	if s.Since == 0 || v.start < s.Since {
 		s.Since = v.start
 	}

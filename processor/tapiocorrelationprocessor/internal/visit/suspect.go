@@ -110,8 +110,9 @@ type Suspect struct {
 	// there are only metrics.
 	Since int64
 	// Hurt is how many anomalous visits the window has that nothing below explains, as
-	// they were sampled.
+	// they were sampled; At is at which instance how many of its own were, where that is known.
 	Hurt int
+	At   map[record.EntityID]int
 }
 
 const (
