@@ -148,6 +148,7 @@ var accepted = map[string][]string{
 	"unit loops":                        {"unit-restart-loop"},
 	"unit given up":                     {"unit-start-limit"},
 	"unit hangs":                        {"unit-watchdog"},
+	"one hangs":                         {"not-responding"},
 	"unit lacks another":                {"unit-dependency-failed"},
 }
 

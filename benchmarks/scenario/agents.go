@@ -235,6 +235,13 @@ var agents = []kind{
 			}
 		}
 	}}},
+	// One of several that serve.
+	{name: "one hangs", of: func(s *service) bool { return len(s.pods) > 1 }, effects: effects{blocked: func(f *fault, _, to *pod, _ *rand.Rand) string {
+		if to == f.pod {
+			return unanswered
+		}
+		return ""
+	}}},
 }
 
 // ofUnit is what systemd says of the unit at fault, whose main process has ended.

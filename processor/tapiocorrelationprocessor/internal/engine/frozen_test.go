@@ -141,3 +141,52 @@ func (s *scenario) answersLate(took time.Duration) {
 	_, td := newSpan(payment, id16("late"+name), id8("late"+name), id8("given up"+name), "POST /payment", spanServer, s.clock.Add(-took), s.clock)
 	s.deliver(item{traces: td})
 }
+
+// TestOneOfSeveralFreezes: of several instances that serve, the one is named that answers none
+// any more, where it is known which was called.
+func TestOneOfSeveralFreezes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		want string
+		port int64 // of the other instance
+	}{
+		"each has an address":                 {"not-responding", 9081},
+		"nearly: they are called at one only": {"callee-failing", payment.port},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			other := service{payment.name, payment.version, "node2", 112, tc.port}
+			ask := func(to service, took time.Duration, status int, err string) {
+				outer := max(status, 500)
+				if status == 200 {
+					outer = 200
+				}
+				s.send(order{call: &call{from: load, to: storefront, took: took + 5*time.Millisecond, status: outer, inner: &call{from: storefront, to: to, took: took, status: status, err: err}}})
+			}
+			for range 600 {
+				ask(payment, 5*time.Millisecond, 200, "")
+				ask(other, 5*time.Millisecond, 200, "")
+				s.wait(200 * time.Millisecond)
+			}
+			for range 10 { // until the first is given up
+				ask(payment, 5*time.Millisecond, 200, "")
+				s.wait(200 * time.Millisecond)
+			}
+			for range 60 {
+				ask(payment, 5*time.Millisecond, 200, "")
+				s.wait(200 * time.Millisecond)
+				ask(other, 2*time.Second, 0, deadline)
+				s.wait(200 * time.Millisecond)
+			}
+			s.wait(10 * time.Second)
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern)
+			assert.EqualValues(t, 60, f.Impact.FailedRequests)
+			if tc.want == "not-responding" {
+				assert.EqualValues(t, 112, f.RootCause.Entity.Attributes[event.KeyProcessPID])
+				assertCausal(t, f)
+				assertComplete(t, f)
+			}
+		})
+	}
+}

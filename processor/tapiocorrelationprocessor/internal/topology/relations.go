@@ -382,6 +382,23 @@ func (e *Entity) ownerAt(at int64) owner {
 	return best
 }
 
+// Shared tells whether several answered at an address in turns, as at that of a service that
+// spreads calls over its instances: who was called there is not known.
+func (g *Graph) Shared(address record.EntityID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	a := g.entity(address)
+	if a == nil {
+		return false
+	}
+	for i, x := range a.owners {
+		if slices.ContainsFunc(a.owners[:i], func(y owner) bool { return y.entity != x.entity && x.first <= y.last && y.first <= x.last }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Touch makes entities be remembered as if an event had named them. Ids that are 0
 // or forgotten are ignored.
 func (g *Graph) Touch(at int64, ids ...record.EntityID) {
