@@ -63,8 +63,9 @@ type Config struct {
 type IPAMConfig struct {
 	// Enabled counts addresses and emits tapio.cni.pool.*.
 	Enabled bool `mapstructure:"enabled"`
-	// DataDirs hold a directory for each network, as host-local does. A dataDir
-	// in a configuration is read too.
+	// DataDirs hold a directory for each network, as host-local does. The addresses of
+	// networks without a dataDir in their configuration are in these; those of others
+	// are only in it, which is read too.
 	DataDirs []string `mapstructure:"data_dirs"`
 	// HighWater is the used part of a pool above which it is nearly full.
 	HighWater float64 `mapstructure:"high_water"`
@@ -225,7 +226,7 @@ func (c *Config) options() snapshot.Options {
 // settings are what the decider needs.
 func (c *Config) settings() state.Settings {
 	s := state.Settings{
-		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, ConntrackHighWater: c.Conntrack.HighWater,
+		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, DataDirs: c.IPAM.DataDirs, ConntrackHighWater: c.Conntrack.HighWater,
 		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
 		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, PluginDirs: c.PluginDirs,
 	}

@@ -71,6 +71,26 @@ func TestPoolFillsAndRecovers(t *testing.T) {
 	w.expectOver("tapio.cni.pool.high", map[string]any{"tapio.cni.network": "pods"})
 }
 
+// After dataDir was moved, the old store is still there, under the network's name.
+func TestPoolBesideRestsOfAnotherStore(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.19.0/29") // 5 addresses
+	rests := n.path("rests", "pods")
+	require.NoError(t, os.MkdirAll(rests, 0o755))
+	for i := range 3 {
+		require.NoError(t, os.WriteFile(filepath.Join(rests, fmt.Sprintf("10.96.19.%d", 2+i)), []byte("long-ago\r\neth0"), 0o644))
+	}
+	w := n.watch(map[string]any{"ipam::data_dirs": []string{n.path("rests")}})
+	for i := range 5 {
+		assert.Empty(t, w.records("tapio.cni.pool.exhausted"))
+		_, err := n.newPod(fmt.Sprintf("p%d", i)).add()
+		require.NoError(t, err)
+		// Its fact is of a picture with its address.
+		w.expect("tapio.cni.interface", map[string]any{"container.id": fmt.Sprintf("p%d", i)})
+	}
+	w.expect("tapio.cni.pool.exhausted", map[string]any{"tapio.cni.pool.used": 5, "tapio.cni.pool.size": 5, "file.path": n.path("networks", "pods")})
+}
+
 func TestSmallestRangeAndWhatAFailedAddLeaves(t *testing.T) {
 	n := newNode(t)
 	n.configure("10.96.2.0/30") // one address
@@ -102,7 +122,7 @@ func TestDeadPodLeavesAddressNamespaceAndVeth(t *testing.T) {
 	w.expect("tapio.cni.interface", map[string]any{"container.id": "dead"})
 	dead.kill() // the runtime was killed too: nobody calls DEL
 	w.expect("tapio.cni.namespace.leaked", map[string]any{"tapio.cni.netns": dead.netns})
-	w.expect("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.3.3", "container.id": "dead"})
+	w.expect("tapio.cni.address.leaked", map[string]any{"tapio.cni.address": "10.96.3.3", "container.id": "dead", "file.path": n.path("networks", "pods", "10.96.3.3")})
 	w.expect("tapio.cni.interface.leaked", nil)
 	require.NoError(t, dead.del())
 	n.removeNamespace(dead.netns)

@@ -120,7 +120,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniAddressDuplicateEvent(ctx, timestamp, WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniOtherEventAttribute("tapio.cni.other-val"), WithTapioNetworkNamespaceEventAttribute(23))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniAddressLeakedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniAgeEventAttribute(13.100000), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"))
+			lb.RecordTapioCniAddressLeakedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniAgeEventAttribute(13.100000), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithFilePathEventAttribute("file.path-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniAddressMissingEvent(ctx, timestamp, WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioNetworkNamespaceEventAttribute(23))
@@ -174,10 +174,10 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniPluginsMissingEvent(ctx, timestamp, WithTapioCniPluginsEventAttribute([]any{"tapio.cni.plugins-item1", "tapio.cni.plugins-item2"}), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniPoolExhaustedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21))
+			lb.RecordTapioCniPoolExhaustedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21), WithFilePathEventAttribute("file.path-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniPoolHighEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21))
+			lb.RecordTapioCniPoolHighEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniPoolUsedEventAttribute(19), WithTapioCniPoolSizeEventAttribute(19), WithTapioCniPoolLeakedEventAttribute(21), WithFilePathEventAttribute("file.path-val"))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniRecoveredEvent(ctx, timestamp, WithTapioCniRecoveredEventAttribute("tapio.cni.recovered-val"), WithFilePathEventAttribute("file.path-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniNetnsEventAttribute("tapio.cni.netns-val"), WithTapioCniPluginEventAttribute("tapio.cni.plugin-val"), WithTapioCniRouteEventAttribute("tapio.cni.route-val"), WithTapioNetworkNamespaceEventAttribute(23))
@@ -251,6 +251,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("network.interface.name")
 					assert.True(t, ok)
 					assert.Equal(t, "network.interface.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("file.path")
+					assert.True(t, ok)
+					assert.Equal(t, "file.path-val", attrVal.Str())
 				case "tapio.cni.address.missing":
 					assert.False(t, validatedEvents["tapio.cni.address.missing"], "Found a duplicate in the events slice: tapio.cni.address.missing")
 					validatedEvents["tapio.cni.address.missing"] = true
@@ -650,6 +653,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.leaked")
 					assert.True(t, ok)
 					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("file.path")
+					assert.True(t, ok)
+					assert.Equal(t, "file.path-val", attrVal.Str())
 				case "tapio.cni.pool.high":
 					assert.False(t, validatedEvents["tapio.cni.pool.high"], "Found a duplicate in the events slice: tapio.cni.pool.high")
 					validatedEvents["tapio.cni.pool.high"] = true
@@ -672,6 +678,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.pool.leaked")
 					assert.True(t, ok)
 					assert.EqualValues(t, 21, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("file.path")
+					assert.True(t, ok)
+					assert.Equal(t, "file.path-val", attrVal.Str())
 				case "tapio.cni.recovered":
 					assert.False(t, validatedEvents["tapio.cni.recovered"], "Found a duplicate in the events slice: tapio.cni.recovered")
 					validatedEvents["tapio.cni.recovered"] = true

@@ -18,6 +18,8 @@ type Settings struct {
 	NamespacePatterns []string
 	// Pools, Interfaces and Leaks say whether to look at them at all.
 	Pools, Interfaces, Leaks bool
+	// DataDirs are where host-local keeps the addresses of networks that do not say where.
+	DataDirs []string
 	// ConfigDir is where a configuration belongs, for messages.
 	ConfigDir string
 	// PluginDirs are where plugins are looked up, for messages.
@@ -51,8 +53,8 @@ type Decider struct {
 	// interfaces of the host that worked, by index.
 	routed  map[string]bool
 	uplinks map[int]string
-	// pools counts the address pools of the last picture.
-	pools int
+	// poolCount is that of the last picture.
+	poolCount int
 	// dropped counts what found no place, by kind.
 	dropped map[string]int64
 }
@@ -106,7 +108,7 @@ func (d *Decider) Held() map[string]int64 {
 		"conditions": int64(len(d.tracker.held)),
 		"interfaces": int64(len(d.facts) + len(d.routed) + len(d.uplinks)),
 		"files":      int64(len(d.configs) + len(d.plugins)),
-		"pools":      int64(d.pools),
+		"pools":      int64(d.poolCount),
 	}
 }
 

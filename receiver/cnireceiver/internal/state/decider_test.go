@@ -51,7 +51,7 @@ func newWorld(pods ...int) *world {
 		},
 		decider: NewDecider(Settings{
 			PoolHighWater: 0.85, ConntrackHighWater: 0.85, Hold: time.Second, Grace: grace, NamespacePatterns: []string{"cni-*"},
-			Pools: true, Interfaces: true, Leaks: true, ConfigDir: "/etc/cni/net.d", PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
+			Pools: true, Interfaces: true, Leaks: true, DataDirs: []string{"/var/lib/cni/networks"}, ConfigDir: "/etc/cni/net.d", PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
 		}),
 	}
 	for _, n := range pods {
@@ -552,10 +552,10 @@ func TestPoolMarks(t *testing.T) {
 	fill := func(n int) []string {
 		w.Reservations = nil
 		for i := range n { // .2 to .30 are 29; others are not of the pool
-			w.Reservations = append(w.Reservations, Reservation{Network: "pods", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
-			w.Reservations = append(w.Reservations, Reservation{Network: "other", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
+			w.Reservations = append(w.Reservations, Reservation{Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
+			w.Reservations = append(w.Reservations, Reservation{Network: "other", Dir: "/var/lib/cni/networks/other", Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
 		}
-		w.Reservations = append(w.Reservations, Reservation{Network: "pods", Address: netip.MustParseAddr("10.1.0.2")})
+		w.Reservations = append(w.Reservations, Reservation{Network: "pods", Dir: "/var/lib/cni/networks/pods", Address: netip.MustParseAddr("10.1.0.2")})
 		return names(w.after(time.Second))
 	}
 	assert.Empty(t, fill(24))
@@ -575,6 +575,44 @@ func TestPoolMarks(t *testing.T) {
 	assert.Equal(t, []string{event.CNIRecovered}, fill(27))
 }
 
+// reserveAll reserves all 29 addresses of the pool in a store.
+func (w *world) reserveAll(dir string) {
+	for i := range 29 {
+		w.Reservations = append(w.Reservations, Reservation{Network: "pods", Dir: dir, Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i)})})
+	}
+}
+
+// In another store than the pool's, under the same name, are rests, or another node's
+// addresses.
+func TestPoolCountsItsOwnStore(t *testing.T) {
+	t.Parallel()
+	for dataDir, stores := range map[string]struct{ own, other string }{
+		"":           {"/var/lib/cni/networks/pods", "/run/ipam/pods"},
+		"/run/ipam/": {"/run/ipam/pods", "/var/lib/cni/networks/pods"},
+	} {
+		w := newWorld()
+		w.Configs[0].Network.Plugins[0].IPAM.DataDir = dataDir
+		w.reserveAll(stores.other)
+		assert.Empty(t, w.after(0), dataDir)
+		w.reserveAll(stores.own)
+		got := w.after(time.Second)
+		require.Equal(t, []string{event.CNIPoolExhausted}, names(got), dataDir)
+		assert.Equal(t, int64(29), got[0].Attributes[event.KeyCNIPoolUsed])
+		assert.Equal(t, stores.own, got[0].Attributes[event.KeyFilePath])
+	}
+}
+
+func TestAddressInTwoStoresIsUsedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.decider.settings.DataDirs = append(w.decider.settings.DataDirs, "/second")
+	w.reserveAll("/var/lib/cni/networks/pods")
+	w.reserveAll("/second/pods")
+	got := w.after(0)
+	require.Equal(t, []string{event.CNIPoolExhausted}, names(got))
+	assert.Equal(t, int64(29), got[0].Attributes[event.KeyCNIPoolUsed])
+}
+
 func TestFlannelPool(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -582,7 +620,7 @@ func TestFlannelPool(t *testing.T) {
 	require.Nil(t, wrong)
 	w.Configs[0].Network = config
 	w.Subnets = map[string]netip.Prefix{"/run/flannel/subnet.env": netip.MustParsePrefix("10.244.1.0/30")}
-	w.Reservations = []Reservation{{Network: "cbr0", Address: netip.MustParseAddr("10.244.1.2")}}
+	w.Reservations = []Reservation{{Network: "cbr0", Dir: "/var/lib/cni/networks/cbr0", Address: netip.MustParseAddr("10.244.1.2")}}
 	got := only(w.after(0), event.CNIPoolExhausted)
 	require.Len(t, got, 1)
 	assert.Equal(t, int64(1), got[0].Attributes[event.KeyCNIPoolSize])

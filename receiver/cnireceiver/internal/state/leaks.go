@@ -20,7 +20,9 @@ func leakConditions(v *view) []condition {
 		return nil
 	}
 	out := namespaceLeaks(v)
-	out = append(out, addressLeaks(v)...)
+	for _, r := range leftReservations(v) {
+		out = append(out, addressLeak(v, r))
+	}
 	return append(out, vethLeaks(v)...)
 }
 
@@ -45,9 +47,9 @@ func namespaceLeaks(v *view) []condition {
 	return out
 }
 
-// addressLeaks: reserved, and neither an interface nor a living container nor a
-// result with a living namespace has it.
-func addressLeaks(v *view) []condition {
+// leftReservations: neither an interface nor a living container nor a
+// result with a living namespace has the address.
+func leftReservations(v *view) []Reservation {
 	used := make(map[netip.Addr]bool)
 	for _, ns := range v.Namespaces {
 		if v.isDead(ns) {
@@ -65,23 +67,28 @@ func addressLeaks(v *view) []condition {
 			owners[a.ContainerID] = true
 		}
 	}
-	var out []condition
+	var out []Reservation
 	for _, r := range v.Reservations {
-		if used[r.Address] || owners[r.ContainerID] || v.Containers[r.ContainerID] {
-			continue
+		if !used[r.Address] && !owners[r.ContainerID] && !v.Containers[r.ContainerID] {
+			out = append(out, r)
 		}
-		attrs := map[string]any{
-			event.KeyCNINetwork: r.Network, event.KeyCNIAddress: r.Address.String(), event.KeyCNIAge: v.At.Sub(r.Since).Seconds(),
-		}
-		if r.IfName != "" {
-			attrs[event.KeyInterfaceName] = r.IfName
-		}
-		out = append(out, leak(v, r.Dir+"/"+r.Address.String()+"/"+r.ContainerID, Event{
-			Name: event.CNIAddressLeaked, Pod: Pod{ContainerID: r.ContainerID}, Attributes: attrs,
-			Body: fmt.Sprintf("Address %s of network %s is left over: %s", r.Address, r.Network, r.whyLeft()),
-		}))
 	}
 	return out
+}
+
+// addressLeak is of a reservation that is left over.
+func addressLeak(v *view, r Reservation) condition {
+	attrs := map[string]any{
+		event.KeyCNINetwork: r.Network, event.KeyCNIAddress: r.Address.String(), event.KeyCNIAge: v.At.Sub(r.Since).Seconds(),
+		event.KeyFilePath: path.Join(r.Dir, r.Address.String()),
+	}
+	if r.IfName != "" {
+		attrs[event.KeyInterfaceName] = r.IfName
+	}
+	return leak(v, r.Dir+"/"+r.Address.String()+"/"+r.ContainerID, Event{
+		Name: event.CNIAddressLeaked, Pod: Pod{ContainerID: r.ContainerID}, Attributes: attrs,
+		Body: fmt.Sprintf("Address %s of network %s is left over: %s", r.Address, r.Network, r.whyLeft()),
+	})
 }
 
 // whyLeft says why nobody owns the address. An ADD that was interrupted leaves a file

@@ -3,6 +3,8 @@ package state
 import (
 	"fmt"
 	"net/netip"
+	"path"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -21,10 +23,18 @@ const recovery = 0.05
 type pool struct {
 	network, plugin string
 	addresses       netconf.Pool
+	// stores are the directories in which its reservations may be.
+	stores []string
+}
+
+// holds says whether a reservation is one of the pool: other stores may have rests
+// of a network of the same name.
+func (p pool) holds(r Reservation) bool {
+	return slices.Contains(p.stores, r.Dir) && p.addresses.Contains(r.Address)
 }
 
 // pools are those whose addresses and size can be known from files.
-func pools(p *Picture) []pool {
+func (d *Decider) pools(p *Picture) []pool {
 	var out []pool
 	for _, c := range p.Configs {
 		if c.Network == nil {
@@ -32,8 +42,9 @@ func pools(p *Picture) []pool {
 		}
 		for _, plugin := range c.Network.Plugins {
 			if plugin.IPAM != nil {
+				stores := d.stores(c.Network.Name, plugin.IPAM.DataDir)
 				for _, addresses := range plugin.IPAM.Pools {
-					out = append(out, pool{network: c.Network.Name, plugin: plugin.IPAM.Type, addresses: addresses})
+					out = append(out, pool{network: c.Network.Name, plugin: plugin.IPAM.Type, addresses: addresses, stores: stores})
 				}
 			}
 			if plugin.Type != Flannel {
@@ -41,7 +52,10 @@ func pools(p *Picture) []pool {
 			}
 			if subnet, ok := p.Subnets[FlannelSubnetFile(plugin)]; ok {
 				if r, err := netconf.SubnetRange(subnet); err == nil {
-					out = append(out, pool{network: c.Network.Name, plugin: netconf.HostLocal, addresses: netconf.Pool{Ranges: []netconf.Range{r}}})
+					out = append(out, pool{
+						network: c.Network.Name, plugin: netconf.HostLocal, addresses: netconf.Pool{Ranges: []netconf.Range{r}},
+						stores: d.stores(c.Network.Name, ""),
+					})
 				}
 			}
 		}
@@ -49,40 +63,58 @@ func pools(p *Picture) []pool {
 	return out
 }
 
-// poolConditions tells which pools are nearly or quite full.
-func (d *Decider) poolConditions(v *view) []condition {
-	all := pools(v.Picture)
-	d.pools = len(all)
-	var leaked []condition
-	if d.settings.Leaks && v.Sees(leakSources...) {
-		leaked = addressLeaks(v)
+// stores are where host-local keeps the addresses of a network: below the dataDir of
+// its configuration, or where it does when that has none.
+func (d *Decider) stores(network, dataDir string) []string {
+	dirs := d.settings.DataDirs
+	if dataDir != "" {
+		dirs = []string{dataDir}
 	}
-	var out []condition
-	for _, pool := range all {
-		var u usage
-		for _, r := range v.Reservations {
-			if r.Network == pool.network && pool.addresses.Contains(r.Address) {
-				u.used++
-			}
-		}
-		for _, l := range leaked {
-			// A pod whose ADD has just run has no process yet.
-			if !d.tracker.lasts(l, v.At) {
-				continue
-			}
-			address, err := netip.ParseAddr(fmt.Sprint(l.event.Attributes[event.KeyCNIAddress]))
-			if err == nil && l.event.Attributes[event.KeyCNINetwork] == pool.network && pool.addresses.Contains(address) {
-				u.leaked++
-			}
-		}
-		out = append(out, pool.conditions(u, d.settings.PoolHighWater)...)
+	out := make([]string, len(dirs))
+	for i, dir := range dirs {
+		out[i] = path.Join(dir, network)
 	}
 	return out
 }
 
-// usage is how many addresses of a pool are reserved, and how many of those for
-// nobody who lives.
-type usage struct{ used, leaked int64 }
+// poolConditions tells which pools are nearly or quite full.
+func (d *Decider) poolConditions(v *view) []condition {
+	all := d.pools(v.Picture)
+	d.poolCount = len(all)
+	var leaked []Reservation
+	if d.settings.Leaks && v.Sees(leakSources...) {
+		// A pod whose ADD has just run has no process yet.
+		leaked = slices.DeleteFunc(leftReservations(v), func(r Reservation) bool { return !d.tracker.lasts(addressLeak(v, r), v.At) })
+	}
+	var out []condition
+	for _, pool := range all {
+		out = append(out, pool.conditions(pool.usage(v.Reservations, leaked), d.settings.PoolHighWater)...)
+	}
+	return out
+}
+
+// usage is how many addresses of a pool are reserved, how many of those for nobody who
+// lives, and in which directory (of those, if there are any).
+type usage struct {
+	used, leaked int64
+	store        string
+}
+
+func (p pool) usage(reserved, leaked []Reservation) usage {
+	var u usage
+	count := func(list []Reservation) int64 {
+		addresses := make(map[netip.Addr]bool)
+		for _, r := range list {
+			if p.holds(r) {
+				addresses[r.Address], u.store = true, r.Dir
+			}
+		}
+		return int64(len(addresses))
+	}
+	u.used = count(reserved)
+	u.leaked = count(leaked)
+	return u
+}
 
 // conditions of a pool, of at least one address, that is used so.
 func (p pool) conditions(u usage, highWater float64) []condition {
@@ -98,6 +130,7 @@ func (p pool) conditions(u usage, highWater float64) []condition {
 			Body: fmt.Sprintf("Address pool %s of network %s is %s: %d of %d addresses are used", p.addresses, p.network, what, used, size),
 			Attributes: map[string]any{
 				event.KeyCNINetwork: p.network, event.KeyCNIPlugin: p.plugin, event.KeyCNIPoolUsed: used, event.KeyCNIPoolSize: size,
+				event.KeyFilePath: u.store,
 			},
 		}
 		if u.leaked > 0 {
