@@ -323,7 +323,8 @@ static __noinline bool send_chunk(struct chunk *c)
 	 * its environment, iptables for one, stays here. */
 	if (bpf_probe_read_user(rec->data, n, (void *)c->from) ||
 	    (c->stream == STDOUT && c->offset == 0 && rec->data[0] != '{')) {
-		bpf_ringbuf_discard(rec, BPF_RB_NO_WAKEUP);
+		/* With a wakeup: a reader that sleeps at this record is not woken for the next. */
+		bpf_ringbuf_discard(rec, 0);
 		return false;
 	}
 	fill_header(&rec->header, TAPIO_CNI_DATA);

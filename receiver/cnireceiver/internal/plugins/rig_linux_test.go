@@ -38,6 +38,10 @@ func init() {
 	case "noisy":
 		fmt.Print("Chain INPUT (policy ACCEPT)")
 		os.Exit(1)
+	case "late": // says something when it may
+		_, _ = io.ReadAll(os.NewFile(3, "gate"))
+		fmt.Print("Chain INPUT (policy ACCEPT)")
+		os.Exit(1)
 	case "delegate":
 		child := exec.Command(filepath.Join(os.Getenv("CNI_PATH"), "fail"))
 		child.Stdin = strings.NewReader(string(config))
@@ -79,7 +83,7 @@ func newRig(tb testing.TB, output Output) *rig {
 	require.NoError(tb, os.Chmod(r.dir, 0o755)) // also for a plugin that is not root
 	self, err := os.Executable()
 	require.NoError(tb, err)
-	for _, name := range []string{"succeed", "fail", "verbose", "noisy", "delegate"} {
+	for _, name := range []string{"succeed", "fail", "verbose", "noisy", "late", "delegate"} {
 		require.NoError(tb, os.Symlink(self, filepath.Join(r.dir, name)))
 	}
 	return r

@@ -140,6 +140,38 @@ func TestOnlyAnswers(t *testing.T) {
 	assert.Equal(t, config, bytesOf(records, operation.Stdin))
 }
 
+// TestEndIsReadAtOnce: what stays in the kernel must not keep what comes after it from
+// waking the reader.
+func TestEndIsReadAtOnce(t *testing.T) {
+	r := newRig(t, OutputAlways)
+	cmd := r.command("late")
+	gate, opens, err := os.Pipe()
+	require.NoError(t, err)
+	cmd.ExtraFiles = []*os.File{gate}
+	require.NoError(t, cmd.Start())
+	require.NoError(t, gate.Close())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			rec, err := r.source.Read()
+			if e, ok := rec.(operation.Exit); err != nil || ok && int(e.ID.PID) == cmd.Process.Pid {
+				return
+			}
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // until the reader sleeps; without that the test passes without need
+	require.NoError(t, opens.Close())
+	require.Error(t, cmd.Wait())
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("nobody was woken")
+	}
+	require.NoError(t, r.source.Stop()) // wakes the reader
+	<-ended
+}
+
 func TestLongAnswerIsCut(t *testing.T) {
 	r := newRig(t, OutputAlways)
 	require.Error(t, r.command("verbose").Run())
