@@ -223,6 +223,9 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	failed := span.Status().Code() == ptrace.StatusCodeError
 	slow := slowOver > 0 && e.Value > slowOver
 	if !failed && !slow {
+		if peer != 0 {
+			e.Kind, e.Subject = record.KindReached, peer
+		}
 		return e
 	}
 	e.Kind = record.KindSlowSpan

@@ -150,6 +150,39 @@ func TestLogs(t *testing.T) {
 	assert.Zero(t, events[1].Detail)
 }
 
+// TestReached: of a call that went well it is known at which address.
+func TestReached(t *testing.T) {
+	r := newRig()
+	decode := func(kind ptrace.SpanKind, address string, failed bool) record.Event {
+		td := ptrace.NewTraces()
+		rs := td.ResourceSpans().AppendEmpty()
+		rs.Resource().Attributes().PutStr(event.KeyServiceName, "shop")
+		s := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		s.SetTraceID(pcommon.TraceID{1})
+		s.SetKind(kind)
+		s.SetStartTimestamp(pcommon.NewTimestampFromTime(noon))
+		s.SetEndTimestamp(pcommon.NewTimestampFromTime(noon))
+		if address != "" {
+			s.Attributes().PutStr(event.KeyServerAddress, address)
+			s.Attributes().PutInt(event.KeyServerPort, 8081)
+		}
+		if failed {
+			s.Status().SetCode(ptrace.StatusCodeError)
+		}
+		events, _ := r.decodeTraces(td)
+		require.Len(t, events, 1)
+		return events[0]
+	}
+	well := decode(ptrace.SpanKindClient, "10.0.0.7", false)
+	assert.Equal(t, record.KindReached, well.Kind)
+	peer, _ := r.graph.Entity(well.Subject)
+	assert.Equal(t, "10.0.0.7:8081", peer.Name)
+	assert.NotZero(t, well.Object)
+	assert.Equal(t, record.KindSpan, decode(ptrace.SpanKindClient, "", false).Kind, "nobody knows where")
+	assert.Equal(t, record.KindAnswer, decode(ptrace.SpanKindServer, "10.0.0.7", false).Kind)
+	assert.Equal(t, record.KindFailedSpan, decode(ptrace.SpanKindClient, "10.0.0.7", true).Kind)
+}
+
 // TestSockets: the kernel's records tell who answers where and who calls whom,
 // before any span does.
 func TestSockets(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -387,13 +388,15 @@ func (e *Engine) Drain() {
 func (e *Engine) handle(r *record.Event) {
 	e.newest = max(e.newest, r.Time)
 	switch r.Kind {
-	case record.KindSpan, record.KindAnswer, record.KindSlowSpan, record.KindFailedSpan:
+	case record.KindSpan, record.KindAnswer, record.KindReached, record.KindSlowSpan, record.KindFailedSpan:
 		// A clock that is ahead must not fill the buckets of the future.
 		e.baselines.Observe(r.Object, min(r.Time, e.drained), r.Value, r.Kind == record.KindFailedSpan)
 		e.slos.Observe(r.Object, min(r.Time, e.drained), r.Value, r.Kind == record.KindFailedSpan)
 		switch r.Kind {
 		case record.KindAnswer:
 			e.answers(r)
+		case record.KindReached:
+			e.answered.Add(r.Subject, min(r.Time, e.drained))
 		case record.KindSlowSpan, record.KindFailedSpan:
 			e.hurt(r)
 		}
@@ -428,18 +431,32 @@ func (e *Engine) answers(r *record.Event) {
 
 // aliveAfter tells whether a target took a request after something happened to it,
 // and not after the failure that this might explain.
-func (e *Engine) aliveAfter(target record.EntityID, happened, failure int64) bool {
-	return e.answered.Between(target, happened+explain.Slack, failure)
+func (e *Engine) aliveAfter(t explain.Target, happened, failure int64) bool {
+	return e.took(t, happened+explain.Slack, failure)
+}
+
+// took tells whether a target took a request after a time and not after another: of a pod
+// that has an address, who was answered there says so, too.
+func (e *Engine) took(t explain.Target, after, until int64) bool {
+	return slices.ContainsFunc(witnesses(t), func(id record.EntityID) bool { return e.answered.Between(id, after, until) })
+}
+
+// witnesses are those whose answers say that a target takes requests.
+func witnesses(t explain.Target) []record.EntityID {
+	if t.Holder != 0 && t.Holder == t.Process {
+		return []record.EntityID{t.Process, t.Address}
+	}
+	return []record.EntityID{cmp.Or(t.Process, t.Service)}
 }
 
 // well tells whether a target took a request between the cause of a hypothesis, or an
 // effect by which that came to the target later, and a failure.
-func (e *Engine) well(h *explain.Hypothesis, target record.EntityID, failure int64) bool {
-	last, reached := h.Last(), h.ReachedAt(target)
+func (e *Engine) well(h *explain.Hypothesis, t explain.Target, failure int64) bool {
+	last, reached := h.Last(), h.ReachedAt(t.Process)
 	if reached <= last {
-		return e.aliveAfter(target, last, failure)
+		return e.aliveAfter(t, last, failure)
 	}
-	return e.aliveAfter(target, min(reached, failure), max(reached, failure))
+	return e.aliveAfter(t, min(reached, failure), max(reached, failure))
 }
 
 // hurt adds a failed or slow span to its request.
@@ -450,6 +467,9 @@ func (e *Engine) hurt(r *record.Event) {
 	}
 	if d.Span.Kind == record.SpanServer {
 		e.answers(r)
+	}
+	if d.Span.Peer != 0 && (!d.Span.Failed || d.Span.HTTPStatus != 0) {
+		e.answered.Add(d.Span.Peer, min(r.Time, e.drained))
 	}
 	now := e.now()
 	span := detect.HurtSpan{Span: d.Span, Subject: r.Subject}

@@ -31,11 +31,15 @@ type groupKey struct {
 type group struct {
 	target     explain.Target
 	requests   []*detect.Request
-	operations map[record.EntityID]bool // of the deepest hurt spans
+	operations map[record.EntityID]bool  // of the deepest hurt spans
+	calls      map[record.EntityID]calls // by the address that was called
 	first      int64
 	last       int64
 	silent     bool // its target seems to take no requests; what comes late of them is waited for
 }
+
+// calls says when the newest failed call of an address began, and when it failed.
+type calls struct{ began, last int64 }
 
 func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSpan) {
 	key := groupKey{t.Key(), pattern.ServiceFailing}
@@ -51,7 +55,7 @@ func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSp
 			e.Counters.IncidentsDropped.Add(1)
 			return
 		}
-		g = &group{target: t, operations: map[record.EntityID]bool{}, first: origin.End}
+		g = &group{target: t, operations: map[record.EntityID]bool{}, calls: map[record.EntityID]calls{}, first: origin.End}
 		e.groups[key] = g
 	}
 	if slices.Contains(g.requests, r) {
@@ -70,14 +74,26 @@ func (e *Engine) group(r *detect.Request, t explain.Target, origin detect.HurtSp
 	g.requests = append(g.requests, r)
 	g.operations[origin.Operation] = true
 	g.first, g.last = min(g.first, origin.End), max(g.last, origin.End)
+	if t.Address != 0 {
+		g.called(t.Address, origin)
+	}
 	if key.event == pattern.CallRefused {
 		e.refused(g)
+	}
+}
+
+// called notes a failed call of an address.
+func (g *group) called(address record.EntityID, s detect.HurtSpan) {
+	c, ok := g.calls[address]
+	if ok || len(g.calls) < maxGroup {
+		g.calls[address] = calls{began: max(c.began, s.Start), last: max(c.last, s.End)}
 	}
 }
 
 // sweep forgets requests that ended before a time, and tells whether any is left.
 func (g *group) sweep(before int64) bool {
 	g.requests = slices.DeleteFunc(g.requests, func(r *detect.Request) bool { return r.Last < before })
+	maps.DeleteFunc(g.calls, func(_ record.EntityID, c calls) bool { return c.last < before })
 	g.first = g.last
 	for _, r := range g.requests {
 		g.first = min(g.first, r.First)
@@ -200,27 +216,49 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 		if e.unresolvedIn(p, o, g) {
 			return e.openFor(e.root(e.hypothesis(p, o, g.target.Address)), g.requests) != nil
 		}
-		// Who answers at an address may have become known since.
-		target := cmp.Or(g.target.Process, g.target.Service, e.graph.Owner(g.target.Address, g.last))
-		if target != 0 && o.Time <= g.last+explain.Slack && !e.preceded(p, o, g.target, target) && !e.spares(p, o, g.target) && !e.spared(o, g.target.Service) && e.near(o, target, p) {
-			return e.open(e.root(e.hypothesis(p, o, g.target.Address))) != nil
+		if address, ok := e.explainsAt(p, o, g); ok {
+			return e.open(e.root(e.hypothesis(p, o, address))) != nil
 		}
 	}
 	return false
+}
+
+// explainsAt returns the address at which an event explains requests that wait, 0 where
+// none is known, and false when it explains none of them.
+func (e *Engine) explainsAt(p *pattern.Pattern, o *detect.Occurrence, g *group) (record.EntityID, bool) {
+	if o.Time > g.last+explain.Slack || e.spared(o, g.target.Service) {
+		return 0, false
+	}
+	t := g.target
+	// Who answers at an address may have become known since.
+	t.Process = cmp.Or(t.Process, t.Service, e.graph.Owner(t.Address, g.last))
+	if t.Process != 0 && !e.preceded(p, o, g.target.Key(), t) && !e.spares(p, o, g.target) && e.near(o, t.Process, p) {
+		return t.Address, true
+	}
+	for _, address := range slices.Sorted(maps.Keys(g.calls)) {
+		c := g.calls[address]
+		holder := e.graph.Holder(address, c.began)
+		t := explain.Target{Address: address, Process: holder, Holder: holder}
+		if holder != 0 && o.Time <= c.last+explain.Slack && !e.preceded(p, o, g.target.Key(), t) && !e.spares(p, o, t) && e.near(o, holder, p) {
+			return address, true
+		}
+	}
+	return 0, false
 }
 
 // minSilence is how long a target must have taken no request to be seen to take none.
 const minSilence = int64(3 * time.Second)
 
 // preceded tells whether the trouble of a target was there before an event can have begun:
-// a request had failed without an explanation, and the target had taken none since.
-func (e *Engine) preceded(p *pattern.Pattern, o *detect.Occurrence, t explain.Target, target record.EntityID) bool {
-	g := e.groups[groupKey{t.Key(), pattern.ServiceFailing}]
+// a request had failed without an explanation, as the group with that key says, and the
+// target had taken none since.
+func (e *Engine) preceded(p *pattern.Pattern, o *detect.Occurrence, key record.EntityID, t explain.Target) bool {
+	g := e.groups[groupKey{key, pattern.ServiceFailing}]
 	if g == nil {
 		return false
 	}
 	began := o.Time - explain.Slack - int64(p.Cause.Before)
-	return began-g.first >= minSilence && e.answered.Any(target) && !e.answered.Between(target, g.first, began)
+	return began-g.first >= minSilence && slices.ContainsFunc(witnesses(t), e.answered.Any) && !e.took(t, g.first, began)
 }
 
 // absorbGroups moves the waiting requests that an incident explains into it.

@@ -412,7 +412,7 @@ func (e *Engine) touches(h *explain.Hypothesis, o *detect.Occurrence, p *pattern
 		if explain.Spares(e.graph, p, a) {
 			return false
 		}
-		targets = append(targets, e.graph.Owner(a, o.Time))
+		targets = append(targets, e.graph.Owner(a, o.Time), e.graph.Holder(a, h.Cause.Time))
 	}
 	return slices.ContainsFunc(targets, func(id record.EntityID) bool { return e.near(o, id, p) })
 }
@@ -547,14 +547,21 @@ func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool 
 	if e.lookup(o.Hypothesis, t, origin) != nil {
 		return true
 	}
-	if !o.Hypothesis.Covers(t, failure) {
-		return false
+	h := o.Hypothesis
+	if !h.Covers(t, failure) {
+		at, ok := t.AtHolder()
+		if !ok && t.Gone && h.Suffered(t.Address) { // it is not better since
+			at.Process, ok = t.Holder, true
+		}
+		if !ok || !h.Covers(at, failure) {
+			return false
+		}
+		t = at
 	}
-	if o.Hypothesis.Pattern.Cause.Scope == pattern.ScopeName {
+	if h.Pattern.Cause.Scope == pattern.ScopeName {
 		return true // who is called may well be there, for those who know its address
 	}
-	h := o.Hypothesis
-	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || h.Cuts(t) || !e.well(h, t.Process, failure)
+	return h.Cause.Occurrence == nil || h.Pattern.Cause.Impairs || h.Cuts(t) || !e.well(h, t, failure)
 }
 
 // best returns the hypothesis that explains why a target fails, nil when no
@@ -577,29 +584,36 @@ func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
 // the target and before its first failure, or as much later as the pattern's cause
 // may be noticed.
 func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.Pattern, *detect.Occurrence)) {
-	target := t.Process
-	if target == 0 {
-		target = t.Service
-	}
-	if target == 0 {
-		return
-	}
 	seen := map[*detect.Occurrence]bool{}
-	for _, at := range append(e.graph.PlaceOf(target).All(), target) {
-		for _, o := range e.occurrences.Of(at) {
-			if seen[o] {
-				continue
-			}
-			seen[o] = true
-			well := e.aliveAfter(target, o.Time, first)
-			for _, p := range e.options.Patterns {
-				if (p.Cause.Impairs || !well) && explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
-					o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && !e.spared(o, t.Service) && !e.preceded(p, o, t, target) && e.near(o, target, p) {
-					yield(p, o)
+	for _, target := range []record.EntityID{cmp.Or(t.Process, t.Service), t.Holder} {
+		for _, at := range append(e.graph.PlaceOf(target).All(), target) {
+			for _, o := range e.occurrences.Of(at) {
+				if seen[o] {
+					continue
+				}
+				seen[o] = true
+				for _, p := range e.options.Patterns {
+					if explain.Matches(p, o) && o.Time <= first+explain.Slack+int64(p.Cause.Before) &&
+						o.Time >= first-int64(p.Cause.Within) && !e.spares(p, o, t) && !e.spared(o, t.Service) && e.canHurt(p, o, t, first) {
+						yield(p, o)
+					}
 				}
 			}
 		}
 	}
+}
+
+// canHurt tells whether an event happened so near to a target, or to the pod that has its
+// address, that a pattern can name it for a failure, and nothing says that it was not that.
+func (e *Engine) canHurt(p *pattern.Pattern, o *detect.Occurrence, t explain.Target, failure int64) bool {
+	fits := func(at explain.Target) bool {
+		return (p.Cause.Impairs || !e.aliveAfter(at, o.Time, failure)) && !e.preceded(p, o, t.Key(), at)
+	}
+	if fits(t) && e.near(o, cmp.Or(t.Process, t.Service), p) {
+		return true
+	}
+	at, ok := t.AtHolder()
+	return ok && fits(at) && e.near(o, at.Process, p) && !e.near(o, t.Process, p)
 }
 
 // spares tells whether an event of the network of pods cannot be why a target fails: it

@@ -51,13 +51,13 @@ func (e *Engine) upstream(h *explain.Hypothesis) *explain.Hypothesis {
 		return nil
 	}
 	effect := h.Cause.Occurrence
-	owner := e.graph.Owner(effect.Detail.Peer, effect.Time)
-	if owner == 0 {
-		return nil
+	var places []record.EntityID
+	for _, id := range []record.EntityID{e.graph.Owner(effect.Detail.Peer, effect.Time), e.graph.Holder(effect.Detail.Peer, effect.Time)} {
+		places = append(append(places, e.graph.PlaceOf(id).All()...), id)
 	}
 	var best *explain.Hypothesis
 	seen := map[*detect.Occurrence]bool{effect: true}
-	for _, at := range append(e.graph.PlaceOf(owner).All(), owner) {
+	for _, at := range places {
 		for _, o := range e.occurrences.Of(at) {
 			if seen[o] {
 				continue

@@ -160,6 +160,7 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 		name, rank = pattern.CallFailed, rankCall
 		if !deeper && s.Peer != 0 {
 			by, on = finding.LinkedByAddress, "" // Chain says what
+			remember(h.suffered, s.Peer)
 		}
 	}
 	h.seeEvent(name, s.End, by)
@@ -184,12 +185,12 @@ func (h *Hypothesis) addSpan(r *detect.Request, s detect.HurtSpan) {
 	}
 	l.subject = s.Subject
 	if l.LinkedBy == finding.LinkedByAddress {
-		l.dialled = s.Peer
+		l.dialled, l.began = s.Peer, s.Start
 	}
 }
 
-// callsRoot tells whether a client span called the cause's entity: its address or who
-// had that then, on the node that the cause is about or, where the callee's span is
+// callsRoot tells whether a client span called the cause's entity: its address, who
+// answered there then or the pod that had it, on the node that the cause is about or, where the callee's span is
 // there, the callee itself.
 func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
 	if deeper {
@@ -198,8 +199,15 @@ func (h *Hypothesis) callsRoot(s, below detect.HurtSpan, deeper bool) bool {
 	if s.Peer == 0 {
 		return false
 	}
-	owner := h.graph.Owner(s.Peer, s.End)
-	return h.addresses[s.Peer] || h.names[s.Peer] != "" || (owner != 0 && (h.isRoot(owner) || h.onNode(owner)))
+	if h.addresses[s.Peer] || h.names[s.Peer] != "" {
+		return true
+	}
+	for _, id := range []record.EntityID{h.graph.Owner(s.Peer, s.End), h.graph.Holder(s.Peer, s.Start)} {
+		if id != 0 && (h.isRoot(id) || h.onNode(id)) {
+			return true
+		}
+	}
+	return false
 }
 
 // isRoot tells whether an entity is, or belongs to the service of, the cause.
@@ -331,7 +339,7 @@ func (h *Hypothesis) Chain() []finding.Link {
 			l.Parent = p.Key
 		}
 		if l.dialled != 0 { // who had it may have become known after the call
-			l.LinkedOn = h.addressOf(l.dialled, l.Time.UnixNano())
+			l.LinkedOn = h.addressOf(l.dialled, l.began, l.Time.UnixNano())
 		}
 		out = append(out, l.Link)
 	}

@@ -50,6 +50,10 @@ type Target struct {
 	// Address is what was called in vain, Process who answered there before (or
 	// whose span failed), Service the service of that; 0 when unknown.
 	Address, Process, Service record.EntityID
+	// Holder is the pod that had the address when the call began or, where Gone, had it
+	// last; 0 when unknown.
+	Holder record.EntityID
+	Gone   bool
 	// Caller is who called, 0 where that is not what failed.
 	Caller record.EntityID
 }
@@ -57,11 +61,24 @@ type Target struct {
 // Key is what groups targets: the service, else the process, else the address.
 func (t Target) Key() record.EntityID { return cmp.Or(t.Service, t.Process, t.Address) }
 
+// AtHolder returns the target as the pod that had the address: who answered there may not
+// say in which pod he is. It returns false where no pod is known to have had it, or the
+// target is that already.
+func (t Target) AtHolder() (Target, bool) {
+	if t.Holder == 0 || t.Gone || t.Holder == t.Process {
+		return t, false
+	}
+	t.Process = t.Holder
+	return t, true
+}
+
 // TargetOf finds the target of a request from its deepest hurt span.
 func TargetOf(g *topology.Graph, r *detect.Request) (Target, detect.HurtSpan) {
 	origin := r.Origin()
 	if origin.Kind == record.SpanClient && origin.Peer != 0 {
 		t := Target{Caller: origin.Subject, Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End)}
+		holder, has := g.LastHolder(origin.Peer, origin.Start)
+		t.Holder, t.Gone = holder, holder != 0 && !has
 		t.Service = g.ServiceOf(t.Process)
 		return t, origin
 	}
@@ -87,6 +104,7 @@ type link struct {
 	connection string
 	// dialled is the address that it called, 0 where another identity links it.
 	dialled record.EntityID
+	began   int64           // when it called
 	subject record.EntityID // to whom it happened
 }
 
@@ -122,6 +140,8 @@ type Hypothesis struct {
 	// Support is how probable the visits of the cause's service make it that this is
 	// where it went wrong; 0 when they do not say.
 	Support float64
+	// suffered are addresses at which calls failed because of the cause.
+	suffered map[record.EntityID]bool
 	// names are addresses of names that a caller looked up in vain because of the cause:
 	// the link of that.
 	names map[record.EntityID]string
@@ -143,12 +163,12 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
-		reached: map[record.EntityID]int64{},
+		reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
 	}
 	for _, a := range addresses {
 		if a != 0 {
 			h.addresses[a] = true
-			if owner := g.Owner(a, c.Time+Slack); owner != 0 {
+			if owner := g.Owner(a, c.Time+Slack); owner != 0 && !h.onlyHolds(a, owner, happened) {
 				h.entities[owner] = true
 			}
 		}
@@ -163,6 +183,16 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		}
 	}
 	return h
+}
+
+// onlyHolds tells whether a cause has to do with an address for the pod alone that has it:
+// who answered there is not known to be in that pod, and can be in others too.
+func (h *Hypothesis) onlyHolds(address, owner, happened record.EntityID) bool {
+	if !h.Reaches(h.graph.Holder(address, h.Cause.Time+Slack)) || h.Reaches(owner) {
+		return false
+	}
+	_, ok := h.graph.Concerns(happened, owner)
+	return !ok
 }
 
 // Matches tells whether an occurrence can be the pattern's cause.
@@ -267,6 +297,9 @@ func (h *Hypothesis) Addresses() []record.EntityID { return keys(h.addresses) }
 func keys(set map[record.EntityID]bool) []record.EntityID {
 	return slices.Sorted(maps.Keys(set))
 }
+
+// Suffered tells whether calls to an address failed because of the cause.
+func (h *Hypothesis) Suffered(address record.EntityID) bool { return h.suffered[address] }
 
 // Caller returns the first service whose calls failed, "" when none did.
 func (h *Hypothesis) Caller() string { return h.caller }
@@ -428,11 +461,11 @@ func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by findin
 			return "", "", false
 		}
 		peer := o.Detail.Peer
-		if !h.addresses[peer] && !h.answered(h.graph.Owner(peer, o.Time)) {
+		if !h.addresses[peer] && !h.answered(h.graph.Owner(peer, o.Time)) && !h.entities[h.graph.Holder(peer, o.Time)] {
 			return "", "", false
 		}
 		remember(h.addresses, peer)
-		return finding.LinkedByAddress, h.addressOf(peer, o.Time), true
+		return finding.LinkedByAddress, h.addressOf(peer, o.Time, o.Time), true
 	}
 	return h.place(r, o.Subject)
 }
@@ -462,14 +495,19 @@ func (h *Hypothesis) Adopt(of *Hypothesis) {
 	}
 }
 
-// addressOf says what an address is and who answered there.
-func (h *Hypothesis) addressOf(address record.EntityID, at int64) string {
+// addressOf says what an address is and who answered there at a time or, where nobody did
+// or the cause has nothing to do with him, which pod had it when a call began.
+func (h *Hypothesis) addressOf(address record.EntityID, began, at int64) string {
 	a, _ := h.graph.Entity(address)
-	owner, ok := h.graph.Entity(h.graph.Owner(address, at))
-	if !ok {
+	owner := h.graph.Owner(address, at)
+	holder, ok := h.graph.Entity(h.graph.Holder(address, began))
+	if ok && (owner == holder.ID || (h.Reaches(holder.ID) || h.onNode(holder.ID)) && !h.Reaches(owner) && !h.onNode(owner)) {
+		return fmt.Sprintf("%s, the address of %s %s", a.Name, holder.Kind, holder.Name)
+	}
+	if !h.graph.Known(owner) {
 		return a.Name
 	}
-	return fmt.Sprintf("%s, where %s answered", a.Name, Words(h.graph, owner.ID))
+	return fmt.Sprintf("%s, where %s answered", a.Name, Words(h.graph, owner))
 }
 
 // identity says what two events share.

@@ -28,6 +28,9 @@ const (
 	// KindAnswer is a server span that is neither failed nor slow: somebody was
 	// there and answered.
 	KindAnswer
+	// KindReached is a client span that is neither failed nor slow and names the address
+	// that it called, which is its subject: somebody answered there.
+	KindReached
 	// KindLog is a log record without an event name.
 	KindLog
 	// KindSlowSpan is a span that took longer than its operation's threshold.
@@ -61,7 +64,7 @@ type Event struct {
 	// Time is when it happened (a span: when it ended), in ns since 1970 UTC.
 	Time    int64
 	TraceID TraceID
-	// Subject is to whom it happened, Object the operation of a span.
+	// Subject is to whom it happened (see KindReached), Object the operation of a span.
 	Subject, Object EntityID
 	Kind            Kind
 	// Severity is the OpenTelemetry severity number, 0 when unset.

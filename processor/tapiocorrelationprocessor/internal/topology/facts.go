@@ -3,6 +3,7 @@ package topology
 import (
 	"cmp"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,9 +91,7 @@ type Interface struct {
 // them. Calls to any port of them lead to the pod.
 func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
 	for _, address := range i.Addresses {
-		a := g.wholeAddress(g.hostOf(holder), address, at)
-		g.Owned(a, holder, at)
-		g.hold(a, at, true)
+		g.Owned(g.wholeAddress(g.hostOf(holder), address, at), holder, at)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -104,14 +103,26 @@ func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
 	}
 }
 
-// Detached notes that a pod has an interface no longer. Who calls its addresses now
-// still means that pod, but it need not be remembered for that.
+// Detached notes that a pod has an interface no longer: it is the Holder of its addresses
+// until then. In which order that is told does not matter. Who calls them now still means
+// that pod, their Owner, but it need not be remembered for that.
 func (g *Graph) Detached(holder record.EntityID, i Interface, at int64) {
 	for _, address := range i.Addresses {
-		a := g.wholeAddress(g.hostOf(holder), address, at)
-		if g.Owner(a, at) == holder {
-			g.hold(a, at, false)
-		}
+		g.leave(g.wholeAddress(g.hostOf(holder), address, at), departure{holder, at})
+	}
+}
+
+func (g *Graph) leave(address record.EntityID, d departure) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.entity(address)
+	if a == nil || slices.Contains(a.left, d) {
+		return
+	}
+	a.left = append(a.left, d)
+	if len(a.left) > maxOwners {
+		slices.SortFunc(a.left, func(x, y departure) int { return cmp.Compare(x.at, y.at) })
+		a.left = slices.Delete(a.left, 0, 1)
 	}
 }
 
@@ -119,16 +130,6 @@ func (g *Graph) Detached(holder record.EntityID, i Interface, at int64) {
 func (g *Graph) wholeAddress(host record.EntityID, address string, at int64) record.EntityID {
 	address, _, _ = strings.Cut(address, "/")
 	return g.addressAt(host, address, anyPort, at)
-}
-
-// hold notes whether an address is in use by its last owner.
-func (g *Graph) hold(address record.EntityID, at int64, held bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if a := g.entity(address); a != nil {
-		a.held = held
-		a.touch(at)
-	}
 }
 
 // keeps adds to used what must be remembered because of e: what it is part of and, of

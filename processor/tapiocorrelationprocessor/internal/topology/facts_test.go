@@ -65,8 +65,57 @@ func TestOwnerAtItsTime(t *testing.T) {
 			from := int64(n+1) * 10 * second
 			require.Equal(t, has(n), g.Owner(a, from+second), "told in the order %v", told)
 			require.Equal(t, has(n), g.Owner(a, from+7*second), "gone, and nobody else's: %v", told)
+			require.Equal(t, has(n), g.Holder(a, from+second), "told in the order %v", told)
+			require.Zero(t, g.Holder(a, from+7*second), "gone: %v", told)
 		}
 	}
+}
+
+func TestHolderWhoeverAnswered(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one, two := podOf(g, "one", "c1", second), podOf(g, "two", "c2", second)
+	payment := g.Resolve(&Resource{Service: "payment"}, second)
+	a := g.Address(0, "10.88.0.5", 8081, second)
+	assert.Zero(t, g.Holder(a, second), "nobody's yet")
+	assert.Zero(t, g.Holder(0, second))
+	assert.Zero(t, g.Holder(payment.Subject, second), "no address")
+
+	g.Attached(one.Network, iface("10.88.0.5"), 2*second)
+	g.Owned(a, payment.Subject, 3*second)
+	assert.Equal(t, payment.Subject, g.Owner(a, 4*second))
+	assert.Equal(t, one.Network, g.Holder(a, 4*second))
+	assert.Zero(t, g.Holder(a, second), "not before")
+	g.Detached(two.Network, iface("10.88.0.5"), 4*second) // one that never had it
+	assert.Equal(t, one.Network, g.Holder(a, 5*second))
+	g.Detached(one.Network, iface("10.88.0.5"), 6*second)
+	assert.Equal(t, one.Network, g.Holder(a, 5*second), "until then")
+	assert.Zero(t, g.Holder(a, 6*second))
+	g.Attached(one.Network, iface("10.88.0.5"), 8*second)
+	assert.Equal(t, one.Network, g.Holder(a, 9*second), "it has it again")
+	assert.Zero(t, g.Holder(a, 7*second))
+
+	for _, loopback := range []string{"127.0.0.1", "::1", "localhost", "::ffff:127.0.0.1"} {
+		g.Attached(one.Network, iface(loopback), 2*second)
+		assert.Zero(t, g.Holder(g.Address(one.Network, loopback, 8081, second), 4*second), loopback)
+	}
+}
+
+// TestDeparturesAreBounded: an address that goes round keeps the newest of them.
+func TestDeparturesAreBounded(t *testing.T) {
+	g := New(Limits{Entities: 100, OperationsPerService: 10})
+	one, two := podOf(g, "one", "c1", second), podOf(g, "two", "c2", second)
+	a := g.Address(0, "10.88.0.5", 8081, second)
+	var at int64
+	for n := range 100 {
+		at = int64(n+1) * 10 * second
+		pod := []Ref{one, two}[n%2]
+		g.Attached(pod.Network, iface("10.88.0.5"), at)
+		require.Equal(t, pod.Network, g.Holder(a, at+second))
+		g.Detached(pod.Network, iface("10.88.0.5"), at+2*second)
+		g.Detached(pod.Network, iface("10.88.0.5"), at+2*second) // told twice
+	}
+	assert.Zero(t, g.Holder(a, at+3*second))
+	assert.Len(t, g.entity(g.wholeAddress(0, "10.88.0.5", at)).left, maxOwners)
 }
 
 // TestLastOwnerIsRememberedWhileCalled: as long as callers try the address of a pod that

@@ -76,7 +76,7 @@ type Entity struct {
 	Port    int64
 	network record.EntityID // see addressKey
 	owners  []owner
-	held    bool // its last owner has it still, as a container network says
+	left    []departure // when owners of all ports of an address had it no longer, as a container network says
 	// listener is who listens at an address as the kernel tells it, since first.
 	listener owner
 
@@ -93,6 +93,12 @@ type Entity struct {
 type owner struct {
 	entity      record.EntityID
 	first, last int64
+}
+
+// departure says that an owner had an address no longer at a time.
+type departure struct {
+	entity record.EntityID
+	at     int64
 }
 
 // Ref is what a resource resolved to.

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	// maxOwners is how many owners of one address are remembered.
+	// maxOwners is how many owners of one address are remembered, and how many departures.
 	maxOwners = 8
 	// maxCalls bounds the service graph; further calls are not learned.
 	maxCalls = 100_000
@@ -336,6 +337,55 @@ func (g *Graph) Owner(address record.EntityID, at int64) record.EntityID {
 	return has.entity
 }
 
+// Holder returns the pod (or container, where no pod is known) that has an address at a
+// time, as a container network says, whoever is known to have answered there; 0 for a
+// loopback address and for one that its last holder has given back, see LastHolder.
+func (g *Graph) Holder(address record.EntityID, at int64) record.EntityID {
+	if holder, has := g.LastHolder(address, at); has {
+		return holder
+	}
+	return 0
+}
+
+// LastHolder returns the pod (or container) that got an address last, not after at, and
+// whether it had it still; 0 and false where none is known.
+func (g *Graph) LastHolder(address record.EntityID, at int64) (holder record.EntityID, has bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	a := g.entity(address)
+	if a == nil || a.Kind != KindAddress {
+		return 0, false
+	}
+	whole := g.whole(a) // a loopback address has none: it is another one in each network
+	if whole == nil {
+		return 0, false
+	}
+	e := g.entity(whole.ownerAt(at).entity)
+	if e == nil {
+		return 0, false
+	}
+	return e.ID, whole.holderAt(at) == e.ID
+}
+
+// holderAt returns who has all ports of an address at a time: who got it last, unless he
+// was told to have left it since, 0 for nobody.
+func (e *Entity) holderAt(at int64) record.EntityID {
+	has := e.ownerAt(at)
+	since := has.first
+	if has.last <= at {
+		since = has.last
+	}
+	if slices.ContainsFunc(e.left, func(d departure) bool { return d.entity == has.entity && since < d.at && d.at <= at }) {
+		return 0
+	}
+	return has.entity
+}
+
+// held tells whether an address of a container network is in use.
+func (e *Entity) held() bool {
+	return e.Kind == KindAddress && e.Port == anyPort && e.holderAt(math.MaxInt64) != 0
+}
+
 // whole returns the entity of all ports of an address, nil where no network told of it.
 func (g *Graph) whole(a *Entity) *Entity {
 	key := addressKey{address: a.Address}
@@ -563,12 +613,12 @@ func (g *Graph) Sweep(before int64) {
 	defer g.mu.Unlock()
 	used := map[record.EntityID]bool{} // what a living entity is part of
 	for _, e := range g.entities {
-		if e.held || e.seen.Load() >= before {
+		if e.held() || e.seen.Load() >= before {
 			e.keeps(g, used)
 		}
 	}
 	for _, e := range g.entities {
-		if e.seen.Load() < before && !used[e.ID] && !e.held {
+		if e.seen.Load() < before && !used[e.ID] && !e.held() {
 			g.drop(e)
 		}
 	}
