@@ -50,7 +50,14 @@ receivers:
     debounce: 50ms
 `
 
+// startCluster starts the node and the shop. The spans of payment say in which pod it is.
 func startCluster(t *testing.T, subnet string) *cluster {
+	t.Helper()
+	return startClusterWith(t, subnet, true)
+}
+
+// startClusterWith is startCluster; tells is whether the spans of payment say in which pod it is.
+func startClusterWith(t *testing.T, subnet string, tells bool) *cluster {
 	t.Helper()
 	requireParts(t, "containerd", "runc", "ctr")
 	h := newHost(t)
@@ -74,8 +81,9 @@ func startCluster(t *testing.T, subnet string) *cluster {
 	checkout := rig.Program(t, "checkout")
 	rig.Start(t, rig.In(h.netns, checkout, "ledger", "--listen", gateway+":8082"))
 	payment := rig.In(netns, checkout, "payment", "--listen", address+":8081", "--ledger-url", "http://"+gateway+":8082", "--otlp-endpoint", "http://"+gateway+":4317")
-	// What its spans say of the pod, as they do by the downward API or a collector's k8sattributes.
-	payment.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=k8s.namespace.name="+h.name+",k8s.pod.name=payment-1,k8s.pod.uid=uid-payment-1,k8s.node.name="+node)
+	if tells { // as they do by the downward API or a collector's k8sattributes
+		payment.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=k8s.namespace.name="+h.name+",k8s.pod.name=payment-1,k8s.pod.uid=uid-payment-1,k8s.node.name="+node)
+	}
 	c.stop = rig.Start(t, payment)
 	rig.Start(t, rig.In(h.netns, checkout, "storefront", "--payment-url", "http://"+address+":8081"))
 	rig.WaitListening(t, h.netns, gateway+":8082", address+":8081")

@@ -115,3 +115,29 @@ func TestMissingAddressHurtsCallers(t *testing.T) {
 	f := c.ofPod(t, "address-missing", event.CNIAddressMissing)
 	assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
 }
+
+// TestCallersKnowOnlyTheAddress: the spans of payment do not say in which pod it is, as those
+// of most SDKs. Who calls the pod is known by the address that it calls.
+func TestCallersKnowOnlyTheAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pattern, event string
+		breaks         func(t *testing.T, c *cluster)
+	}{
+		"interface": {"pod-interface-down", event.CNIInterfaceDown, func(t *testing.T, c *cluster) {
+			c.run("ip", "link", "set", c.hostEnd(t), "down")
+		}},
+		"address": {"address-missing", event.CNIAddressMissing, func(t *testing.T, c *cluster) {
+			rig.Run(t, rig.In(c.netns, "ip", "addr", "del", c.address+"/24", "dev", "eth0").Args...)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startClusterWith(t, "10.197.9.0/24", false)
+			tc.breaks(t, c)
+			c.waitFor(t, tc.event)
+			f := c.ofPod(t, tc.pattern, tc.event)
+			call := rig.Link(t, f, "tapio.call.failed", "storefront")
+			assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
+			assert.Equal(t, c.address+":8081, the address of pod payment-1", call.LinkedOn)
+		})
+	}
+}
