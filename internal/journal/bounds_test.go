@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,49 @@ func TestCutsHugeFields(t *testing.T) {
 			assert.Equal(t, value[:64<<10], e.Get("HUGE"))
 			assert.Equal(t, uint64(1), r.Stats().CutFields)
 			assert.Zero(t, r.Stats().BadFields)
+		})
+	}
+}
+
+// What follows a field that was cut is read as well, whole or cut.
+func TestGoesOnAfterCutFields(t *testing.T) {
+	for name, c := range map[string]struct {
+		flag uint8
+		by   func([]byte) []byte
+	}{"zstd": {}, "lz4": {compressedLZ4, compressLZ4}, "xz": {compressedXZ, compressXZ}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "a.journal")
+			sizes := []int{10, 100_000, 1000, 200_000, 100_000, 2000, 10}
+			var entries []byte
+			for i, n := range sizes {
+				entries = append(entries, withFields(fmt.Sprintf("TEXT=%d%s", i, strings.Repeat("x", n-1)))...)
+			}
+			journaltest.Remote(t, path, true, c.by == nil, entries)
+			if c.by != nil {
+				recompress(t, path, c.flag, c.by)
+			}
+			options := testOptions(filepath.Dir(path))
+			options.MaxFieldSize = 64 << 10
+			r := NewReader(options, NewState(0))
+			defer r.Close()
+			read := make(chan []int, 1)
+			go func() {
+				var got []int
+				r.Refresh()
+				for e := r.Next(); e != nil; e = r.Next() {
+					got = append(got, len(e.Get("TEXT")))
+				}
+				read <- got
+			}()
+			select {
+			case got := <-read:
+				assert.Equal(t, []int{10, 64 << 10, 1000, 64 << 10, 64 << 10, 2000, 10}, got)
+				assert.Equal(t, uint64(3), r.Stats().CutFields)
+				assert.Zero(t, r.Stats().BadFields)
+			case <-time.After(time.Minute):
+				t.Fatal("the reader stands still")
+			}
 		})
 	}
 }

@@ -65,7 +65,13 @@ func (d *decompressor) readZSTD(payload []byte, limit int) ([]byte, bool, error)
 	if err := d.zstd.Reset(bytes.NewReader(payload)); err != nil {
 		return nil, false, fmt.Errorf("%w: zstd: %w", errCorrupt, err)
 	}
-	return d.readStream(d.zstd, limit)
+	out, cut, err := d.readStream(d.zstd, limit)
+	// A stream that was not read to its end keeps the only block decoder, for which
+	// DecodeAll would wait for ever.
+	if resetErr := d.zstd.Reset(nil); err == nil && resetErr != nil {
+		err = fmt.Errorf("%w: zstd: %w", errCorrupt, resetErr)
+	}
+	return out, cut, err
 }
 
 // readLZ4 reads the size of the content and a block.

@@ -111,14 +111,20 @@ func checkMemory(t *testing.T, f *file, e *Entry, maxField int) {
 // Payloads alone reach the decoders more often.
 func FuzzDecompress(f *testing.F) {
 	text := bytes.Repeat([]byte("MESSAGE=some text that repeats "), 40)
-	f.Add(uint8(compressedZSTD), compressZSTD(text))
-	f.Add(uint8(compressedLZ4), compressLZ4(text))
-	f.Add(uint8(compressedXZ), compressXZ(text))
+	next := map[uint8][]byte{compressedZSTD: compressZSTD(text), compressedLZ4: compressLZ4(text), compressedXZ: compressXZ(text)}
+	for flag, payload := range next {
+		f.Add(flag, payload)
+	}
 	d := &decompressor{}
 	f.Fuzz(func(t *testing.T, flags uint8, payload []byte) {
 		out, cut, err := d.read(flags&7, payload, 1000)
 		if err == nil && (len(out) > 1000 || cut && len(out) != 1000) {
 			t.Fatalf("%d bytes, cut %t", len(out), cut)
+		}
+		for flag, good := range next { // whatever came before
+			if out, _, err := d.read(flag, good, len(text)); err != nil || !bytes.Equal(out, text) {
+				t.Fatalf("after it, %d bytes, %v", len(out), err)
+			}
 		}
 	})
 }
