@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,21 +75,9 @@ func TestSeveralMachines(t *testing.T) {
 	}
 	want := askJournalctl(t, "--merge", "-D", dir)
 	require.Len(t, want, 3000)
-	for name, open := range map[string]int{"all files open": 8, "one file open": 1} {
-		t.Run(name, func(t *testing.T) {
-			options := testOptions(dir)
-			options.MaxOpenFiles = open
-			r := NewReader(options, NewState(0))
-			defer r.Close()
-			got := readAll(r)
-			if open == 1 { // the others wait until the first will not grow
-				assert.Equal(t, 2, r.Stats().Waiting)
-				assert.Len(t, got, 1000)
-				return
-			}
-			equalLines(t, want, got)
-		})
-	}
+	r := NewReader(testOptions(dir), NewState(0))
+	defer r.Close()
+	equalLines(t, want, readAll(r))
 }
 
 // Any number of restarts, also in the middle of a file, loses and doubles nothing.
@@ -310,4 +299,91 @@ func TestFlushedFromRunToVar(t *testing.T) {
 	defer r.Close()
 	assert.Len(t, readAll(r), 300)
 	assert.Equal(t, uint64(500), r.Stats().Copies)
+}
+
+// The machines of two directories may share a boot, as containers do with their host,
+// and their journals may lie in no folder: they are no copies of each other.
+func TestMachinesOfOneBoot(t *testing.T) {
+	one, other := t.TempDir(), t.TempDir()
+	journaltest.Remote(t, filepath.Join(one, "a.journal"), true, true, journaltest.Export(0, 100, 1))
+	r := NewReader(testOptions(one, other), NewState(0))
+	defer func() { _ = r.Close() }()
+	require.Len(t, readAll(r), 100)
+
+	entries := bytes.ReplaceAll(journaltest.Export(0, 100, 1), []byte("_MACHINE_ID=01"), []byte("_MACHINE_ID=fe"))
+	journaltest.Remote(t, filepath.Join(other, "b.journal"), true, true, entries)
+	r = restarted(t, r)
+	equalLines(t, askJournalctl(t, "--file", filepath.Join(other, "b.journal")), readAll(r))
+	assert.Zero(t, r.Stats().Copies)
+}
+
+// What is added later is wanted also when the clock of who adds it is behind, and what
+// was there is not, also when it was not looked at yet.
+func TestClockBehindTheStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		open    int
+		restart bool
+	}{"all files open": {open: 8}, "one file open": {open: 1}, "one file open, restarted": {1, true}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			paths := []string{filepath.Join(dir, "a.journal"), filepath.Join(dir, "b.journal"), filepath.Join(dir, "c.journal")}
+			for i, p := range paths {
+				journaltest.Remote(t, p, true, true, journaltest.Export(0, 100, byte(i)))
+			}
+			clock := &fakeClock{}
+			options := testOptions(dir)
+			options.MaxOpenFiles, options.Now = c.open, clock.now
+			r := NewReader(options, NewState(journaltest.FirstTime+3_600_000_000))
+			defer func() { _ = r.Close() }()
+			require.Empty(t, readAll(r))
+			if c.restart {
+				r = restarted(t, r)
+				require.Empty(t, readAll(r))
+			}
+
+			for i, p := range paths {
+				journaltest.Remote(t, p, true, true, journaltest.Export(100, 50, byte(i)))
+			}
+			var got int
+			for range len(paths) {
+				clock.advance(scanInterval)
+				got += len(readAll(r))
+			}
+			assert.Equal(t, 150, got)
+			assert.Zero(t, r.Stats().Waiting)
+		})
+	}
+}
+
+// Of more files than may be open at once, all are read and followed, though none is
+// ever closed by its writer, as those of other machines.
+func TestFilesTakeTurns(t *testing.T) {
+	dir := t.TempDir()
+	const files, each = 5, 100
+	clock := &fakeClock{}
+	options := testOptions(dir)
+	options.MaxOpenFiles, options.Now = 2, clock.now
+	r := NewReader(options, NewState(0))
+	defer func() { _ = r.Close() }()
+	var got []string
+	for round := range 3 {
+		for f := range files {
+			path := filepath.Join(dir, fmt.Sprintf("remote-%d.journal", f))
+			journaltest.Remote(t, path, true, true, journaltest.Export(round*each, each, byte(f)))
+		}
+		for scan := range 3 {
+			clock.advance(scanInterval)
+			got = append(got, readAll(r)...)
+			assert.LessOrEqual(t, r.Stats().Open, 2)
+			if scan == 0 {
+				assert.Positive(t, r.Stats().Waiting)
+				r = restarted(t, r)
+			}
+		}
+		assert.Zero(t, r.Stats().Waiting)
+		want := askJournalctl(t, "--merge", "-D", dir)
+		assert.Len(t, want, (round+1)*files*each)
+		require.ElementsMatch(t, want, got)
+	}
+	assert.Zero(t, r.Stats().LostDeleted+r.Stats().LostCorrupt)
 }

@@ -31,7 +31,7 @@ const (
 var (
 	// errEnd is the error of next when all entries were read.
 	errEnd = errors.New("no more entries")
-	// errOld is the error of an entry that is older than since.
+	// errOld is the error of an entry that is not wanted, as it is too old.
 	errOld = errors.New("old entry")
 )
 
@@ -42,8 +42,9 @@ type file struct {
 	decode *decompressor
 	// maxField is the largest value that is read whole.
 	maxField int
-	// since is the time of the oldest entry that is wanted, in µs since 1970.
-	since uint64
+	// Of the first old entries those from before since, in µs since 1970, are not
+	// wanted.
+	since, old uint64
 
 	header header
 	// settled is the offset below which nothing changes any more.
@@ -295,7 +296,7 @@ func (f *file) entry(offset uint64, e *Entry) error {
 	if e.Seqnum == 0 || e.Realtime == 0 || e.Realtime > 1<<55 {
 		return fmt.Errorf("%w: entry at %d: sequence number %d, time %d µs", errCorrupt, offset, e.Seqnum, e.Realtime)
 	}
-	if e.Realtime < f.since {
+	if e.Realtime < f.since && f.read < f.old {
 		return errOld
 	}
 	e.Fields = e.Fields[:0]

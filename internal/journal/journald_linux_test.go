@@ -161,14 +161,7 @@ func restarted(t *testing.T, r *Reader) *Reader {
 	require.NoError(t, r.Close())
 	state, err = DecodeState(b, done)
 	require.NoError(t, err)
-	return NewReader(testOptions(state.dirs()...), state)
-}
-
-func (s *State) dirs() (names []string) {
-	for d := range s.directories {
-		names = append(names, d)
-	}
-	return names
+	return NewReader(r.options, state)
 }
 
 // What journald deletes while it is open is read to its end where journald

@@ -40,5 +40,5 @@ func TestPipeInPlaceOfAFile(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
 	r := NewReader(testOptions(filepath.Dir(path)), NewState(0))
 	defer r.Close()
-	assert.ErrorIs(t, r.admitOne(candidate{found: found{path: path}}, true, r.lastScan), ErrNotJournal)
+	assert.ErrorIs(t, r.admitOne(candidate{found: found{path: path}}, r.lastScan), ErrNotJournal)
 }

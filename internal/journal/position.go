@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 const (
@@ -15,13 +16,16 @@ const (
 	maxDone = 4 * maxFiles
 	// maxCopies bounds the boots of which copies are known.
 	maxCopies = 64
+	// maxOrigin bounds what is kept of a machine's id and of a namespace: as much as
+	// both have, if nobody made them up.
+	maxOrigin = 255
 )
 
 // State is what a reader must remember to hand on every entry once, also after a
 // restart: how many entries of each file were handed on.
 type State struct {
-	// since is the time of the first start in µs since 1970; what is older in a
-	// directory that is seen for the first time is skipped. 0: nothing is.
+	// since is the time of the first start in µs since 1970; what is older of that
+	// which is in a directory at its first sight is skipped. 0: nothing is.
 	since uint64
 	// directories are those that were seen.
 	directories map[string]bool
@@ -38,8 +42,14 @@ type position struct {
 	// Handed is how many of its Entries were handed on.
 	Handed  uint64 `json:"handed"`
 	Entries uint64 `json:"entries"`
+	// Old is how many were there at the first sight of its directory: of those,
+	// what is older than since is skipped.
+	Old uint64 `json:"old,omitempty"`
 	// Folder is where it was.
 	Folder string `json:"folder"`
+	// parked orders those that gave their place to another, 0 for others. It is not
+	// saved.
+	parked uint64
 }
 
 // rest is how many entries are lost with the file.
@@ -48,11 +58,27 @@ func (p position) rest() uint64 { return p.Entries - min(p.Handed, p.Entries) }
 // copied is how far a journal was read in one directory, as journald copies what
 // it wrote to /run into /var when that is there.
 type copied struct {
-	// Machine is the name of the folder in Directory.
-	Machine   string `json:"machine"`
+	origin
 	Directory string `json:"directory"`
-	Boot      ID     `json:"boot"`
 	Monotonic uint64 `json:"monotonic"`
+}
+
+// origin is the journal of one boot of one machine: what journald writes in the order
+// of the boot's clock, which it shares with the journals of containers and those of
+// other namespaces.
+type origin struct {
+	// Folder is the name of the folder in the directory.
+	Folder string `json:"folder"`
+	// Machine and Namespace are the fields of its entries.
+	Machine   string `json:"machine"`
+	Namespace string `json:"namespace,omitempty"`
+	Boot      ID     `json:"boot"`
+}
+
+// originOf says which journal an entry is of that was found in folder.
+func originOf(folder string, e *Entry) origin {
+	machine, namespace := e.Get("_MACHINE_ID"), e.Get("_NAMESPACE")
+	return origin{folder, machine[:min(len(machine), maxOrigin)], namespace[:min(len(namespace), maxOrigin)], e.Boot}
 }
 
 // NewState returns the state of a reader that never read: of the files that it
@@ -142,12 +168,12 @@ func (s *State) finish(id ID, present func(ID) bool) {
 	s.done[id] = true
 }
 
-// isCopy says that an entry of the folder machine in directory was handed on
-// before, from another directory.
-func (s *State) isCopy(machine, directory string, e *Entry) bool {
+// isCopy says that the entry at that time of an origin was handed on before, from
+// another directory.
+func (s *State) isCopy(of origin, directory string, monotonic uint64) bool {
 	for i := range s.copies {
 		c := &s.copies[i]
-		if c.Machine == machine && c.Directory != directory && e.Monotonic <= c.Monotonic && c.Boot == e.Boot {
+		if monotonic <= c.Monotonic && c.Directory != directory && c.origin == of {
 			return true
 		}
 	}
@@ -155,15 +181,17 @@ func (s *State) isCopy(machine, directory string, e *Entry) bool {
 }
 
 // handedOn notes an entry for isCopy.
-func (s *State) handedOn(machine, directory string, e *Entry) {
+func (s *State) handedOn(of origin, directory string, monotonic uint64) {
 	for i := range s.copies {
-		if c := &s.copies[i]; c.Machine == machine && c.Directory == directory && c.Boot == e.Boot {
-			c.Monotonic = max(c.Monotonic, e.Monotonic)
+		if c := &s.copies[i]; c.Directory == directory && c.origin == of {
+			c.Monotonic = max(c.Monotonic, monotonic)
 			return
 		}
 	}
 	if len(s.copies) >= maxCopies {
 		s.copies = slices.Delete(s.copies, 0, 1)
 	}
-	s.copies = append(s.copies, copied{machine, directory, e.Boot, e.Monotonic})
+	// Not the text that the fields are a part of, which would be kept whole.
+	of.Machine, of.Namespace = strings.Clone(of.Machine), strings.Clone(of.Namespace)
+	s.copies = append(s.copies, copied{of, directory, monotonic})
 }

@@ -35,7 +35,8 @@ type Options struct {
 	Directories []string
 	// MaxFieldSize is the largest value in bytes; the rest is cut off.
 	MaxFieldSize int
-	// MaxOpenFiles bounds how many files are open; the oldest are read first.
+	// MaxOpenFiles bounds how many files are open. Of more, the oldest are opened
+	// first, and one of which all was read gives its place to one that has more.
 	MaxOpenFiles int
 	// Now is the wall clock.
 	Now func() time.Time
@@ -50,7 +51,7 @@ type Stats struct {
 	BadFields, CutFields uint64
 	// Copies were handed on before, from another directory.
 	Copies uint64
-	// Open files are being read, Waiting ones are beyond MaxOpenFiles.
+	// Open files are being read, Waiting ones have more and are beyond MaxOpenFiles.
 	Open, Waiting int
 	// Backlog is how many entries of the open files were not handed on yet.
 	Backlog uint64
@@ -72,8 +73,10 @@ type Reader struct {
 	lastScan time.Time
 	// waiting are files beyond MaxOpenFiles, missing those that the last scan did
 	// not find where they were.
-	waiting  map[ID]position
-	missing  map[ID]bool
+	waiting map[ID]position
+	missing map[ID]bool
+	// parked is how many files gave their place to another.
+	parked   uint64
 	stats    Stats
 	problems []error
 }
@@ -225,7 +228,7 @@ func (r *Reader) choose() {
 func (r *Reader) hand(s *source) *Entry {
 	s.handed = s.read
 	if len(r.options.Directories) > 1 {
-		r.state.handedOn(s.machine, s.directory, &s.head)
+		r.state.handedOn(originOf(s.machine, &s.head), s.directory, s.head.Monotonic)
 	}
 	return &s.head
 }
@@ -243,7 +246,7 @@ func (r *Reader) load(s *source) {
 		var bad entryError
 		switch {
 		case err == nil:
-			if len(r.options.Directories) > 1 && r.state.isCopy(s.machine, s.directory, &s.head) {
+			if len(r.options.Directories) > 1 && r.state.isCopy(originOf(s.machine, &s.head), s.directory, s.head.Monotonic) {
 				r.stats.Copies++
 				continue
 			}
@@ -385,7 +388,13 @@ type candidate struct {
 	found
 	inode  inode
 	header header
+	// position is what is remembered of it, when known.
+	position position
+	known    bool
 }
+
+// idle says that nothing was added since all of it was read.
+func (c *candidate) idle() bool { return c.known && c.position.Handed >= c.header.entries }
 
 // scan lists the directories, opens new files and notes which are gone.
 func (r *Reader) scan(now time.Time) {
@@ -436,7 +445,7 @@ func (r *Reader) scan(now time.Time) {
 		case r.state.done[h.file]:
 			closed[f.path] = closedFile{inode: id, id: h.file}
 		default:
-			candidates = append(candidates, candidate{f, id, h})
+			candidates = append(candidates, candidate{found: f, inode: id, header: h})
 		}
 	}
 	r.closed = closed
@@ -453,32 +462,93 @@ func (r *Reader) scan(now time.Time) {
 	}
 }
 
-// admit opens the oldest of the candidates.
+// admit opens the candidates that have more to read: first those that were never
+// open, the oldest first, then those that were, in turn.
 func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.Time) {
+	candidates = slices.DeleteFunc(candidates, func(c candidate) bool {
+		other := r.sourceOf(c.header.file)
+		return other != nil && !other.gone // a copy of a file that is being read
+	})
+	for i := range candidates {
+		r.recall(&candidates[i], fresh[candidates[i].directory])
+	}
 	slices.SortFunc(candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.header.headRealtime, b.header.headRealtime), strings.Compare(a.path, b.path))
+		return cmp.Or(cmp.Compare(a.position.parked, b.position.parked), cmp.Compare(a.header.headRealtime, b.header.headRealtime), strings.Compare(a.path, b.path))
 	})
 	r.stats.Waiting = 0
 	maps.DeleteFunc(r.waiting, func(id ID, _ position) bool { return !r.missing[id] })
 	for _, c := range candidates {
+		if c.idle() && c.header.state == stateArchived {
+			r.state.finish(c.header.file, r.present)
+			r.closed[c.path] = closedFile{inode: c.inode, id: c.header.file}
+			continue
+		}
 		if other := r.sourceOf(c.header.file); other != nil {
 			if !other.gone {
-				continue // a copy of a file that is being read
+				continue // it was twice among the candidates
 			}
-			r.state.files[c.header.file] = other.position()
+			c.position, c.known = other.position(), true
+			r.state.files[c.header.file] = c.position
 			r.release(other)
 		}
-		if len(r.open) >= r.options.MaxOpenFiles {
-			r.stats.Waiting++
-			if !fresh[c.directory] || !r.isOld(&c.header) {
-				r.waiting[c.header.file] = position{r.state.files[c.header.file].Handed, c.header.plausibleEntries(), c.folder()}
+		if len(r.open) < r.options.MaxOpenFiles || !c.idle() && r.makeRoom() {
+			if err := r.admitOne(c, now); err != nil {
+				r.problem(fmt.Errorf("%s: %w", c.path, err))
 			}
 			continue
 		}
-		if err := r.admitOne(c, fresh[c.directory], now); err != nil {
-			r.problem(fmt.Errorf("%s: %w", c.path, err))
+		if c.idle() {
+			continue
+		}
+		r.stats.Waiting++
+		if !c.known {
+			r.waiting[c.header.file] = position{Entries: c.header.plausibleEntries(), Folder: c.folder()}
 		}
 	}
+}
+
+// recall notes what is remembered of a candidate. Of a directory that is seen for
+// the first time, that is what is there now: what is added later is wanted, whatever
+// its clock says.
+func (r *Reader) recall(c *candidate, fresh bool) {
+	id := c.header.file
+	c.position, c.known = r.state.files[id]
+	if !c.known && fresh && r.state.since > 0 {
+		c.position, c.known = position{Old: c.header.entries}, true
+		if c.header.tailRealtime < r.state.since && c.header.state != stateOnline {
+			c.position.Handed = c.header.entries
+		}
+	}
+	if c.known {
+		c.position.Entries, c.position.Folder = c.header.plausibleEntries(), c.folder()
+		r.state.files[id] = c.position
+	}
+}
+
+// makeRoom closes the file that has been idle for longest, and says whether there
+// was one. It is opened again when something was added.
+func (r *Reader) makeRoom() bool {
+	var idle *source
+	for _, s := range r.open {
+		if s.idle() && (idle == nil || s.grewAt.Before(idle.grewAt)) {
+			idle = s
+		}
+	}
+	if idle == nil {
+		return false
+	}
+	r.parked++
+	p := idle.position()
+	p.parked = r.parked
+	r.state.files[idle.header.file] = p
+	r.release(idle)
+	return true
+}
+
+// idle says that all was read of a source that may still grow, as far as was seen at
+// the last Refresh: one that grows all the time must not keep its place for ever.
+func (s *source) idle() bool {
+	return !s.loaded && !s.gone && s.brokenAt.IsZero() && s.header.state != stateArchived && max(s.read, s.first) >= s.header.entries
 }
 
 func (r *Reader) sourceOf(id ID) *source {
@@ -490,7 +560,7 @@ func (r *Reader) sourceOf(id ID) *source {
 	return nil
 }
 
-func (r *Reader) admitOne(c candidate, fresh bool, now time.Time) error {
+func (r *Reader) admitOne(c candidate, now time.Time) error {
 	in, info, err := openRegular(c.path)
 	if err != nil {
 		return err
@@ -503,27 +573,15 @@ func (r *Reader) admitOne(c candidate, fresh bool, now time.Time) error {
 	if s.inode != c.inode || f.header.file != c.header.file {
 		return in.Close() // rotated in between: the next scan finds what is there now
 	}
-	p, known := r.state.files[f.header.file]
-	if !known && fresh {
-		f.since = r.state.since
-		if r.isOld(&f.header) {
-			p.Handed = f.header.entries
-		}
-	}
-	s.first, s.handed = p.Handed, p.Handed
+	f.since, f.old = r.state.since, c.position.Old
+	s.first, s.handed = c.position.Handed, c.position.Handed
 	r.open[s.inode] = s
 	return nil
 }
 
-// isOld says that a file of a directory that is seen for the first time has only
-// entries that are not wanted.
-func (r *Reader) isOld(h *header) bool {
-	return h.tailRealtime < r.state.since && h.state != stateOnline
-}
-
 // position is what to remember of a source.
 func (s *source) position() position {
-	return position{Handed: s.handed, Entries: s.header.plausibleEntries(), Folder: s.folder()}
+	return position{Handed: s.handed, Old: s.old, Entries: s.header.plausibleEntries(), Folder: s.folder()}
 }
 
 // list returns the journal files of all directories, and the directories that

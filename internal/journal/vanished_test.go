@@ -59,13 +59,43 @@ func TestVacuumOfWaitingFiles(t *testing.T) {
 	options.MaxOpenFiles = 1
 	r := NewReader(options, NewState(0))
 	defer r.Close()
-	n := len(readAll(r))
+	r.Refresh()
 	require.Equal(t, 2, r.Stats().Waiting)
+	require.NotNil(t, r.Next())
 	require.NoError(t, os.Remove(paths[1]))
-	n += scanAgain(r) + scanAgain(r) + scanAgain(r)
-	assert.Equal(t, 1000, n)
+	n := 1
+	for range 4 {
+		n += scanAgain(r)
+	}
+	assert.Equal(t, 2000, n)
 	assert.Equal(t, uint64(1000), r.Stats().LostDeleted)
-	assert.Equal(t, 1, r.Stats().Waiting)
+	assert.Zero(t, r.Stats().Waiting)
+}
+
+// And what was added to one that had been read and was closed to make room.
+func TestVacuumOfParkedFiles(t *testing.T) {
+	dir, paths := threeFiles(t)
+	options := testOptions(dir)
+	options.MaxOpenFiles = 1
+	r := NewReader(options, NewState(0))
+	defer r.Close()
+	n := 0
+	for range 3 {
+		n += scanAgain(r)
+	}
+	require.Equal(t, 3000, n)
+	journaltest.Remote(t, paths[0], true, true, journaltest.Export(3000, 10, 1))
+	journaltest.Remote(t, paths[1], true, true, journaltest.Export(3000, 20, 1))
+	r.lastScan = r.lastScan.Add(-scanInterval)
+	r.Refresh() // opens the one that was closed first, and sees the other
+	require.Equal(t, 1, r.Stats().Waiting)
+	require.NoError(t, os.Remove(paths[1]))
+	n = 0
+	for range 3 {
+		n += scanAgain(r)
+	}
+	assert.Equal(t, 10, n)
+	assert.Equal(t, uint64(20), r.Stats().LostDeleted)
 }
 
 // A folder that is not there, as one that is not mounted yet, loses nothing:

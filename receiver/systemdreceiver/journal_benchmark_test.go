@@ -34,7 +34,7 @@ func BenchmarkJournal(b *testing.B) {
 	for b.Loop() {
 		encoder := newJournalEncoder(cfg, "1", &hostInfo{name: "node-7"}, rules, func(*entry) bool { return true })
 		reader := journal.NewReader(journal.Options{
-			Directories: []string{dir}, MaxFieldSize: cfg.Journal.MaxFieldSize, MaxOpenFiles: cfg.Journal.MaxOpenFiles, Now: time.Now,
+			Directories: []string{dir, b.TempDir()}, MaxFieldSize: cfg.Journal.MaxFieldSize, MaxOpenFiles: cfg.Journal.MaxOpenFiles, Now: time.Now,
 		}, journal.NewState(0))
 		records, heap := 0, uint64(0)
 		reader.Refresh()
