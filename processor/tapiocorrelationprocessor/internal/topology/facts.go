@@ -91,7 +91,7 @@ type Interface struct {
 // them. Calls to any port of them lead to the pod.
 func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
 	for _, address := range i.Addresses {
-		g.Owned(g.wholeAddress(g.hostOf(holder), address, at), holder, at)
+		g.Owned(g.wholeAddress(holder, address, at), holder, at)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -108,7 +108,7 @@ func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
 // that pod, their Owner, but it need not be remembered for that.
 func (g *Graph) Detached(holder record.EntityID, i Interface, at int64) {
 	for _, address := range i.Addresses {
-		g.leave(g.wholeAddress(g.hostOf(holder), address, at), departure{holder, at})
+		g.leave(g.wholeAddress(holder, address, at), departure{holder, at})
 	}
 }
 
@@ -126,10 +126,10 @@ func (g *Graph) leave(address record.EntityID, d departure) {
 	}
 }
 
-// wholeAddress returns the entity of all ports of an address that is on a host.
-func (g *Graph) wholeAddress(host record.EntityID, address string, at int64) record.EntityID {
+// wholeAddress returns the entity of all ports of an address that a holder has.
+func (g *Graph) wholeAddress(holder record.EntityID, address string, at int64) record.EntityID {
 	address, _, _ = strings.Cut(address, "/")
-	return g.addressAt(host, address, anyPort, at)
+	return g.addressAt(holder, address, anyPort, at)
 }
 
 // keeps adds to used what must be remembered because of e: what it is part of and, of

@@ -446,6 +446,12 @@ func TestConcurrentUse(t *testing.T) {
 				g.Concerns(r.Subject, r.Service)
 				g.Callees(r.Service, base)
 				g.Owner(ip, at)
+				pod := podOf(g, fmt.Sprint("pod", n%7), fmt.Sprint("c", n%7), at)
+				g.Attached(pod.Network, iface("10.88.0.5"), at)
+				g.Holder(g.Address(0, "10.88.0.5", 8081, at), at)
+				if n%3 == 0 {
+					g.Detached(pod.Network, iface("10.88.0.5"), at)
+				}
 				if n%100 == 0 {
 					g.Sweep(at - 50*sec)
 				}
