@@ -47,6 +47,9 @@ func (r *Reader) readNamespaces(p *state.Picture) {
 	}
 	if r.opts.Processes {
 		r.readProcesses(p)
+		if linux.Capabilities()&(1<<unix.CAP_SYS_PTRACE) == 0 { // some may be hidden, and some not
+			unseen(p, state.SourceProcesses, errors.New("it takes root or CAP_SYS_PTRACE to see the processes of all users"))
+		}
 	}
 	linux.OnOwnThread(func() { r.visitAll(p, open) })
 }

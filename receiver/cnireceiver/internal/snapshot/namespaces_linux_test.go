@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,6 +102,38 @@ func TestPictureOfNamespaces(t *testing.T) {
 	assert.False(t, eth.Up)
 	assert.True(t, veth.Up)
 	assert.False(t, veth.Carrier)
+}
+
+// hiddenProc names the directory of a /proc for the copy of the test that sees no
+// other user's processes in it.
+const hiddenProc = "TAPIO_TEST_HIDDEN_PROC"
+
+// Where /proc shows no foreign process, nobody is known to be dead.
+func TestHiddenProcesses(t *testing.T) {
+	if root := os.Getenv(hiddenProc); root != "" {
+		require.NotZero(t, os.Geteuid())
+		_, err := os.Stat(filepath.Join(root, "proc/self/ns"))
+		require.NoError(t, err, "its own is there")
+		assert.Contains(t, listProcesses(root).problem, "hides the processes of others")
+		return
+	}
+	needRoot(t)
+	root, err := os.MkdirTemp("/tmp", "tapio-proc-") // t's own lets nobody in
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(root)) })
+	require.NoError(t, os.Chmod(root, 0o755)) //nolint:gosec // the same
+	proc := filepath.Join(root, "proc")
+	require.NoError(t, os.Mkdir(proc, 0o755)) //nolint:gosec // the same
+	require.NoError(t, unix.Mount("proc", proc, "proc", 0, "hidepid=2"))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(proc, unix.MNT_DETACH)) })
+	assert.Empty(t, listProcesses(root).problem, "root sees them")
+
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHiddenProcesses$", "-test.v")
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), hiddenProc+"="+root, "TMPDIR=/tmp", "GOCOVERDIR=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "--- PASS: TestHiddenProcesses", "it ran")
 }
 
 func linkNamed(t *testing.T, ns *state.Namespace, name string) state.Link {

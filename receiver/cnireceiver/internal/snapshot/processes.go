@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +64,9 @@ func listProcesses(root string) processList {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		l.problem = err.Error()
+	}
+	if l.problem == "" && !slices.Contains(names, "1") { // which there always is
+		l.problem = fmt.Sprintf("%s hides the processes of others (hidepid, or systemd's ProtectProc=); it takes CAP_SYS_PTRACE to see them", proc)
 	}
 	for _, name := range names {
 		// The first process is no pod's, and often lets nobody look.
