@@ -443,6 +443,26 @@ func TestRoutesThatRefuse(t *testing.T) {
 	w.expectOver("tapio.cni.route.missing", toAll)
 }
 
+// sbr moves the routes of a pod to a table of its own: the pod works, and its result is
+// that of bridge.
+func TestRoutesInAnotherTable(t *testing.T) {
+	n := newNode(t)
+	n.installPlugin("sbr")
+	n.writeConfig("10-pods.conflist", fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+		{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "dataDir": %q, "subnet": "10.96.20.0/24", "routes": [{"dst": "0.0.0.0/0"}]}},
+		{"type": "sbr"}]}`, n.path("networks")))
+	p := n.newPod("one")
+	_, err := p.add()
+	require.NoError(t, err)
+	w := n.watch(nil)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "one"})
+	p.run("ip", "route", "get", "192.0.2.1", "from", "10.96.20.2")
+	// What is wrong is still told, and must last as long as what must not be told.
+	p.run("ip", "link", "set", "eth0", "mtu", "1300")
+	w.expect("tapio.cni.interface.mtu_mismatch", map[string]any{"container.id": "one"})
+	assert.Empty(t, w.records("tapio.cni.route.missing"))
+}
+
 // What a pod has lost is not back because something else is wrong too.
 func TestLostRouteBehindBridgeThatIsDown(t *testing.T) {
 	n, p, w, _ := onePod(t, "10.96.17.0/24")

@@ -496,6 +496,18 @@ func TestHostInterfacesThatAreGone(t *testing.T) {
 	}
 }
 
+// sbr and vrf put the routes of a pod into a table of their own.
+func TestRoutesThatAPluginMoves(t *testing.T) {
+	t.Parallel()
+	for plugin, want := range map[string][]string{"portmap": {event.CNIRouteMissing}, "sbr": {}, "vrf": {}} {
+		w := newWorld(1)
+		w.attached(1).Plugins = append(w.attached(1).Plugins, plugin)
+		w.pod(1).Routes = nil
+		w.after(0)
+		assert.Equal(t, want, names(w.after(time.Minute)), plugin)
+	}
+}
+
 // A part that cannot be read ends nothing and begins nothing.
 func TestUnseenPartsKeepWhatWasKnown(t *testing.T) {
 	t.Parallel()

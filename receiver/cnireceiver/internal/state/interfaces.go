@@ -217,8 +217,11 @@ func (a attachment) addressConditions(v *view) []condition {
 	return out
 }
 
-// routeConditions tells which routes of the result the pod has not.
+// routeConditions tells which routes of the result the pod has not in its main table.
 func (a attachment) routeConditions(v *view) []condition {
+	if slices.ContainsFunc(a.Plugins, func(plugin string) bool { return known[plugin].MovesRoutes }) {
+		return nil
+	}
 	var out []condition
 	for _, want := range a.Routes {
 		want.Gateway = a.gateway(want)

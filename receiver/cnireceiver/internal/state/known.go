@@ -31,6 +31,9 @@ type KnownPlugin struct {
 	// RoutesByGateway: a route of its result that names no gateway goes by that of the
 	// pod's address (ConfigureIface in pkg/ipam of containernetworking/plugins).
 	RoutesByGateway bool
+	// MovesRoutes: behind another plugin it moves the routes of that one's result to
+	// another table, and passes the result on as it is.
+	MovesRoutes bool
 	// Log is where it logs what fails, nil when it has no file of its own: what it
 	// says is then in the log of its runtime.
 	Log *PluginLog
@@ -52,6 +55,8 @@ var known = map[string]KnownPlugin{
 	"firewall":        {Title: "firewall"},
 	"bandwidth":       {Title: "bandwidth"},
 	"tuning":          {Title: "tuning"},
+	"sbr":             {Title: "sbr", MovesRoutes: true},
+	"vrf":             {Title: "vrf", MovesRoutes: true},
 	"loopback":        {Title: "loopback"},
 	"macvlan":         {Title: "macvlan"},
 	"ipvlan":          {Title: "ipvlan"},
