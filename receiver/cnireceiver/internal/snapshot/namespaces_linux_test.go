@@ -121,9 +121,9 @@ func TestHiddenProcesses(t *testing.T) {
 	root, err := os.MkdirTemp("/tmp", "tapio-proc-") // t's own lets nobody in
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(root)) })
-	require.NoError(t, os.Chmod(root, 0o755)) //nolint:gosec // the same
+	require.NoError(t, os.Chmod(root, 0o755))
 	proc := filepath.Join(root, "proc")
-	require.NoError(t, os.Mkdir(proc, 0o755)) //nolint:gosec // the same
+	require.NoError(t, os.Mkdir(proc, 0o755))
 	require.NoError(t, unix.Mount("proc", proc, "proc", 0, "hidepid=2"))
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(proc, unix.MNT_DETACH)) })
 	assert.Empty(t, listProcesses(root).problem, "root sees them")
