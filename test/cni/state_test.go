@@ -443,6 +443,39 @@ func TestRoutesThatRefuse(t *testing.T) {
 	w.expectOver("tapio.cni.route.missing", toAll)
 }
 
+// What a plugin answers need not be one interface: a result may have none, or several.
+func TestResultsOfOtherShapes(t *testing.T) {
+	n := newNode(t)
+	script := func(name, text string) {
+		require.NoError(t, os.WriteFile(n.path("plugins", name), []byte("#!/bin/sh\n[ \"$CNI_COMMAND\" = ADD ] || exit 0\n"+text), 0o755))
+		n.writeConfig(name+".conflist", fmt.Sprintf(`{"cniVersion": "1.0.0", "name": %q, "plugins": [{"type": %q}]}`, name, name))
+	}
+	script("none", `echo '{"cniVersion": "1.0.0"}'`)
+	script("two", `set -e
+		for i in eth0:10.96.21.2 net7:10.96.22.2; do
+			ip link add "h${i%:*}" type veth peer name "${i%:*}" netns "$CNI_NETNS"
+			ip link set "h${i%:*}" up
+			nsenter --net="$CNI_NETNS" ip addr add "${i#*:}/24" dev "${i%:*}"
+			nsenter --net="$CNI_NETNS" ip link set "${i%:*}" up
+		done
+		echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "heth0"}, {"name": "eth0", "sandbox": "'$CNI_NETNS'"}, {"name": "hnet7"}, {"name": "net7", "sandbox": "'$CNI_NETNS'"}],
+			"ips": [{"address": "10.96.21.2/24", "interface": 1}, {"address": "10.96.22.2/24", "interface": 3}]}'`)
+	one, two := n.newPod("one"), n.newPod("two")
+	n.name = "none"
+	_, err := one.add()
+	require.NoError(t, err)
+	n.name = "two"
+	_, err = two.add()
+	require.NoError(t, err)
+	w := n.watch(nil)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "two", "tapio.cni.addresses": `["10.96.21.2/24"]`})
+	two.run("ip", "link", "set", "net7", "down") // is nobody's business
+	two.run("ip", "link", "set", "eth0", "mtu", "1300")
+	w.expect("tapio.cni.interface.mtu_mismatch", map[string]any{"container.id": "two"})
+	assert.Len(t, w.problems(), 1)
+	assert.Empty(t, w.find("tapio.cni.interface", map[string]any{"container.id": "one"}))
+}
+
 // sbr moves the routes of a pod to a table of its own: the pod works, and its result is
 // that of bridge.
 func TestRoutesInAnotherTable(t *testing.T) {

@@ -28,6 +28,10 @@ type Attachment struct {
 	// Netns is the path of the network namespace; empty when neither the runtime
 	// nor the plugin wrote it.
 	Netns string
+	// HasInterface says that the result has the interface, or an address of it: a plugin
+	// may well make none. What follows is of that interface, other ones of the same
+	// container are left out.
+	HasInterface bool
 	// MAC is the hardware address of the interface in the container.
 	MAC string
 	// HostInterfaces are those that the plugin made or used outside of the container.
@@ -144,6 +148,7 @@ func (a *Attachment) readInterfaces(r *cniResult) {
 		case i.Sandbox == "" && i.Name != "":
 			a.HostInterfaces = append(a.HostInterfaces, i.Name)
 		case i.Name == a.IfName:
+			a.HasInterface = true
 			a.MAC = strings.ToLower(i.MAC)
 			if a.Netns == "" {
 				a.Netns = i.Sandbox
@@ -154,7 +159,7 @@ func (a *Attachment) readInterfaces(r *cniResult) {
 
 func (a *Attachment) readAddresses(r *cniResult) {
 	for _, ip := range r.IPs {
-		if ip.Interface != nil && !r.isContainers(*ip.Interface) {
+		if ip.Interface != nil && !r.isOf(a.IfName, *ip.Interface) {
 			continue
 		}
 		a.Addresses = appendPrefix(a.Addresses, ip.Address)
@@ -169,14 +174,15 @@ func (a *Attachment) readAddresses(r *cniResult) {
 		a.Gateways = appendAddress(a.Gateways, old.Gateway)
 		a.Routes = appendRoutes(a.Routes, old.Routes)
 	}
+	a.HasInterface = a.HasInterface || len(a.Addresses) > 0
 }
 
-// isContainers says whether an interface of the list is in the container.
-func (r *cniResult) isContainers(index int) bool {
+// isOf says whether an interface of the list is that of the name in the container.
+func (r *cniResult) isOf(ifName string, index int) bool {
 	if index < 0 || index >= len(r.Interfaces) {
-		return true // a plugin that counts wrongly means the container's
+		return true // a plugin that counts wrongly means this one
 	}
-	return r.Interfaces[index].Sandbox != ""
+	return r.Interfaces[index].Sandbox != "" && r.Interfaces[index].Name == ifName
 }
 
 func appendPrefix(list []netip.Prefix, text string) []netip.Prefix {

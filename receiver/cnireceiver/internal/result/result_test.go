@@ -20,7 +20,7 @@ func TestParseRecordedResult(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, &Attachment{
 		Network: "pods", ContainerID: id, IfName: "eth0",
-		PodName: "payment-0a1b2", PodNamespace: "shop", PodUID: "6f9d2c1e-0000-4000-8000-0a1b2c3d4e5f",
+		PodName: "payment-0a1b2", PodNamespace: "shop", PodUID: "6f9d2c1e-0000-4000-8000-0a1b2c3d4e5f", HasInterface: true,
 		Netns: "/var/run/netns/cni-" + id, MAC: "62:63:c7:30:52:29", HostInterfaces: []string{"cni0", "vethadb5d326"},
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.22.0.2/29")},
 		Routes:    []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0")}},
@@ -43,7 +43,13 @@ func TestParseOtherVersions(t *testing.T) {
 		"sandbox only":    {`{"interfaces": [{"name": "eth0", "sandbox": "/proc/7/ns/net"}], "ips": [{"address": "10.1.0.7/16", "interface": 0}]}`, []string{"10.1.0.7/16"}, "/proc/7/ns/net"},
 		"address of host": {`{"interfaces": [{"name": "v"}, {"name": "eth0", "sandbox": "/n"}], "ips": [{"address": "10.1.0.1/16", "interface": 0}, {"address": "10.1.0.8/16", "interface": 1}]}`, []string{"10.1.0.8/16"}, "/n"},
 		"wrong index":     {`{"ips": [{"address": "10.1.0.9/16", "interface": 99}, {"address": "nonsense"}]}`, []string{"10.1.0.9/16"}, ""},
-		"nothing":         {`{}`, nil, ""},
+		"two interfaces": {
+			`{"interfaces": [{"name": "v"}, {"name": "eth0", "sandbox": "/n"}, {"name": "v7"}, {"name": "net7", "sandbox": "/n"}],
+			"ips": [{"address": "10.1.0.2/16", "interface": 1}, {"address": "10.2.0.2/16", "interface": 3}]}`, []string{"10.1.0.2/16"}, "/n",
+		},
+		"no address":    {`{"interfaces": [{"name": "eth0", "sandbox": "/n"}]}`, nil, "/n"},
+		"another's one": {`{"interfaces": [{"name": "net7", "sandbox": "/n"}], "ips": [{"address": "10.2.0.2/16", "interface": 0}]}`, nil, ""},
+		"nothing":       {`{}`, nil, ""},
 	} {
 		a, err := Parse([]byte(head + c.result + "}"))
 		require.NoError(t, err, name)
@@ -53,6 +59,7 @@ func TestParseOtherVersions(t *testing.T) {
 		}
 		assert.Equal(t, c.addresses, got, name)
 		assert.Equal(t, c.netns, a.Netns, name)
+		assert.Equal(t, len(got) > 0 || name == "no address", a.HasInterface, name)
 	}
 }
 

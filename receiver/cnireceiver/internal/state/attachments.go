@@ -45,7 +45,7 @@ func (v *view) hostEnds() map[end]*Link {
 
 func (v *view) attach(r *result.Attachment, ends map[end]*Link) attachment {
 	a := attachment{Attachment: r, netns: v.byPath[r.Netns]}
-	if a.netns != nil && a.netns.Entered {
+	if a.netns != nil && a.netns.Entered && a.HasInterface {
 		a.link = a.netns.named(r.IfName)
 	}
 	if a.link != nil {
@@ -125,7 +125,7 @@ func (d *Decider) attachments(v *view) []Event {
 	present := make(map[string]bool, len(v.attached))
 	for _, a := range v.attached {
 		key := a.Key()
-		if present[key] || !v.lives(a) {
+		if present[key] || !a.HasInterface || !v.lives(a) {
 			continue
 		}
 		if _, ok := d.facts[key]; !ok && len(d.facts) >= maxAttachments {

@@ -91,7 +91,7 @@ func (w *world) addPod(n int) {
 		Routes: defaultRoutes(),
 	})
 	w.Results = append(w.Results, &result.Attachment{
-		Network: "pods", ContainerID: id, IfName: "eth0", Netns: netns, PodName: "payment-" + id, PodNamespace: "shop", PodUID: "u" + id,
+		Network: "pods", ContainerID: id, IfName: "eth0", HasInterface: true, Netns: netns, PodName: "payment-" + id, PodNamespace: "shop", PodUID: "u" + id,
 		HostInterfaces: []string{"cni0", host.Name}, Addresses: []netip.Prefix{address},
 		Routes: []result.Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.0.1")}}, Plugins: []string{"bridge", "host-local"},
 	})
@@ -493,6 +493,22 @@ func TestHostInterfacesThatAreGone(t *testing.T) {
 				assert.Equal(t, tc.want, got)
 			})
 		}
+	}
+}
+
+// A plugin that makes no interface, for policies or accounting, promises none: neither
+// is one missed, nor is that of another network its own.
+func TestResultWithoutInterface(t *testing.T) {
+	t.Parallel()
+	for _, pods := range [][]int{nil, {1}} {
+		w := newWorld(pods...)
+		facts := len(w.after(0))
+		w.Results = append(w.Results, &result.Attachment{Network: "policy", ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/cni-1"})
+		if len(pods) == 0 {
+			w.Namespaces = append(w.Namespaces, &Namespace{Inode: 1001, Paths: []string{"/run/netns/cni-1"}, HasProcess: true, Entered: true})
+		}
+		assert.Equal(t, len(pods), facts)
+		assert.Empty(t, append(w.after(time.Second), w.after(time.Hour)...))
 	}
 }
 

@@ -25,7 +25,7 @@ func (d *Decider) interfaceConditions(v *view) []condition {
 	var out []condition
 	routed := make(map[string]bool)
 	for _, a := range v.attached {
-		if a.netns == nil || !a.netns.Entered || a.netns.IsHost || v.isDead(a.netns) {
+		if !a.HasInterface || a.netns == nil || !a.netns.Entered || a.netns.IsHost || v.isDead(a.netns) {
 			continue
 		}
 		found := append(a.bridgeConditions(v), a.linkConditions(v)...)
