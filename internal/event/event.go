@@ -341,8 +341,13 @@ const (
 	KeyCNIMTUExpected = "tapio.cni.mtu.expected"
 	// KeyCNINetns is the path by which a network namespace is pinned.
 	KeyCNINetns = "tapio.cni.netns"
-	// KeyCNIOther is who else has a duplicate address, or the other side of a mismatch.
-	KeyCNIOther = "tapio.cni.other"
+	// KeyCNIOther is who else has a duplicate address, or the other side of a mismatch, in
+	// words; the others identify it where it is a pod or container.
+	KeyCNIOther             = "tapio.cni.other"
+	KeyCNIOtherContainerID  = "tapio.cni.other.container.id"
+	KeyCNIOtherPodName      = "tapio.cni.other.pod.name"
+	KeyCNIOtherPodNamespace = "tapio.cni.other.pod.namespace"
+	KeyCNIOtherPodUID       = "tapio.cni.other.pod.uid"
 	// KeyCNIRoute is the destination of a route, as address/prefix.
 	KeyCNIRoute = "tapio.cni.route"
 	// KeyCNIConntrackCount and KeyCNIConntrackMax count connections.

@@ -325,6 +325,7 @@ func TestDuplicateAndLostAddress(t *testing.T) {
 	w.expect("tapio.cni.address.duplicate", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2", "tapio.cni.other": "pod shop/payment-two"})
 	two.run("ip", "addr", "del", "10.96.9.2/24", "dev", "eth0")
 	w.expectOver("tapio.cni.address.duplicate", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2"})
+	assert.Len(t, w.records("tapio.cni.address.duplicate"), 1, "a collision is told once")
 
 	p.run("ip", "addr", "del", "10.96.9.2/24", "dev", "eth0")
 	w.expect("tapio.cni.address.missing", map[string]any{"container.id": "one", "tapio.cni.address": "10.96.9.2"})

@@ -141,3 +141,33 @@ func TestCallersKnowOnlyTheAddress(t *testing.T) {
 		})
 	}
 }
+
+// TestDuplicateAddressHurtsCallers: somebody takes the note of payment's address out of the
+// store of addresses, and the plugin gives it to the next pod as well. That one gets
+// storefront's calls: it refuses them, or serves something else at that port.
+func TestDuplicateAddressHurtsCallers(t *testing.T) {
+	for name, serves := range map[string]bool{"refused": false, "wrong answers": true} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, "10.197.9.0/24")
+			store := c.path("networks", c.host.name)
+			require.NoError(t, os.Remove(filepath.Join(store, c.address)))
+			require.NoError(t, os.RemoveAll(filepath.Join(store, "last_reserved_ip.0")))
+			thief, err := c.runSandbox("thief")
+			require.NoError(t, err)
+			address, netns := c.network(t, thief)
+			require.Equal(t, c.address, address, "the plugin gives the address again")
+			if serves {
+				rig.Start(t, rig.In(netns, rig.Program(t, "checkout"), "ledger", "--listen", c.address+":8081"))
+				rig.WaitListening(t, netns, c.address+":8081")
+			}
+			// It calls the node, whose ARP cache learns from its requests as from payment's.
+			rig.Start(t, rig.In(netns, "bash", "-c", "while sleep 0.2; do ip neigh flush dev eth0; timeout 1 bash -c '</dev/tcp/"+c.gateway+"/8082'; done"))
+			c.waitFor(t, event.CNIAddressDuplicate, c.address)
+			f := c.ofPod(t, "address-duplicate", event.CNIAddressDuplicate)
+			assert.Equal(t, c.address, f.RootCause.Evidence[event.KeyCNIAddress])
+			assert.Equal(t, "thief", f.RootCause.Evidence[event.KeyCNIOtherPodName], "who looks for the other finds it too")
+			assert.Contains(t, f.RootCause.Description, c.host.name+"/thief")
+			assert.Contains(t, f.Actions.Immediate[0], c.address)
+		})
+	}
+}

@@ -46,6 +46,7 @@ func (d *Decoder) network(e *record.Detail, ref topology.Ref, at int64) record.E
 		}
 		return ref.Subject
 	}
+	e.Other = d.otherPod(text, ref.Host, at)
 	addresses, _ := e.Attr(event.KeyCNIAddresses).([]string)
 	i := topology.Interface{Addresses: addresses, HostInterface: text(event.KeyCNIHostInterface), Netns: text(event.KeyCNINetns)}
 	switch e.Name {
@@ -55,4 +56,19 @@ func (d *Decoder) network(e *record.Detail, ref topology.Ref, at int64) record.E
 		d.graph.Detached(ref.Network, i, at)
 	}
 	return ref.Subject
+}
+
+// otherPod returns the pod or container that an event names beside its own, 0 for none.
+func (d *Decoder) otherPod(text func(key string) string, host record.EntityID, at int64) record.EntityID {
+	r := topology.Resource{
+		Container: text(event.KeyCNIOtherContainerID), PodUID: text(event.KeyCNIOtherPodUID),
+		PodName: text(event.KeyCNIOtherPodName), Namespace: text(event.KeyCNIOtherPodNamespace),
+	}
+	if r.Container == "" && r.PodUID == "" && r.PodName == "" {
+		return 0
+	}
+	if h, ok := d.graph.Entity(host); ok {
+		r.Host = h.Name
+	}
+	return d.graph.Resolve(&r, at).Subject
 }

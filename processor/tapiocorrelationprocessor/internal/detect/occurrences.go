@@ -17,6 +17,15 @@ type Occurrence struct {
 	Detail  *record.Detail
 }
 
+// Subjects are those to whom it happened: the one that it is told of, and the other that
+// it names.
+func (o *Occurrence) Subjects() []record.EntityID {
+	if o.Detail == nil || o.Detail.Other == 0 {
+		return []record.EntityID{o.Subject}
+	}
+	return []record.EntityID{o.Subject, o.Detail.Other}
+}
+
 // Occurrences holds the last named events, each name with a bound of its own: a
 // flood of process exits does not push out the one OOM kill. It is used by one
 // goroutine.

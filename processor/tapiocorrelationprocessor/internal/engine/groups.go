@@ -217,7 +217,9 @@ func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
 			return e.openFor(e.root(e.hypothesis(p, o, g.target.Address)), g.requests) != nil
 		}
 		if address, ok := e.explainsAt(p, o, g); ok {
-			return e.open(e.root(e.hypothesis(p, o, address))) != nil
+			if h := e.hypothesis(p, o, address); !h.OverBefore(g.first) {
+				return e.open(e.root(h)) != nil
+			}
 		}
 	}
 	return false

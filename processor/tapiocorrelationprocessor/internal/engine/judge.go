@@ -179,13 +179,15 @@ func sameAttributes(known, again *record.Detail) bool {
 	return true
 }
 
-// under lists the entities under which an event is found: its own and all that it is
-// part of, each once.
+// under lists the entities under which an event is found, each once: its own and all that
+// it is part of, and the address that it is about with the pod that has it.
 func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
-	ids := []record.EntityID{o.Subject}
-	for _, id := range append(e.graph.PlaceOf(o.Subject).All(), o.Detail.Peer) {
-		if id != 0 && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+	ids := o.Subjects()
+	for _, of := range o.Subjects() {
+		for _, id := range append(e.graph.PlaceOf(of).All(), o.Detail.Peer, e.graph.Holder(o.Detail.Peer, o.Time)) {
+			if id != 0 && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
 		}
 	}
 	return ids
@@ -423,14 +425,19 @@ func (e *Engine) near(o *detect.Occurrence, target record.EntityID, p *pattern.P
 	if p.Cause.Scope == pattern.ScopeName {
 		return false // it happened to the caller
 	}
-	if _, ok := e.graph.Concerns(o.Subject, target); !ok {
+	return e.nearTo(o, o.Subject, target, p) || o.Detail.Other != 0 && e.nearTo(o, o.Detail.Other, target, p)
+}
+
+// nearTo tells that of one of those to whom the event happened.
+func (e *Engine) nearTo(o *detect.Occurrence, id, target record.EntityID, p *pattern.Pattern) bool {
+	if _, ok := e.graph.Concerns(id, target); !ok {
 		return e.above(o, target, p) || e.ofUnit(o, target, p) || (e.spreads(p) && e.hypothesis(p, o).Reaches(target))
 	}
-	if o.Subject == target || p.Cause.Scope == pattern.ScopeContainer {
+	if id == target || p.Cause.Scope == pattern.ScopeContainer {
 		return true
 	}
 	t, _ := e.graph.Entity(target)
-	subject, _ := e.graph.Entity(o.Subject)
+	subject, _ := e.graph.Entity(id)
 	switch t.Kind {
 	case topology.KindContainer, topology.KindPod:
 		// The container ends when its first process does; others come and go. And one
@@ -570,7 +577,7 @@ func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
 	var best *explain.Hypothesis
 	e.candidates(t, first, func(p *pattern.Pattern, o *detect.Occurrence) {
 		h := e.hypothesis(p, o, t.Address)
-		if !h.HasRequired() {
+		if !h.HasRequired() || h.OverBefore(first) {
 			return
 		}
 		if best == nil || explain.Better(h, best, e.options.Weights) < 0 {
@@ -622,8 +629,10 @@ func (e *Engine) spares(p *pattern.Pattern, o *detect.Occurrence, t explain.Targ
 	if !p.OfPodNetwork() || t.Address != 0 {
 		return explain.Spares(e.graph, p, t.Address)
 	}
-	_, ok := e.graph.Concerns(o.Subject, cmp.Or(t.Process, t.Service))
-	return !ok
+	return !slices.ContainsFunc(o.Subjects(), func(id record.EntityID) bool {
+		_, ok := e.graph.Concerns(id, cmp.Or(t.Process, t.Service))
+		return ok
+	})
 }
 
 // open makes an incident of a hypothesis, or goes on with the one that the same

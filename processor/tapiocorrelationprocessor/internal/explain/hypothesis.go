@@ -165,6 +165,9 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
 		reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
 	}
+	if c.Occurrence != nil {
+		h.happened(c.Occurrence)
+	}
 	for _, a := range addresses {
 		if a != 0 {
 			h.addresses[a] = true
@@ -195,6 +198,17 @@ func (h *Hypothesis) onlyHolds(address, owner, happened record.EntityID) bool {
 	return !ok
 }
 
+// happened takes all for suffering from the cause to whom an event of it happened.
+func (h *Hypothesis) happened(o *detect.Occurrence) {
+	for _, id := range o.Subjects() {
+		remember(h.entities, id)
+	}
+	if o.Detail.Other != 0 {
+		remember(h.entities, Lift(h.graph, h.Pattern.Cause.Entity, o.Detail.Other))
+	}
+	delete(h.entities, 0)
+}
+
 // Matches tells whether an occurrence can be the pattern's cause.
 func Matches(p *pattern.Pattern, o *detect.Occurrence) bool {
 	return p.Cause.Is(o.Name) && pattern.Holds(p.Cause.Where, o.Detail)
@@ -220,7 +234,7 @@ func (h *Hypothesis) Began() int64 {
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
-	if h.Over() && first > h.over || Spares(h.graph, h.Pattern, t.Address) {
+	if h.OverBefore(first) || Spares(h.graph, h.Pattern, t.Address) {
 		return false
 	}
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
@@ -332,7 +346,7 @@ func (h *Hypothesis) Happened(at int64) {
 // Repeat notes that the same cause happened again, as in a crash loop.
 func (h *Hypothesis) Repeat(o *detect.Occurrence) {
 	h.repeats++
-	remember(h.entities, o.Subject)
+	h.happened(o)
 	remember(h.explains, o)
 	h.root.Count++
 	h.root.Last = record.UTC(max(h.root.Last.UnixNano(), o.Time))
@@ -426,6 +440,9 @@ func (h *Hypothesis) ends(o *detect.Occurrence) bool {
 // Over tells whether something said that the cause has ended since it was seen last.
 func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }
 
+// OverBefore tells whether something said that the cause had ended before a time.
+func (h *Hypothesis) OverBefore(at int64) bool { return h.Over() && h.over < at }
+
 // EndedBy is the event that said so, "" for none.
 func (h *Hypothesis) EndedBy() string { return h.ended }
 
@@ -445,7 +462,7 @@ func remember[K comparable](set map[K]bool, k K) {
 }
 
 func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
-	if h.Over() && t > h.over {
+	if h.OverBefore(t) {
 		return false
 	}
 	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.watched()+int64(within)

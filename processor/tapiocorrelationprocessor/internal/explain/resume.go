@@ -23,10 +23,11 @@ type Saved struct {
 	Entity     topology.Nth `json:"entity"`
 	Service    topology.Nth `json:"service,omitempty"`
 	Attributes []SavedAttr  `json:"attributes,omitempty"`
-	// Seen: the cause is an event, which happened to Subject; else spans tell of it.
+	// Seen: the cause is an event, which happened to Subject and Other; else spans tell of it.
 	Seen      bool           `json:"seen,omitempty"`
 	Subject   topology.Nth   `json:"subject,omitempty"`
 	Peer      topology.Nth   `json:"peer,omitempty"`
+	Other     topology.Nth   `json:"other,omitempty"`
 	Body      string         `json:"body,omitempty"`
 	Certainty float64        `json:"certainty,omitempty"`
 	Support   float64        `json:"support,omitempty"`
@@ -107,7 +108,7 @@ type SavedLink struct {
 func (h *Hypothesis) Named() []record.EntityID {
 	ids := []record.EntityID{h.Cause.Entity, h.Service}
 	if o := h.Cause.Occurrence; o != nil {
-		ids = append(ids, o.Subject, o.Detail.Peer)
+		ids = append(ids, o.Subject, o.Detail.Peer, o.Detail.Other)
 	}
 	ids = append(ids, first(h.Entities())...)
 	ids = append(ids, first(h.Addresses())...)
@@ -137,7 +138,7 @@ func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
 		s.Attributes = append(s.Attributes, saveAttr(a))
 	}
 	if o := h.Cause.Occurrence; o != nil {
-		s.Seen, s.Subject, s.Peer, s.Body = true, at[o.Subject], at[o.Detail.Peer], o.Detail.Body
+		s.Seen, s.Subject, s.Peer, s.Other, s.Body = true, at[o.Subject], at[o.Detail.Peer], at[o.Detail.Other], o.Detail.Body
 	}
 	for i, o := range h.effects {
 		if o.count > 0 {
@@ -174,7 +175,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Lin
 	if s.Seen {
 		c.Occurrence = &detect.Occurrence{
 			Name: s.Event, Time: s.Time, Subject: id(s.Subject),
-			Detail: &record.Detail{Name: s.Event, Attrs: c.Attributes, Body: s.Body, Peer: id(s.Peer)},
+			Detail: &record.Detail{Name: s.Event, Attrs: c.Attributes, Body: s.Body, Peer: id(s.Peer), Other: id(s.Other)},
 		}
 	}
 	h := New(g, p, c)

@@ -156,6 +156,8 @@ type Detail struct {
 	Attrs []Attr
 	// Peer is the address that an event names as the other side.
 	Peer EntityID
+	// Other is to whom it happened as well, as two have one address; 0 for nobody.
+	Other EntityID
 	// Body is the record's text.
 	Body string
 }

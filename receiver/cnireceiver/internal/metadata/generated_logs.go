@@ -171,6 +171,30 @@ func WithTapioCniOtherEventAttribute(tapioCniOtherAttributeValue string) EventAt
 	})
 }
 
+func WithTapioCniOtherContainerIDEventAttribute(tapioCniOtherContainerIDAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.other.container.id", tapioCniOtherContainerIDAttributeValue)
+	})
+}
+
+func WithTapioCniOtherPodNameEventAttribute(tapioCniOtherPodNameAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.other.pod.name", tapioCniOtherPodNameAttributeValue)
+	})
+}
+
+func WithTapioCniOtherPodNamespaceEventAttribute(tapioCniOtherPodNamespaceAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.other.pod.namespace", tapioCniOtherPodNamespaceAttributeValue)
+	})
+}
+
+func WithTapioCniOtherPodUIDEventAttribute(tapioCniOtherPodUIDAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("tapio.cni.other.pod.uid", tapioCniOtherPodUIDAttributeValue)
+	})
+}
+
 func WithTapioCniPluginEventAttribute(tapioCniPluginAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.cni.plugin", tapioCniPluginAttributeValue)

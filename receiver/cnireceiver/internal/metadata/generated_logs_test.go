@@ -117,7 +117,7 @@ func TestLogsBuilder(t *testing.T) {
 			allEventsCount := 0
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniAddressDuplicateEvent(ctx, timestamp, WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniOtherEventAttribute("tapio.cni.other-val"), WithTapioNetworkNamespaceEventAttribute(23))
+			lb.RecordTapioCniAddressDuplicateEvent(ctx, timestamp, WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithTapioCniOtherEventAttribute("tapio.cni.other-val"), WithTapioCniOtherContainerIDEventAttribute("tapio.cni.other.container.id-val"), WithTapioCniOtherPodNameEventAttribute("tapio.cni.other.pod.name-val"), WithTapioCniOtherPodNamespaceEventAttribute("tapio.cni.other.pod.namespace-val"), WithTapioCniOtherPodUIDEventAttribute("tapio.cni.other.pod.uid-val"), WithTapioNetworkNamespaceEventAttribute(23))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniAddressLeakedEvent(ctx, timestamp, WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniAddressEventAttribute("tapio.cni.address-val"), WithTapioCniAgeEventAttribute(13.100000), WithNetworkInterfaceNameEventAttribute("network.interface.name-val"), WithFilePathEventAttribute("file.path-val"))
@@ -229,6 +229,18 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("tapio.cni.other")
 					assert.True(t, ok)
 					assert.Equal(t, "tapio.cni.other-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.other.container.id")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.other.container.id-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.other.pod.name")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.other.pod.name-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.other.pod.namespace")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.other.pod.namespace-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.other.pod.uid")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.other.pod.uid-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.network.namespace")
 					assert.True(t, ok)
 					assert.EqualValues(t, 23, attrVal.Int())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/netconf"
 )
@@ -43,6 +44,8 @@ type Attachment struct {
 	Gateways []netip.Addr
 	// Plugins are the types of the network's plugins, in order.
 	Plugins []string
+	// Made is when the runtime wrote the result down, zero where that is not known.
+	Made time.Time
 }
 
 // Route is one that the plugin made in the container.

@@ -218,8 +218,7 @@ func (r *Reader) readResults(p *state.Picture) {
 			if entry.IsDir() {
 				continue
 			}
-			a, err := r.results.get(r.host(filepath.Join(dir, entry.Name())), result.MaxSize,
-				func(content []byte, _ os.FileInfo) (*result.Attachment, error) { return result.Parse(content) })
+			a, err := r.results.get(r.host(filepath.Join(dir, entry.Name())), result.MaxSize, parseResult)
 			switch {
 			case err == nil:
 				p.Results = append(p.Results, a)
@@ -228,6 +227,14 @@ func (r *Reader) readResults(p *state.Picture) {
 			}
 		}
 	}
+}
+
+func parseResult(content []byte, info os.FileInfo) (*result.Attachment, error) {
+	a, err := result.Parse(content)
+	if a != nil && info != nil {
+		a.Made = info.ModTime()
+	}
+	return a, err
 }
 
 // reservationFile is a file of host-local's store.

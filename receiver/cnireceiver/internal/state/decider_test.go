@@ -832,14 +832,60 @@ func TestDuplicateNeedsAWayToMeet(t *testing.T) {
 		return only(w.after(time.Second), event.CNIAddressDuplicate)
 	}
 	got := same(func(*world) {})
-	require.Len(t, got, 2, "both are told")
+	require.Len(t, got, 1, "a collision is told once")
+	assert.Equal(t, "c1", got[0].Pod.ContainerID, "of the pod to which the address was given")
 	assert.Equal(t, "pod shop/payment-c2", got[0].Attributes[event.KeyCNIOther])
+	assert.Equal(t, "c2", got[0].Attributes[event.KeyCNIOtherContainerID])
+	assert.Equal(t, "payment-c2", got[0].Attributes[event.KeyCNIOtherPodName])
 	apart := func(w *world) {
 		w.attached(2).Network = "other"
 		w.host("veth2").Master = 0
 	}
 	assert.Empty(t, same(apart), "another network on another bridge may use the same addresses")
-	assert.Len(t, same(func(w *world) { w.attached(2).Network = "other" }), 2, "another network on the same bridge may not")
+	assert.Len(t, same(func(w *world) { w.attached(2).Network = "other" }), 1, "another network on the same bridge may not")
+}
+
+// Of whom a collision is told does not depend on the order in which they are read.
+func TestDuplicateIsToldOfTheOneItHurts(t *testing.T) {
+	t.Parallel()
+	const address = "10.0.0.2"
+	for name, tc := range map[string]struct {
+		change  func(*world)
+		subject string
+		others  []string
+	}{
+		"given to one": {func(*world) {}, "c1", []string{"c2"}},
+		"given to the other": {func(w *world) {
+			w.attached(1).Addresses, w.attached(2).Addresses = w.attached(2).Addresses, w.attached(1).Addresses
+		}, "c2", []string{"c1"}},
+		"given to both, the second first": {func(w *world) {
+			w.attached(2).Addresses = w.attached(1).Addresses
+			w.attached(1).Made, w.attached(2).Made = w.At, w.At.Add(-time.Hour)
+		}, "c2", []string{"c1"}},
+		"forbidden by the kernel": {func(w *world) { w.eth0(2).Addresses[0].IsDuplicate = true }, "c2", []string{"c1"}},
+		"three":                   {func(w *world) { w.eth0(3).Addresses = addresses(address + "/27") }, "c1", []string{"c2", "c3"}},
+		"the host, too": {func(w *world) {
+			w.Namespaces[0].Links[0].Addresses = append(w.Namespaces[0].Links[0].Addresses, addresses(address+"/32")...)
+		}, "c1", []string{"c2", ""}},
+	} {
+		for _, reversed := range []bool{false, true} {
+			w := newWorld(1, 2, 3)
+			w.eth0(2).Addresses = addresses(address + "/27")
+			tc.change(w)
+			if reversed {
+				slices.Reverse(w.Results)
+				slices.Reverse(w.Namespaces)
+			}
+			w.after(0)
+			var others []string
+			for _, ev := range only(w.after(time.Second), event.CNIAddressDuplicate) {
+				assert.Equal(t, tc.subject, ev.Pod.ContainerID, name)
+				other, _ := ev.Attributes[event.KeyCNIOtherContainerID].(string)
+				others = append(others, other)
+			}
+			assert.ElementsMatch(t, tc.others, others, name)
+		}
+	}
 }
 
 // A route of the result is there when packets go by it, or by one that is preferred.

@@ -1,8 +1,11 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -19,32 +22,66 @@ type bearer struct {
 	bridge int
 }
 
-// duplicateConditions tells which pods' addresses somebody else has too.
+// duplicateConditions tells which pods' addresses somebody else has too: of each collision
+// once, of the one that it hurts, in which the other is named.
 func duplicateConditions(v *view) []condition {
 	var out []condition
 	bearers := v.bearers()
-	for i := range v.attached {
-		a := &v.attached[i]
-		if a.link == nil {
-			continue
-		}
-		for _, address := range a.link.Addresses {
-			if address.IsLinkLocal {
+	for _, address := range slices.SortedFunc(maps.Keys(bearers), netip.Addr.Compare) {
+		have := bearers[address]
+		slices.SortStableFunc(have, func(a, b bearer) int { return a.compare(b, address) })
+		named := make(map[*Link]bool)
+		for _, a := range have {
+			if a.attachment == nil || named[a.link] {
 				continue
 			}
-			if address.IsDuplicate {
-				out = append(out, a.duplicate(v, address.Prefix.Addr(), "a neighbor on the same link"))
-				continue
-			}
-			for _, other := range bearers[address.Prefix.Addr()] {
-				if a.collides(other) {
-					out = append(out, a.duplicate(v, address.Prefix.Addr(), other.who()))
-					break
+			told := false
+			for _, other := range have {
+				if !named[other.link] && a.attachment.collides(other) {
+					named[other.link], told = true, true
+					out = append(out, a.attachment.duplicate(v, address, other.who(), other.attachment))
 				}
 			}
+			if !told && a.isDuplicate(address) {
+				out = append(out, a.attachment.duplicate(v, address, "a neighbor on the same link", nil))
+			}
+			named[a.link] = true
 		}
 	}
 	return out
+}
+
+// compare orders who has an address by whom a collision hurts most: first whom the kernel
+// forbids to use it, then who has it by right, then who had it first.
+func (b bearer) compare(other bearer, address netip.Addr) int {
+	first := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return -1
+		}
+		return 1
+	}
+	if c := first(b.attachment != nil, other.attachment != nil); c != 0 || b.attachment == nil {
+		return c
+	}
+	return cmp.Or(
+		first(b.isDuplicate(address), other.isDuplicate(address)),
+		first(b.attachment.given(address), other.attachment.given(address)),
+		b.attachment.Made.Compare(other.attachment.Made),
+		cmp.Compare(b.attachment.Key(), other.attachment.Key()),
+	)
+}
+
+// isDuplicate tells whether the kernel found another owner of an address of the interface.
+func (b bearer) isDuplicate(address netip.Addr) bool {
+	return slices.ContainsFunc(b.link.Addresses, func(a Address) bool { return a.IsDuplicate && a.Prefix.Addr() == address })
+}
+
+// given tells whether the plugin gave the interface an address.
+func (a *attachment) given(address netip.Addr) bool {
+	return slices.ContainsFunc(a.Addresses, func(p netip.Prefix) bool { return p.Addr() == address })
 }
 
 // bearers finds who has each address, over all namespaces.
@@ -108,11 +145,23 @@ func (b bearer) who() string {
 	}
 }
 
-func (a *attachment) duplicate(v *view, address netip.Addr, other string) condition {
-	c := a.condition(v, address.String(), Event{
+// duplicate is a collision with somebody, who is an attachment too or nil.
+func (a *attachment) duplicate(v *view, address netip.Addr, who string, other *attachment) condition {
+	attrs := map[string]any{event.KeyCNIAddress: address.String(), event.KeyCNIOther: who}
+	if other != nil {
+		for key, value := range map[string]string{
+			event.KeyCNIOtherContainerID: other.ContainerID, event.KeyCNIOtherPodUID: other.PodUID,
+			event.KeyCNIOtherPodName: other.PodName, event.KeyCNIOtherPodNamespace: other.PodNamespace,
+		} {
+			if value != "" {
+				attrs[key] = value
+			}
+		}
+	}
+	c := a.condition(v, address.String()+"/"+who, Event{
 		Name: event.CNIAddressDuplicate, Severity: plog.SeverityNumberError,
-		Body:       fmt.Sprintf("Address %s of %s is also that of %s", address, a.who(), other),
-		Attributes: a.attributes(map[string]any{event.KeyCNIAddress: address.String(), event.KeyCNIOther: other}),
+		Body:       fmt.Sprintf("Address %s of %s is also that of %s", address, a.who(), who),
+		Attributes: a.attributes(attrs),
 	})
 	c.about = a.linkPart()
 	return c

@@ -175,7 +175,7 @@ func (t *tracker) due() time.Time {
 // identifying are the attributes by which one finds the event that is over.
 var identifying = []string{
 	event.KeyFilePath, event.KeyInterfaceName, event.KeyCNIAddress, event.KeyCNINetwork, event.KeyCNINetns,
-	event.KeyCNIPlugin, event.KeyCNIRoute, event.KeyNetworkNamespace,
+	event.KeyCNIOther, event.KeyCNIPlugin, event.KeyCNIRoute, event.KeyNetworkNamespace,
 }
 
 func recovered(ev Event, at time.Time) Event {
