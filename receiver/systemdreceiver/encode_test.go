@@ -122,6 +122,31 @@ func TestReason(t *testing.T) {
 	assert.Equal(t, "ab", cut("abü", 3))
 }
 
+// A job that failed says why, as far as that is known of its unit.
+func TestReasonOfAJob(t *testing.T) {
+	t.Parallel()
+	ran := &unit.Unit{Result: "exit-code", StateChange: epoch, ExecMainExit: epoch, ExecMainCode: unit.CodeExited, ExecMainStatus: 3}
+	before := &unit.Unit{Result: "exit-code", ExecMainExit: epoch, ExecMainCode: unit.CodeExited, ExecMainStatus: 3}
+	for want, c := range map[string]struct {
+		job     job.Job
+		unit    *unit.Unit
+		limited bool
+	}{
+		"its main process exited with code 3":        {job.Job{Type: "start", Result: "failed"}, ran, false},
+		"it was started too often (StartLimitBurst)": {job.Job{Type: "restart", Result: "failed"}, ran, true},
+		"systemd refused to start it":                {job.Job{Type: "start", Result: "failed"}, before, false},
+		"job result failed":                          {job.Job{Type: "start", Result: "failed"}, nil, false},
+		"job result invalid":                         {job.Job{Type: "start", Result: "invalid"}, ran, true},
+		"the job did not end within JobTimeoutSec":   {job.Job{Type: "start", Result: "timeout"}, nil, false},
+		"a unit that it requires failed":             {job.Job{Type: "start", Result: "dependency"}, before, false},
+		"result signal, its main process was ended by SIGKILL": {
+			job.Job{Type: "stop", Result: "failed"}, &unit.Unit{Result: "signal", ExecMainExit: epoch, ExecMainCode: unit.CodeKilled, ExecMainStatus: 9}, true,
+		},
+	} {
+		assert.Equal(t, want, failureText(&c.job, c.unit, c.limited))
+	}
+}
+
 func TestSpansOfJobs(t *testing.T) {
 	t.Parallel()
 	s := &spanEncoder{host: &hostInfo{name: "node-7"}, seed: "one"}

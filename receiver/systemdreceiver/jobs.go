@@ -9,6 +9,7 @@ import (
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/boot"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/bus"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
+	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
 )
 
 // maxBootAge is how long after a boot its trace is still told. Backends refuse
@@ -36,12 +37,38 @@ func (u *units) jobRemoved(ctx context.Context, conn *bus.Conn, s bus.JobRemoved
 	if j == nil || !u.isWatched(j.Unit) {
 		return
 	}
-	j.Reason = failureText(j, u.units.Get(j.Unit))
+	if j.IsFailed() {
+		j.Reason = failureText(j, u.explained(ctx, conn, j), u.units.IsLimited(j.Unit))
+	}
 	var dependencies []string
 	if j.Result == "dependency" {
 		dependencies = u.failedDependencies(ctx, conn, j, at)
 	}
 	u.sendError(u.r.out.sendLogs(ctx, u.encoder.job(j, dependencies)))
+}
+
+// explained is what is known of the unit of a failed job, nil for nothing, with the
+// processes that the signals leave out.
+func (u *units) explained(ctx context.Context, conn *bus.Conn, j *job.Job) *unit.Unit {
+	known := u.units.Get(j.Unit)
+	if j.Result != "failed" {
+		return known
+	}
+	p, err := conn.Properties(ctx, j.Unit)
+	if err != nil {
+		if !bus.IsGone(err) {
+			u.readError("explain the job of "+j.Unit, err)
+		}
+		return known
+	}
+	now := unit.New(j.Unit)
+	now.Apply(p)
+	if known == nil {
+		return now
+	}
+	copied := *known
+	copied.AddProcesses(now)
+	return &copied
 }
 
 // failedDependencies are the units that the job's unit requires and that failed.

@@ -157,8 +157,8 @@ func times(j *job.Job) (queued, running, ended time.Time) {
 
 func within(t, from, to time.Time) bool { return !t.IsZero() && !t.Before(from) && !t.After(to) }
 
-// failureText says in words why a job failed.
-func failureText(j *job.Job, u *unit.Unit) string {
+// failureText says in words why a job failed; limited is that its unit was not let run.
+func failureText(j *job.Job, u *unit.Unit, limited bool) string {
 	switch j.Result {
 	case "timeout":
 		return "the job did not end within JobTimeoutSec"
@@ -167,6 +167,12 @@ func failureText(j *job.Job, u *unit.Unit) string {
 	case "assert":
 		return "an assertion is not met"
 	case "failed":
+		switch {
+		case limited && (j.Type == "start" || j.Type == "restart"):
+			return "it was started too often (StartLimitBurst)"
+		case j.Type == "start" && u != nil && j.IsStill(u.StateChange):
+			return "systemd refused to start it"
+		}
 		if u != nil && u.Result != "" && u.Result != "success" {
 			return reason(u)
 		}

@@ -523,7 +523,12 @@ func ask(ctx context.Context, conn *bus.Conn, e *unit.Event) error {
 	e.Unit.StartLimitBurst, e.Unit.StartLimitInterval = now.StartLimitBurst, now.StartLimitInterval
 	if now.InvocationID == e.Unit.InvocationID {
 		e.Unit.MemoryCurrent, e.Unit.MemoryPeak, e.Unit.TasksCurrent = now.MemoryCurrent, now.MemoryPeak, now.TasksCurrent
-		e.Unit.ControlGroup, e.Unit.Failed = now.ControlGroup, now.Failed
+		e.Unit.ControlGroup = now.ControlGroup
+	}
+	e.Unit.AddProcesses(now)
+	switch e.Kind {
+	case unit.Failed, unit.OOMKilled, unit.Watchdog:
+		e.At = e.Unit.FailedAt()
 	}
 	if e.Kind == unit.Skipped {
 		conditions := now.Conditions

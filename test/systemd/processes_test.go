@@ -49,6 +49,57 @@ func TestProcessesBesideTheMainOne(t *testing.T) {
 	assert.Equal(t, "/nonexistent/binary", told("missing.service", "exec_failed").attributes["process.executable.path"])
 }
 
+// TestEndsBesideTheMainProcess: a unit whose main process ended well is told with the time
+// and the exit code of what failed instead, and the spans of jobs say the same, or that
+// systemd did not let it start.
+func TestEndsBesideTheMainProcess(t *testing.T) {
+	m := boot(t, func(m *machine) {
+		m.units = map[string]string{
+			"remains.service":    "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nExecStop=/bin/sh -c 'exit 7'\n",
+			"afterwards.service": "[Service]\nExecStart=/bin/sleep 1000\nExecStopPost=/bin/sh -c 'exit 8'\n",
+			"unready.service":    "[Service]\nExecStartPre=/bin/sh -c 'exit 42'\nExecStart=/bin/sleep 1000\n",
+			"unhappy.service":    "[Service]\nExecStart=/bin/sleep 1000\nExecStartPost=/bin/sh -c 'exit 6'\n",
+			"mnt-none.mount":     "[Mount]\nWhat=/dev/none\nWhere=/mnt/none\nType=ext4\n",
+			"alone.socket":       "[Socket]\nListenStream=/run/alone\n",
+			"hasty.service":      "[Unit]\nStartLimitBurst=1\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'exit 3'\n",
+		}
+	})
+	c := newCollector(t, m, 0)
+	c.start(t)
+	m.systemctl("start", "remains", "afterwards")
+	job(t, c, "remains.service", "start")
+	job(t, c, "afterwards.service", "start")
+	stopping := time.Now()
+	m.systemctl("stop", "remains", "afterwards")
+	for unit, want := range map[string]struct {
+		command string
+		code    int64
+	}{"remains.service": {"ExecStop", 7}, "afterwards.service": {"ExecStopPost", 8}} {
+		require.Eventually(t, func() bool { return len(c.events(t, unit, "tapio.systemd.unit.failed")) == 1 }, 20*time.Second, 50*time.Millisecond, unit)
+		failed := only(t, c, unit, "unit.failed")
+		assert.Equal(t, want.command, failed.attributes["tapio.systemd.unit.command"], unit)
+		assert.Equal(t, want.code, failed.attributes["process.exit.code"], unit)
+		assert.NotContains(t, failed.attributes, "tapio.process.exit.signal", unit)
+		assert.False(t, failed.at.Before(stopping), "%s failed at %s, and was stopped at %s", unit, failed.at, stopping)
+	}
+	for _, unit := range []string{"unready", "unhappy", "mnt-none.mount", "alone.socket", "hasty"} {
+		m.systemctl("start", unit)
+	}
+	for unit, why := range map[string]string{
+		"unready.service": "result exit-code, the process of its ExecStartPre exited with code 42",
+		"unhappy.service": "result exit-code, the process of its ExecStartPost exited with code 6",
+		"mnt-none.mount":  "result exit-code, the process of its ExecMount exited with code 32",
+		"alone.socket":    "systemd refused to start it",
+		"hasty.service":   "its main process exited with code 3",
+	} {
+		assert.Equal(t, why, job(t, c, unit, "start").Status().Message(), unit)
+	}
+	m.systemctl("start", "hasty")
+	require.Eventually(t, func() bool { return len(c.spans(t, "hasty.service")) == 2 }, 20*time.Second, 50*time.Millisecond)
+	spans := c.spans(t, "hasty.service")
+	assert.Equal(t, "it was started too often (StartLimitBurst)", spans[1].Status().Message())
+}
+
 // TestUnitsThatAreChosen: which units are watched is said by globs, which instances of a
 // template and names with escapes match like others, and one that is left out is told
 // neither over the bus nor from the journal.

@@ -61,6 +61,10 @@ func (j *Job) IsFailed() bool {
 	return false
 }
 
+// IsStill tells whether a unit whose state changed last at change has not moved since the
+// job was queued.
+func (j *Job) IsStill(change time.Time) bool { return change.Equal(j.before.StateChange) }
+
 // Relations are the other units that a unit names, by their effect on jobs.
 type Relations struct {
 	// Starts are started with this unit: what it requires and wants.

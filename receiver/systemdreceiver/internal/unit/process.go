@@ -1,6 +1,9 @@
 package unit
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Process is a process of a unit beside its main one: of ExecStartPre, ExecReload,
 // ExecStopPost, a mount, ...
@@ -48,6 +51,16 @@ func (u *Unit) failed(setting string, v any) {
 	}
 }
 
+// AddProcesses takes over from now, what systemd says of the same unit later, which
+// processes failed beside the main one, and which ends of that are good. The signals leave
+// both out.
+func (u *Unit) AddProcesses(now *Unit) {
+	u.Type, u.SuccessCodes, u.SuccessSignals = now.Type, now.SuccessCodes, now.SuccessSignals
+	if u.InvocationID == now.InvocationID {
+		u.Failed = now.Failed
+	}
+}
+
 // FailedProcess is the first process of this run that failed, when that is not the main
 // one, else false. A reload that failed ends no run.
 func (u *Unit) FailedProcess() (Process, bool) {
@@ -60,9 +73,51 @@ func (u *Unit) FailedProcess() (Process, bool) {
 			first = p
 		}
 	}
-	main := !u.ExecMainExit.IsZero() && (u.ExecMainCode != CodeExited || u.ExecMainStatus != 0)
-	if first.Setting == "" || main && !u.ExecMainExit.Before(u.InactiveExit) && !u.ExecMainExit.After(first.Exit) {
+	if first.Setting == "" || u.mainFailed() && !u.ExecMainExit.Before(u.InactiveExit) && !u.ExecMainExit.After(first.Exit) {
 		return Process{}, false
 	}
 	return first, true
+}
+
+// Signals by which a service ends well that is no oneshot, as it does when it is stopped.
+const (
+	sigHUP  = 1
+	sigINT  = 2
+	sigPIPE = 13
+	sigTERM = 15
+)
+
+// mainFailed tells whether the main process has ended badly (is_clean_exit in systemd's
+// source; systemd.service(5), SuccessExitStatus).
+func (u *Unit) mainFailed() bool {
+	if u.ExecMainExit.IsZero() {
+		return false
+	}
+	status := int32(u.ExecMainStatus)
+	switch u.ExecMainCode {
+	case CodeExited:
+		return status != 0 && !slices.Contains(u.SuccessCodes, status)
+	case CodeKilled:
+		isStop := status == sigHUP || status == sigINT || status == sigPIPE || status == sigTERM
+		return (u.Type == "oneshot" || !isStop) && !slices.Contains(u.SuccessSignals, status)
+	}
+	return true
+}
+
+// FailedAt is when the run failed: when the process ended that failed, if that is known,
+// else the main one, if the run ended with it, else when systemd noticed.
+func (u *Unit) FailedAt() time.Time {
+	if p, ok := u.FailedProcess(); ok && !p.Exit.After(u.StateChange) {
+		return p.Exit
+	}
+	if !u.ExecMainExit.IsZero() && !u.ExecMainExit.Before(u.ExecMainStart) && !u.ExecMainExit.After(u.StateChange) && !u.outlived() {
+		return u.ExecMainExit
+	}
+	return u.StateChange
+}
+
+// outlived tells whether the unit was active after its main process had ended
+// (RemainAfterExit). Of others systemd notices the end at once.
+func (u *Unit) outlived() bool {
+	return u.ActiveEnter.After(u.ExecMainExit) || u.ActiveExit.Sub(u.ExecMainExit) > settle
 }

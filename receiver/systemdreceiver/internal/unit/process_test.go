@@ -47,6 +47,41 @@ func TestProcessThatFailed(t *testing.T) {
 			},
 			Process{"ExecStopPost", 10, at(6), CodeExited, 1},
 		},
+		"after one that was stopped": {
+			map[string]any{
+				"ExecStopPost": [][]any{command(at(6), 10, CodeExited, 8, false)}, "Type": "simple",
+				"ExecMainPID": uint32(9), "ExecMainExitTimestamp": us(main), "ExecMainCode": int32(CodeKilled), "ExecMainStatus": int32(15),
+			},
+			Process{"ExecStopPost", 10, at(6), CodeExited, 8},
+		},
+		"after a oneshot that was stopped": {
+			map[string]any{
+				"ExecStopPost": [][]any{command(at(6), 10, CodeExited, 8, false)}, "Type": "oneshot",
+				"ExecMainPID": uint32(9), "ExecMainExitTimestamp": us(main), "ExecMainCode": int32(CodeKilled), "ExecMainStatus": int32(15),
+			},
+			Process{},
+		},
+		"after one that dumped core": {
+			map[string]any{
+				"ExecStopPost": [][]any{command(at(6), 10, CodeExited, 8, false)}, "SuccessExitStatus": []any{[]int32{}, []int32{6}},
+				"ExecMainPID": uint32(9), "ExecMainExitTimestamp": us(main), "ExecMainCode": int32(CodeDumped), "ExecMainStatus": int32(6),
+			},
+			Process{},
+		},
+		"after an end that counts as good": {
+			map[string]any{
+				"ExecStopPost": [][]any{command(at(6), 10, CodeExited, 8, false)}, "SuccessExitStatus": []any{[]int32{3}, []int32{9}},
+				"ExecMainPID": uint32(9), "ExecMainExitTimestamp": us(main), "ExecMainCode": int32(CodeExited), "ExecMainStatus": int32(3),
+			},
+			Process{"ExecStopPost", 10, at(6), CodeExited, 8},
+		},
+		"after a signal that counts as good": {
+			map[string]any{
+				"ExecStopPost": [][]any{command(at(6), 10, CodeExited, 8, false)}, "SuccessExitStatus": []any{[]int32{3}, []int32{9}},
+				"ExecMainPID": uint32(9), "ExecMainExitTimestamp": us(main), "ExecMainCode": int32(CodeKilled), "ExecMainStatus": int32(9),
+			},
+			Process{"ExecStopPost", 10, at(6), CodeExited, 8},
+		},
 		"no rows": {map[string]any{"ExecStartPre": "text", "ExecStop": [][]any{{"short"}}}, Process{}},
 	} {
 		u := New("a.service")
@@ -58,5 +93,29 @@ func TestProcessThatFailed(t *testing.T) {
 		before := len(u.Failed)
 		u.Apply(c.properties)
 		assert.Len(t, u.Failed, before, "the same again: %s", name)
+	}
+}
+
+// A run fails when what failed ended, not when a process ended long before that the unit
+// outlived.
+func TestWhenARunFailed(t *testing.T) {
+	t.Parallel()
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	stopped := []Process{{Setting: "ExecStop", PID: 8, Exit: at(98), Code: CodeExited, Status: 1}}
+	for name, c := range map[string]struct {
+		unit Unit
+		want time.Time
+	}{
+		"its main process":                    {Unit{ActiveEnter: at(1), ExecMainStart: at(1), ExecMainExit: at(50), ActiveExit: at(50), StateChange: at(60), ExecMainCode: CodeExited, ExecMainStatus: 1}, at(50)},
+		"before it was active":                {Unit{ActiveEnter: at(-9), ActiveExit: at(-8), ExecMainStart: at(1), ExecMainExit: at(50), StateChange: at(60), ExecMainCode: CodeExited, ExecMainStatus: 1}, at(50)},
+		"when it was stopped":                 {Unit{ActiveEnter: at(1), ExecMainStart: at(1), ActiveExit: at(50), ExecMainExit: at(55), StateChange: at(60), ExecMainCode: CodeKilled, ExecMainStatus: 9}, at(55)},
+		"the stop of a oneshot that remained": {Unit{ExecMainStart: at(1), ExecMainExit: at(2), ActiveEnter: at(3), ActiveExit: at(90), StateChange: at(99), ExecMainCode: CodeExited}, at(99)},
+		"the stop of one that remained":       {Unit{ActiveEnter: at(1), ExecMainStart: at(1), ExecMainExit: at(2), ActiveExit: at(90), StateChange: at(99), ExecMainCode: CodeExited}, at(99)},
+		"its ExecStop":                        {Unit{ExecMainStart: at(1), ExecMainExit: at(2), ActiveEnter: at(3), ActiveExit: at(90), StateChange: at(99), ExecMainCode: CodeExited, Failed: stopped}, at(98)},
+		"no process":                          {Unit{StateChange: at(99)}, at(99)},
+		"the run before":                      {Unit{ExecMainStart: at(5), ExecMainExit: at(2), StateChange: at(99)}, at(99)},
+		"a clock that was set back":           {Unit{ExecMainExit: at(200), StateChange: at(99), Failed: []Process{{Setting: "ExecStop", Exit: at(201)}}}, at(99)},
+	} {
+		assert.Equal(t, c.want, c.unit.FailedAt(), name)
 	}
 }

@@ -107,6 +107,12 @@ func (t *Tracker) Memory(name string) (Memory, bool) {
 	return k.told, true
 }
 
+// IsLimited tells whether the last that happened to a unit is that it was not let run.
+func (t *Tracker) IsLimited(name string) bool {
+	k, ok := t.units[name]
+	return ok && k.LimitRun != "" && k.LimitRun == run(k.unit)
+}
+
 // FailedRuns returns the invocation ids of the runs whose failure is known.
 func (t *Tracker) FailedRuns() []string {
 	var runs []string
@@ -392,12 +398,12 @@ func (t *Tracker) failure(k *tracked, u *Unit, changed bool, now time.Time, snap
 	}
 	if kind == StartLimitHit || !slices.Contains(k.Loop.Results, u.Result) {
 		k.Loop.Results = append(k.Loop.Results, u.Result)
-		tell(kind, failedAt(u))
+		tell(kind, u.FailedAt())
 		return
 	}
 	// One more of the same in a loop, unless nothing follows.
 	if u.ActiveState == "failed" {
-		t.hold(k, Event{Kind: kind, At: failedAt(u), Unit: *u, Snapshot: snapshot}, now.Add(settle))
+		t.hold(k, Event{Kind: kind, At: u.FailedAt(), Unit: *u, Snapshot: snapshot}, now.Add(settle))
 	}
 }
 
@@ -524,15 +530,6 @@ func run(u *Unit) string {
 		return u.InvocationID
 	}
 	return u.StateChange.Format(time.RFC3339Nano)
-}
-
-// failedAt is when the main process ended, if that is what happened, else when
-// systemd noticed.
-func failedAt(u *Unit) time.Time {
-	if !u.ExecMainExit.IsZero() && !u.ExecMainExit.Before(u.ExecMainStart) && !u.ExecMainExit.After(u.StateChange) {
-		return u.ExecMainExit
-	}
-	return u.StateChange
 }
 
 func latest(a, b time.Time) time.Time {

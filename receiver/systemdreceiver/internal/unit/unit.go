@@ -32,6 +32,11 @@ type Unit struct {
 	MainPID, ExecMainPID         int64
 	ExecMainStart, ExecMainExit  time.Time
 	ExecMainCode, ExecMainStatus int64
+	// Type is when a service has started: simple, oneshot, notify, ...; of others it
+	// is another thing. SuccessCodes and SuccessSignals are ends of its main process
+	// that count as good beside the usual ones.
+	Type                         string
+	SuccessCodes, SuccessSignals []int32
 	// Failed are the other processes that failed, also those of earlier runs.
 	Failed       []Process
 	NRestarts    uint64
@@ -115,6 +120,8 @@ var setters = map[string]func(*Unit, any){
 	"ExecMainExitTimestamp":  at(func(u *Unit) *time.Time { return &u.ExecMainExit }),
 	"ExecMainCode":           signed(func(u *Unit) *int64 { return &u.ExecMainCode }),
 	"ExecMainStatus":         signed(func(u *Unit) *int64 { return &u.ExecMainStatus }),
+	"Type":                   text(func(u *Unit) *string { return &u.Type }),
+	"SuccessExitStatus":      func(u *Unit, v any) { u.SuccessCodes, u.SuccessSignals = successes(v) },
 	"NRestarts":              unsigned(func(u *Unit) *uint64 { return &u.NRestarts }),
 	"StatusText":             text(func(u *Unit) *string { return &u.StatusText }),
 	"ControlGroup":           text(func(u *Unit) *string { return &u.ControlGroup }),
@@ -173,6 +180,15 @@ func Time(microseconds uint64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(int64(microseconds)).UTC()
+}
+
+// successes reads a pair of arrays, of exit codes and of signals.
+func successes(v any) (codes, signals []int32) {
+	if pair, ok := v.([]any); ok && len(pair) == 2 {
+		codes, _ = pair[0].([]int32)
+		signals, _ = pair[1].([]int32)
+	}
+	return codes, signals
 }
 
 func microseconds(v any, before time.Duration) time.Duration {
