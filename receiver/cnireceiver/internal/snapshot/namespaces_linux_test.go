@@ -104,6 +104,30 @@ func TestPictureOfNamespaces(t *testing.T) {
 	assert.False(t, veth.Carrier)
 }
 
+// The host's namespace may be named by a process, and so may a pod's (podman, nerdctl),
+// also where the host's / is mounted elsewhere.
+func TestNamespacesOfProcessesBelowARoot(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	root := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(root, "proc"), 0o750))
+	require.NoError(t, unix.Mount("/proc", filepath.Join(root, "proc"), "", unix.MS_BIND, ""))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(filepath.Join(root, "proc"), unix.MNT_DETACH)) })
+	pod := exec.Command("sleep", "60")
+	pod.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	require.NoError(t, pod.Start())
+	t.Cleanup(func() { _ = pod.Process.Kill(); _ = pod.Wait() })
+	netns := fmt.Sprintf("/proc/%d/ns/net", pod.Process.Pid)
+	r := NewReader(Options{Root: root, HostNamespace: fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), Interfaces: true})
+	p := &state.Picture{Unseen: map[state.Source]string{}, Results: []*result.Attachment{{Netns: netns}}}
+	r.readNamespaces(p)
+	assert.Empty(t, p.Unseen)
+	require.Len(t, p.Namespaces, 2)
+	assert.True(t, p.Namespaces[0].IsHost && p.Namespaces[0].Entered)
+	assert.Equal(t, []string{netns}, p.Namespaces[1].Paths)
+	assert.True(t, p.Namespaces[1].Entered)
+}
+
 // hiddenProc names the directory of a /proc for the copy of the test that sees no
 // other user's processes in it.
 const hiddenProc = "TAPIO_TEST_HIDDEN_PROC"

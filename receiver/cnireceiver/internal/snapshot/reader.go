@@ -101,7 +101,7 @@ func Canonical(root, path string) string {
 		next := filepath.Join(done, rest[0])
 		rest = rest[1:]
 		target, err := os.Readlink(filepath.Join("/", root, next))
-		if err != nil || links >= maxSymlinks {
+		if err != nil || isNamespace(target) || links >= maxSymlinks {
 			done = next
 			continue
 		}
@@ -113,6 +113,13 @@ func Canonical(root, path string) string {
 		done = "/"
 	}
 	return done
+}
+
+// isNamespace says whether a link leads to a namespace, as those below /proc/PID/ns do:
+// such a target, net:[4026531840] for one, is no path, and only the kernel follows it.
+func isNamespace(target string) bool {
+	_, number, ok := strings.Cut(target, ":[")
+	return ok && strings.HasSuffix(number, "]") && !strings.Contains(target, "/")
 }
 
 // list returns the entries of a directory, sorted by name, at most maxEntries.
