@@ -110,6 +110,18 @@ func TestSmallestRangeAndWhatAFailedAddLeaves(t *testing.T) {
 	assert.Empty(t, w.records("tapio.cni.address.leaked"))
 }
 
+// host-local cannot make its file where a directory has the address's name.
+func TestAddressThatSomethingElseTakes(t *testing.T) {
+	n := newNode(t)
+	n.configure("10.96.23.0/30") // one address
+	require.NoError(t, os.MkdirAll(n.path("networks", "pods", "10.96.23.2"), 0o755))
+	_, err := n.newPod("none").add()
+	require.ErrorContains(t, err, "no IP addresses available")
+	w := n.watch(nil)
+	w.expect("tapio.cni.pool.exhausted", map[string]any{"tapio.cni.pool.used": 1, "tapio.cni.pool.size": 1})
+	w.expect("tapio.cni.address.leaked", map[string]any{"file.path": n.path("networks", "pods", "10.96.23.2")})
+}
+
 func TestDeadPodLeavesAddressNamespaceAndVeth(t *testing.T) {
 	n := newNode(t)
 	n.configure("10.96.3.0/24")

@@ -96,7 +96,7 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(content)) > limit {
-		err = fmt.Errorf("larger than %d bytes", limit)
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	return content, err
 }
@@ -253,17 +253,29 @@ func (r *Reader) readReservations(p *state.Picture) {
 	defer r.owners.end()
 	for _, dir := range r.dataDirs(p) {
 		for _, network := range r.list(p, state.SourcePools, dir) {
-			if network.IsDir() {
+			if r.isDir(dir, network) {
 				r.readStore(p, filepath.Join(dir, network.Name()), network.Name())
 			}
 		}
 	}
 }
 
+// isDir says whether an entry is a directory, or a link to one.
+func (r *Reader) isDir(dir string, entry os.DirEntry) bool {
+	if entry.Type()&os.ModeSymlink == 0 {
+		return entry.IsDir()
+	}
+	fi, err := os.Stat(r.host(filepath.Join(dir, entry.Name())))
+	return err == nil && fi.IsDir()
+}
+
+// readStore reads the addresses of a network. host-local takes an address for used when
+// there is anything of its name: what is no file of its making belongs to nobody.
 func (r *Reader) readStore(p *state.Picture, dir, network string) {
 	for _, entry := range r.list(p, state.SourcePools, dir) {
 		name := entry.Name()
-		if _, err := netip.ParseAddr(name); err != nil {
+		address, err := netip.ParseAddr(name)
+		if err != nil {
 			continue // lock, last_reserved_ip.0
 		}
 		f, err := r.owners.get(r.host(filepath.Join(dir, name)), maxReservation, func(content []byte, fi os.FileInfo) (reservationFile, error) {
@@ -275,8 +287,15 @@ func (r *Reader) readStore(p *state.Picture, dir, network string) {
 		switch {
 		case err == nil && f.ok:
 			p.Reservations = append(p.Reservations, f.reservation)
-		case err != nil && !errors.Is(err, os.ErrNotExist):
+		case err == nil, errors.Is(err, os.ErrNotExist) && entry.Type()&os.ModeSymlink == 0: // no address, or gone meanwhile
+		case errors.Is(err, os.ErrPermission):
 			unseen(p, state.SourcePools, err)
+		default:
+			odd := state.Reservation{Network: network, Dir: dir, Address: address.Unmap(), Since: p.At}
+			if fi, err := entry.Info(); err == nil {
+				odd.Since = fi.ModTime()
+			}
+			p.Reservations = append(p.Reservations, odd)
 		}
 	}
 }

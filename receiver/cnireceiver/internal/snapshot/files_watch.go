@@ -115,7 +115,7 @@ func (r *Reader) watchedDirs(p *state.Picture) []string {
 	for _, dir := range r.dataDirs(p) {
 		dirs = append(dirs, dir)
 		for _, entry := range r.list(p, state.SourcePools, dir) {
-			if entry.IsDir() {
+			if r.isDir(dir, entry) {
 				dirs = append(dirs, filepath.Join(dir, entry.Name()))
 			}
 		}

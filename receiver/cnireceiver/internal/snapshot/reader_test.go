@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -108,6 +109,38 @@ func TestUnreadableIsUnseenAndOddFilesAreHarmless(t *testing.T) {
 	assert.True(t, p.Sees(state.SourceConfig, state.SourceResults))
 }
 
+// host-local makes the file of an address anew, and fails when anything has its name.
+func TestOddThingsInAStoreAreUsedAddresses(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS(recorded(t))))
+	store := filepath.Join(root, "var/lib/cni/networks/pods")
+	require.NoError(t, os.Mkdir(filepath.Join(store, "10.22.0.4"), 0o750))
+	require.NoError(t, os.Symlink("10.22.0.5", filepath.Join(store, "10.22.0.5")))
+	require.NoError(t, os.Symlink("/nowhere", filepath.Join(store, "10.22.0.6")))
+	require.NoError(t, os.WriteFile(filepath.Join(store, "10.22.0.7"), make([]byte, maxReservation+1), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(root, "data"), 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "data/10.23.0.2"), []byte("c\r\neth0"), 0o600))
+	require.NoError(t, os.Symlink("/data", filepath.Join(root, "var/lib/cni/networks/linked")))
+	r := NewReader(nodeOptions(root))
+	p := r.Read(time.Now())
+	assert.Empty(t, p.Unseen)
+	owners := map[string]string{}
+	for _, got := range p.Reservations {
+		owners[got.Network+" "+got.Address.String()] = got.ContainerID
+		assert.Less(t, time.Since(got.Since), time.Hour)
+	}
+	id := p.Results[0].ContainerID
+	assert.Len(t, owners, 7)
+	assert.Equal(t, id, owners["pods 10.22.0.2"])
+	for last := 4; last < 8; last++ {
+		owner, isUsed := owners[fmt.Sprintf("pods 10.22.0.%d", last)]
+		assert.True(t, isUsed && owner == "", last)
+	}
+	assert.Equal(t, "c", owners["linked 10.23.0.2"])
+	assert.Contains(t, r.watchedDirs(p), "/var/lib/cni/networks/linked")
+}
+
 func TestSymbolicLinksStayBelowTheRoot(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -116,12 +149,15 @@ func TestSymbolicLinksStayBelowTheRoot(t *testing.T) {
 	require.NoError(t, os.Symlink("/run", filepath.Join(root, "var/run")))
 	require.NoError(t, os.Symlink("../run/netns", filepath.Join(root, "var/netns")))
 	require.NoError(t, os.Symlink("loop", filepath.Join(root, "loop")))
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc/1/ns"), 0o750))
+	require.NoError(t, os.Symlink("net:[4026531840]", filepath.Join(root, "proc/1/ns/net")))
 	for path, want := range map[string]string{
 		"/var/run/netns/a":       "run/netns/a",
 		"/var/netns/a":           "run/netns/a",
 		"/var/run/../../../etc/": "etc",
 		"/not/there":             "not/there",
 		"/loop/a":                "loop/a",
+		"/proc/1/ns/net":         "proc/1/ns/net",
 	} {
 		assert.Equal(t, filepath.Join(root, want), Resolve(root, path), path)
 	}
