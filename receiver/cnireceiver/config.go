@@ -216,11 +216,20 @@ func between(key string, d, low, high time.Duration) error {
 func (c *Config) options() snapshot.Options {
 	return snapshot.Options{
 		Root: c.RootPath, HostNamespace: c.HostNamespace,
-		ConfigDirs: c.ConfigDirs, PluginDirs: c.PluginDirs, ResultDirs: c.ResultDirs, NamespaceDirs: c.NamespaceDirs,
-		DataDirs: c.IPAM.DataDirs,
+		ConfigDirs: cleaned(c.ConfigDirs), PluginDirs: cleaned(c.PluginDirs), ResultDirs: cleaned(c.ResultDirs), NamespaceDirs: cleaned(c.NamespaceDirs),
+		DataDirs: cleaned(c.IPAM.DataDirs),
 		Pools:    c.IPAM.Enabled || c.Leaks.Enabled, Interfaces: c.Interfaces.Enabled,
 		Processes: c.Leaks.Enabled, Conntrack: c.Conntrack.Enabled,
 	}
+}
+
+// cleaned are the directories as they are compared with others: without a slash at the end.
+func cleaned(dirs []string) []string {
+	out := make([]string, len(dirs))
+	for i, dir := range dirs {
+		out[i] = path.Clean(dir)
+	}
+	return out
 }
 
 // settings are what the decider needs.

@@ -51,7 +51,9 @@ type watcher struct {
 	waiting []state.Event
 	// told are the reasons that were logged, by source.
 	told map[state.Source]string
-	held *heldCounts
+	// damaged is the result that was logged.
+	damaged string
+	held    *heldCounts
 	// unseen is what the operations half cannot see, "part: reason".
 	unseen []string
 
@@ -224,6 +226,13 @@ func (w *watcher) tell(p *state.Picture, isFirst bool) {
 			}
 		}
 	}
+	if p.Damaged != "" {
+		w.count(state.SourceResults)
+	}
+	if p.Damaged != "" && p.Damaged != w.damaged {
+		w.log.Info("a cached result is damaged, or is being written; its interface stays as it was", zap.String("reason", p.Damaged))
+	}
+	w.damaged = p.Damaged
 }
 
 func (w *watcher) count(source state.Source) { countReadErrors(w.telemetry, string(source), 1) }

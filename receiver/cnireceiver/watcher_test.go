@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +101,20 @@ func TestNodeWithoutCNIStartsQuietlyAndSeesItCome(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/net.d/10.conf"), []byte(`{"name": "n", "type": "bridge"}`), 0o600))
 	assert.Eventually(t, func() bool { return len(namesIn(next)) == 3 }, 10*time.Second, time.Millisecond)
 	assert.Equal(t, []string{event.CNIStarted, event.CNIConfigChanged, event.CNIPluginsMissing}, namesIn(next), "the plugin is not there yet")
+}
+
+// containerd's own configuration writes bin_dir with a slash at the end.
+func TestDirectoriesWithASlashAtTheEndAreWatched(t *testing.T) {
+	t.Parallel()
+	cfg, dir := nodeWithoutCNI(t)
+	cfg.Interval = time.Hour
+	require.NoError(t, os.MkdirAll(cfg.ConfigDirs[0], 0o750))
+	cfg.ConfigDirs[0] += "/"
+	next := &scriptedConsumer{}
+	startOn(t, cfg, next)
+	require.Eventually(t, func() bool { return len(namesIn(next)) == 1 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/net.d/10.conf"), []byte(`{"name": "n", "type": "bridge"}`), 0o600))
+	assert.Eventually(t, func() bool { return slices.Contains(namesIn(next), event.CNIConfigChanged) }, 10*time.Second, time.Millisecond)
 }
 
 func TestRefusedEventsAreSentAgain(t *testing.T) {

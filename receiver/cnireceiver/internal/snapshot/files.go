@@ -62,7 +62,7 @@ func (c *fileCache[T]) end() {
 	c.seen = nil
 }
 
-// get returns what parse made of the file.
+// get returns what parse made of the file; with an error of that, what it made of it last.
 func (c *fileCache[T]) get(path string, limit int64, parse func([]byte, os.FileInfo) (T, error)) (T, error) {
 	var none T
 	fi, err := os.Stat(path)
@@ -80,8 +80,7 @@ func (c *fileCache[T]) get(path string, limit int64, parse func([]byte, os.FileI
 	}
 	value, err := parse(content, fi)
 	if err != nil {
-		delete(c.known, path)
-		return none, err
+		return c.known[path].value, err
 	}
 	c.known[path] = cachedFile[T]{stamp: at, value: value}
 	return value, nil
@@ -209,7 +208,7 @@ func (r *Reader) findPlugin(p *state.Picture, name string) *state.PluginFile {
 }
 
 // readResults reads the cached results. A file that cannot be parsed is being
-// written, or no result; it is left out until it changes.
+// written, damaged, or no result: what it held before is still so.
 func (r *Reader) readResults(p *state.Picture) {
 	r.results.begin()
 	defer r.results.end()
@@ -224,6 +223,11 @@ func (r *Reader) readResults(p *state.Picture) {
 				p.Results = append(p.Results, a)
 			case errors.Is(err, os.ErrPermission):
 				unseen(p, state.SourceResults, err)
+			case !errors.Is(err, os.ErrNotExist):
+				p.Damaged = fmt.Sprintf("%s: %v", filepath.Join(dir, entry.Name()), err)
+				if a != nil {
+					p.Results = append(p.Results, a)
+				}
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/linux"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/result"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
@@ -70,7 +71,7 @@ func (r *Reader) openNamespaces(p *state.Picture) ([]openNamespace, error) {
 		}
 		f, inode, err := openNamespaceFile(r.host(path))
 		switch {
-		case errors.Is(err, os.ErrPermission):
+		case errors.Is(err, os.ErrPermission), errors.Is(err, errNotMounted) && isOfResult(p, path):
 			blind(p, err)
 		case err != nil: // gone, or no namespace
 		case known[inode] != nil:
@@ -123,6 +124,15 @@ func (r *Reader) namespacePaths(p *state.Picture) []string {
 	return slices.Compact(paths)
 }
 
+// errNotMounted is of a file on which somebody may have mounted a namespace, but not where
+// the collector is.
+var errNotMounted = errors.New("an empty file instead of a network namespace, which is not mounted where the collector sees it (mountPropagation: HostToContainer)")
+
+// isOfResult says whether a result names the path: then a pod should be there.
+func isOfResult(p *state.Picture, path string) bool {
+	return slices.ContainsFunc(p.Results, func(a *result.Attachment) bool { return filepath.Clean(a.Netns) == path })
+}
+
 // openNamespaceFile opens path when it is a network namespace, and nothing else:
 // a result may name any file.
 func openNamespaceFile(path string) (*os.File, uint64, error) {
@@ -132,7 +142,10 @@ func openNamespaceFile(path string) (*os.File, uint64, error) {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
-		_ = f.Close()
+		defer f.Close()
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() == 0 {
+			return nil, 0, fmt.Errorf("%s is %w", path, errNotMounted)
+		}
 		return nil, 0, fmt.Errorf("%s is no namespace", path)
 	}
 	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)

@@ -205,6 +205,22 @@ func TestHostRoutesAndProcesses(t *testing.T) {
 	_ = hostPath
 }
 
+// A namespace that is not mounted where the collector is, is not one without a pod.
+func TestNamespaceThatIsMountedElsewhere(t *testing.T) {
+	t.Parallel()
+	opts, _, podPath := twoNamespaces(t)
+	elsewhere := filepath.Join(filepath.Dir(podPath), "cni-elsewhere")
+	require.NoError(t, os.WriteFile(elsewhere, nil, 0o600))
+	r := NewReader(opts)
+	p := &state.Picture{Unseen: map[state.Source]string{}}
+	r.readNamespaces(p)
+	assert.Empty(t, p.Unseen, "one that is being made, or a rest")
+	p = &state.Picture{Unseen: map[state.Source]string{}, Results: []*result.Attachment{{Netns: elsewhere}}}
+	r.readNamespaces(p)
+	assert.Contains(t, p.Unseen[state.SourcePods], elsewhere+" is an empty file")
+	assert.True(t, p.Sees(state.SourceNamespaces))
+}
+
 // What is refused is not reached: by routes of all kinds, and by rules.
 func TestRoutesThatRefuse(t *testing.T) {
 	t.Parallel()

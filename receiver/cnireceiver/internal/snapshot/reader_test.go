@@ -109,6 +109,32 @@ func TestUnreadableIsUnseenAndOddFilesAreHarmless(t *testing.T) {
 	assert.True(t, p.Sees(state.SourceConfig, state.SourceResults))
 }
 
+// A result that cannot be read any more, on a full disk for one, is as it was.
+func TestDamagedResultStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS(recorded(t))))
+	r := NewReader(nodeOptions(root))
+	first := r.Read(time.Now())
+	require.Len(t, first.Results, 2)
+	assert.Empty(t, first.Damaged)
+	results, err := filepath.Glob(filepath.Join(root, "var/lib/cni/results/*"))
+	require.NoError(t, err)
+	whole, err := os.ReadFile(results[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(results[0], whole[:300], 0o600))
+	for range 2 {
+		p := r.Read(time.Now())
+		assert.Equal(t, first.Results, p.Results)
+		assert.Contains(t, p.Damaged, filepath.Base(results[0]))
+		assert.Empty(t, p.Unseen)
+	}
+	require.NoError(t, os.WriteFile(results[0], whole, 0o600))
+	assert.Empty(t, r.Read(time.Now()).Damaged)
+	require.NoError(t, os.Remove(results[0]))
+	assert.Len(t, r.Read(time.Now()).Results, 1)
+}
+
 // host-local makes the file of an address anew, and fails when anything has its name.
 func TestOddThingsInAStoreAreUsedAddresses(t *testing.T) {
 	t.Parallel()

@@ -41,8 +41,10 @@ type Picture struct {
 	// Plugins are the executables of the types that configurations name; nil
 	// when there is none.
 	Plugins map[string]*PluginFile
-	// Results are the cached results.
+	// Results are the cached results; Damaged names one that cannot be read and is as it
+	// was when it could, empty for none.
 	Results []*result.Attachment
+	Damaged string
 	// Reservations are the addresses in the stores of host-local.
 	Reservations []Reservation
 	// Subnets are those that flannel was given, by the path of its subnet file.
