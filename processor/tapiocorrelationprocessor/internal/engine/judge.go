@@ -493,6 +493,20 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 // offerKnown offers a new hypothesis what was seen at its entities and addresses and
 // around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
+	e.offerAround(h)
+	if h.Pattern.Requires() { // what such an effect says can tie others, whichever came first
+		e.offerAround(h)
+	}
+	for i := range h.Pattern.Effects {
+		if f := &h.Pattern.Effects[i]; f.Relation == pattern.RelationCluster {
+			for _, o := range e.occurrences.Named(f.Event) {
+				h.Offer(o)
+			}
+		}
+	}
+}
+
+func (e *Engine) offerAround(h *explain.Hypothesis) {
 	seen := map[record.EntityID]bool{}
 	for n := -1; n < len(seen); { // what spreads leads to further ones
 		n = len(seen)
@@ -502,13 +516,6 @@ func (e *Engine) offerKnown(h *explain.Hypothesis) {
 			}
 			seen[id] = true
 			for _, o := range e.occurrences.Of(id) {
-				h.Offer(o)
-			}
-		}
-	}
-	for i := range h.Pattern.Effects {
-		if f := &h.Pattern.Effects[i]; f.Relation == pattern.RelationCluster {
-			for _, o := range e.occurrences.Named(f.Event) {
 				h.Offer(o)
 			}
 		}
@@ -527,6 +534,9 @@ func (e *Engine) assign(r *detect.Request) {
 		}
 	}
 	if h := e.root(e.unresolved(target, origin)); h != nil {
+		if o := e.explainer(h.Cause.Occurrence); o != nil && o.Hypothesis.HasRequired() && e.hurtBy(o, r) {
+			return
+		}
 		if o := e.openFor(h, []*detect.Request{r}); o != nil && e.hurtBy(o, r) {
 			return
 		}

@@ -90,12 +90,12 @@ func (e *Engine) behind(p *pattern.Pattern, o, effect *detect.Occurrence) *expla
 // lookup returns the effect of a hypothesis because of which a call failed: its caller
 // could not look up the name that it called; nil for none.
 func (e *Engine) lookup(h *explain.Hypothesis, t explain.Target, origin detect.HurtSpan) *detect.Occurrence {
-	if origin.Kind != record.SpanClient || t.Address == 0 {
+	if origin.Kind != record.SpanClient || t.Address == 0 || !h.HasRequired() {
 		return nil
 	}
 	for i := range h.Pattern.Effects {
 		f := &h.Pattern.Effects[i]
-		if f.Relation != pattern.RelationAddress {
+		if f.Relation != pattern.RelationAddress && f.Relation != pattern.RelationNamespace {
 			continue
 		}
 		known := e.occurrences.Named(f.Event)

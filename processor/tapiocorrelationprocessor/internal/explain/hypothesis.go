@@ -446,12 +446,23 @@ func (h *Hypothesis) OverBefore(at int64) bool { return h.Over() && h.over < at 
 // EndedBy is the event that said so, "" for none.
 func (h *Hypothesis) EndedBy() string { return h.ended }
 
-// says returns an attribute of the cause's event, nil when it has none.
-func (h *Hypothesis) says(key string) any {
+// says returns what the cause's event says under a key or, where it says nothing, what
+// effects do that the pattern requires; never an empty text.
+func (h *Hypothesis) says(key string) []string {
 	if h.Cause.Occurrence == nil {
 		return nil
 	}
-	return h.Cause.Occurrence.Detail.Attr(key)
+	if text, _ := h.Cause.Occurrence.Detail.Attr(key).(string); text != "" {
+		return []string{text}
+	}
+	var texts []string
+	for o := range h.explains {
+		text, _ := o.Detail.Attr(key).(string)
+		if text != "" && slices.ContainsFunc(h.Pattern.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // remember adds to a set up to its bound.

@@ -53,5 +53,5 @@ func (h *Hypothesis) seeAt(effect int, subject record.EntityID) {
 
 // seenWidely tells whether an effect happened to as many workloads as the pattern wants.
 func (h *Hypothesis) seenWidely(effect int) bool {
-	return len(h.effects[effect].workloads) >= h.Pattern.Effects[effect].Workloads
+	return h.resumed != 0 || len(h.effects[effect].workloads) >= h.Pattern.Effects[effect].Workloads // a restart forgets which
 }

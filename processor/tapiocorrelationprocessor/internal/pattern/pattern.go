@@ -310,7 +310,8 @@ type Condition struct {
 	Min *float64 `yaml:"min"`
 	Max *float64 `yaml:"max"`
 
-	// HoldsCause: the text holds what the cause says under this key. For effects only.
+	// HoldsCause: the text holds what the cause says under this key or, where it says nothing,
+	// what an effect does that is required. For effects only.
 	HoldsCause string `yaml:"holds_cause"`
 	// OTTL is a condition on the whole record in the OpenTelemetry transformation
 	// language, log context; it needs no key.
@@ -356,22 +357,25 @@ func (c *Condition) value(d *record.Detail) any {
 	return d.Attr(c.Key)
 }
 
-// Bound returns the conditions with what the cause says in place of holds_cause, and
-// false when the cause does not say it.
-func Bound(where []Condition, cause func(key string) any) ([]Condition, bool) {
+// Bound returns the conditions with what the cause says in place of holds_cause, any of
+// several texts, and false when the cause does not say it.
+func Bound(where []Condition, cause func(key string) []string) ([]Condition, bool) {
 	out := where
 	for i := range where {
 		if where[i].HoldsCause == "" {
 			continue
 		}
-		text, ok := cause(where[i].HoldsCause).(string)
-		if !ok || text == "" {
+		texts := cause(where[i].HoldsCause)
+		if len(texts) == 0 {
 			return nil, false
 		}
 		if &out[0] == &where[0] {
 			out = slices.Clone(where)
 		}
-		out[i].lower = []string{strings.ToLower(text)}
+		out[i].lower = nil
+		for _, text := range texts {
+			out[i].lower = append(out[i].lower, strings.ToLower(text))
+		}
 	}
 	return out, true
 }
