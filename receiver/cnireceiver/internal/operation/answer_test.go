@@ -74,9 +74,19 @@ func TestParseRequest(t *testing.T) {
 	t.Parallel()
 	env := "CNI_COMMAND=ADD\x00CNI_COMMAND=DEL\x00CNI_NOISE=1\x00CNI_NETNS=/run/netns/a=b\x00CNI_IFNAME=et\x1bh0\x00" +
 		"CNI_ARGS=K8S_POD_NAME=a;K8S_POD_NAME=b;;=;K8S_POD_UID;K8S_POD_NAMESPACE=\xff\x00CNI_CONTAINERID\x00garbage\x00\x00CNI_PATH=/a"
-	want := Request{Command: "ADD", Netns: "/run/netns/a=b", Interface: "et h0", PodName: "a", PodNamespace: "\uFFFD", searchPath: "/a"}
+	want := Request{Command: "ADD", Netns: "/run/netns/a=b", Interface: "et h0", PodName: "b", PodNamespace: "\uFFFD", searchPath: "/a"}
 	assert.Equal(t, want, parseRequest([]byte(env)))
 	assert.Equal(t, Request{}, parseRequest(nil))
+}
+
+// A variable that is as long as what the kernel program keeps of one may have been longer.
+func TestParseRequestOfACutEnvironment(t *testing.T) {
+	t.Parallel()
+	cut := func(variable string) string { return variable[:maxVariable] + "\x00" }
+	long := strings.Repeat("x", 950)
+	env := cut("CNI_ARGS=IgnoreUnknown=1;X="+long+";K8S_POD_NAMESPACE=shop;K8S_POD_NAME=payment-service-7f9c8d-abcde;K8S_POD_UID=u") +
+		cut("CNI_PATH=/a:/b:/"+long+long) + cut("CNI_NETNS=/run/netns/"+long+long) + "CNI_COMMAND=ADD\x00"
+	assert.Equal(t, Request{Command: "ADD", PodNamespace: "shop", searchPath: "/a:/b:"}, parseRequest([]byte(env)))
 }
 
 func TestIsPlugin(t *testing.T) {

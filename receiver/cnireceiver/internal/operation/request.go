@@ -30,8 +30,13 @@ type Request struct {
 // commands are those of the CNI specification, version 1.1.0.
 var commands = map[string]bool{"ADD": true, "DEL": true, "CHECK": true, "GC": true, "STATUS": true, "VERSION": true}
 
+// maxVariable is how much of a variable the kernel program keeps (TAPIO_CNI_VAR in
+// bpf/cni.h, without the NUL): one of that length may have been longer.
+const maxVariable = 1023
+
 // parseRequest reads the variables of an environment. Of a name that is there
-// twice the first counts, as for getenv(3).
+// twice the first counts, as for getenv(3). Of a variable that was cut, the value that
+// ends there is left out: half a name is another's.
 func parseRequest(env []byte) Request {
 	var r Request
 	var args string
@@ -42,6 +47,9 @@ func parseRequest(env []byte) Request {
 	for variable := range bytes.SplitSeq(env, []byte{0}) {
 		name, value, _ := strings.Cut(string(variable), "=")
 		if field, ok := fields[name]; ok {
+			if len(variable) >= maxVariable {
+				value = value[:strings.LastIndexAny(value, separators[name])+1]
+			}
 			*field = clean(value)
 			delete(fields, name)
 		}
@@ -50,7 +58,11 @@ func parseRequest(env []byte) Request {
 	return r
 }
 
-// parseArgs reads CNI_ARGS: NAME=value, separated by semicolons.
+// separators are what is between the values of the variables that have several.
+var separators = map[string]string{"CNI_ARGS": ";", "CNI_PATH": ":"}
+
+// parseArgs reads CNI_ARGS: NAME=value, separated by semicolons. Of a name that is there
+// twice the last counts, as for plugins (LoadArgs in pkg/types of containernetworking/cni).
 func (r *Request) parseArgs(args string) {
 	fields := map[string]*string{
 		"K8S_POD_NAME": &r.PodName, "K8S_POD_NAMESPACE": &r.PodNamespace, "K8S_POD_UID": &r.PodUID,
@@ -60,7 +72,6 @@ func (r *Request) parseArgs(args string) {
 		name, value, _ := strings.Cut(arg, "=")
 		if field, ok := fields[name]; ok {
 			*field = value
-			delete(fields, name)
 		}
 	}
 }
