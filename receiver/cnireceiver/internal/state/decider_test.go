@@ -630,6 +630,29 @@ func TestPoolCountsItsOwnStore(t *testing.T) {
 	}
 }
 
+// A pool is exhausted since its last address was taken, before the ADD that fails of it,
+// and not since the picture that shows it.
+func TestPoolIsExhaustedSinceItsLastAddress(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ taken, want time.Duration }{
+		"between the pictures":   {-20 * time.Second, -20 * time.Second},
+		"by a clock before them": {-time.Hour, 0},
+		"by a clock ahead":       {time.Hour, 0},
+	} {
+		w := newWorld()
+		w.after(0)
+		w.reserveAll("/var/lib/cni/networks/pods")
+		w.Reservations[28].Since = w.At.Add(30*time.Second + tc.taken)
+		got := w.after(30 * time.Second)
+		require.Equal(t, []string{event.CNIPoolExhausted}, names(got), name)
+		assert.Equal(t, w.At.Add(tc.want), got[0].Time, name)
+	}
+	w := newWorld()
+	w.reserveAll("/var/lib/cni/networks/pods")
+	w.Reservations[28].Since = w.At.Add(-time.Second)
+	assert.Equal(t, w.At, only(w.after(0), event.CNIPoolExhausted)[0].Time, "at the start nobody knows")
+}
+
 func TestAddressInTwoStoresIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

@@ -94,10 +94,11 @@ func (d *Decider) poolConditions(v *view) []condition {
 }
 
 // usage is how many addresses of a pool are reserved, how many of those for nobody who
-// lives, and in which directory (of those, if there are any).
+// lives, in which directory (of those, if there are any), and since when so many are.
 type usage struct {
 	used, leaked int64
 	store        string
+	since        time.Time
 }
 
 func (p pool) usage(reserved, leaked []Reservation) usage {
@@ -107,6 +108,9 @@ func (p pool) usage(reserved, leaked []Reservation) usage {
 		for _, r := range list {
 			if p.holds(r) {
 				addresses[r.Address], u.store = true, r.Dir
+				if r.Since.After(u.since) {
+					u.since = r.Since
+				}
 			}
 		}
 		return int64(len(addresses))
@@ -141,14 +145,14 @@ func (p pool) conditions(u usage, highWater float64) []condition {
 	}
 	sources := []Source{SourceConfig, SourcePools}
 	out := []condition{{
-		key: "pool.high/" + key, sources: sources,
+		key: "pool.high/" + key, sources: sources, began: u.since,
 		// A full pool is told as full, and needs no warning any more.
 		weak:  fill < highWater || used >= size,
 		event: ev(event.CNIPoolHigh, plog.SeverityNumberWarn, "nearly full"),
 	}}
 	if used >= size {
 		out = append(out, condition{
-			key: "pool.exhausted/" + key, sources: sources, linger: poolLinger,
+			key: "pool.exhausted/" + key, sources: sources, linger: poolLinger, began: u.since,
 			event: ev(event.CNIPoolExhausted, plog.SeverityNumberError, "exhausted"),
 		})
 	}

@@ -30,6 +30,9 @@ type condition struct {
 	// about names a part of the picture: while that is explained by something else the
 	// condition keeps its state. "" for none.
 	about string
+	// began is when it did as far as that is known, zero when it is not: it counts if it
+	// is after the picture before.
+	began time.Time
 	// event is what to tell. Its time is filled in.
 	event Event
 }
@@ -53,8 +56,8 @@ type tracker struct {
 	// limit bounds held; dropped counts what found no place.
 	limit   int
 	dropped int64
-	// last is when the last picture was taken.
-	last time.Time
+	// last is when the last picture was taken, before when the one before that was.
+	last, before time.Time
 }
 
 func newTracker(limit int) *tracker { return &tracker{held: make(map[string]*held), limit: limit} }
@@ -62,7 +65,7 @@ func newTracker(limit int) *tracker { return &tracker{held: make(map[string]*hel
 // update takes all conditions of one picture and returns what is new. explained are
 // the parts of the picture of which it tells nothing: what was told of them is not over.
 func (t *tracker) update(p *Picture, now []condition, explained map[string]bool) []Event {
-	t.last = p.At
+	t.before, t.last = t.last, p.At
 	present := make(map[string]bool, len(now))
 	var events []Event
 	for _, weak := range []bool{false, true} {
@@ -114,7 +117,7 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 			t.dropped++
 			return Event{}, false
 		}
-		h = &held{since: at, condition: c}
+		h = &held{since: t.since(c), condition: c}
 		t.held[c.key] = h
 	}
 	if h.version != c.version {
@@ -130,6 +133,14 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	told := h.event
 	h.told, h.toldVersion = &told, c.version
 	return told, true
+}
+
+// since is when a condition that is new in this picture began.
+func (t *tracker) since(c condition) time.Time {
+	if !t.before.IsZero() && c.began.After(t.before) && c.began.Before(t.last) {
+		return c.began
+	}
+	return t.last
 }
 
 // seeWeak keeps what was told as it is, and forgets what only waits to be.
