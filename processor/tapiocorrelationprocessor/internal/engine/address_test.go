@@ -24,6 +24,11 @@ func (s *scenario) byAddress(err string) { s.dial(payment, podAddress, err) }
 // dial sends a request through storefront, which calls a service at an address: in vain
 // with err, else answered. The spans say nothing of pods; a service without a name sends none.
 func (s *scenario) dial(callee service, address, err string) {
+	s.dialFor(callee, address, err, 4*time.Millisecond)
+}
+
+// dialFor is dial, of a call that took that long.
+func (s *scenario) dialFor(callee service, address, err string, took time.Duration) {
 	s.serial++
 	name := time.Duration(s.serial).String()
 	trace, entry, client := id16("dialled"+name), id8("entry"+name), id8("dialled client"+name)
@@ -31,10 +36,10 @@ func (s *scenario) dial(callee service, address, err string) {
 		_, td := newSpan(callee, trace, id8("dialled server"+name), client, "POST /payment", spanServer, s.clock.Add(-3*time.Millisecond), s.clock)
 		s.deliver(item{traces: td})
 	}
-	sp, td := newSpan(storefront, trace, client, entry, "POST", spanClient, s.clock.Add(-4*time.Millisecond), s.clock)
+	sp, td := newSpan(storefront, trace, client, entry, "POST", spanClient, s.clock.Add(-took), s.clock)
 	sp.Attributes().PutStr(event.KeyServerAddress, address)
 	sp.Attributes().PutInt(event.KeyServerPort, payment.port)
-	above, up := newSpan(storefront, trace, entry, pcommon.SpanID{}, "POST /checkout", spanServer, s.clock.Add(-5*time.Millisecond), s.clock)
+	above, up := newSpan(storefront, trace, entry, pcommon.SpanID{}, "POST /checkout", spanServer, s.clock.Add(-took-time.Millisecond), s.clock)
 	if err != "" {
 		sp.Status().SetCode(ptrace.StatusCodeError)
 		sp.Status().SetMessage(err)
@@ -67,6 +72,13 @@ func hasAddress(address string) map[string]any {
 // down says that a pod's interface is down.
 func (s *scenario) down(pod string) {
 	s.ofPod(pod, event.CNIInterfaceDown, map[string]any{event.KeyCNINetwork: "pods", event.KeyInterfaceName: "eth0"})
+}
+
+// over says that a pod's interface is well again.
+func (s *scenario) over(pod string) {
+	s.ofPod(pod, event.CNIRecovered, map[string]any{
+		event.KeyCNINetwork: "pods", event.KeyInterfaceName: "eth0", event.KeyCNIRecovered: event.CNIInterfaceDown,
+	})
 }
 
 const noAnswer = "context deadline exceeded"
@@ -257,6 +269,86 @@ func TestPodIsDeletedForItsNetwork(t *testing.T) {
 	calls()
 	s.wait(30 * time.Second)
 	assert.EqualValues(t, 20, s.one().Impact.FailedRequests)
+}
+
+// TestNetworkOfPodIsWellAgain: what fails after an interface is well again has another cause.
+// Calls that began before are its effects, however late they are given up, and when all is
+// told before a finding was.
+func TestNetworkOfPodIsWellAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		failed int64 // of the finding, 0 for none
+		play   func(s *scenario, calls func(took time.Duration))
+	}{
+		"after the finding": {10, func(s *scenario, calls func(time.Duration)) {
+			calls(0)
+			s.wait(10 * time.Second)
+			s.over("payment-1")
+		}},
+		"before the finding": {10, func(s *scenario, calls func(time.Duration)) {
+			calls(0)
+			s.over("payment-1")
+		}},
+		"before the calls": {0, func(s *scenario, calls func(time.Duration)) {
+			s.over("payment-1")
+			s.wait(2 * time.Second)
+			calls(0)
+		}},
+		"while they wait": {10, func(s *scenario, calls func(time.Duration)) {
+			s.wait(5 * time.Second)
+			s.over("payment-1")
+			s.wait(10 * time.Second)
+			calls(15 * time.Second)
+		}},
+		"while some wait": {20, func(s *scenario, calls func(time.Duration)) {
+			calls(0)
+			s.wait(5 * time.Second)
+			s.over("payment-1")
+			s.wait(10 * time.Second)
+			calls(15 * time.Second)
+		}},
+		"of another interface": {10, func(s *scenario, calls func(time.Duration)) {
+			s.ofPod("payment-1", event.CNIRecovered, map[string]any{
+				event.KeyCNINetwork: "pods", event.KeyInterfaceName: "net1", event.KeyCNIRecovered: event.CNIInterfaceDown,
+			})
+			s.wait(2 * time.Second)
+			calls(0)
+			s.over("payment-1")
+		}},
+		"and it is down again": {10, func(s *scenario, calls func(time.Duration)) {
+			s.over("payment-1")
+			s.wait(2 * time.Second)
+			s.down("payment-1")
+			calls(0)
+			s.wait(10 * time.Second)
+			s.over("payment-1")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.gets("payment-1", podAddress)
+			for range 20 {
+				s.byAddress("")
+			}
+			s.down("payment-1")
+			tc.play(s, func(took time.Duration) {
+				for range 10 {
+					s.dialFor(payment, podAddress, noAnswer, max(took, 4*time.Millisecond))
+				}
+			})
+			s.wait(30 * time.Second)
+			if tc.failed == 0 {
+				for _, f := range s.latest() {
+					assert.NotEqual(t, "pod-interface-down", f.Pattern)
+				}
+				return
+			}
+			f := s.one()
+			assert.Equal(t, "pod-interface-down", f.Pattern)
+			assert.Equal(t, tc.failed, f.Impact.FailedRequests)
+			assert.Equal(t, finding.StateResolved, f.State)
+		})
+	}
 }
 
 // TestOtherPodOfServiceByAddress: the network of one of two pods is down, and calls to the

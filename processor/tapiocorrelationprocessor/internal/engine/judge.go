@@ -587,7 +587,7 @@ func (e *Engine) best(t explain.Target, first int64) *explain.Hypothesis {
 	var best *explain.Hypothesis
 	e.candidates(t, first, func(p *pattern.Pattern, o *detect.Occurrence) {
 		h := e.hypothesis(p, o, t.Address)
-		if !h.HasRequired() || h.OverBefore(first) {
+		if !h.HasRequired() || h.OverBefore(cmp.Or(t.Began, first)) {
 			return
 		}
 		if best == nil || explain.Better(h, best, e.options.Weights) < 0 {

@@ -218,7 +218,7 @@ func TestSameIsARepetition(t *testing.T) {
 func TestTargetOf(t *testing.T) {
 	w := newWorld(t)
 	target, origin := TargetOf(w.graph, w.request(1, t0, 0, 1))
-	assert.Equal(t, Target{Caller: w.storefront.Subject, Address: w.address, Process: w.payment.Subject, Service: w.payment.Service}, target)
+	assert.Equal(t, Target{Caller: w.storefront.Subject, Began: origin.Start, Address: w.address, Process: w.payment.Subject, Service: w.payment.Service}, target)
 	assert.Equal(t, record.SpanID{2}, origin.ID, "the deepest")
 	assert.Equal(t, w.payment.Service, target.Key())
 	assert.Equal(t, w.address, Target{Address: w.address}.Key())

@@ -54,8 +54,9 @@ type Target struct {
 	// last; 0 when unknown.
 	Holder record.EntityID
 	Gone   bool
-	// Caller is who called, 0 where that is not what failed.
+	// Caller is who called, 0 where that is not what failed, and Began when.
 	Caller record.EntityID
+	Began  int64
 }
 
 // Key is what groups targets: the service, else the process, else the address.
@@ -76,7 +77,7 @@ func (t Target) AtHolder() (Target, bool) {
 func TargetOf(g *topology.Graph, r *detect.Request) (Target, detect.HurtSpan) {
 	origin := r.Origin()
 	if origin.Kind == record.SpanClient && origin.Peer != 0 {
-		t := Target{Caller: origin.Subject, Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End)}
+		t := Target{Caller: origin.Subject, Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End), Began: origin.Start}
 		holder, has := g.LastHolder(origin.Peer, origin.Start)
 		t.Holder, t.Gone = holder, holder != 0 && !has
 		t.Service = g.ServiceOf(t.Process)
@@ -234,7 +235,7 @@ func (h *Hypothesis) Began() int64 {
 // an effect of this cause: same process, container or pod, same address, or, when
 // the cause is a service's, same service.
 func (h *Hypothesis) Covers(t Target, first int64) bool {
-	if h.OverBefore(first) || Spares(h.graph, h.Pattern, t.Address) {
+	if h.OverBefore(cmp.Or(t.Began, first)) || Spares(h.graph, h.Pattern, t.Address) {
 		return false
 	}
 	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
@@ -648,9 +649,9 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 const unconfirmed = 0.5
 
 // Supported tells whether all effects were seen without which the pattern makes no
-// finding.
+// finding. What was over before it was told is worth one if it hurt requests.
 func (h *Hypothesis) Supported() bool {
-	return !h.Over() && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
+	return (!h.Over() || h.failed+h.slow > 0) && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
 }
 
 func (h *Hypothesis) hasEffect() bool {
