@@ -178,6 +178,9 @@ func (e *encoder) skipped(ev *unit.Event, n note) note {
 	} else {
 		n.severity = plog.SeverityNumberInfo
 	}
+	if ev.IsExec {
+		unmet = "an ExecCondition"
+	}
 	var options []metadata.EventAttributeOption
 	if ev.Unmet.Type != "" {
 		options = append(options, metadata.WithTapioSystemdConditionEventAttribute(ev.Unmet.String()))

@@ -77,6 +77,7 @@ func TestEveryKindHasItsEvent(t *testing.T) {
 		{unit.Event{Kind: unit.Reloaded}, "unit.reloaded", plog.SeverityNumberInfo, "app.service has read its configuration again"},
 		{unit.Event{Kind: unit.ReloadFailed}, "unit.reload_failed", plog.SeverityNumberError, "app.service could not read its configuration again: result exit-code"},
 		{unit.Event{Kind: unit.Skipped}, "unit.skipped", plog.SeverityNumberInfo, "app.service was not started: a condition is not met"},
+		{unit.Event{Kind: unit.Skipped, IsExec: true, Unmet: unit.Condition{Type: "ExecCondition", Parameter: "/bin/false"}}, "unit.skipped", plog.SeverityNumberInfo, "app.service was not started: condition ExecCondition=/bin/false is not met"},
 		{unit.Event{Kind: unit.Skipped, IsAssert: true, Unmet: unit.Condition{Type: "AssertPathExists", Parameter: "/x"}}, "unit.skipped", plog.SeverityNumberError, "app.service was not started: assertion AssertPathExists=/x is not met"},
 	} {
 		tt.event.Unit, tt.event.At = u, epoch

@@ -306,6 +306,37 @@ func TestUnitsAreToldOnce(t *testing.T) {
 	assert.Equal(t, "tapio.systemd.unit.failed", r.EventName(), "the bus does not tell of other machines")
 }
 
+// TestStartLimitByTheJournal: of a unit that is not let run again systemd says the same as of
+// the failure before, of the same run.
+func TestStartLimitByTheJournal(t *testing.T) {
+	e := testEncoder(t, nil)
+	var told []string
+	fails := func(machine, unit, invocation, result string) {
+		e.add(newEntry("MESSAGE_ID="+messageUnitFailed, "_SYSTEMD_UNIT=init.scope", "_COMM=systemd", "_PID=1", "_UID=0", "_MACHINE_ID="+machine, "UNIT="+unit,
+			"UNIT_RESULT="+result, "INVOCATION_ID="+invocation), time.Now())
+		for _, rl := range e.take().ResourceLogs().All() {
+			for _, r := range rl.ScopeLogs().At(0).LogRecords().All() {
+				told = append(told, strings.TrimPrefix(r.EventName(), "tapio.systemd.unit."))
+			}
+		}
+	}
+	fails("bb", "db.service", "1", "exit-code")
+	fails("bb", "web.service", "2", "exit-code")
+	fails("cc", "db.service", "1", "exit-code")
+	fails("bb", "db.service", "3", "exit-code")
+	fails("bb", "db.service", "3", "exit-code")
+	fails("bb", "db.service", "3", "exit-code") // somebody starts it by hand
+	fails("bb", "db.service", "4", "exit-code")
+	fails("bb", "db.service", "5", "start-limit-hit") // it never failed before
+	fails("bb", "db.service", "5", "start-limit-hit")
+	assert.Equal(t, []string{"failed", "failed", "failed", "failed", "start_limit_hit", "", "failed", "start_limit_hit", ""}, told)
+	for n := range 2 * maxRuns {
+		fails("bb", "db.service", fmt.Sprint("x", n), "exit-code")
+		e.failed(&entry{Entry: newEntry("INVOCATION_ID=1"), unit: fmt.Sprint(n)}, &journalEvent{})
+	}
+	assert.LessOrEqual(t, len(e.runs), maxRuns)
+}
+
 // In a container /etc/machine-id is missing or that of the image, and the host's
 // name was given: the machine is known by what systemd tells, or by the boot of the
 // kernel in which an entry was written.

@@ -58,9 +58,11 @@ type journalEncoder struct {
 	version  string
 
 	cgroups map[string]cgroup.Identity
-	batch   plog.Logs
-	groups  map[journalResource]plog.LogRecordSlice
-	count   int
+	// runs are the runs of units that failed last.
+	runs   map[machineUnit]failedRun
+	batch  plog.Logs
+	groups map[journalResource]plog.LogRecordSlice
+	count  int
 	// size is how many bytes the fields of its entries have.
 	size int
 }
@@ -77,7 +79,7 @@ type journalResource struct {
 func newJournalEncoder(cfg *Config, version string, host *hostInfo, rules kmsg.Rules, busTells func(*entry) bool) *journalEncoder {
 	e := &journalEncoder{
 		cfg: &cfg.Journal, units: &cfg.Units, host: host, filter: newJournalFilter(&cfg.Journal), rules: rules,
-		enabled: enabledEvents(&cfg.Events), busTells: busTells, version: version, cgroups: map[string]cgroup.Identity{},
+		enabled: enabledEvents(&cfg.Events), busTells: busTells, version: version, cgroups: map[string]cgroup.Identity{}, runs: map[machineUnit]failedRun{},
 	}
 	e.reset()
 	return e
@@ -139,6 +141,9 @@ func (e *journalEncoder) event(r *entry) (journalEvent, bool) {
 		ev, ok = e.kernelEvent(r.message)
 	case r.messageID != "" && fromSystemd(r):
 		ev, ok = byMessageID(r)
+		if r.messageID == messageUnitFailed {
+			ok = e.failed(r, &ev)
+		}
 		if ok && ev.ofUnit && e.isLocal(r) && e.busTells(r) {
 			return journalEvent{}, false
 		}
@@ -147,6 +152,41 @@ func (e *journalEncoder) event(r *entry) (journalEvent, bool) {
 		return journalEvent{}, false
 	}
 	return ev, true
+}
+
+// maxRuns bounds the runs that are remembered, as many as units are followed.
+const maxRuns = 1 << 14
+
+type machineUnit struct{ machine, unit string }
+
+type failedRun struct {
+	invocation string
+	// limited says that systemd did not let it run again.
+	limited bool
+}
+
+// failed makes the second failure of one run what it is: the unit was not let run again, of
+// which systemd says the same as of the failure before. It returns false for further ones,
+// of somebody who tries on.
+func (e *journalEncoder) failed(r *entry, ev *journalEvent) bool {
+	key, run := machineUnit{r.Get("_MACHINE_ID"), r.unit}, failedRun{invocation: r.Get("INVOCATION_ID")}
+	if run.invocation == "" {
+		return true
+	}
+	before, known := e.runs[key]
+	again := known && before.invocation == run.invocation
+	if again && before.limited {
+		return false
+	}
+	if again {
+		ev.name = event.SystemdUnitStartLimitHit
+	}
+	run.limited = ev.name == event.SystemdUnitStartLimitHit
+	if !known && len(e.runs) >= maxRuns {
+		clear(e.runs)
+	}
+	e.runs[key] = run
+	return true
 }
 
 // kernelEvent applies the rules for messages of the kernel.

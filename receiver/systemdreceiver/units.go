@@ -532,8 +532,11 @@ func ask(ctx context.Context, conn *bus.Conn, e *unit.Event) error {
 	}
 	if e.Kind == unit.Skipped {
 		conditions := now.Conditions
-		if e.IsAssert {
+		switch {
+		case e.IsAssert:
 			conditions = now.Asserts
+		case e.IsExec:
+			conditions = now.ExecConditions
 		}
 		e.Unmet = unit.Unmet(conditions)
 	}

@@ -155,6 +155,35 @@ func failAgain(t *testing.T, journal bool) {
 	}
 }
 
+// TestStartLimitByTheJournal: while the bus is away a unit is given up, and then started by
+// hand: each run has failed once, and the limit is one event.
+func TestStartLimitByTheJournal(t *testing.T) {
+	m := boot(t, func(m *machine) {
+		require.NoError(t, os.Mkdir(m.journal(), 0o755))
+		m.binds = append(m.binds, "--bind="+m.journal()+":/var/log/journal")
+	})
+	c := newCollector(t, m, 0, withJournal(m))
+	c.start(t)
+	m.systemctl("stop", "dbus.socket", "dbus.service")
+	require.Eventually(t, func() bool { return len(c.events(t, "", "tapio.systemd.bus.lost")) == 1 }, 20*time.Second, 50*time.Millisecond)
+	m.systemctl("start", "--no-block", "loops")
+	require.Eventually(t, func() bool { return len(c.events(t, "loops.service", "tapio.systemd.unit.start_limit_hit")) > 0 }, 30*time.Second, 50*time.Millisecond)
+	m.systemctl("start", "loops") // it is not let
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(c.events(t, "loops.service", ""), func(r record) bool {
+			return r.name == "" && strings.Contains(r.body, "Failed with result")
+		})
+	}, 30*time.Second, 50*time.Millisecond, "the second refusal is a plain entry")
+	assert.Len(t, c.events(t, "loops.service", "tapio.systemd.unit.start_limit_hit"), 1)
+	runs := map[any]bool{}
+	for _, r := range c.events(t, "loops.service", "tapio.systemd.unit.failed") {
+		run := r.attributes["tapio.systemd.invocation_id"]
+		assert.False(t, runs[run], "a run has failed twice")
+		runs[run] = true
+	}
+	assert.Len(t, runs, 5, "as many as StartLimitBurst allows")
+}
+
 // TestRepairedUnitFailsAgain: who follows the advice of a finding and restarts the unit
 // is told that it failed again, not that it was started too often.
 func TestRepairedUnitFailsAgain(t *testing.T) {

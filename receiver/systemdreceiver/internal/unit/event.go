@@ -20,7 +20,7 @@ const (
 	Reloaded
 	// ReloadFailed: it runs on with the configuration that it had.
 	ReloadFailed
-	// Skipped: a condition or an assertion is not met.
+	// Skipped: a condition or an assertion is not met, or an ExecCondition of a service.
 	Skipped
 )
 
@@ -40,6 +40,8 @@ type Event struct {
 	// IsAssert tells an assertion, which is an error, from a condition.
 	Unmet    Condition
 	IsAssert bool
+	// IsExec tells a condition that a command of the service tests.
+	IsExec bool
 	// Dependencies belongs to Deactivated: the units that took this one with them.
 	Dependencies []string
 	// SampleAge is how old memory and tasks are, 0 when they were read afterwards.

@@ -18,7 +18,7 @@ type Process struct {
 
 // commands are the settings of all types of units that name commands.
 var commands = []string{
-	"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPre", "ExecStopPost",
+	"ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPre", "ExecStopPost",
 	"ExecMount", "ExecUnmount", "ExecRemount", "ExecActivate", "ExecDeactivate",
 }
 

@@ -500,6 +500,13 @@ func (t *Tracker) moved(k *tracked, u *Unit, now time.Time, snapshot bool, tell 
 		}
 		k.Active = true
 		tell(Activated, u.ActiveEnter)
+	case u.ActiveState == "inactive" && u.Result == resultExecCondition:
+		if k.Active { // nobody saw it end
+			k.Active = false
+			tell(Deactivated, u.ActiveExit)
+		}
+		e := tell(Skipped, u.StateChange)
+		e.Unmet, e.IsExec = Unmet(u.ExecConditions), true
 	case u.ActiveState == "inactive" && hasRun(k, u):
 		if snapshot {
 			k.Active = false
@@ -516,8 +523,11 @@ func hasRun(k *tracked, u *Unit) bool {
 	if k.ActiveState == "failed" || k.ActiveState == "inactive" || strings.HasPrefix(k.SubState, "auto-restart") {
 		return false
 	}
-	return u.Result == "" || u.Result == "success" || u.Result == "exec-condition"
+	return u.Result == "" || u.Result == "success"
 }
+
+// resultExecCondition is systemd's result of a service whose ExecCondition= is not met.
+const resultExecCondition = "exec-condition"
 
 func isActive(u *Unit) bool { return u.ActiveState == "active" }
 

@@ -287,6 +287,36 @@ func TestSkipped(t *testing.T) {
 	assert.Equal(t, "AssertPathExists=!/x", s.all[1].Unmet.String())
 }
 
+// A service that its own ExecCondition keeps from starting never was active.
+func TestSkippedByCommand(t *testing.T) {
+	t.Parallel()
+	s := newService(t, newTracker())
+	row := func(path string, ended time.Time, status int32) []any {
+		return []any{path, []string{path}, false, us(s.now), uint64(0), us(ended), uint64(0), uint32(7), int32(CodeExited), status}
+	}
+	for n := range 2 {
+		s.run++
+		s.is("activating", "condition", "success")
+		p := s.properties("inactive", "dead", "exec-condition")
+		p["ExecCondition"] = [][]any{row("/bin/true", s.now, 0), row("/bin/false", s.now, 1), row("/bin/test", time.Time{}, 0)}
+		s.hear(s.Changed(s.name, p, s.now))
+		s.later(settle)
+		s.heard("skipped")
+		assert.Equal(t, "ExecCondition=/bin/false", s.all[n].Unmet.String())
+		s.now = s.now.Add(time.Second)
+	}
+	// One that ran before and is not let again was told to be inactive then.
+	s.is("activating", "start", "success")
+	s.is("active", "running", "success")
+	s.is("inactive", "dead", "success")
+	s.later(settle)
+	s.heard("activated", "deactivated")
+	s.is("activating", "condition", "success")
+	s.is("inactive", "dead", "exec-condition")
+	s.later(settle)
+	s.heard("skipped")
+}
+
 func TestSnapshotOfTheFirstStart(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -24,6 +24,8 @@ type Unit struct {
 	ConditionResult, AssertResult bool
 	ConditionTime, AssertTime     time.Time
 	Conditions, Asserts           []Condition
+	// ExecConditions are the commands of ExecCondition=, each by its executable.
+	ExecConditions []Condition
 
 	// Result is why the last run ended, "success" when it did not fail; ReloadResult
 	// is the same of the last reload.
@@ -112,6 +114,10 @@ var setters = map[string]func(*Unit, any){
 	"AssertTimestamp":        at(func(u *Unit) *time.Time { return &u.AssertTime }),
 	"Conditions":             func(u *Unit, v any) { u.Conditions = conditions(v) },
 	"Asserts":                func(u *Unit, v any) { u.Asserts = conditions(v) },
+	keyExecCondition: func(u *Unit, v any) {
+		u.failed(keyExecCondition, v)
+		u.ExecConditions = execConditions(v)
+	},
 	"Result":                 text(func(u *Unit) *string { return &u.Result }),
 	"ReloadResult":           text(func(u *Unit) *string { return &u.ReloadResult }),
 	"MainPID":                signed(func(u *Unit) *int64 { return &u.MainPID }),
@@ -245,6 +251,36 @@ func conditions(v any) []Condition {
 		c.Parameter, _ = row[3].(string)
 		state, _ := number(row[4])
 		c.State = int64(state)
+		all = append(all, c)
+	}
+	return all
+}
+
+const keyExecCondition = "ExecCondition"
+
+// execConditions reads the commands of ExecCondition, see Unit.failed.
+func execConditions(v any) []Condition {
+	rows, ok := v.([][]any)
+	if !ok {
+		return nil
+	}
+	var all []Condition
+	for _, row := range rows {
+		if len(row) != 10 {
+			continue
+		}
+		c := Condition{Type: keyExecCondition}
+		c.Parameter, _ = row[0].(string)
+		ended, _ := number(row[5])
+		code, _ := number(row[8])
+		status, _ := number(row[9])
+		switch {
+		case Time(ended).IsZero():
+		case code == CodeExited && status == 0:
+			c.State = 1
+		default:
+			c.State = -1
+		}
 		all = append(all, c)
 	}
 	return all
