@@ -355,6 +355,29 @@ func TestClockBehindTheStart(t *testing.T) {
 	}
 }
 
+// So is what it copies while the file in /run is being read: both are there at once.
+func TestFlushedWhileRead(t *testing.T) {
+	run, other := t.TempDir(), t.TempDir()
+	journaltest.Remote(t, filepath.Join(run, machineFolder, "system.journal"), true, true, journaltest.Export(0, 500, 1))
+	journaltest.Remote(t, filepath.Join(other, machineFolder, "system.journal"), true, true, journaltest.Export(0, 800, 1))
+	r := NewReader(testOptions(other, run), NewState(0))
+	defer func() { _ = r.Close() }()
+	r.Refresh()
+	var got []string
+	for e := r.Next(); e != nil; e = r.Next() {
+		got = append(got, e.Get("MESSAGE"))
+		if len(got) == 250 {
+			r = restarted(t, r)
+			r.Refresh()
+		}
+	}
+	var want []string
+	for i := range 800 {
+		want = append(want, fmt.Sprintf("request %d of client 10.0.%d.%d took %d ms", i, i%256, i%199, i*7919%1000))
+	}
+	equalLines(t, want, got)
+}
+
 // Of more files than may be open at once, all are read and followed, though none is
 // ever closed by its writer, as those of other machines.
 func TestFilesTakeTurns(t *testing.T) {

@@ -197,18 +197,22 @@ func (r *Reader) Empty() bool { return len(r.open) == 0 && len(r.closed) == 0 &&
 // Next returns the next entry, or nil when there is none before the next
 // Refresh. The entry is valid until the next call of Next or Refresh.
 func (r *Reader) Next() *Entry {
-	if c := r.current; c != nil {
-		c.loaded = false
-		r.load(c)
-		if c.loaded && (r.limit == nil || compareEntries(&c.head, &r.limit.head) <= 0) {
-			return r.hand(c)
+	for {
+		c := r.current
+		if c != nil {
+			c.loaded = false
+			r.load(c)
+		}
+		if c == nil || !c.loaded || r.limit != nil && compareEntries(&c.head, &r.limit.head) > 0 {
+			r.choose()
+		}
+		if r.current == nil {
+			return nil
+		}
+		if r.hand(r.current) {
+			return &r.current.head
 		}
 	}
-	r.choose()
-	if r.current == nil {
-		return nil
-	}
-	return r.hand(r.current)
 }
 
 // choose finds the source with the first entry, and the one with the second.
@@ -225,12 +229,20 @@ func (r *Reader) choose() {
 	}
 }
 
-func (r *Reader) hand(s *source) *Entry {
+// hand notes that the next entry of a source is handed on, unless it was before, from
+// another directory. That is asked as late as here, as both may be read at once.
+func (r *Reader) hand(s *source) bool {
 	s.handed = s.read
-	if len(r.options.Directories) > 1 {
-		r.state.handedOn(originOf(s.machine, &s.head), s.directory, s.head.Monotonic)
+	if len(r.options.Directories) < 2 {
+		return true
 	}
-	return &s.head
+	of := originOf(s.machine, &s.head)
+	if r.state.isCopy(of, s.directory, s.head.Monotonic) {
+		r.stats.Copies++
+		return false
+	}
+	r.state.handedOn(of, s.directory, s.head.Monotonic)
+	return true
 }
 
 // load reads the next entry of a source that was not handed on before.
@@ -246,10 +258,6 @@ func (r *Reader) load(s *source) {
 		var bad entryError
 		switch {
 		case err == nil:
-			if len(r.options.Directories) > 1 && r.state.isCopy(originOf(s.machine, &s.head), s.directory, s.head.Monotonic) {
-				r.stats.Copies++
-				continue
-			}
 			s.loaded, s.brokenAt = true, time.Time{}
 		case errors.Is(err, errEnd):
 			s.handed, s.brokenAt = max(s.handed, s.read), time.Time{}
