@@ -29,7 +29,7 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	}
 	u.newRun(seedOf(u.host.name, machine, manager))
 	finished, _ := manager["FinishTimestamp"].(uint64)
-	u.inBoot = finished == 0
+	u.inBoot = finished == 0 && u.wantsBoot()
 	jobs, err := conn.Jobs(ctx)
 	if err != nil {
 		return err

@@ -74,6 +74,24 @@ func TestWatchedUnits(t *testing.T) {
 	}
 }
 
+// A unit's own name matches itself, whatever systemd escapes in it.
+func TestGlobs(t *testing.T) {
+	t.Parallel()
+	for glob, names := range map[string][2]string{ // one that matches, and one that does not
+		`var-lib-my\x2ddata.mount`: {`var-lib-my\x2ddata.mount`, `var-lib-myx2ddata.mount`},
+		`foo\x2d*.service`:         {`foo\x2dbar.service`, `foo-bar.service`},
+		`a[\x]b`:                   {`a\b`, `a]b`},
+		`a\`:                       {`a\`, `a`},
+		"kube-*.service":           {"kube-proxy.service", "kubelet.service"},
+	} {
+		assert.True(t, matches([]string{glob}, names[0]), "%s: %s", glob, names[0])
+		assert.False(t, matches([]string{glob}, names[1]), "%s: %s", glob, names[1])
+		cfg := createDefaultConfig().(*Config)
+		cfg.Units.Include, cfg.Journal.ExcludeUnits = []string{glob}, []string{glob}
+		assert.NoError(t, cfg.Validate(), glob)
+	}
+}
+
 // TestKeysAndUnits: a slip of the keyboard is explained.
 func TestKeysAndUnits(t *testing.T) {
 	for want, section := range map[string]map[string]any{

@@ -85,11 +85,17 @@ func (e *encoder) severity(of string, s plog.SeverityNumber) plog.SeverityNumber
 // matches tells whether one of the globs matches; Validate has checked them.
 func matches(globs []string, name string) bool {
 	for _, glob := range globs {
-		if ok, err := path.Match(glob, name); ok && err == nil {
+		if ok, err := match(glob, name); ok && err == nil {
 			return true
 		}
 	}
 	return false
+}
+
+// match is path.Match in which a backslash is a plain character, as it is in the names of
+// units and in systemd's own patterns.
+func match(glob, name string) (bool, error) {
+	return path.Match(strings.ReplaceAll(glob, `\`, `\\`), name)
 }
 
 // record records an event in the builder.

@@ -106,7 +106,7 @@ func (c *JournalConfig) validate() []error {
 		globs []string
 	}{{"units", c.Units}, {"identifiers", c.Identifiers}, {"exclude_units", c.ExcludeUnits}, {"fields", c.Fields}} {
 		for i, glob := range list.globs {
-			if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			if _, err := match(glob, ""); err != nil || glob == "" {
 				bad(list.key, "%d: %q is not a pattern of *, ?, [a-z] and plain characters", i, glob)
 			}
 		}

@@ -62,7 +62,7 @@ type units struct {
 	lost    time.Time
 	// said is what was said last while systemd was never seen.
 	said string
-	// inBoot says that the boot is not over, reloading that unit files are read.
+	// inBoot says that the boot is not over and will be told, reloading that unit files are read.
 	inBoot, reloading bool
 	// executed is when systemd last executed itself again.
 	executed time.Time
@@ -367,7 +367,7 @@ func (u *units) signal(ctx context.Context, conn *bus.Conn, item bus.Item) error
 			u.sight.goesDown(item.At)
 			u.rememberJobs(ctx)
 		}
-		u.jobs.New(s.ID, s.Unit, u.inBoot, u.moves(s.Unit), item.At)
+		u.jobs.New(s.ID, s.Unit, u.moves(s.Unit), item.At)
 		if u.jobs.Len() <= maxEager { // while signals come one after the other, jobs are not settled
 			u.rememberJobs(ctx)
 		}

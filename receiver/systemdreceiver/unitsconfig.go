@@ -2,7 +2,6 @@ package systemdreceiver
 
 import (
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -17,7 +16,7 @@ type UnitsConfig struct {
 	BusAddress string `mapstructure:"bus_address"`
 	// Required makes the collector fail to start where systemd cannot be seen.
 	Required bool `mapstructure:"required"`
-	// Include are globs (path.Match) of unit names to watch; one must match.
+	// Include are globs (*, ?, [a-z]) of unit names to watch; one must match.
 	Include []string `mapstructure:"include"`
 	// Exclude are globs of unit names to leave out; they win over Include.
 	Exclude []string `mapstructure:"exclude"`
@@ -94,7 +93,7 @@ func (c *UnitsConfig) validate() []error {
 	}
 	for key, globs := range map[string][]string{"include": c.Include, "exclude": c.Exclude, "critical": c.Critical} {
 		for i, glob := range globs {
-			if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			if _, err := match(glob, ""); err != nil || glob == "" {
 				errs = append(errs, fmt.Errorf("units::%s::%d: %q is not a pattern of *, ?, [a-z] and plain characters", key, i, glob))
 			}
 		}

@@ -297,6 +297,9 @@ func TestBoot(t *testing.T) {
 	m := begin(t, "slowboot.target")
 	c := newCollector(t, m, 0)
 	c.start(t)
+	m.systemctl("start", "timeout")
+	asked := job(t, c, "timeout.service", "start")
+	assert.True(t, asked.ParentSpanID().IsEmpty(), "it is no part of the boot")
 	require.NoError(t, m.command("touch", "/run/end-boot").Run())
 	c.await(t, "slowboot.service", "activated")
 	c.await(t, "late.service", "activated")
@@ -316,8 +319,27 @@ func TestBoot(t *testing.T) {
 		assert.Equal(t, "done", text(s.Attributes(), "tapio.systemd.job.result"), "%s was told by its job", s.Name())
 	}
 	assert.False(t, userspace.EndTimestamp().AsTime().Before(slow.EndTimestamp().AsTime()), "the boot has waited for it")
+	assert.NotEqual(t, userspace.TraceID(), asked.TraceID())
 	m.systemctl("start", "fails")
 	assert.NotEqual(t, userspace.TraceID(), job(t, c, "fails.service", "start").TraceID(), "the boot is over")
+}
+
+// TestBootThatIsNotTold: jobs of a boot of which no trace is wanted have no parent in it.
+func TestBootThatIsNotTold(t *testing.T) {
+	m := begin(t, "slowboot.target")
+	c := newCollector(t, m, 0, func(c *collector) { c.units = "      boot: false\n" })
+	c.start(t)
+	require.NoError(t, m.command("touch", "/run/end-boot").Run())
+	for _, unit := range []string{"slowboot.service", "late.service", "slowboot.target"} {
+		job(t, c, unit, "start")
+	}
+	sent := map[string]bool{}
+	for _, s := range c.spans(t, "") {
+		sent[s.SpanID().String()] = true
+	}
+	for _, s := range c.spans(t, "") {
+		assert.True(t, s.ParentSpanID().IsEmpty() || sent[s.ParentSpanID().String()], "the parent of %s was sent", s.Name())
+	}
 }
 
 // TestUnprivileged: a user without rights sees the same.

@@ -24,7 +24,7 @@ type Job struct {
 	Result string `json:"-"`
 	// Snapshot: the job was there already when it was first seen.
 	Snapshot bool `json:"snapshot,omitempty"`
-	// InBoot: it was queued before the boot was over.
+	// InBoot: it is one of the boot's own, which were queued before anybody watched.
 	InBoot bool `json:"in_boot,omitempty"`
 	// Anchor is the job that somebody asked for, of which this one is a part; its
 	// own id when it is that job.
@@ -189,11 +189,11 @@ func (t *Tracker) Untracked() int64 { return t.untracked }
 
 // New takes a job that was queued at now; before is how its unit has moved until
 // then.
-func (t *Tracker) New(id uint32, unit string, inBoot bool, before Moves, now time.Time) {
-	t.add(&Job{ID: id, Unit: unit, Queued: now, InBoot: inBoot, Anchor: id, before: before}, now)
+func (t *Tracker) New(id uint32, unit string, before Moves, now time.Time) {
+	t.add(&Job{ID: id, Unit: unit, Queued: now, Anchor: id, before: before}, now)
 }
 
-// Found takes a job that was there already at now.
+// Found takes a job that was there already at now, inBoot while the boot was not over.
 func (t *Tracker) Found(id uint32, unit, kind string, running, inBoot bool, now time.Time) {
 	if j, ok := t.jobs[id]; ok {
 		j.Type = kind

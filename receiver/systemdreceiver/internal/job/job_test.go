@@ -26,10 +26,10 @@ func TestTransaction(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(100)
 	// As systemd says it: last queued, first told.
-	tracker.New(12, "c.service", false, Moves{}, after(0))
-	tracker.New(11, "b.service", false, Moves{}, after(1))
-	tracker.New(10, "a.service", false, Moves{}, after(2))
-	tracker.New(20, "other.service", false, Moves{}, after(3))
+	tracker.New(12, "c.service", Moves{}, after(0))
+	tracker.New(11, "b.service", Moves{}, after(1))
+	tracker.New(10, "a.service", Moves{}, after(2))
+	tracker.New(20, "other.service", Moves{}, after(3))
 	tracker.Typed(10, "start")
 	tracker.State(10, "running", after(5))
 	assert.Nil(t, tracker.Burst(after(10)), "more may come")
@@ -70,7 +70,7 @@ func burst(t *testing.T, relations map[string]Relations, jobs ...[2]string) []*J
 	t.Helper()
 	tracker := NewTracker(100)
 	for i, j := range jobs {
-		tracker.New(uint32(i+1), j[1], false, Moves{}, after(i))
+		tracker.New(uint32(i+1), j[1], Moves{}, after(i))
 		tracker.Typed(uint32(i+1), j[0])
 	}
 	settle(t, tracker, after(100), relations)
@@ -134,7 +134,7 @@ func TestBurstEndsAlsoWhenJobsKeepComing(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(100)
 	for i := range 60 {
-		tracker.New(uint32(i), "a.service", false, Moves{}, after(20*i))
+		tracker.New(uint32(i), "a.service", Moves{}, after(20*i))
 	}
 	assert.NotNil(t, tracker.Burst(after(20*59)))
 }
@@ -142,8 +142,8 @@ func TestBurstEndsAlsoWhenJobsKeepComing(t *testing.T) {
 func TestRestartOfTheCollector(t *testing.T) {
 	t.Parallel()
 	before := NewTracker(100)
-	before.New(1, "stays.service", true, Moves{}, after(0))
-	before.New(2, "ends.service", false, Moves{}, after(0))
+	before.Found(1, "stays.service", "start", true, true, after(0))
+	before.New(2, "ends.service", Moves{}, after(0))
 	before.Typed(1, "start")
 	settle(t, before, after(60), map[string]Relations{"stays.service": {Starts: []string{"ends.service"}}})
 	data, err := json.Marshal(before.Open())
@@ -208,7 +208,7 @@ func TestTypeOfAJobThatWasTooShort(t *testing.T) {
 		"asked":           {"verify-active", base, "done", "verify-active"},
 	} {
 		tracker := NewTracker(1)
-		tracker.New(1, "a.service", false, base, after(5))
+		tracker.New(1, "a.service", base, after(5))
 		tracker.Typed(1, tt.asked)
 		j := tracker.Removed(1, tt.result, tt.after, after(20))
 		assert.Equal(t, tt.want, j.Type, name)
@@ -225,7 +225,7 @@ func TestTypeOfAJobThatFailed(t *testing.T) {
 		"start":  {InactiveExit: after(1), ActiveEnter: after(2), ActiveExit: after(3), InactiveEnter: after(4), StateChange: after(4)},
 	} {
 		tracker := NewTracker(1)
-		tracker.New(1, "a.service", false, before, after(5))
+		tracker.New(1, "a.service", before, after(5))
 		moved := before
 		moved.StateChange = after(10)
 		assert.Equal(t, want, tracker.Removed(1, "failed", moved, after(20)).Type)
@@ -236,14 +236,14 @@ func TestTrackerIsBounded(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(2)
 	for i := range 5 {
-		tracker.New(uint32(i), "a.service", false, Moves{}, after(i))
+		tracker.New(uint32(i), "a.service", Moves{}, after(i))
 	}
 	assert.Equal(t, 2, tracker.Len())
 	assert.Equal(t, int64(3), tracker.Untracked())
 	for i := range 2 * maxFailures {
 		tracker = NewTracker(1)
 		tracker.failed = make([]failure, maxFailures)
-		tracker.New(uint32(i), "a.service", false, Moves{}, after(i))
+		tracker.New(uint32(i), "a.service", Moves{}, after(i))
 		tracker.Removed(uint32(i), "failed", Moves{}, after(i))
 		require.Len(t, tracker.failed, maxFailures)
 	}
