@@ -66,7 +66,7 @@ func (a *Assembler) Add(r Record) []*Operation {
 	case Exec:
 		return a.exec(r)
 	case Data:
-		a.data(r)
+		return a.data(r)
 	case Exit:
 		return a.exit(r)
 	}
@@ -159,17 +159,41 @@ func (a *Assembler) start(o *Operation, e Exec, r Request) *Call {
 	return c
 }
 
-// data takes down what went through a stream of a plugin.
-func (a *Assembler) data(d Data) {
+// data takes down what went through a stream of a plugin. It returns an operation that
+// is over, because this shows another one to have begun.
+func (a *Assembler) data(d Data) []*Operation {
 	c := a.live[d.ID.PID]
 	if c == nil || c.ID != d.ID {
-		return
+		return nil
 	}
-	if d.Stream == Stdin {
-		c.input.add(d)
-	} else {
+	if d.Stream != Stdin {
 		c.output.add(d)
+		return nil
 	}
+	c.input.add(d)
+	return a.split(c)
+}
+
+// split makes an operation of a call that turns out to be of another network than those
+// before it: a runtime asks one network after another for GC and STATUS.
+func (a *Assembler) split(c *Call) []*Operation {
+	o := c.operation
+	last := len(o.Calls) - 1
+	if last == 0 || o.Calls[last] != c || o.running > 1 || len(c.Children) > 0 || c.Network != "" {
+		return nil
+	}
+	c.readNetwork()
+	if c.Network == o.Network() {
+		return nil
+	}
+	o.Calls, o.running, o.size, o.last = o.Calls[:last], 0, o.size-1, 0
+	for _, before := range o.Calls {
+		o.last = max(o.last, before.End)
+	}
+	done := a.finish(o)
+	c.operation = &Operation{key: o.key, Calls: []*Call{c}, running: 1, size: 1, last: c.Start}
+	a.joins[o.key], a.open[c.operation] = c.operation, struct{}{}
+	return []*Operation{done}
 }
 
 // exit takes down the end of a plugin. It returns the operation when that is

@@ -48,6 +48,16 @@ func TestStories(t *testing.T) {
 		"the same again by the same process is another operation": {func(s *story) {
 			s.start(1, runtime, "bridge").exits(1, 0).start(2, runtime, "portmap").exits(2, 0).start(3, runtime, "bridge").exits(3, 1)
 		}, "ADD ok\n  bridge ADD ok\n  portmap ADD ok\nADD failed\n  bridge ADD plugin_failed\n"},
+		"another network is another operation": {func(s *story) {
+			const gc, none = "CNI_COMMAND=GC", "CNI_CONTAINERID="
+			s.start(1, runtime, "bridge", gc, none).reads(1, cbr0).exits(1, 0).start(2, runtime, "portmap", gc, none).reads(2, cbr0).exits(2, 0).
+				start(3, runtime, "macvlan", gc, none).moves(3, Stdin, 0, `{"name":"ot`, false).moves(3, Stdin, 11, `her"}`, false).exits(3, 0).
+				start(4, runtime, "tuning", gc, none).reads(4, `{"name":"other"}`).writes(4, `{"code":7,"msg":"bad"}`).exits(4, 1).
+				start(5, runtime, "ipvlan", gc, none).reads(5, cbr0).exits(5, 0).wait(settle + ms).tick()
+		}, "GC ok\n  bridge GC ok\n  portmap GC ok\nGC failed\n  macvlan GC ok\n  tuning GC invalid_network_config\nGC ok\n  ipvlan GC ok\n"},
+		"a daemon's delegates of other networks belong to the shim that waits": {func(s *story) {
+			s.start(1, runtime, "multus-shim").reads(1, `{"name":"multus"}`).start(2, 55, "bridge").reads(2, cbr0).exits(2, 0).exits(1, 0).wait(settle + ms).tick()
+		}, "ADD ok\n  multus-shim ADD ok\n  bridge ADD ok\n"},
 		"a daemon's delegates belong to the shim that waits": {func(s *story) {
 			s.start(1, runtime, "multus-shim").start(2, 55, "bridge").exits(2, 0).exits(1, 0).wait(settle + ms).tick()
 		}, "ADD ok\n  multus-shim ADD ok\n  bridge ADD ok\n"},
@@ -123,6 +133,24 @@ func TestStories(t *testing.T) {
 			assert.Equal(t, tc.want, tree(s.done))
 		})
 	}
+}
+
+func TestOperationOfOneNetworkEndsBeforeThatOfTheNext(t *testing.T) {
+	t.Parallel()
+	s := newStory()
+	s.start(1, runtime, "bridge").reads(1, cbr0).exits(1, 0)
+	end := s.now
+	s.start(2, runtime, "macvlan")
+	begin := s.now
+	s.reads(2, `{"name":"other"}`)
+	require.Len(t, s.done, 1)
+	assert.Equal(t, end, s.done[0].End())
+	assert.Equal(t, 1, s.Held())
+	s.exits(2, 0).wait(settle + ms).tick()
+	require.Len(t, s.done, 2)
+	assert.Equal(t, begin, s.done[1].Start())
+	assert.Equal(t, "other", s.done[1].Network())
+	assert.Zero(t, s.Held())
 }
 
 func TestNothingIsLeft(t *testing.T) {
