@@ -28,9 +28,11 @@ const (
 	// maxReads bounds how often a picture is read again because directories appear
 	// while it is read; what is missed then comes with the next.
 	maxReads = 3
-	// restFactor bounds the work: after a picture that took a second, the next is
-	// not taken for so many seconds, however much changes.
+	// restFactor bounds the work: after a picture that took 0.1 s, the next is not taken
+	// for so many times that, however much changes; but not longer than maxRest, for on a
+	// busy machine most of that time is others'.
 	restFactor = 10
+	maxRest    = 5 * time.Second
 )
 
 // watcher is the state half of the receiver: it takes a picture at the start, at
@@ -101,12 +103,12 @@ func (w *watcher) run(ctx context.Context) {
 			if !w.files.IsRelevant(ev) {
 				continue
 			}
-			w.gather(ctx, took*restFactor-time.Since(looked))
+			w.gather(ctx, restAfter(took)-time.Since(looked))
 		case err := <-w.fileErrors():
 			w.log.Debug("changes of files were lost; everything is read again", zap.Error(err))
-			w.gather(ctx, took*restFactor-time.Since(looked))
+			w.gather(ctx, restAfter(took)-time.Since(looked))
 		case <-w.linkChanges():
-			w.gather(ctx, took*restFactor-time.Since(looked))
+			w.gather(ctx, restAfter(took)-time.Since(looked))
 		}
 		if ctx.Err() != nil {
 			return
@@ -116,6 +118,9 @@ func (w *watcher) run(ctx context.Context) {
 		timer.Reset(next)
 	}
 }
+
+// restAfter is how long no picture is taken after one that took so long.
+func restAfter(took time.Duration) time.Duration { return min(took*restFactor, maxRest) }
 
 // gather waits until changes come no more, but not longer than maxGather, and
 // at least for rest.

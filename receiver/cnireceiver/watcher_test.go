@@ -117,6 +117,15 @@ func TestDirectoriesWithASlashAtTheEndAreWatched(t *testing.T) {
 	assert.Eventually(t, func() bool { return slices.Contains(namesIn(next), event.CNIConfigChanged) }, 10*time.Second, time.Millisecond)
 }
 
+func TestRestBetweenPictures(t *testing.T) {
+	t.Parallel()
+	for took, want := range map[time.Duration]time.Duration{
+		0: 0, 100 * time.Millisecond: time.Second, 2 * time.Second: maxRest, time.Hour: maxRest,
+	} {
+		assert.Equal(t, want, restAfter(took), took)
+	}
+}
+
 func TestRefusedEventsAreSentAgain(t *testing.T) {
 	t.Parallel()
 	cfg, _ := nodeWithoutCNI(t)
