@@ -142,7 +142,7 @@ func TestBurstEndsAlsoWhenJobsKeepComing(t *testing.T) {
 func TestRestartOfTheCollector(t *testing.T) {
 	t.Parallel()
 	before := NewTracker(100)
-	before.Found(1, "stays.service", "start", true, true, after(0))
+	before.New(1, "stays.service", Moves{}, after(0))
 	before.New(2, "ends.service", Moves{}, after(0))
 	before.Typed(1, "start")
 	settle(t, before, after(60), map[string]Relations{"stays.service": {Starts: []string{"ends.service"}}})
@@ -172,7 +172,7 @@ func TestRestartOfTheCollector(t *testing.T) {
 	require.Len(t, done, 1)
 	assert.Equal(t, after(0), done[0].Queued)
 	assert.False(t, done[0].Snapshot)
-	assert.True(t, done[0].InBoot)
+	assert.False(t, done[0].InBoot, "it was asked for")
 	settle(t, tracker, after(6000), nil)
 	tracker.Removed(3, "done", Moves{}, after(6000))
 	done = tracker.Done()
@@ -247,4 +247,23 @@ func TestTrackerIsBounded(t *testing.T) {
 		tracker.Removed(uint32(i), "failed", Moves{}, after(i))
 		require.Len(t, tracker.failed, maxFailures)
 	}
+}
+
+// A job of the boot is one of it also after a restart of the collector.
+func TestJobOfTheBoot(t *testing.T) {
+	t.Parallel()
+	before := NewTracker(100)
+	before.Found(1, "a.service", "start", false, true, after(0))
+	data, err := json.Marshal(before.Open())
+	require.NoError(t, err)
+	var open []Job
+	require.NoError(t, json.Unmarshal(data, &open))
+	tracker := NewTracker(100)
+	for _, j := range open {
+		tracker.Restore(j)
+	}
+	tracker.Removed(1, "done", Moves{}, after(1))
+	done := tracker.Done()
+	require.Len(t, done, 1)
+	assert.True(t, done[0].InBoot)
 }
