@@ -24,6 +24,21 @@ const (
 	rankRequest
 )
 
+// link is a link of the chain while it is made.
+type link struct {
+	finding.Link
+	rank   int
+	parent *link // of the hurt span below, nil when there is none
+	// call: it is a call that failed, connection the key of the link of the
+	// connection that it waited for, "" for none.
+	call       bool
+	connection string
+	// dialled is the address that it called, 0 where another identity links it.
+	dialled record.EntityID
+	began   int64           // when it called
+	subject record.EntityID // to whom it happened
+}
+
 // addLink counts one event on the link with that key, making it when it is new.
 // It returns nil when the chain is full.
 func (h *Hypothesis) addLink(key string, at int64, rank int, build func() finding.Link) *link {

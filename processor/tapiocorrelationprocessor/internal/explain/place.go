@@ -93,3 +93,35 @@ func (h *Hypothesis) Around() []record.EntityID {
 	delete(ids, 0)
 	return keys(ids)
 }
+
+// onNode tells whether an entity is on the node that the cause is about, where the
+// pattern names one.
+func (h *Hypothesis) onNode(id record.EntityID) bool {
+	e, ok := h.graph.Entity(h.Cause.Entity)
+	return ok && e.Kind == topology.KindHost && (h.Pattern.Cause.Entity == pattern.LevelNode || h.Pattern.Cause.Entity == pattern.LevelNetwork) &&
+		h.graph.PlaceOf(id).Host == e.ID
+}
+
+// concerns tells how an entity is one of those to whom the cause happened.
+func (h *Hypothesis) concerns(id record.EntityID) (finding.LinkedBy, bool) {
+	if h.entities[id] {
+		by, _ := h.graph.Concerns(id, id)
+		return by, true
+	}
+	for e := range h.entities {
+		if by, ok := h.graph.Concerns(id, e); ok && by != finding.LinkedByTopology {
+			return by, true
+		}
+	}
+	return "", false
+}
+
+// onlyHolds tells whether a cause has to do with an address for the pod alone that has it:
+// who answered there is not known to be in that pod, and can be in others too.
+func (h *Hypothesis) onlyHolds(address, owner, happened record.EntityID) bool {
+	if !h.Reaches(h.graph.Holder(address, h.Cause.Time+Slack)) || h.Reaches(owner) {
+		return false
+	}
+	_, ok := h.graph.Concerns(happened, owner)
+	return !ok
+}

@@ -1,0 +1,194 @@
+package explain
+
+import (
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+// observed is what was seen of one effect that the pattern expects.
+type observed struct {
+	first, last int64
+	count       int64
+	by          finding.LinkedBy
+	workloads   map[record.EntityID]bool // of the pattern's effect, where it counts them
+}
+
+// Offer takes an occurrence as an effect if the pattern expects it and it shares
+// an identity with the cause. It returns whether it did.
+func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
+	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
+		return false
+	}
+	for i := range h.Pattern.Effects {
+		e := &h.Pattern.Effects[i]
+		if e.Precursor || e.Event != o.Name || !h.inTime(o.Time, e.Within) {
+			continue
+		}
+		where, ok := pattern.Bound(e.Where, h.says)
+		if !ok || !pattern.Holds(where, o.Detail) {
+			continue
+		}
+		by, on, ok := h.relate(e.Relation, o)
+		if !ok {
+			continue
+		}
+		remember(h.explains, o)
+		h.see(i, o.Time, by)
+		h.seeAt(i, o.Subject)
+		h.linkOccurrence(e, o, by, on)
+		if e.Spreads {
+			h.spread(o.Subject, o.Time)
+		}
+		return true
+	}
+	return false
+}
+
+// spread takes one to whom an effect happened, with its workload or unit, for one whose
+// callers suffer from the cause.
+func (h *Hypothesis) spread(id record.EntityID, at int64) {
+	h.spreads++
+	for _, id := range []record.EntityID{id, Lift(h.graph, pattern.LevelWorkload, id)} {
+		remember(h.entities, id)
+		if h.entities[id] {
+			h.reached[id] = max(h.reached[id], at)
+		}
+	}
+}
+
+// Spreads is how many effects that spread were seen.
+func (h *Hypothesis) Spreads() int { return h.spreads }
+
+// ReachedAt returns when an effect that spreads happened last to an entity or to its
+// container, pod, workload or unit, 0 for never.
+func (h *Hypothesis) ReachedAt(id record.EntityID) int64 {
+	last := int64(0)
+	for of, at := range h.reached {
+		if _, ok := h.graph.Concerns(id, of); ok {
+			last = max(last, at)
+		}
+	}
+	return last
+}
+
+// Reaches tells whether an entity is among those to whom the cause or an effect that
+// spreads happened.
+func (h *Hypothesis) Reaches(id record.EntityID) bool {
+	_, ok := h.concerns(id)
+	return ok
+}
+
+// ends notes an event that says that the cause is over.
+func (h *Hypothesis) ends(o *detect.Occurrence) bool {
+	for i := range h.Pattern.Until {
+		u := &h.Pattern.Until[i]
+		if u.Event != o.Name || o.Time < h.Last() {
+			continue
+		}
+		where, ok := pattern.Bound(u.Where, h.says)
+		if !ok || !pattern.Holds(where, o.Detail) {
+			continue
+		}
+		if _, _, ok := h.relate(u.Relation, o); ok {
+			h.over, h.ended = max(h.over, o.Time), o.Name
+			return true
+		}
+	}
+	return false
+}
+
+// Over tells whether something said that the cause has ended since it was seen last.
+func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }
+
+// OverBefore tells whether something said that the cause had ended before a time.
+func (h *Hypothesis) OverBefore(at int64) bool { return h.Over() && h.over < at }
+
+// EndedBy is the event that said so, "" for none.
+func (h *Hypothesis) EndedBy() string { return h.ended }
+
+// says returns what the cause's event says under a key or, where it says nothing, what
+// effects do that the pattern requires; never an empty text.
+func (h *Hypothesis) says(key string) []string {
+	if h.Cause.Occurrence == nil {
+		return nil
+	}
+	if text, _ := h.Cause.Occurrence.Detail.Attr(key).(string); text != "" {
+		return []string{text}
+	}
+	var texts []string
+	for o := range h.explains {
+		text, _ := o.Detail.Attr(key).(string)
+		if text != "" && slices.ContainsFunc(h.Pattern.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
+	if h.OverBefore(t) {
+		return false
+	}
+	return t >= h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) && t <= h.watched()+int64(within)
+}
+
+func (h *Hypothesis) relate(r pattern.Relation, o *detect.Occurrence) (by finding.LinkedBy, on string, ok bool) {
+	switch r {
+	case pattern.RelationSame:
+		by, ok = h.concerns(o.Subject)
+		return by, h.identity(o.Subject, by), ok
+	case pattern.RelationAddress:
+		if o.Detail == nil || o.Detail.Peer == 0 {
+			return "", "", false
+		}
+		peer := o.Detail.Peer
+		if !h.addresses[peer] && !h.answered(h.graph.Owner(peer, o.Time)) && !h.entities[h.graph.Holder(peer, o.Time)] {
+			return "", "", false
+		}
+		remember(h.addresses, peer)
+		return finding.LinkedByAddress, h.addressOf(peer, o.Time, o.Time), true
+	}
+	return h.place(r, o.Subject)
+}
+
+// answered tells whether who answered at an address is one of those to whom the cause
+// happened, or a process of the unit to which it did.
+func (h *Hypothesis) answered(owner record.EntityID) bool {
+	if h.entities[owner] {
+		return true
+	}
+	unit, ok := h.graph.Entity(h.graph.PlaceOf(owner).Workload)
+	return ok && unit.Kind == topology.KindUnit && h.entities[unit.ID]
+}
+
+func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {
+	o := &h.effects[i]
+	if o.count == 0 {
+		o.first, o.last, o.by = at, at, by
+	}
+	o.first, o.last = min(o.first, at), max(o.last, at)
+	o.count++
+	h.LastEffect = max(h.LastEffect, at)
+	if h.Cause.Occurrence == nil && at < h.Cause.Time {
+		// A cause that spans tell of began with the first of them.
+		h.Cause.Time = at
+		h.root.Time = record.UTC(at)
+	}
+}
+
+// seeEvent notes an effect that the engine derives from spans, if the pattern
+// expects it.
+func (h *Hypothesis) seeEvent(name string, at int64, by finding.LinkedBy) {
+	for i := range h.Pattern.Effects {
+		if h.Pattern.Effects[i].Event == name {
+			h.see(i, at, by)
+			return
+		}
+	}
+}

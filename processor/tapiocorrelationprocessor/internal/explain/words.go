@@ -1,0 +1,176 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+// Values are what the pattern's templates see.
+func (h *Hypothesis) Values() *pattern.Values {
+	v := &pattern.Values{
+		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
+		Predicted: h.Predicted,
+		Since:     pattern.Clock(h.Cause.Time), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
+	}
+	if v.Caller == "" {
+		v.Caller = "a caller"
+	}
+	if e, ok := h.graph.Entity(h.Cause.Entity); ok {
+		v.Version = e.Version
+		for k, x := range e.Attributes {
+			v.Attributes[k] = x
+		}
+		if e.Kind == topology.KindAddress {
+			v.Service = ""
+		}
+	}
+	if _, ok := v.Attributes[event.KeyHostName]; !ok { // a pod does not say where it runs
+		if host, ok := h.graph.Entity(h.graph.PlaceOf(h.Cause.Entity).Host); ok {
+			v.Attributes[event.KeyHostName] = host.Name
+		}
+	}
+	if v.Version == "" {
+		if s, ok := h.graph.Entity(h.Service); ok {
+			v.Version = s.Version
+		}
+	}
+	for _, a := range h.Cause.Attributes {
+		v.Attributes[a.Key] = a.Value
+	}
+	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+		v.Attributes[pattern.KeyBody] = o.Detail.Body
+	}
+	v.Address = h.address()
+	return v
+}
+
+// address is the name of an address that the cause is about, "" when none is known.
+func (h *Hypothesis) address() string {
+	var names []string
+	for id := range h.addresses {
+		if a, ok := h.graph.Entity(id); ok {
+			names = append(names, a.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return slices.Min(names)
+}
+
+// Missing says what the pattern expects and nobody saw.
+func (h *Hypothesis) Missing() []string {
+	v := h.Values()
+	var out []string
+	for i, o := range h.effects {
+		if o.count == 0 {
+			if s := h.Pattern.Effects[i].MissingFor(v); s != "" {
+				out = append(out, s)
+			}
+		}
+	}
+	return append(out, h.Pattern.NotObservedFor(v)...)
+}
+
+// RootCause is the cause in the form of a finding.
+func (h *Hypothesis) RootCause() finding.RootCause {
+	evidence := make(map[string]any, len(h.Cause.Attributes))
+	for _, a := range h.Cause.Attributes {
+		evidence[a.Key] = a.Value
+		if list, ok := a.Value.([]string); ok {
+			evidence[a.Key] = strings.Join(list, ", ")
+		}
+	}
+	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+		evidence[pattern.KeyBody] = o.Detail.Body
+	}
+	if h.repeats > 1 {
+		evidence["tapio.cause.count"] = h.repeats
+	}
+	return finding.RootCause{
+		Event: h.Cause.Event, Entity: EntityOf(h.graph, h.Cause.Entity),
+		Description: h.Pattern.DescriptionFor(h.Values()), Evidence: evidence,
+	}
+}
+
+// EntityOf returns the finding's form of an entity.
+func EntityOf(g *topology.Graph, id record.EntityID) finding.Entity {
+	e, ok := g.Entity(id)
+	if !ok {
+		return finding.Entity{Kind: topology.KindUnknown.String(), Name: "unknown"}
+	}
+	name := e.Name
+	if s, ok := g.Entity(e.Service); ok {
+		if e.Attributes[event.KeyServiceName] == nil && e.Kind != topology.KindAddress && e.Kind != topology.KindHost {
+			e.Attributes[event.KeyServiceName] = s.Name
+		}
+	}
+	return finding.Entity{Kind: e.Kind.String(), Name: name, Attributes: e.Attributes}
+}
+
+// Words names an entity for people: "payment v2.1.0 (process checkout, pid 42)".
+func Words(g *topology.Graph, id record.EntityID) string {
+	e, ok := g.Entity(id)
+	if !ok {
+		return "an unknown source"
+	}
+	name := g.ServiceName(id)
+	if e.Version != "" {
+		name += " " + e.Version
+	}
+	switch e.Kind {
+	case topology.KindProcess:
+		if e.Executable != "" && e.Executable != name {
+			return fmt.Sprintf("%s (process %s, pid %d)", name, e.Executable, e.PID)
+		}
+		return fmt.Sprintf("%s (pid %d)", name, e.PID)
+	case topology.KindContainer, topology.KindPod:
+		return fmt.Sprintf("%s (%s %s)", name, e.Kind, e.Name)
+	case topology.KindAddress:
+		return e.Name
+	}
+	return name
+}
+
+// addressOf says what an address is and who answered there at a time or, where nobody did
+// or the cause has nothing to do with him, which pod had it when a call began.
+func (h *Hypothesis) addressOf(address record.EntityID, began, at int64) string {
+	a, _ := h.graph.Entity(address)
+	owner := h.graph.Owner(address, at)
+	holder, ok := h.graph.Entity(h.graph.Holder(address, began))
+	if ok && (owner == holder.ID || (h.Reaches(holder.ID) || h.onNode(holder.ID)) && !h.Reaches(owner) && !h.onNode(owner)) {
+		return fmt.Sprintf("%s, the address of %s %s", a.Name, holder.Kind, holder.Name)
+	}
+	if !h.graph.Known(owner) {
+		return a.Name
+	}
+	return fmt.Sprintf("%s, where %s answered", a.Name, Words(h.graph, owner))
+}
+
+// identity says what two events share.
+func (h *Hypothesis) identity(id record.EntityID, by finding.LinkedBy) string {
+	e, _ := h.graph.Entity(id)
+	switch by {
+	case finding.LinkedByProcess:
+		s := fmt.Sprintf("pid %d", e.PID)
+		if e.Created != 0 {
+			s += " started " + pattern.Clock(e.Created)
+		}
+		return s
+	case finding.LinkedByContainer:
+		c, _ := h.graph.Entity(cmp.Or(e.Container, id))
+		return "container " + c.Name
+	case finding.LinkedByPod:
+		p, _ := h.graph.Entity(cmp.Or(e.Pod, id))
+		return "pod " + p.Name
+	}
+	return e.Name
+}
