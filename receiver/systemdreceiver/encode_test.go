@@ -57,6 +57,16 @@ func TestFailureTellsWhatExplainsIt(t *testing.T) {
 	}, record.Attributes().AsRaw())
 }
 
+// Only what is wrong with a critical unit is told louder.
+func TestCriticalUnitThatIsWell(t *testing.T) {
+	t.Parallel()
+	e := newTestUnits(t, nil, nil).encoder
+	u := *unit.New("kubelet.service")
+	u.ActiveState, u.SubState = "active", "running"
+	record, _ := one(t, e.units([]unit.Event{{Kind: unit.Activated, At: epoch, Unit: u}}, epoch))
+	assert.Equal(t, plog.SeverityNumberInfo, record.SeverityNumber())
+}
+
 func TestEveryKindHasItsEvent(t *testing.T) {
 	t.Parallel()
 	e := newTestUnits(t, nil, nil).encoder

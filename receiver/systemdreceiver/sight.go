@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/yairfalse/tapio/internal/journal"
 )
 
 const (
@@ -15,6 +17,9 @@ const (
 	maxSessions = 64
 	// sameShutdown is how far apart the bus and the journal tell of one shutdown.
 	sameShutdown = time.Minute
+	// maxDelay is how long an entry may be on its way to journald. Where its two times
+	// are further apart, the clock was set between them.
+	maxDelay = time.Minute
 )
 
 // sight is what the bus tells and has told of units, for the journal: it decides
@@ -22,6 +27,8 @@ const (
 type sight struct {
 	isWatched func(unit string) bool
 	patience  time.Duration
+	// boot is the id of the kernel's boot, zero when it is not known.
+	boot journal.ID
 
 	mu sync.Mutex
 	// sessions are when the bus told what happened, oldest first.
@@ -101,7 +108,7 @@ func (s *sight) goesDown(at time.Time) {
 // has told it. While the bus is away it waits for the snapshot that follows, as
 // long as its patience or ctx lasts.
 func (s *sight) tells(ctx context.Context, e *entry) bool {
-	at := timestampOf(e.Entry).AsTime()
+	at := s.when(e)
 	if e.messageID == messageShutdown {
 		s.await(ctx)
 		s.mu.Lock()
@@ -125,6 +132,21 @@ func (s *sight) tells(ctx context.Context, e *entry) bool {
 		return known
 	}
 	return false
+}
+
+// when is the time of an entry: of this boot by the clock that nobody sets, which the times
+// of sessions have, too.
+func (s *sight) when(e *entry) time.Time {
+	at := timestampOf(e.Entry).AsTime()
+	clock, ok := sinceBoot()
+	if !ok || s.boot.IsZero() || e.Boot != s.boot || e.Monotonic == 0 || e.Monotonic > uint64(clock/time.Microsecond) {
+		return at
+	}
+	age := clock - time.Duration(e.Monotonic)*time.Microsecond
+	if delay := time.UnixMicro(int64(e.Realtime)).Sub(at); delay <= maxDelay {
+		age += delay
+	}
+	return time.Now().Add(-age)
 }
 
 func (s *sight) covered(at time.Time) bool {

@@ -2,10 +2,13 @@ package systemdreceiver
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/yairfalse/tapio/internal/journal"
 )
 
 // unitEntry is what systemd wrote at a time about db.service.
@@ -49,6 +52,41 @@ func TestFailuresWhileNobodyWatched(t *testing.T) {
 	other := failedEntry(before, "other")
 	other.unit = "other.service"
 	assert.True(t, s.tells(t.Context(), other), "the configuration leaves it out")
+}
+
+// What happened in a session is told by the bus, whatever the wall clock was set to; of an
+// entry of another boot nothing else is known.
+func TestClockThatIsSet(t *testing.T) {
+	clock, ok := sinceBoot()
+	if !ok {
+		t.Skip("journald's clock is Linux's")
+	}
+	began := time.Now()
+	s := newSight(isDatabase, began)
+	s.boot = journal.ID{7}
+	s.began(began, nil)
+	failed := func(boot journal.ID, sinceBegan time.Duration, wall time.Time) *entry {
+		e := failedEntry(wall, "new")
+		e.Boot, e.Monotonic = boot, uint64((clock+sinceBegan)/time.Microsecond)
+		return e
+	}
+	for name, c := range map[string]struct {
+		entry *entry
+		bus   bool
+	}{
+		"set back":                   {failed(s.boot, time.Millisecond, began.Add(-time.Hour)), true},
+		"set forward before":         {failed(s.boot, -time.Second, began.Add(time.Hour)), false},
+		"before, and not set":        {failed(s.boot, -time.Second, began.Add(-time.Second)), false},
+		"another boot, before":       {failed(journal.ID{8}, time.Millisecond, began.Add(-time.Hour)), false},
+		"no clock of the boot":       {failed(s.boot, -clock, began.Add(time.Second)), true},
+		"a clock that cannot be yet": {failed(s.boot, time.Hour, began.Add(-time.Hour)), false},
+	} {
+		time.Sleep(time.Until(began.Add(2 * time.Millisecond))) // until the first has happened
+		assert.Equal(t, c.bus, s.tells(t.Context(), c.entry), name)
+	}
+	late := failed(s.boot, time.Millisecond, began.Add(time.Second))
+	late.Fields = append(late.Fields, journal.Field{Name: "_SOURCE_REALTIME_TIMESTAMP", Value: strconv.FormatInt(began.Add(-time.Second).UnixMicro(), 10)})
+	assert.False(t, s.tells(t.Context(), late), "it was sent before the session, and came late")
 }
 
 // A bus that is away for a moment is waited for, however long nothing happened before.

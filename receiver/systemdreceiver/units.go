@@ -87,6 +87,7 @@ func newUnits(r *systemdReceiver, host *hostInfo) *units {
 		samples: samples{interval: r.cfg.Units.SampleInterval, last: map[string]unit.Sample{}},
 	}
 	u.sight = newSight(u.isWatched, time.Now())
+	u.sight.boot = host.boot
 	return u
 }
 
