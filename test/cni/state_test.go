@@ -250,6 +250,14 @@ func TestPluginRemovedAndReplaced(t *testing.T) {
 	got := w.expect("tapio.cni.plugin.missing", map[string]any{"tapio.cni.plugin": "bridge"})
 	reason, _ := got.Attributes().Get("tapio.cni.reason")
 	assert.Contains(t, reason.Str(), "not executable")
+
+	// An installer that was interrupted, or a full disk: the kernel runs no half programs.
+	require.NoError(t, os.Truncate(n.path("plugins", "host-local"), 200_000))
+	_, err := n.newPod("half").add()
+	require.Error(t, err)
+	w.expect("tapio.cni.plugin.missing", map[string]any{
+		"tapio.cni.plugin": "host-local", "tapio.cni.reason": n.path("plugins", "host-local") + ": it is cut short", "tapio.cni.config.in_use": true,
+	})
 }
 
 // An empty directory of plugins, or a wrong one: the runtime finds none, and says so.

@@ -62,8 +62,25 @@ func (c *fileCache[T]) end() {
 	c.seen = nil
 }
 
-// get returns what parse made of the file; with an error of that, what it made of it last.
-func (c *fileCache[T]) get(path string, limit int64, parse func([]byte, os.FileInfo) (T, error)) (T, error) {
+// read returns what parse made of the content of the file; with an error of that, what
+// it made of it last.
+func (c *fileCache[T]) read(path string, limit int64, parse func([]byte, os.FileInfo) (T, error)) (T, error) {
+	return c.get(path, func(fi os.FileInfo) (T, error) {
+		var none T
+		content, err := readLimited(path, limit)
+		if err != nil {
+			return none, err
+		}
+		value, err := parse(content, fi)
+		if err != nil {
+			return c.known[path].value, err
+		}
+		return value, nil
+	})
+}
+
+// get returns what look made of the file.
+func (c *fileCache[T]) get(path string, look func(os.FileInfo) (T, error)) (T, error) {
 	var none T
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -74,13 +91,9 @@ func (c *fileCache[T]) get(path string, limit int64, parse func([]byte, os.FileI
 	if old, ok := c.known[path]; ok && old.stamp == at && time.Since(at.changed) > settled {
 		return old.value, nil
 	}
-	content, err := readLimited(path, limit)
+	value, err := look(fi)
 	if err != nil {
-		return none, err
-	}
-	value, err := parse(content, fi)
-	if err != nil {
-		return c.known[path].value, err
+		return value, err
 	}
 	c.known[path] = cachedFile[T]{stamp: at, value: value}
 	return value, nil
@@ -111,7 +124,7 @@ func (r *Reader) readConfigs(p *state.Picture) {
 				continue
 			}
 			path := filepath.Join(dir, entry.Name())
-			c, err := r.digests.get(r.host(path), netconf.MaxSize, func(content []byte, _ os.FileInfo) (state.ConfigFile, error) {
+			c, err := r.digests.read(r.host(path), netconf.MaxSize, func(content []byte, _ os.FileInfo) (state.ConfigFile, error) {
 				return parseConfig(path, content), nil
 			})
 			switch {
@@ -168,6 +181,8 @@ func (r *Reader) withPluginDir(p *state.Picture, dir string, c state.ConfigFile)
 // readPlugins looks for the executables of all types that valid configurations name.
 func (r *Reader) readPlugins(p *state.Picture) {
 	p.Plugins = make(map[string]*state.PluginFile)
+	r.programs.begin()
+	defer r.programs.end()
 	for _, c := range p.Configs {
 		if c.Network == nil {
 			continue
@@ -201,10 +216,25 @@ func (r *Reader) findPlugin(p *state.Picture, name string) *state.PluginFile {
 			f.Problem = fmt.Sprintf("it is not executable (mode %s)", fi.Mode().Perm())
 		case fi.Size() == 0:
 			f.Problem = "it is empty"
+		default:
+			f.Problem = r.programProblem(r.host(path))
 		}
 		return f
 	}
 	return nil
+}
+
+// programProblem says why the kernel does not run a file; "" also when nobody may look.
+func (r *Reader) programProblem(path string) string {
+	problem, _ := r.programs.get(path, func(fi os.FileInfo) (string, error) {
+		f, err := openRegular(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		return executableProblem(f, fi.Size()), nil
+	})
+	return problem
 }
 
 // readResults reads the cached results. A file that cannot be parsed is being
@@ -217,7 +247,7 @@ func (r *Reader) readResults(p *state.Picture) {
 			if entry.IsDir() {
 				continue
 			}
-			a, err := r.results.get(r.host(filepath.Join(dir, entry.Name())), result.MaxSize, parseResult)
+			a, err := r.results.read(r.host(filepath.Join(dir, entry.Name())), result.MaxSize, parseResult)
 			switch {
 			case err == nil:
 				p.Results = append(p.Results, a)
@@ -282,7 +312,7 @@ func (r *Reader) readStore(p *state.Picture, dir, network string) {
 		if err != nil {
 			continue // lock, last_reserved_ip.0
 		}
-		f, err := r.owners.get(r.host(filepath.Join(dir, name)), maxReservation, func(content []byte, fi os.FileInfo) (reservationFile, error) {
+		f, err := r.owners.read(r.host(filepath.Join(dir, name)), maxReservation, func(content []byte, fi os.FileInfo) (reservationFile, error) {
 			a, id, ifName, ok := result.Owner(name, content)
 			return reservationFile{ok: ok, reservation: state.Reservation{
 				Network: network, Dir: dir, Address: a, ContainerID: id, IfName: ifName, Since: fi.ModTime(),

@@ -45,6 +45,8 @@ type Reader struct {
 	results fileCache[*result.Attachment]
 	owners  fileCache[reservationFile]
 	digests fileCache[state.ConfigFile]
+	// programs are what is wrong with executables, "" for nothing.
+	programs fileCache[string]
 
 	processes   processList
 	processesAt time.Time
@@ -71,7 +73,7 @@ func (r *Reader) Read(now time.Time) *state.Picture {
 
 // Files says how many files are remembered.
 func (r *Reader) Files() int {
-	return len(r.results.known) + len(r.owners.known) + len(r.digests.known)
+	return len(r.results.known) + len(r.owners.known) + len(r.digests.known) + len(r.programs.known)
 }
 
 // host is where a path of the host is for the collector.

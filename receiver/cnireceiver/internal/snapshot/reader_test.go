@@ -68,7 +68,8 @@ func TestFilesAreReadAgainWhenTheyChangeAndForgottenWhenTheyGo(t *testing.T) {
 	r := NewReader(nodeOptions(root))
 	first := r.Read(time.Now())
 	held := r.Files()
-	require.Equal(t, len(first.Configs)+len(first.Results)+len(first.Reservations), held)
+	const programs = 2 // bridge and host-local: the others are missing, or not executable
+	require.Equal(t, len(first.Configs)+len(first.Results)+len(first.Reservations)+programs, held)
 
 	config := filepath.Join(root, "etc/cni/net.d/10-pods.conflist")
 	require.NoError(t, os.WriteFile(config, []byte("{"), 0o600))
@@ -77,7 +78,7 @@ func TestFilesAreReadAgainWhenTheyChangeAndForgottenWhenTheyGo(t *testing.T) {
 	assert.NotNil(t, second.Configs[0].Err)
 	assert.NotEqual(t, first.Configs[0].Digest, second.Configs[0].Digest)
 	assert.Len(t, second.Reservations, 1)
-	assert.Equal(t, held-1, r.Files())
+	assert.Equal(t, held-1-programs, r.Files(), "the plugins were those of the configuration")
 
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "etc")))
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "var")))
