@@ -11,7 +11,7 @@ FAULT   ?= leak
 # Debian and Ubuntu packages that `make generate` needs: the compiler of the kernel programs, and their headers.
 PACKAGES = clang-19 llvm-19 libbpf-dev
 # What `make e2e-cni` needs: plugins and a container runtime.
-PACKAGES += containernetworking-plugins containerd runc iproute2
+PACKAGES += containernetworking-plugins containerd runc iproute2 iptables
 # What `make e2e-systemd` needs: a systemd that boots in a container, and its bus, a resolver and a database.
 PACKAGES += systemd-container dbus dnsmasq-base redis-server
 # What the tests of the journal need: journald, journalctl, and what writes files from text.

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestPodsInterfaceIsAFact(t *testing.T) {
@@ -376,31 +378,93 @@ func TestHostLosesRouteToOnePod(t *testing.T) {
 	assert.Len(t, w.records("tapio.cni.route.missing"), 1, "the other pod's is there")
 }
 
+// TestConntrackFills: the node's table is filled with as many connections as the kernel
+// allows, and flushed. Their number is that of a network namespace, their limit the machine's,
+// which has its own table and does not notice.
 func TestConntrackFills(t *testing.T) {
 	_, err := exec.LookPath("iptables")
 	required(t, err == nil, "connections are tracked for iptables, which is not here")
 	n := newNode(t)
 	n.configure("10.96.13.0/24")
 	n.hostRun("iptables", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT")
+	n.hostRun("iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP") // no answer that nobody listens
 	limit, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
 	require.NoError(t, err)
 	size, err := strconv.Atoi(strings.TrimSpace(string(limit)))
 	require.NoError(t, err)
-	// The limit is the whole machine's: the mark is set to 20 connections instead.
-	w := n.watch(map[string]any{"conntrack::high_water": 20 / float64(size), "interval": "1s"})
-	n.in(n.host, func() {
-		for port := range 30 {
-			c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", 20000+port))
-			if err == nil {
-				_, _ = c.Write([]byte("x"))
-				_ = c.Close()
+	if size > 1<<21 {
+		t.Skipf("a table of %d connections would take more than half a GiB of the kernel's memory", size)
+	}
+	w := n.watch(map[string]any{"interval": "1s"})
+	// connect makes connections until there are so many. Beyond the limit the kernel forgets
+	// some that had no answer for each new one.
+	made := 0
+	connect := func(until int) {
+		n.in(n.host, func() {
+			// None may time out while others are made.
+			assert.NoError(t, os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", []byte("3600"), 0o644))
+			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			if !assert.NoError(t, err) {
+				return
 			}
-		}
-	})
+			defer c.Close()
+			for made < 2*size {
+				_, _ = c.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 1, byte(made>>23), byte(1+made>>15)), Port: 1 + made&0x7fff})
+				if made++; made >= until {
+					count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
+					if !assert.NoError(t, err) || strings.TrimSpace(string(count)) == strconv.Itoa(until) {
+						return
+					}
+				}
+			}
+			t.Errorf("%d connections are not %d", made, until)
+		})
+	}
+	connect(size * 9 / 10)
 	got := w.expect("tapio.cni.conntrack.high", map[string]any{"tapio.cni.conntrack.max": size})
 	count, _ := got.Attributes().Get("tapio.cni.conntrack.count")
-	assert.GreaterOrEqual(t, count.Int(), int64(20))
+	assert.Greater(t, count.Int(), int64(size)*85/100)
 	assert.Empty(t, w.records("tapio.cni.conntrack.full"))
+	connect(size)
+	w.expect("tapio.cni.conntrack.full", map[string]any{"tapio.cni.conntrack.count": size, "tapio.cni.conntrack.max": size})
+	n.in(n.host, func() { assert.NoError(t, flushConnections()) })
+	w.expectOver("tapio.cni.conntrack.full", nil)
+	w.expectOver("tapio.cni.conntrack.high", nil)
+	assert.Len(t, w.records("tapio.cni.conntrack.high"), 1)
+}
+
+// flushConnections forgets all connections of the thread's network namespace, as conntrack -F
+// does: IPCTNL_MSG_CT_DELETE of linux/netfilter/nfnetlink_conntrack.h without a tuple.
+func flushConnections() error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	const (
+		header   = unix.NLMSG_HDRLEN
+		nfgenmsg = 4
+		remove   = 1<<8 | 2 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+	)
+	request := make([]byte, header+nfgenmsg)
+	binary.NativeEndian.PutUint32(request[0:], uint32(len(request)))
+	binary.NativeEndian.PutUint16(request[4:], remove)
+	binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	answer := make([]byte, 4096)
+	got, _, err := unix.Recvfrom(fd, answer, 0)
+	if err != nil {
+		return err
+	}
+	if got < header+4 {
+		return fmt.Errorf("an answer of %d bytes", got)
+	}
+	if code := int32(binary.NativeEndian.Uint32(answer[header:])); code != 0 {
+		return unix.Errno(-code)
+	}
+	return nil
 }
 
 func TestManySandboxesLeaveNothing(t *testing.T) {
@@ -552,4 +616,35 @@ func TestHostEndOfOnePod(t *testing.T) {
 	})
 	assert.Equal(t, "Pod shop/payment-one cannot be reached: "+host+" is not there", got.Body().Str())
 	assert.Len(t, w.records("tapio.cni.interface.down"), 1)
+}
+
+// TestCarrierLost: pods reach the network over an interface of the host whose other end, which
+// stands for the port of a switch, goes down.
+func TestCarrierLost(t *testing.T) {
+	n := newNode(t)
+	n.installPlugin("macvlan")
+	n.hostRun("ip", "link", "add", "up0", "type", "veth", "peer", "name", "port0")
+	n.hostRun("ip", "link", "set", "up0", "up")
+	n.hostRun("ip", "link", "set", "port0", "up")
+	n.writeConfig("10-pods.conflist", fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+		{"type": "macvlan", "master": "up0", "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.96.19.0/24"}]]}}]}`, n.path("networks")))
+	w := n.watch(nil)
+	_, err := n.newPod("one").add()
+	require.NoError(t, err)
+	w.expect("tapio.cni.interface", map[string]any{"container.id": "one"})
+	n.hostRun("ip", "link", "set", "port0", "down")
+	lost := map[string]any{"container.id": "one", "network.interface.name": "eth0"}
+	w.expect("tapio.cni.interface.carrier_lost", with(lost, "tapio.cni.interface.state", "no_carrier"))
+	assert.Empty(t, w.records("tapio.cni.interface.down"), "nobody took it down")
+	n.hostRun("ip", "link", "set", "port0", "up")
+	w.expectOver("tapio.cni.interface.carrier_lost", lost)
+}
+
+func TestVethTakenOffItsBridge(t *testing.T) {
+	n, _, w, host := onePod(t, "10.96.20.0/24")
+	n.hostRun("ip", "link", "set", host, "nomaster")
+	off := map[string]any{"container.id": "one", "network.interface.name": host}
+	w.expect("tapio.cni.interface.down", with(off, "tapio.cni.interface.state", "detached"))
+	n.hostRun("ip", "link", "set", host, "master", "cni0")
+	w.expectOver("tapio.cni.interface.down", off)
 }

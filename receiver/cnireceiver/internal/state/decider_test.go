@@ -241,10 +241,13 @@ func breakages() map[string]breakage {
 	mtu := func(n int) func(*Link) { return func(l *Link) { l.MTU = n } }
 	rename := func(name string) func(*Link) { return func(l *Link) { l.Name = name } }
 	return map[string]breakage{
-		"veth down":      {link(veth, down), link(veth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "veth1"},
-		"pod's down":     {link(eth, down), link(eth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "down"},
-		"pod's missing":  {link(eth, rename("x")), func(w *world) { w.pod(1).named("x").Name = "eth0" }, time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing"},
-		"bridge down":    {link(bridge, down), link(bridge, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "cni0"},
+		"veth down":     {link(veth, down), link(veth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "veth1"},
+		"pod's down":    {link(eth, down), link(eth, up), time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "down"},
+		"pod's missing": {link(eth, rename("x")), func(w *world) { w.pod(1).named("x").Name = "eth0" }, time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "missing"},
+		"bridge down":   {link(bridge, down), link(bridge, up), time.Second, event.CNIInterfaceDown, bad, event.KeyInterfaceName, "cni0"},
+		"off its bridge": {
+			link(veth, func(l *Link) { l.Master = 0 }), link(veth, func(l *Link) { l.Master = 2 }), time.Second, event.CNIInterfaceDown, bad, event.KeyCNIInterfaceState, "detached",
+		},
 		"pod's carrier":  {link(eth, noCarrier), link(eth, carrier), time.Second, event.CNIInterfaceCarrierLost, bad, event.KeyInterfaceName, "eth0"},
 		"MTU of veth":    {link(veth, mtu(1400)), link(veth, mtu(1500)), time.Second, event.CNIInterfaceMTUMismatch, warn, event.KeyCNIMTUExpected, int64(1400)},
 		"MTU of bridge":  {link(bridge, mtu(1400)), link(bridge, mtu(1500)), time.Second, event.CNIInterfaceMTUMismatch, warn, event.KeyCNIOther, "cni0"},

@@ -17,6 +17,7 @@ const (
 	stateMissing   = "missing"
 	stateDown      = "down"
 	stateNoCarrier = "no_carrier"
+	stateDetached  = "detached"
 )
 
 // interfaceConditions compares each pod's interface with its result and with
@@ -69,15 +70,7 @@ func (a attachment) condition(v *view, what string, ev Event) condition {
 func (a attachment) linkConditions(v *view) []condition {
 	var out []condition
 	add := func(name, state string) {
-		ev := Event{
-			Name: event.CNIInterfaceDown, Severity: plog.SeverityNumberError,
-			Body:       fmt.Sprintf("%s cannot be reached: %s", title(a.who()), wrong(name, state)),
-			Attributes: a.attributes(map[string]any{event.KeyInterfaceName: name, event.KeyCNIInterfaceState: state}),
-		}
-		if state == stateNoCarrier {
-			ev.Name = event.CNIInterfaceCarrierLost
-		}
-		c := a.condition(v, name, ev)
+		c := a.unreachable(v, name, state)
 		c.about, c.weak = a.linkPart(), len(out) > 0
 		out = append(out, c)
 	}
@@ -99,6 +92,19 @@ func (a attachment) linkConditions(v *view) []condition {
 	return out
 }
 
+// unreachable is that an interface on the way to the pod is in a state in which it is not.
+func (a attachment) unreachable(v *view, name, state string) condition {
+	ev := Event{
+		Name: event.CNIInterfaceDown, Severity: plog.SeverityNumberError,
+		Body:       fmt.Sprintf("%s cannot be reached: %s", title(a.who()), wrong(name, state)),
+		Attributes: a.attributes(map[string]any{event.KeyInterfaceName: name, event.KeyCNIInterfaceState: state}),
+	}
+	if state == stateNoCarrier {
+		ev.Name = event.CNIInterfaceCarrierLost
+	}
+	return a.condition(v, name, ev)
+}
+
 // lostHostEnd is the name of the interface's other end that the host has no more,
 // "" when it has it: perhaps under another name.
 func (a attachment) lostHostEnd(v *view) string {
@@ -113,7 +119,8 @@ func (a attachment) lostHostEnd(v *view) string {
 	return ""
 }
 
-// bridgeConditions tells that the bridge behind the pod is down, or missing.
+// bridgeConditions tells that the bridge behind the pod is down, or missing, or that the
+// pod's other end is on none any more.
 func (a attachment) bridgeConditions(v *view) []condition {
 	if a.bridge != nil { // perhaps under another name than in the result
 		if !a.bridge.Up {
@@ -127,6 +134,8 @@ func (a attachment) bridgeConditions(v *view) []condition {
 			return []condition{a.bridgeDown(v, name, stateMissing)}
 		case l != nil && l.Kind == Bridge && !l.Up:
 			return []condition{a.bridgeDown(v, name, stateDown)}
+		case l != nil && l.Kind == Bridge && a.host != nil && a.host.Up && a.host.Master == 0:
+			return []condition{a.unreachable(v, a.host.Name, stateDetached)}
 		}
 	}
 	return nil
@@ -164,6 +173,8 @@ func wrong(name, state string) string {
 		return name + " is not there"
 	case stateNoCarrier:
 		return name + " has no carrier"
+	case stateDetached:
+		return name + " is on no bridge any more"
 	default:
 		return name + " is down"
 	}
