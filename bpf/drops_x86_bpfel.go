@@ -122,7 +122,7 @@ type DropsProcessId struct {
 	Pid      uint32
 	Vpid     uint32
 	Parent   uint32
-	Pad      uint32
+	ExeRest  uint32
 	Comm     [16]uint8
 	Exe      [64]uint8
 }

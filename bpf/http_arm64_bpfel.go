@@ -233,7 +233,7 @@ type HTTPProcessId struct {
 	Pid      uint32
 	Vpid     uint32
 	Parent   uint32
-	Pad      uint32
+	ExeRest  uint32
 	Comm     [16]uint8
 	Exe      [64]uint8
 }

@@ -14,6 +14,8 @@ const enum network_kind *unused_kind __attribute__((unused));
 
 /* Since 6.10 the kernel says why it sends a reset. */
 const volatile bool reset_has_reason = false;
+/* Since 6.16 the kernel also tells of segments that it could not send again, and why. */
+const volatile bool retransmit_has_error = false;
 
 /* A connection's retransmissions are told at most this often, in nanoseconds. */
 #define RETRANSMIT_INTERVAL 1000000000ULL
@@ -660,7 +662,7 @@ int BPF_PROG(tcp_retransmit, const struct sock *sk)
 	struct pair *p;
 	__u32 count = 1;
 
-	if (!sk)
+	if (!sk || (retransmit_has_error && (int)ctx[2]))
 		return 0;
 	c = bpf_map_lookup_elem(&connections, &key);
 	if (c) {

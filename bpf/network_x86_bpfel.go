@@ -199,7 +199,7 @@ type NetworkProcessId struct {
 	Pid      uint32
 	Vpid     uint32
 	Parent   uint32
-	Pad      uint32
+	ExeRest  uint32
 	Comm     [16]uint8
 	Exe      [64]uint8
 }
@@ -292,45 +292,46 @@ type NetworkTracee struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NetworkMapAddresses         = "addresses"
-	NetworkMapBuckets           = "buckets"
-	NetworkMapCgroupBuckets     = "cgroup_buckets"
-	NetworkMapChildren          = "children"
-	NetworkMapConnectScratch    = "connect_scratch"
-	NetworkMapConnectionScratch = "connection_scratch"
-	NetworkMapConnections       = "connections"
-	NetworkMapEvents            = "events"
-	NetworkMapListenScratch     = "listen_scratch"
-	NetworkMapListeners         = "listeners"
-	NetworkMapLost              = "lost"
-	NetworkMapPairScratch       = "pair_scratch"
-	NetworkMapPairs             = "pairs"
-	NetworkMapPathScratch       = "path_scratch"
-	NetworkMapPaths             = "paths"
-	NetworkMapRequests          = "requests"
-	NetworkMapSocketTraces      = "socket_traces"
-	NetworkMapSuppressed        = "suppressed"
-	NetworkMapTracees           = "tracees"
-	NetworkMapTracesCtxV1       = "traces_ctx_v1"
-	NetworkProgTcpBytes         = "tcp_bytes"
-	NetworkProgTcpConnect       = "tcp_connect"
-	NetworkProgTcpConnections   = "tcp_connections"
-	NetworkProgTcpListeners     = "tcp_listeners"
-	NetworkProgTcpOverflow      = "tcp_overflow"
-	NetworkProgTcpResetReceived = "tcp_reset_received"
-	NetworkProgTcpResetSent     = "tcp_reset_sent"
-	NetworkProgTcpRetransmit    = "tcp_retransmit"
-	NetworkVarChildrenEnabled   = "children_enabled"
-	NetworkVarCollectorPidns    = "collector_pidns"
-	NetworkVarResetHasReason    = "reset_has_reason"
-	NetworkVarSdkTracesEnabled  = "sdk_traces_enabled"
-	NetworkVarTracesEnabled     = "traces_enabled"
-	NetworkVarUnusedConnect     = "unused_connect"
-	NetworkVarUnusedKind        = "unused_kind"
-	NetworkVarUnusedListen      = "unused_listen"
-	NetworkVarUnusedOverflow    = "unused_overflow"
-	NetworkVarUnusedReset       = "unused_reset"
-	NetworkVarUnusedRetransmit  = "unused_retransmit"
+	NetworkMapAddresses          = "addresses"
+	NetworkMapBuckets            = "buckets"
+	NetworkMapCgroupBuckets      = "cgroup_buckets"
+	NetworkMapChildren           = "children"
+	NetworkMapConnectScratch     = "connect_scratch"
+	NetworkMapConnectionScratch  = "connection_scratch"
+	NetworkMapConnections        = "connections"
+	NetworkMapEvents             = "events"
+	NetworkMapListenScratch      = "listen_scratch"
+	NetworkMapListeners          = "listeners"
+	NetworkMapLost               = "lost"
+	NetworkMapPairScratch        = "pair_scratch"
+	NetworkMapPairs              = "pairs"
+	NetworkMapPathScratch        = "path_scratch"
+	NetworkMapPaths              = "paths"
+	NetworkMapRequests           = "requests"
+	NetworkMapSocketTraces       = "socket_traces"
+	NetworkMapSuppressed         = "suppressed"
+	NetworkMapTracees            = "tracees"
+	NetworkMapTracesCtxV1        = "traces_ctx_v1"
+	NetworkProgTcpBytes          = "tcp_bytes"
+	NetworkProgTcpConnect        = "tcp_connect"
+	NetworkProgTcpConnections    = "tcp_connections"
+	NetworkProgTcpListeners      = "tcp_listeners"
+	NetworkProgTcpOverflow       = "tcp_overflow"
+	NetworkProgTcpResetReceived  = "tcp_reset_received"
+	NetworkProgTcpResetSent      = "tcp_reset_sent"
+	NetworkProgTcpRetransmit     = "tcp_retransmit"
+	NetworkVarChildrenEnabled    = "children_enabled"
+	NetworkVarCollectorPidns     = "collector_pidns"
+	NetworkVarResetHasReason     = "reset_has_reason"
+	NetworkVarRetransmitHasError = "retransmit_has_error"
+	NetworkVarSdkTracesEnabled   = "sdk_traces_enabled"
+	NetworkVarTracesEnabled      = "traces_enabled"
+	NetworkVarUnusedConnect      = "unused_connect"
+	NetworkVarUnusedKind         = "unused_kind"
+	NetworkVarUnusedListen       = "unused_listen"
+	NetworkVarUnusedOverflow     = "unused_overflow"
+	NetworkVarUnusedReset        = "unused_reset"
+	NetworkVarUnusedRetransmit   = "unused_retransmit"
 )
 
 // LoadNetwork returns the embedded CollectionSpec for Network.
@@ -415,17 +416,18 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
-	ChildrenEnabled  *ebpf.VariableSpec `ebpf:"children_enabled"`
-	CollectorPidns   *ebpf.VariableSpec `ebpf:"collector_pidns"`
-	ResetHasReason   *ebpf.VariableSpec `ebpf:"reset_has_reason"`
-	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
-	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
-	UnusedConnect    *ebpf.VariableSpec `ebpf:"unused_connect"`
-	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
-	UnusedListen     *ebpf.VariableSpec `ebpf:"unused_listen"`
-	UnusedOverflow   *ebpf.VariableSpec `ebpf:"unused_overflow"`
-	UnusedReset      *ebpf.VariableSpec `ebpf:"unused_reset"`
-	UnusedRetransmit *ebpf.VariableSpec `ebpf:"unused_retransmit"`
+	ChildrenEnabled    *ebpf.VariableSpec `ebpf:"children_enabled"`
+	CollectorPidns     *ebpf.VariableSpec `ebpf:"collector_pidns"`
+	ResetHasReason     *ebpf.VariableSpec `ebpf:"reset_has_reason"`
+	RetransmitHasError *ebpf.VariableSpec `ebpf:"retransmit_has_error"`
+	SdkTracesEnabled   *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
+	TracesEnabled      *ebpf.VariableSpec `ebpf:"traces_enabled"`
+	UnusedConnect      *ebpf.VariableSpec `ebpf:"unused_connect"`
+	UnusedKind         *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedListen       *ebpf.VariableSpec `ebpf:"unused_listen"`
+	UnusedOverflow     *ebpf.VariableSpec `ebpf:"unused_overflow"`
+	UnusedReset        *ebpf.VariableSpec `ebpf:"unused_reset"`
+	UnusedRetransmit   *ebpf.VariableSpec `ebpf:"unused_retransmit"`
 }
 
 // NetworkObjects contains all objects after they have been loaded into the kernel.
@@ -499,17 +501,18 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
-	ChildrenEnabled  *ebpf.Variable `ebpf:"children_enabled"`
-	CollectorPidns   *ebpf.Variable `ebpf:"collector_pidns"`
-	ResetHasReason   *ebpf.Variable `ebpf:"reset_has_reason"`
-	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
-	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
-	UnusedConnect    *ebpf.Variable `ebpf:"unused_connect"`
-	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
-	UnusedListen     *ebpf.Variable `ebpf:"unused_listen"`
-	UnusedOverflow   *ebpf.Variable `ebpf:"unused_overflow"`
-	UnusedReset      *ebpf.Variable `ebpf:"unused_reset"`
-	UnusedRetransmit *ebpf.Variable `ebpf:"unused_retransmit"`
+	ChildrenEnabled    *ebpf.Variable `ebpf:"children_enabled"`
+	CollectorPidns     *ebpf.Variable `ebpf:"collector_pidns"`
+	ResetHasReason     *ebpf.Variable `ebpf:"reset_has_reason"`
+	RetransmitHasError *ebpf.Variable `ebpf:"retransmit_has_error"`
+	SdkTracesEnabled   *ebpf.Variable `ebpf:"sdk_traces_enabled"`
+	TracesEnabled      *ebpf.Variable `ebpf:"traces_enabled"`
+	UnusedConnect      *ebpf.Variable `ebpf:"unused_connect"`
+	UnusedKind         *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedListen       *ebpf.Variable `ebpf:"unused_listen"`
+	UnusedOverflow     *ebpf.Variable `ebpf:"unused_overflow"`
+	UnusedReset        *ebpf.Variable `ebpf:"unused_reset"`
+	UnusedRetransmit   *ebpf.Variable `ebpf:"unused_retransmit"`
 }
 
 // NetworkPrograms contains all programs after they have been loaded into the kernel.

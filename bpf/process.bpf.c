@@ -4,6 +4,7 @@
 /* Beginning and end of processes. */
 #include "bucket.h"
 #include "death.h"
+#include "environment.h"
 #include "send.h"
 
 /* Send all arguments of an exec, not the first alone. */
@@ -22,7 +23,7 @@ const struct signal_record *unused_signal __attribute__((unused));
 struct sent_exec {
 	struct exec_record record;
 	struct record_tail tail;
-	__u8 more[2 * TAPIO_FILE + TAPIO_ARGS]; /* a file name is less than that for the verifier */
+	__u8 more[2 * TAPIO_FILE + TAPIO_ARGS + TAPIO_ENVIRONMENT]; /* a file name is less than that for the verifier */
 };
 
 struct {
@@ -65,6 +66,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	struct exec_record *rec;
 	struct sent_exec *sent;
 	struct mm_struct *mm;
+	const char *interp;
 	__u32 zero = 0;
 	__u64 size;
 	long n;
@@ -81,15 +83,19 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	__builtin_memset(&sent->tail.trace, 0, sizeof(sent->tail.trace));
 	fill_path(&sent->tail.cgroup, task_cgroup(task));
 	size = names_size(&sent->tail.cgroup);
-	rec->interp_len = 0;
-	rec->pad = 0;
-	n = bpf_probe_read_kernel_str(sent->tail.cgroup.names + size, TAPIO_FILE, BPF_CORE_READ(bprm, interp));
+	rec->interp_len = rec->interp_rest = 0;
+	interp = BPF_CORE_READ(bprm, interp);
+	n = bpf_probe_read_kernel_str(sent->tail.cgroup.names + size, TAPIO_FILE, interp);
 	if (n > 0 && n <= TAPIO_FILE) {
+		if (n == TAPIO_FILE)
+			bpf_probe_read_kernel(&rec->interp_rest, 1, interp + TAPIO_FILE - 1);
 		asm volatile("%0 &= 511" : "+r"(n));
 		rec->interp_len = n;
 		size += n;
 	}
 	size += fill_args(rec, sent->tail.cgroup.names + size, mm);
+	rec->environment_len = fill_environment(sent->tail.cgroup.names + size, &rec->environment_whole, mm);
+	size += rec->environment_len;
 	send_record(TAPIO_EXEC, sent, sizeof(*sent) - sizeof(sent->more) - TAPIO_PATH + size);
 	return 0;
 }

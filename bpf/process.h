@@ -191,8 +191,8 @@ static __noinline int fill_process(struct process_id *p, struct task_struct *tas
 	p->parent = process_number(BPF_CORE_READ(parent, group_leader), NULL);
 	bpf_probe_read_kernel(p->comm, sizeof(p->comm), &leader->comm);
 	exe = BPF_CORE_READ(mm, exe_file, f_path.dentry, d_name.name);
-	if (exe)
-		bpf_probe_read_kernel_str(p->exe, sizeof(p->exe), exe);
+	if (exe && bpf_probe_read_kernel_str(p->exe, sizeof(p->exe), exe) == sizeof(p->exe))
+		bpf_probe_read_kernel(&p->exe_rest, 1, exe + sizeof(p->exe) - 1);
 	return 0;
 }
 

@@ -63,6 +63,11 @@ type ProcessEnded struct {
 	Tgid  uint64
 }
 
+type ProcessEnvironment struct {
+	_    structs.HostLayout
+	Kept [3072]uint8
+}
+
 type ProcessExchange struct {
 	_       structs.HostLayout
 	By      ProcessExecution
@@ -85,11 +90,13 @@ type ProcessExecRecord struct {
 		Kind uint32
 		Pad  uint32
 	}
-	Process   ProcessProcessId
-	InterpLen uint32
-	ArgsLen   uint32
-	ArgsTotal uint32
-	Pad       uint32
+	Process          ProcessProcessId
+	InterpLen        uint32
+	InterpRest       uint32
+	ArgsLen          uint32
+	ArgsTotal        uint32
+	EnvironmentLen   uint32
+	EnvironmentWhole uint32
 }
 
 type ProcessExecution struct {
@@ -128,7 +135,7 @@ type ProcessProcessId struct {
 	Pid      uint32
 	Vpid     uint32
 	Parent   uint32
-	Pad      uint32
+	ExeRest  uint32
 	Comm     [16]uint8
 	Exe      [64]uint8
 }
@@ -169,7 +176,7 @@ type ProcessSentExec struct {
 		Trace  ProcessTraceContext
 		Cgroup ProcessCgroupPath
 	}
-	More [1536]uint8
+	More [4608]uint8
 }
 
 type ProcessSentExit struct {
@@ -233,36 +240,37 @@ type ProcessUnanswered struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProcessMapBuckets           = "buckets"
-	ProcessMapCgroupBuckets     = "cgroup_buckets"
-	ProcessMapChildren          = "children"
-	ProcessMapDeaths            = "deaths"
-	ProcessMapEnded             = "ended"
-	ProcessMapEvents            = "events"
-	ProcessMapExchanges         = "exchanges"
-	ProcessMapExecScratch       = "exec_scratch"
-	ProcessMapExitScratch       = "exit_scratch"
-	ProcessMapLost              = "lost"
-	ProcessMapRequests          = "requests"
-	ProcessMapSocketTraces      = "socket_traces"
-	ProcessMapSuppressed        = "suppressed"
-	ProcessMapTracees           = "tracees"
-	ProcessMapTracesCtxV1       = "traces_ctx_v1"
-	ProcessMapUnansweredScratch = "unanswered_scratch"
-	ProcessProgProcessExec      = "process_exec"
-	ProcessProgProcessExit      = "process_exit"
-	ProcessProgProcessSignal    = "process_signal"
-	ProcessVarChildrenEnabled   = "children_enabled"
-	ProcessVarCollectorPidns    = "collector_pidns"
-	ProcessVarCommandLine       = "command_line"
-	ProcessVarExitHasGroupDead  = "exit_has_group_dead"
-	ProcessVarSdkTracesEnabled  = "sdk_traces_enabled"
-	ProcessVarTracesEnabled     = "traces_enabled"
-	ProcessVarUnusedExec        = "unused_exec"
-	ProcessVarUnusedExit        = "unused_exit"
-	ProcessVarUnusedKind        = "unused_kind"
-	ProcessVarUnusedPart        = "unused_part"
-	ProcessVarUnusedSignal      = "unused_signal"
+	ProcessMapBuckets            = "buckets"
+	ProcessMapCgroupBuckets      = "cgroup_buckets"
+	ProcessMapChildren           = "children"
+	ProcessMapDeaths             = "deaths"
+	ProcessMapEnded              = "ended"
+	ProcessMapEnvironmentScratch = "environment_scratch"
+	ProcessMapEvents             = "events"
+	ProcessMapExchanges          = "exchanges"
+	ProcessMapExecScratch        = "exec_scratch"
+	ProcessMapExitScratch        = "exit_scratch"
+	ProcessMapLost               = "lost"
+	ProcessMapRequests           = "requests"
+	ProcessMapSocketTraces       = "socket_traces"
+	ProcessMapSuppressed         = "suppressed"
+	ProcessMapTracees            = "tracees"
+	ProcessMapTracesCtxV1        = "traces_ctx_v1"
+	ProcessMapUnansweredScratch  = "unanswered_scratch"
+	ProcessProgProcessExec       = "process_exec"
+	ProcessProgProcessExit       = "process_exit"
+	ProcessProgProcessSignal     = "process_signal"
+	ProcessVarChildrenEnabled    = "children_enabled"
+	ProcessVarCollectorPidns     = "collector_pidns"
+	ProcessVarCommandLine        = "command_line"
+	ProcessVarExitHasGroupDead   = "exit_has_group_dead"
+	ProcessVarSdkTracesEnabled   = "sdk_traces_enabled"
+	ProcessVarTracesEnabled      = "traces_enabled"
+	ProcessVarUnusedExec         = "unused_exec"
+	ProcessVarUnusedExit         = "unused_exit"
+	ProcessVarUnusedKind         = "unused_kind"
+	ProcessVarUnusedPart         = "unused_part"
+	ProcessVarUnusedSignal       = "unused_signal"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -316,22 +324,23 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
-	Buckets           *ebpf.MapSpec `ebpf:"buckets"`
-	CgroupBuckets     *ebpf.MapSpec `ebpf:"cgroup_buckets"`
-	Children          *ebpf.MapSpec `ebpf:"children"`
-	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
-	Ended             *ebpf.MapSpec `ebpf:"ended"`
-	Events            *ebpf.MapSpec `ebpf:"events"`
-	Exchanges         *ebpf.MapSpec `ebpf:"exchanges"`
-	ExecScratch       *ebpf.MapSpec `ebpf:"exec_scratch"`
-	ExitScratch       *ebpf.MapSpec `ebpf:"exit_scratch"`
-	Lost              *ebpf.MapSpec `ebpf:"lost"`
-	Requests          *ebpf.MapSpec `ebpf:"requests"`
-	SocketTraces      *ebpf.MapSpec `ebpf:"socket_traces"`
-	Suppressed        *ebpf.MapSpec `ebpf:"suppressed"`
-	Tracees           *ebpf.MapSpec `ebpf:"tracees"`
-	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	UnansweredScratch *ebpf.MapSpec `ebpf:"unanswered_scratch"`
+	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
+	CgroupBuckets      *ebpf.MapSpec `ebpf:"cgroup_buckets"`
+	Children           *ebpf.MapSpec `ebpf:"children"`
+	Deaths             *ebpf.MapSpec `ebpf:"deaths"`
+	Ended              *ebpf.MapSpec `ebpf:"ended"`
+	EnvironmentScratch *ebpf.MapSpec `ebpf:"environment_scratch"`
+	Events             *ebpf.MapSpec `ebpf:"events"`
+	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
+	ExecScratch        *ebpf.MapSpec `ebpf:"exec_scratch"`
+	ExitScratch        *ebpf.MapSpec `ebpf:"exit_scratch"`
+	Lost               *ebpf.MapSpec `ebpf:"lost"`
+	Requests           *ebpf.MapSpec `ebpf:"requests"`
+	SocketTraces       *ebpf.MapSpec `ebpf:"socket_traces"`
+	Suppressed         *ebpf.MapSpec `ebpf:"suppressed"`
+	Tracees            *ebpf.MapSpec `ebpf:"tracees"`
+	TracesCtxV1        *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	UnansweredScratch  *ebpf.MapSpec `ebpf:"unanswered_scratch"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -371,22 +380,23 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
-	Buckets           *ebpf.Map `ebpf:"buckets"`
-	CgroupBuckets     *ebpf.Map `ebpf:"cgroup_buckets"`
-	Children          *ebpf.Map `ebpf:"children"`
-	Deaths            *ebpf.Map `ebpf:"deaths"`
-	Ended             *ebpf.Map `ebpf:"ended"`
-	Events            *ebpf.Map `ebpf:"events"`
-	Exchanges         *ebpf.Map `ebpf:"exchanges"`
-	ExecScratch       *ebpf.Map `ebpf:"exec_scratch"`
-	ExitScratch       *ebpf.Map `ebpf:"exit_scratch"`
-	Lost              *ebpf.Map `ebpf:"lost"`
-	Requests          *ebpf.Map `ebpf:"requests"`
-	SocketTraces      *ebpf.Map `ebpf:"socket_traces"`
-	Suppressed        *ebpf.Map `ebpf:"suppressed"`
-	Tracees           *ebpf.Map `ebpf:"tracees"`
-	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
-	UnansweredScratch *ebpf.Map `ebpf:"unanswered_scratch"`
+	Buckets            *ebpf.Map `ebpf:"buckets"`
+	CgroupBuckets      *ebpf.Map `ebpf:"cgroup_buckets"`
+	Children           *ebpf.Map `ebpf:"children"`
+	Deaths             *ebpf.Map `ebpf:"deaths"`
+	Ended              *ebpf.Map `ebpf:"ended"`
+	EnvironmentScratch *ebpf.Map `ebpf:"environment_scratch"`
+	Events             *ebpf.Map `ebpf:"events"`
+	Exchanges          *ebpf.Map `ebpf:"exchanges"`
+	ExecScratch        *ebpf.Map `ebpf:"exec_scratch"`
+	ExitScratch        *ebpf.Map `ebpf:"exit_scratch"`
+	Lost               *ebpf.Map `ebpf:"lost"`
+	Requests           *ebpf.Map `ebpf:"requests"`
+	SocketTraces       *ebpf.Map `ebpf:"socket_traces"`
+	Suppressed         *ebpf.Map `ebpf:"suppressed"`
+	Tracees            *ebpf.Map `ebpf:"tracees"`
+	TracesCtxV1        *ebpf.Map `ebpf:"traces_ctx_v1"`
+	UnansweredScratch  *ebpf.Map `ebpf:"unanswered_scratch"`
 }
 
 func (m *ProcessMaps) Close() error {
@@ -396,6 +406,7 @@ func (m *ProcessMaps) Close() error {
 		m.Children,
 		m.Deaths,
 		m.Ended,
+		m.EnvironmentScratch,
 		m.Events,
 		m.Exchanges,
 		m.ExecScratch,

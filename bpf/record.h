@@ -44,7 +44,7 @@ struct process_id {
 	__u32 pid;
 	__u32 vpid;
 	__u32 parent;
-	__u32 pad;
+	__u32 exe_rest; /* 0: all of the name is in exe */
 	__u8 comm[16];
 	__u8 exe[TAPIO_EXE];
 };
@@ -68,15 +68,17 @@ struct cgroup_path {
 /* Exec, exit, connect and syscall have the struct record_tail of send.h behind them, and
  * are as long as the names of the cgroup there make them. */
 
-/* Behind the names of the cgroup are those bytes of the interpreter, with a NUL, and those
- * of the arguments. */
+/* Behind the names of the cgroup are those bytes of the interpreter, with a NUL, those of
+ * the arguments, and those of the variables that name the service (environment.h). */
 struct exec_record {
 	struct record_header header;
 	struct process_id process;
 	__u32 interp_len;
+	__u32 interp_rest; /* 0: all of the interpreter's path is there */
 	__u32 args_len;
 	__u32 args_total;
-	__u32 pad;
+	__u32 environment_len;
+	__u32 environment_whole; /* 1: all variables were looked at */
 };
 
 struct exit_record {

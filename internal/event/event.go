@@ -253,7 +253,8 @@ const (
 	KeyBlockBusiestShare  = "tapio.block.busiest.share"
 	// KeyEBPFPrograms is a slice: the names of the kernel programs that run.
 	KeyEBPFPrograms = "tapio.ebpf.programs"
-	// KeyEBPFFailed is a slice: "name: reason" of each that is enabled and does not.
+	// KeyEBPFFailed is a slice: "names: reason" of those that are enabled and do not, each
+	// reason once.
 	KeyEBPFFailed = "tapio.ebpf.failed"
 	// KeyOOMScope is "cgroup" when a memory cgroup was at its limit, "node" when
 	// the machine itself was out of memory.

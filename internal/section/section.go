@@ -6,6 +6,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -41,6 +42,9 @@ func check(value any, to reflect.Type, path string) []error {
 	case reflect.Struct:
 		if m, ok := value.(map[string]any); ok {
 			return checkKeys(m, to, path)
+		}
+		if fields, whole := fieldsOf(to); whole && value != nil {
+			return []error{fmt.Errorf("%s: %v is not allowed: want a section of %s", path, value, listed(fields))}
 		}
 	case reflect.Slice:
 		if list, ok := value.([]any); ok {
@@ -146,19 +150,19 @@ const maxListed = 12
 
 // hint says which key was meant, or which there are; prefix is the section that it is in.
 func hint(prefix, key string, fields map[string]reflect.Type) string {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	best := Nearest(key, names)
-	switch {
-	case best != "":
+	if best := Nearest(key, slices.Collect(maps.Keys(fields))); best != "" {
 		return fmt.Sprintf("; do you mean %s%s?", prefix, best)
-	case len(names) <= maxListed:
-		return ": want one of " + strings.Join(names, ", ")
 	}
-	return fmt.Sprintf(": want one of %s and %d others", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
+	return ": want one of " + listed(fields)
+}
+
+// listed names the keys that are allowed.
+func listed(fields map[string]reflect.Type) string {
+	names := slices.Sorted(maps.Keys(fields))
+	if len(names) <= maxListed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d others", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
 }
 
 // Nearest returns which of the names was meant by one that is none of them, "" when it is

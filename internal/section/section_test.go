@@ -68,6 +68,8 @@ func TestWhatIsWrongIsNamedWithWhatIsAllowed(t *testing.T) {
 		`ring::capacity: "many" is not allowed: want a whole number`:                           {"ring": map[string]any{"capacity": "many"}},
 		`ring::score: "high" is not allowed: want a number`:                                    {"ring": map[string]any{"score": "high"}},
 		`on: "maybe" is not allowed: want true or false`:                                       {"on": "maybe"},
+		"ring: true is not allowed: want a section of capacity, score":                         {"ring": true},
+		"rules[0]: 7 is not allowed: want a section of capacity, score":                        {"rules": []any{7}},
 	} {
 		_, err := read(m)
 		assert.ErrorContains(t, err, want)
@@ -76,7 +78,7 @@ func TestWhatIsWrongIsNamedWithWhatIsAllowed(t *testing.T) {
 	assert.ErrorContains(t, err, "bogus")
 	assert.ErrorContains(t, err, "on: ")
 	assert.ErrorContains(t, err, "window: 5", "all at once")
-	_, err = read(map[string]any{"ring": 7, "name": "!!"})
+	_, err = read(map[string]any{"other": 7, "name": "!!"})
 	assert.Error(t, err, "what is not known here is refused by confmap")
 }
 

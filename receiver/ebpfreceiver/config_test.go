@@ -94,6 +94,7 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 func TestKeysAndUnits(t *testing.T) {
 	for want, section := range map[string]map[string]any{
 		"programs::procss: there is no such key; do you mean programs::process?": {"programs": map[string]any{"procss": nil}},
+		"programs::process: true is not allowed: want a section of enabled":      {"programs": map[string]any{"process": true}},
 		`programs::process::enabled: "maybe" is not allowed: want true or false`: {"programs": map[string]any{"process": map[string]any{"enabled": "maybe"}}},
 	} {
 		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)

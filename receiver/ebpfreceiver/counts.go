@@ -39,8 +39,8 @@ type forksEvent struct {
 	base
 	processes, threads uint64
 	interval           time.Duration
-	// usual is how many processes usually begin in a second; isStorm says that there
-	// are many more for a while.
+	// usual is how many processes usually begin in a second, below 0 when that is not
+	// known; isStorm says that there are many more for a while.
 	usual   float64
 	isStorm bool
 }
@@ -71,13 +71,17 @@ type forkRate struct {
 	endless, idle int
 }
 
-// judge takes the processes a second of an interval.
+// judge takes the processes a second of an interval. What is usual is below 0 until it
+// is known.
 func (f *forkRate) judge(rate float64) (usual float64, isStorm bool) {
 	if rate >= endlessForks {
 		f.endless++
 	} else {
 		f.endless = 0
 	}
-	usual, isStorm = f.rate.judge(rate, manyForks)
+	_, _, isKnown := f.rate.usual()
+	if usual, isStorm = f.rate.judge(rate, manyForks); !isKnown {
+		usual = -1
+	}
 	return usual, isStorm || f.endless >= alarmAfter
 }

@@ -24,8 +24,14 @@ func (e *encoder) recordReclaim(at pcommon.Timestamp, ev reclaimEvent) (plog.Sev
 
 func (e *encoder) recordForks(at pcommon.Timestamp, ev forksEvent) (plog.SeverityNumber, string) {
 	if ev.isStorm {
-		e.builder.RecordTapioProcessForkStormEvent(context.Background(), at, int64(ev.processes), int64(ev.threads), ev.usual*ev.interval.Seconds(), ev.interval.Seconds())
-		return plog.SeverityNumberWarn, fmt.Sprintf("%.0f processes begin in cgroup %s each second, usual are %.0f", ev.rate(), ev.who.cgroup, ev.usual)
+		body := fmt.Sprintf("%.0f processes begin in cgroup %s each second", ev.rate(), ev.who.cgroup)
+		var options []metadata.EventAttributeOption
+		if ev.usual >= 0 {
+			options = append(options, metadata.WithTapioProcessForksUsualEventAttribute(ev.usual*ev.interval.Seconds()))
+			body += fmt.Sprintf(", usual are %.0f", ev.usual)
+		}
+		e.builder.RecordTapioProcessForkStormEvent(context.Background(), at, int64(ev.processes), int64(ev.threads), ev.interval.Seconds(), options...)
+		return plog.SeverityNumberWarn, body
 	}
 	e.builder.RecordTapioProcessForksEvent(context.Background(), at, int64(ev.processes), int64(ev.threads), ev.interval.Seconds())
 	return plog.SeverityNumberDebug, fmt.Sprintf("%d processes and %d threads began in cgroup %s in %v", ev.processes, ev.threads, ev.who.cgroup, ev.interval)

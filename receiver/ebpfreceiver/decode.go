@@ -110,14 +110,17 @@ func decodeSent[R any](raw []byte, known *knownProcesses, read func(*R, tail, *k
 
 // decodeExec returns nil when bytes are missing.
 func decodeExec(r *bpf.ProcessExecRecord, t tail, known *knownProcesses) kernelEvent {
-	if uint64(len(t.more)) < uint64(r.InterpLen)+uint64(r.ArgsLen) {
+	if uint64(len(t.more)) < uint64(r.InterpLen)+uint64(r.ArgsLen)+uint64(r.EnvironmentLen) {
 		return nil
 	}
 	e := execEvent{
 		base: base{r.Header.Time, known.processIn(&r.Process, t.cgroup)},
-		path: text(t.more[:r.InterpLen]),
+		path: cutText(t.more[:r.InterpLen], r.InterpRest != 0),
 	}
-	args := t.more[r.InterpLen:][:r.ArgsLen]
+	args, rest := t.more[r.InterpLen:][:r.ArgsLen], t.more[r.InterpLen+r.ArgsLen:]
+	if e.isServiceKnown = r.EnvironmentWhole != 0; e.isServiceKnown {
+		e.service = parseEnviron(rest[:r.EnvironmentLen])
+	}
 	e.isCut = int(r.ArgsTotal) > len(args)
 	for arg := range bytes.SplitSeq(bytes.TrimSuffix(args, []byte{0}), []byte{0}) {
 		e.args = append(e.args, strings.ToValidUTF8(string(arg), "\uFFFD"))
@@ -252,7 +255,7 @@ func decodeProcess(p *bpf.ProcessProcessId, cgroup cgroupNames) processInfo {
 		vpid:       p.Vpid,
 		parent:     p.Parent,
 		comm:       text(p.Comm[:]),
-		executable: text(p.Exe[:]),
+		executable: cutText(p.Exe[:], p.ExeRest != 0),
 		cgroup:     cgroup.path(),
 	}
 }
@@ -286,6 +289,15 @@ func text(b []byte) string {
 		b = b[:i]
 	}
 	return strings.ToValidUTF8(string(b), "\uFFFD")
+}
+
+// cutText ends with "..." in place of what did not fit.
+func cutText(b []byte, isCut bool) string {
+	s := text(b)
+	if isCut {
+		s += "..."
+	}
+	return s
 }
 
 // address is the zero AddrPort for a family that is not IP. An IPv4 address in

@@ -133,17 +133,14 @@ func (e *encoder) repeat(records plog.LogRecordSlice, run []kernelEvent, total i
 
 // started makes the record that says what this receiver can see.
 func (e *encoder) started(attached []string, failed []failure, at time.Time) plog.Logs {
-	reasons := make([]string, len(failed))
-	for i, f := range failed {
-		reasons[i] = f.String()
-	}
+	reasons := reasonsOf(failed, len(attached), len(failed))
 	e.builder.RecordTapioEbpfStartedEvent(context.Background(), pcommon.NewTimestampFromTime(at),
 		anySlice(attached), anySlice(reasons))
 	severity, body := plog.SeverityNumberInfo, fmt.Sprintf("Kernel events of %s: all %d programs run", e.host.Name, len(attached))
 	if len(failed) > 0 {
 		severity = plog.SeverityNumberWarn
 		body = fmt.Sprintf("Kernel events of %s: %d programs run, %d do not: %s",
-			e.host.Name, len(attached), len(failed), strings.Join(reasons, "; "))
+			e.host.Name, len(attached), len(failed), strings.Join(reasonsOf(failed, len(attached), maxNamed), "; "))
 	}
 	logs := e.builder.Emit()
 	for _, rl := range logs.ResourceLogs().All() { // none when the event is disabled

@@ -52,6 +52,8 @@ func TestExitSeverityAndSentence(t *testing.T) {
 		{0xff00, plog.SeverityNumberWarn, "payment (pid 42) exited with code 255", map[string]any{event.KeyProcessExitCode: int64(255)}},
 		{15, plog.SeverityNumberInfo, "payment (pid 42) was ended by SIGTERM", map[string]any{event.KeyExitSignal: int64(15), event.KeyExitSignalName: "SIGTERM", event.KeyCoreDumped: false}},
 		{0x8b, plog.SeverityNumberError, "payment (pid 42) was ended by SIGSEGV", map[string]any{event.KeyExitSignal: int64(11), event.KeyExitSignalName: "SIGSEGV", event.KeyCoreDumped: true}},
+		{64, plog.SeverityNumberError, "payment (pid 42) was ended by SIGRTMAX", map[string]any{event.KeyExitSignal: int64(64), event.KeyExitSignalName: "SIGRTMAX", event.KeyCoreDumped: false}},
+		{50, plog.SeverityNumberError, "payment (pid 42) was ended by SIGRTMAX-14", map[string]any{event.KeyExitSignal: int64(50), event.KeyExitSignalName: "SIGRTMAX-14", event.KeyCoreDumped: false}},
 		{40, plog.SeverityNumberError, "payment (pid 42) was ended by SIGRTMIN+6", map[string]any{event.KeyExitSignal: int64(40), event.KeyExitSignalName: "SIGRTMIN+6", event.KeyCoreDumped: false}},
 	} {
 		record, _ := encodeOne(t, exitEvent{base: base{5, testProcess}, status: tc.status})

@@ -16,7 +16,8 @@ type processInfo struct {
 	// that is the collector's.
 	pid, vpid, parent uint32
 	// comm is the name that the kernel keeps, at most 15 bytes; executable the
-	// name of the file, empty when the kernel had already let go of it.
+	// name of the file, its first 63 bytes and "..." when it is longer, empty when the
+	// kernel had already let go of it.
 	comm, executable string
 	// cgroup is a path; empty when it is not known.
 	cgroup string
@@ -58,12 +59,17 @@ func (b base) process() processInfo { return b.who }
 
 type execEvent struct {
 	base
-	// path is what the kernel was asked to run; of a script, its interpreter.
+	// path is what the kernel was asked to run; of a script, its interpreter. One of more
+	// than 255 bytes ends with "...".
 	path string
 	// args are the arguments, or the first alone.
 	args []string
 	// isCut says that there were more or longer ones.
 	isCut bool
+	// service is what the environment says, if isServiceKnown: else it was too much for
+	// the kernel program to look at.
+	service        serviceName
+	isServiceKnown bool
 }
 
 func (execEvent) name() string   { return event.ProcessExec }
@@ -181,7 +187,11 @@ type connectEvent struct {
 func (connectEvent) name() string   { return event.TCPConnectFailed }
 func (connectEvent) isUrgent() bool { return true }
 
-func isExec(ev kernelEvent) bool {
-	_, ok := ev.(execEvent)
-	return ok
+// beginsOrEnds says that a process runs another program from then on, or none.
+func beginsOrEnds(ev kernelEvent) bool {
+	switch ev.(type) {
+	case execEvent, exitEvent:
+		return true
+	}
+	return false
 }

@@ -27,6 +27,8 @@ type features struct {
 	// resetReasons are why the kernel sends a reset, by number; empty before 6.10,
 	// where it does not say.
 	resetReasons map[uint32]string
+	// retransmitHasError: tcp_retransmit_skb is told also when nothing was sent (6.16).
+	retransmitHasError bool
 	// hasBlockError: there is a tracepoint for block requests that fail (5.18).
 	hasBlockError bool
 	// blockStatusSize is of the status that block_rq_complete hands over, in bytes: 1
@@ -59,16 +61,17 @@ func readFeatures(types *btf.Cache) (*features, error) {
 // featuresOf reads what the kernel's types tell.
 func featuresOf(spec *btf.Spec) features {
 	return features{
-		exitHasGroupDead: len(tracepointArguments(spec, "sched_process_exit")) >= 2,
-		victimHasTask:    isPointer(tracepointArguments(spec, "mark_victim")),
-		resetReasons:     resetReasons(spec),
-		hasBlockError:    tracepointArguments(spec, "block_rq_error") != nil,
-		hasSocketLength:  tracepointArguments(spec, "sock_send_length") != nil && tracepointArguments(spec, "sock_recv_length") != nil,
-		hasSchedInfo:     hasMember(spec, "sched_info", "last_queued"),
-		hasBandwidth:     hasMember(spec, "task_group", "cfs_bandwidth"),
-		blockStatusSize:  sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),
-		dropReasons:      dropReasons(spec),
-		dropHasSocket:    len(tracepointArguments(spec, "kfree_skb")) >= 4,
+		exitHasGroupDead:   len(tracepointArguments(spec, "sched_process_exit")) >= 2,
+		victimHasTask:      isPointer(tracepointArguments(spec, "mark_victim")),
+		resetReasons:       resetReasons(spec),
+		retransmitHasError: len(tracepointArguments(spec, "tcp_retransmit_skb")) >= 3,
+		hasBlockError:      tracepointArguments(spec, "block_rq_error") != nil,
+		hasSocketLength:    tracepointArguments(spec, "sock_send_length") != nil && tracepointArguments(spec, "sock_recv_length") != nil,
+		hasSchedInfo:       hasMember(spec, "sched_info", "last_queued"),
+		hasBandwidth:       hasMember(spec, "task_group", "cfs_bandwidth"),
+		blockStatusSize:    sizeOfArgument(tracepointArguments(spec, "block_rq_complete"), 1),
+		dropReasons:        dropReasons(spec),
+		dropHasSocket:      len(tracepointArguments(spec, "kfree_skb")) >= 4,
 	}
 }
 

@@ -148,7 +148,9 @@ func TestForkStorm(t *testing.T) {
 	storms := func(rates ...float64) (at []int) {
 		var f forkRate
 		for i, r := range rates {
-			if _, isStorm := f.judge(r); isStorm {
+			usual, isStorm := f.judge(r)
+			assert.Equal(t, i < baselineMin, usual < 0, "what is usual is known from then on")
+			if isStorm {
 				at = append(at, i)
 			}
 		}

@@ -530,21 +530,42 @@ func tcpPair(tb testing.TB) (server, client net.Conn) {
 }
 
 // TestTraceOfInstrumentation: a map as OpenTelemetry eBPF Instrumentation pins it
-// says what a thread works on, which is no HTTP here.
+// says what a thread works on, which is no HTTP here; whoever of the two starts first.
 func TestTraceOfInstrumentation(t *testing.T) {
 	requireKernel(t)
-	folder := t.TempDir()
-	require.NoError(t, unix.Mount("bpf", folder, "bpf", 0, ""))
-	t.Cleanup(func() { assert.NoError(t, unix.Unmount(folder, unix.MNT_DETACH)) })
-	contexts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
-	require.NoError(t, err)
-	defer contexts.Close()
-	pinned := filepath.Join(folder, "traces_ctx_v1")
-	require.NoError(t, contexts.Pin(pinned))
-	r := startRig(t, func(c *Config) {
-		enableHTTP(c)
-		c.Programs.HTTP.ContextMap = pinned
-	})
+	for name, isFirst := range map[string]bool{"before": true, "after": false} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			require.NoError(t, unix.Mount("bpf", root, "bpf", 0, ""))
+			t.Cleanup(func() { assert.NoError(t, unix.Unmount(root, unix.MNT_DETACH)) })
+			folder := filepath.Join(root, "otel")
+			spec := &ebpf.MapSpec{Name: "traces_ctx_v1", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14, Pinning: ebpf.PinByName}
+			instrument := func() *ebpf.Map {
+				contexts, err := ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: folder})
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = contexts.Close() })
+				return contexts
+			}
+			var contexts *ebpf.Map
+			if isFirst {
+				require.NoError(t, os.Mkdir(folder, 0o700))
+				contexts = instrument()
+			}
+			r := startRig(t, func(c *Config) {
+				enableHTTP(c)
+				c.Programs.HTTP.ContextMap = filepath.Join(folder, "traces_ctx_v1")
+			})
+			if !isFirst {
+				contexts = instrument()
+			}
+			checkContexts(t, r, contexts)
+		})
+	}
+}
+
+// checkContexts puts what this thread works on into a map and looks for it on events.
+func checkContexts(t *testing.T, r *rig, contexts *ebpf.Map) {
+	t.Helper()
 	dial := func(i int) seenRecord {
 		if c, err := net.Dial("tcp", target(i)+":1"); err == nil {
 			c.Close()

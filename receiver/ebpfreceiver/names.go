@@ -17,20 +17,29 @@ var signalNames = map[int]string{
 	26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO", 30: "SIGPWR", 31: "SIGSYS",
 }
 
-// firstRealTimeSignal is SIGRTMIN of glibc and of kill(1). The kernel has two more before it,
-// which C libraries keep for themselves.
-const firstRealTimeSignal = 34
+// Real-time signals have the names of kill -l: the lower half counts from the first of
+// glibc, SIGRTMIN, up, the upper half from the last down. The kernel has two more before
+// the first, which C libraries keep for themselves.
+const (
+	firstRealTimeSignal  = 34
+	middleRealTimeSignal = 49
+	lastRealTimeSignal   = 64
+)
 
 // signalName is the name of a signal's number, such as SIGKILL.
 func signalName(number int) string {
 	if name, ok := signalNames[number]; ok {
 		return name
 	}
-	switch n := number - firstRealTimeSignal; {
-	case n == 0:
+	switch {
+	case number == firstRealTimeSignal:
 		return "SIGRTMIN"
-	case n > 0:
-		return "SIGRTMIN+" + strconv.Itoa(n)
+	case number == lastRealTimeSignal:
+		return "SIGRTMAX"
+	case number > firstRealTimeSignal && number <= middleRealTimeSignal:
+		return "SIGRTMIN+" + strconv.Itoa(number-firstRealTimeSignal)
+	case number > middleRealTimeSignal && number < lastRealTimeSignal:
+		return "SIGRTMAX-" + strconv.Itoa(lastRealTimeSignal-number)
 	}
 	return "signal " + strconv.Itoa(number)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/yairfalse/tapio/internal/event"
@@ -203,6 +204,38 @@ func TestRetransmit(t *testing.T) {
 	again := r.await(later)
 	assert.Greater(t, again.Attributes[event.KeyTCPRetransmits], int64(1), "once a second, with what was in between")
 	assert.GreaterOrEqual(t, again.Time.Sub(rec.Time), time.Second)
+}
+
+// TestSegmentThatIsNotSent: what waits for the address of the next hop is not sent again,
+// though newer kernels tell that they tried.
+func TestSegmentThatIsNotSent(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	var failed, connect error
+	done := make(chan struct{})
+	go linux.OnOwnThread(func() {
+		defer close(done)
+		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}
+		failed = unix.Unshare(unix.CLONE_NEWNET)
+		if failed == nil {
+			failed = netlink.LinkAdd(pair)
+		}
+		if failed = errors.Join(failed, bringUp("lo", "127.0.0.1/8"), bringUp("near", "10.99.0.1/24"), bringUp("far", "10.99.1.1/24")); failed != nil {
+			return
+		}
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if failed = err; failed != nil {
+			return
+		}
+		failed = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 2)
+		connect = unix.Connect(fd, &unix.SockaddrInet4{Port: 7310, Addr: [4]byte{10, 99, 0, 2}})
+		failed = errors.Join(failed, unix.Close(fd))
+	})
+	<-done
+	require.NoError(t, failed)
+	require.Error(t, connect)
+	r.await(func(rec seenRecord) bool { return of(event.TCPConnectFailed, os.Getpid())(rec) && toPeer(7310)(rec) })
+	assert.Empty(t, r.records(atPeer(event.TCPRetransmit, 7310)))
 }
 
 func TestListenQueueOverflows(t *testing.T) {

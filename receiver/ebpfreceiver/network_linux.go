@@ -46,7 +46,9 @@ func networkPrograms() []program {
 		{name: bpf.NetworkProgTcpResetSent, configure: func(spec *ebpf.CollectionSpec, f *features) error {
 			return spec.Variables[bpf.NetworkVarResetHasReason].Set(len(f.resetReasons) > 0)
 		}},
-		{name: bpf.NetworkProgTcpRetransmit},
+		{name: bpf.NetworkProgTcpRetransmit, configure: func(spec *ebpf.CollectionSpec, f *features) error {
+			return spec.Variables[bpf.NetworkVarRetransmitHasError].Set(f.retransmitHasError)
+		}},
 	}
 	for i := range all {
 		all[i].load, all[i].sharesMaps = bpf.LoadNetwork, networkMaps

@@ -141,7 +141,7 @@ func (r *ebpfReceiver) report(host component.Host) {
 		r.set.Logger.Info("kernel programs attached", zap.Strings("programs", attached))
 		return
 	}
-	reasons := reasonsOf(failed, len(attached))
+	reasons := reasonsOf(failed, len(attached), maxNamed)
 	r.set.Logger.Warn("some kernel events cannot be seen; everything else works on. What is lost: tapio doctor",
 		zap.Strings("attached", attached), zap.Strings("failed", reasons))
 	running := "nothing"
@@ -153,11 +153,13 @@ func (r *ebpfReceiver) report(host component.Host) {
 		fmt.Errorf("%d of %d kernel programs do not run: %s; what runs: %s", len(failed), len(failed)+len(attached), strings.Join(reasons, "; "), running)))
 }
 
-// maxNamed is up to how many programs a reason names; tapio doctor names all, by group.
+// maxNamed is up to how many programs a reason names where people read it;
+// tapio.ebpf.started names all, and tapio doctor, by group.
 const maxNamed = 4
 
-// reasonsOf says each reason once, after the programs that it stops.
-func reasonsOf(failed []failure, attached int) (out []string) {
+// reasonsOf says each reason once, after the programs that it stops, or most of them and
+// how many more.
+func reasonsOf(failed []failure, attached, most int) (out []string) {
 	var order []string
 	names := map[string][]string{}
 	for _, f := range failed {
@@ -168,8 +170,8 @@ func reasonsOf(failed []failure, attached int) (out []string) {
 	}
 	for _, reason := range order {
 		stopped := names[reason]
-		who := strings.Join(stopped[:min(len(stopped), maxNamed)], ", ")
-		switch more := len(stopped) - maxNamed; {
+		who := strings.Join(stopped[:min(len(stopped), most)], ", ")
+		switch more := len(stopped) - most; {
 		case more > 0 && len(stopped) == len(failed) && attached == 0:
 			who = fmt.Sprintf("all %d programs", len(stopped))
 		case more > 0:
@@ -278,7 +280,7 @@ func (r *ebpfReceiver) read(from reader, done chan<- struct{}) {
 		if err != nil {
 			r.countDropped("unknown", droppedMalformed, 1)
 		} else if ev != nil {
-			if who := ev.process(); who != last || isExec(ev) {
+			if who := ev.process(); who != last || beginsOrEnds(ev) {
 				r.services.learn(ev)
 				last = who
 			}

@@ -275,13 +275,14 @@ func TestNothingAttached(t *testing.T) {
 func TestReasonsAreSaidOnce(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, []string{"a, c: not permitted", "b: too old"},
-		reasonsOf([]failure{{"a", "not permitted"}, {"b", "too old"}, {"c", "not permitted"}}, 0))
+		reasonsOf([]failure{{"a", "not permitted"}, {"b", "too old"}, {"c", "not permitted"}}, 0, maxNamed))
 	var many []failure
 	for n := range 26 {
 		many = append(many, failure{fmt.Sprint("p", n), "not permitted"})
 	}
-	assert.Equal(t, []string{"all 26 programs: not permitted"}, reasonsOf(many, 0))
-	assert.Equal(t, []string{"p0, p1, p2, p3 and 22 more: not permitted"}, reasonsOf(many, 1), "others run")
+	assert.Equal(t, []string{"all 26 programs: not permitted"}, reasonsOf(many, 0, maxNamed))
+	assert.Equal(t, []string{"p0, p1, p2, p3 and 22 more: not permitted"}, reasonsOf(many, 1, maxNamed), "others run")
+	assert.Equal(t, []string{"p0, p1: not permitted"}, reasonsOf(many[:2], 0, 2))
 }
 
 func TestShutdownWithoutStart(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,19 +73,11 @@ type services struct {
 	// The newer of two generations gets what is looked up; when it is full it
 	// becomes the older one, and what that held is forgotten.
 	newer, older map[processKey]serviceName
-	// looks are processes to look at again, by time.
-	looks []look
-}
-
-// look is when to look for the context of a process.
-type look struct {
-	key    processKey
-	at     time.Time
-	isLast bool
+	looks        *looks
 }
 
 func newServices(proc string, unresolved func(reason string)) *services {
-	return &services{proc: proc, unresolved: unresolved, newer: map[processKey]serviceName{}}
+	return &services{proc: proc, unresolved: unresolved, newer: map[processKey]serviceName{}, looks: newLooks()}
 }
 
 // learn makes sure that an event's process is known. A process that began to run
@@ -96,12 +87,23 @@ func (s *services) learn(ev kernelEvent) {
 	if !ok {
 		return
 	}
+	exit, isExit := ev.(exitEvent)
+	if isExit {
+		s.mu.Lock()
+		s.looks.remove(key)
+		s.mu.Unlock()
+	}
 	before, known := s.lookup(key)
-	if _, isExec := ev.(execEvent); known && !isExec {
+	exec, isExec := ev.(execEvent)
+	if known && !isExec {
+		return
+	}
+	if exec.isServiceKnown {
+		s.put(key, exec.service)
+		s.lookLater(look{key: key, at: time.Now().Add(firstLook)})
 		return
 	}
 	name, err := s.read(key)
-	exit, isExit := ev.(exitEvent)
 	if isExit && exit.isCopy && name == (serviceName{}) { // its environment is gone, perhaps without an error
 		name, err = s.ofParent(key, exit.who.parent)
 	}
@@ -138,14 +140,9 @@ func isGone(err error) bool {
 
 func (s *services) lookLater(l look) {
 	s.mu.Lock()
-	isFull := len(s.looks) >= maxLooks
-	if !isFull {
-		// Of two kinds of times each comes in order, so that the place is near an end.
-		i, _ := slices.BinarySearchFunc(s.looks, l.at, func(l look, at time.Time) int { return l.at.Compare(at) })
-		s.looks = slices.Insert(s.looks, i, l)
-	}
+	isAdded := s.looks.add(l)
 	s.mu.Unlock()
-	if isFull {
+	if !isAdded {
 		s.unresolved(unresolvedTooMany)
 	}
 }
@@ -153,9 +150,7 @@ func (s *services) lookLater(l look) {
 // lookAgain looks for the context of the processes for which it is time.
 func (s *services) lookAgain(now time.Time) {
 	s.mu.Lock()
-	n, _ := slices.BinarySearchFunc(s.looks, now, func(l look, at time.Time) int { return l.at.Compare(at) })
-	due := slices.Clone(s.looks[:n])
-	s.looks = slices.Delete(s.looks, 0, n)
+	due := s.looks.due(now)
 	s.mu.Unlock()
 	for _, l := range due {
 		name, err := s.contextOf(l.key)

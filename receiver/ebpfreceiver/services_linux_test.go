@@ -9,6 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,8 +19,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/yairfalse/tapio/bpf"
 	"github.com/yairfalse/tapio/internal/event"
 )
 
@@ -48,6 +53,127 @@ func TestServiceNameOfRealProcesses(t *testing.T) {
 	assert.Equal(t, "young", rec.Resource[event.KeyServiceName])
 	assert.Equal(t, "shop", rec.Resource[event.KeyServiceNamespace])
 	assert.NotContains(t, r.await(of(event.ProcessExit, none())).Resource, event.KeyServiceName)
+}
+
+// heldSource is a source that is not read until it is released.
+type heldSource struct {
+	source
+	released chan struct{}
+}
+
+func (h *heldSource) read() (kernelEvent, error) {
+	<-h.released
+	return h.source.read()
+}
+
+// TestServiceNameOfProcessesThatAreGone: of those that have ended before anything is read of
+// them.
+func TestServiceNameOfProcessesThatAreGone(t *testing.T) {
+	requireKernel(t)
+	held := &heldSource{released: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(held.released) })
+	t.Cleanup(release)
+	r := startRigOf(t, nil, func(cfg *Config, log *zap.Logger) source {
+		held.source = openSource(cfg, log)
+		return held
+	})
+	services := map[int]string{}
+	for i := range 20 {
+		cmd := exec.Command("/bin/true")
+		name := fmt.Sprint("short", i)
+		cmd.Env = []string{"A=b", "OTEL_SERVICE_NAME=" + name, "OTEL_RESOURCE_ATTRIBUTES=service.name=other,service.namespace=shop"}
+		require.NoError(t, cmd.Run())
+		services[cmd.Process.Pid] = name
+	}
+	release()
+	for pid, name := range services {
+		for _, what := range []string{event.ProcessExec, event.ProcessExit} {
+			rec := r.await(of(what, pid))
+			assert.Equal(t, name, rec.Resource[event.KeyServiceName])
+			assert.Equal(t, "shop", rec.Resource[event.KeyServiceNamespace])
+		}
+	}
+}
+
+// TestEnvironmentInTheKernel: what is found in it, and when it is left to user space.
+func TestEnvironmentInTheKernel(t *testing.T) {
+	requireKernel(t)
+	cfg := createDefaultConfig().(*Config)
+	cfg.Programs = ProgramsConfig{Process: ProgramConfig{Enabled: true}}
+	k := openKernel(cfg, programs(cfg), zap.NewNop())
+	defer func() { assert.NoError(t, k.close()) }()
+	require.Empty(t, k.failures)
+	many := slices.Repeat([]string{"A=b"}, 500)
+	long := strings.Repeat("x", 5000)
+	const name, attributes = "OTEL_SERVICE_NAME=cart", "OTEL_RESOURCE_ATTRIBUTES=service.namespace=shop,service.name=checkout"
+	cases := map[string]struct {
+		environ []string
+		want    serviceName
+		isKnown bool
+	}{
+		"nothing":                         {nil, serviceName{}, true},
+		"no such variables":               {[]string{"A=b", "OTEL_SERVICE_NAMES=x", "XOTEL_SERVICE_NAME=x", "OTEL_SERVICE_NAME", ""}, serviceName{}, true},
+		"a name":                          {[]string{name}, serviceName{name: "cart"}, true},
+		"attributes":                      {[]string{"A=b", attributes, "C=d"}, serviceName{"checkout", "shop"}, true},
+		"both":                            {[]string{attributes, name}, serviceName{"cart", "shop"}, true},
+		"one after nothing":               {[]string{"", "", name}, serviceName{name: "cart"}, true},
+		"one after a long one":            {[]string{"A=" + long, name}, serviceName{name: "cart"}, true},
+		"one within a long one":           {[]string{"A=" + long[:1021] + name, "B=" + long}, serviceName{}, true},
+		"one after many":                  {append(slices.Clone(many), name), serviceName{name: "cart"}, true},
+		"one after too many":              {append(slices.Concat(many, many), name), serviceName{}, false},
+		"one that is too long":            {[]string{attributes + ",x=" + long}, serviceName{}, false},
+		"more than can be of any program": {slices.Repeat([]string{"OTEL_SERVICE_NAME=" + long[:900]}, 4), serviceName{}, false},
+	}
+	pids := map[uint32]string{}
+	for what, tc := range cases {
+		p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Env: append([]string{}, tc.environ...)})
+		require.NoError(t, err)
+		_, err = p.Wait()
+		require.NoError(t, err)
+		pids[uint32(p.Pid)] = what
+	}
+	require.NoError(t, k.stop())
+	for {
+		ev, err := k.read()
+		if errors.Is(err, os.ErrClosed) {
+			break
+		}
+		require.NoError(t, err)
+		begun, isExec := ev.(execEvent)
+		what, ours := pids[ev.process().pid]
+		if !isExec || !ours {
+			continue
+		}
+		delete(pids, ev.process().pid)
+		assert.Equal(t, cases[what].want, begun.service, what)
+		assert.Equal(t, cases[what].isKnown, begun.isServiceKnown, what)
+	}
+	assert.Empty(t, pids, "all were told")
+}
+
+// TestNamesThatDoNotFit have a mark where they are cut, and those that just fit have none.
+func TestNamesThatDoNotFit(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, nil)
+	program, err := os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	for length, want := range map[int]string{63: strings.Repeat("n", 63), 64: strings.Repeat("n", 63) + "..."} {
+		for pathLength, wantPath := range map[int]func(string) string{
+			255: func(path string) string { return path },
+			256: func(path string) string { return path[:255] + "..." },
+		} {
+			path := t.TempDir()
+			path += "/" + strings.Repeat("d", pathLength-len(path)-2-length)
+			require.NoError(t, os.Mkdir(path, 0o700))
+			path += "/" + strings.Repeat("n", length)
+			require.NoError(t, os.WriteFile(path, program, 0o700))
+			cmd := exec.Command(path)
+			require.NoError(t, cmd.Run())
+			rec := r.await(of(event.ProcessExec, cmd.Process.Pid))
+			assert.Equal(t, want, rec.Resource[event.KeyProcessExecutableName])
+			assert.Equal(t, wantPath(path), rec.Attributes[event.KeyProcessExecutablePath])
+		}
+	}
 }
 
 // prefork forks a child that ends when it is told to, as a server that forks its workers
@@ -182,6 +308,33 @@ func BenchmarkReadContext(b *testing.B) {
 	s := newServices("/proc", func(string) {})
 	for b.Loop() {
 		if _, err := s.readContext(uint32(os.Getpid())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkExec is what an exec costs more, with so many variables of 40 bytes in its
+// environment.
+func BenchmarkExec(b *testing.B) {
+	for _, n := range []int{0, 30, 500, 1000} {
+		environ := slices.Repeat([]string{"KUBERNETES_PORT_443_TCP_ADDR=10.96.10.01"}, n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			programCost(b, ProgramsConfig{Process: ProgramConfig{Enabled: true}}, bpf.ProcessProgProcessExec, func() {
+				p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Env: append([]string{}, environ...)})
+				require.NoError(b, err)
+				_, _ = p.Wait()
+			})
+		})
+	}
+}
+
+// BenchmarkReadEnvironment is what user space does where the kernel program does not.
+func BenchmarkReadEnvironment(b *testing.B) {
+	s := newServices("/proc", func(string) {})
+	ticks, err := s.startTicks(uint32(os.Getpid()))
+	require.NoError(b, err)
+	for b.Loop() {
+		if _, err := s.read(processKey{uint32(os.Getpid()), ticks}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -179,7 +179,23 @@ func TestServicesAreBounded(t *testing.T) {
 	}
 	assert.Equal(t, []string{unresolvedTooMany}, reasons)
 	s.lookAgain(time.Unix(10, 0))
-	assert.Len(t, s.looks, maxLooks-10)
+	assert.Equal(t, maxLooks-10, s.looks.len())
+}
+
+// TestProcessesThatEndAreNotLookedAtAgain: a storm of them takes no place from others.
+func TestProcessesThatEndAreNotLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	s := newServices(t.TempDir(), func(reason string) { t.Error(reason) })
+	process := func(pid uint32) base { return base{who: processInfo{pid: pid, started: tick}} }
+	for pid := range uint32(3 * maxLooks) {
+		s.learn(execEvent{base: process(pid + 2), isServiceKnown: true, service: serviceName{name: "short"}})
+		s.learn(exitEvent{base: process(pid + 2)})
+	}
+	for range 2 { // two programs, one after the other
+		s.learn(execEvent{base: process(1), isServiceKnown: true, service: serviceName{name: "cart"}})
+	}
+	assert.Equal(t, 1, s.looks.len())
+	assert.Equal(t, serviceName{name: "cart"}, s.of(process(1).who))
 }
 
 func TestWhyServicesAreNotResolved(t *testing.T) {
@@ -224,10 +240,10 @@ func TestWhyServicesAreNotResolved(t *testing.T) {
 	assert.Equal(t, unresolvedOther, unresolvedReason(errors.New("x")))
 
 	// It is looked at twice more: what it published by then wins over the environment.
-	require.Len(t, s.looks, 2)
+	require.Equal(t, 2, s.looks.len())
 	now := time.Now()
 	s.lookAgain(now)
-	require.Len(t, s.looks, 2, "not yet")
+	require.Equal(t, 2, s.looks.len(), "not yet")
 	s.lookAgain(now.Add(2 * firstLook))
 	assert.Equal(t, serviceName{name: "cart"}, s.of(named.who))
 	publish := filepath.Join(proc, "1")
@@ -239,5 +255,5 @@ func TestWhyServicesAreNotResolved(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(publish, "mem"), mem, 0o600))
 	s.lookAgain(now.Add(3*firstLook + secondLook))
 	assert.Equal(t, serviceName{"cart", "shop"}, s.of(named.who))
-	assert.Empty(t, s.looks)
+	assert.Zero(t, s.looks.len())
 }

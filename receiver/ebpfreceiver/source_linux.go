@@ -200,7 +200,7 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 		log.Warn("the collector is in a pid namespace of its own: processes outside of it are reported without process.pid; run it in the host's (hostPID: true)")
 	}
 	if len(k.running) > 0 && linux.Capabilities()&(1<<unix.CAP_SYS_PTRACE) == 0 {
-		log.Warn("missing CAP_SYS_PTRACE: service.name is known only of processes of the collector's own user")
+		log.Warn("missing CAP_SYS_PTRACE: service.name of other users' processes is known only as their environment says when they begin to run")
 	}
 	return k
 }

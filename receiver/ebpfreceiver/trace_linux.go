@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -77,7 +79,8 @@ type traces struct {
 }
 
 // openTraces makes the maps, but takes that of OpenTelemetry eBPF Instrumentation
-// when it is at context_map.
+// when it is at context_map. If it is not, ours is put there: by its protocol who comes first
+// makes the map, and the other takes it.
 func openTraces(cfg *Config, log *zap.Logger) (*traces, error) {
 	contextMap := cfg.Programs.HTTP.ContextMap
 	spec, err := bpf.LoadHTTP()
@@ -102,20 +105,38 @@ func openTraces(cfg *Config, log *zap.Logger) (*traces, error) {
 		}
 		t.maps[name] = m
 	}
-	theirs, err := ebpf.LoadPinnedMap(contextMap, &ebpf.LoadPinOptions{ReadOnly: false})
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			log.Warn("the trace contexts of OpenTelemetry eBPF Instrumentation cannot be read", zap.String("context_map", contextMap), zap.Error(err))
-		}
+	if contextMap == "" {
 		return t, nil
 	}
 	ours := t.maps[bpf.HTTPMapTracesCtxV1]
+	theirs, err := ebpf.LoadPinnedMap(contextMap, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = offerContexts(ours, contextMap); err == nil {
+			t.hasSDKs = true
+			return t, nil
+		}
+		log.Debug("trace contexts of an OpenTelemetry eBPF Instrumentation that starts later will not be seen", zap.String("context_map", contextMap), zap.Error(err))
+		return t, nil
+	}
+	if err != nil {
+		log.Warn("the trace contexts of OpenTelemetry eBPF Instrumentation cannot be read", zap.String("context_map", contextMap), zap.Error(err))
+		return t, nil
+	}
 	if theirs.Type() != ours.Type() || theirs.KeySize() != ours.KeySize() || theirs.ValueSize() != ours.ValueSize() {
 		log.Warn("the map at context_map is not one of trace contexts", zap.String("context_map", contextMap), zap.Stringer("map", theirs))
 		return t, theirs.Close()
 	}
 	t.maps[bpf.HTTPMapTracesCtxV1], t.hasSDKs = theirs, true
 	return t, ours.Close()
+}
+
+// offerContexts puts a map where OpenTelemetry eBPF Instrumentation looks for one. It stays
+// there, as theirs does, for who comes next. An error: no file system of BPF is mounted.
+func offerContexts(m *ebpf.Map, path string) error {
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return m.Pin(path)
 }
 
 // use makes a program's object look there. Without traces it costs next to no

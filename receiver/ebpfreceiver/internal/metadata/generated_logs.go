@@ -357,6 +357,12 @@ func WithTapioProcessExitSignalNameEventAttribute(tapioProcessExitSignalNameAttr
 	})
 }
 
+func WithTapioProcessForksUsualEventAttribute(tapioProcessForksUsualAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("tapio.process.forks.usual", tapioProcessForksUsualAttributeValue)
+	})
+}
+
 func WithTapioProcessSignalSenderCgroupEventAttribute(tapioProcessSignalSenderCgroupAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.process.signal.sender.cgroup", tapioProcessSignalSenderCgroupAttributeValue)
@@ -2215,7 +2221,7 @@ type eventTapioProcessForkStorm struct {
 	config EventConfig         // event config provided by user.
 }
 
-func (e *eventTapioProcessForkStorm) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioProcessForksUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
+func (e *eventTapioProcessForkStorm) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
 	if !e.config.Enabled {
 		return
 	}
@@ -2229,9 +2235,11 @@ func (e *eventTapioProcessForkStorm) recordEvent(ctx context.Context, timestamp 
 	}
 	dp.Attributes().PutInt("tapio.process.forks", tapioProcessForksAttributeValue)
 	dp.Attributes().PutInt("tapio.process.threads", tapioProcessThreadsAttributeValue)
-	dp.Attributes().PutDouble("tapio.process.forks.usual", tapioProcessForksUsualAttributeValue)
 	dp.Attributes().PutDouble("tapio.interval", tapioIntervalAttributeValue)
 
+	for _, op := range options {
+		op.apply(dp)
+	}
 }
 
 // emit appends recorded event data to a events slice and prepares it for recording another set of log records.
@@ -3201,8 +3209,8 @@ func (lb *LogsBuilder) RecordTapioProcessExitEvent(ctx context.Context, timestam
 }
 
 // RecordTapioProcessForkStormEvent adds a log record of tapio.process.fork_storm event.
-func (lb *LogsBuilder) RecordTapioProcessForkStormEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioProcessForksUsualAttributeValue float64, tapioIntervalAttributeValue float64) {
-	lb.eventTapioProcessForkStorm.recordEvent(ctx, timestamp, tapioProcessForksAttributeValue, tapioProcessThreadsAttributeValue, tapioProcessForksUsualAttributeValue, tapioIntervalAttributeValue)
+func (lb *LogsBuilder) RecordTapioProcessForkStormEvent(ctx context.Context, timestamp pcommon.Timestamp, tapioProcessForksAttributeValue int64, tapioProcessThreadsAttributeValue int64, tapioIntervalAttributeValue float64, options ...EventAttributeOption) {
+	lb.eventTapioProcessForkStorm.recordEvent(ctx, timestamp, tapioProcessForksAttributeValue, tapioProcessThreadsAttributeValue, tapioIntervalAttributeValue, options...)
 }
 
 // RecordTapioProcessForksEvent adds a log record of tapio.process.forks event.

@@ -255,7 +255,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioProcessExitEvent(ctx, timestamp, WithProcessExitCodeEventAttribute(17), WithTapioProcessExitSignalEventAttribute(25), WithTapioProcessExitSignalNameEventAttribute("tapio.process.exit.signal_name-val"), WithTapioProcessExitCoreDumpedEventAttribute(true), WithTapioTraceAssociationEventAttribute("tapio.trace.association-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioProcessForkStormEvent(ctx, timestamp, 19, 21, 25.100000, 14.100000)
+			lb.RecordTapioProcessForkStormEvent(ctx, timestamp, 19, 21, 14.100000, WithTapioProcessForksUsualEventAttribute(25.100000))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioProcessForksEvent(ctx, timestamp, 19, 21, 14.100000)
