@@ -51,7 +51,7 @@ var packages = []string{"bpf", "receiver/cnireceiver/internal/plugins", "receive
 var tests = []string{
 	// process and forks
 	"TestProcessThatExitsWithACode", "TestProcessKilledBySignal", "TestWhoSentASignal", "TestProcessWhoseFirstThreadEndsFirst",
-	"TestProcessInAPIDNamespace", "TestCommandLine",
+	"TestProcessInAPIDNamespace", "TestCommandLine", "TestEnvironmentInTheKernel", "TestNamesThatDoNotFit",
 	// memory, with direct reclaim of a cgroup
 	"TestMemoryOfThisProcess", "TestOOMKillInMemoryCgroup", "TestOOMKillOfAChild",
 	// syscalls
