@@ -168,7 +168,8 @@ func TestNamesThatDoNotFit(t *testing.T) {
 			path += "/" + strings.Repeat("n", length)
 			require.NoError(t, os.WriteFile(path, program, 0o700))
 			cmd := exec.Command(path)
-			require.NoError(t, cmd.Run())
+			require.NoError(t, cmd.Start())
+			_ = cmd.Wait() // busybox fails: it has no command of that name
 			rec := r.await(of(event.ProcessExec, cmd.Process.Pid))
 			assert.Equal(t, want, rec.Resource[event.KeyProcessExecutableName])
 			assert.Equal(t, wantPath(path), rec.Attributes[event.KeyProcessExecutablePath])
