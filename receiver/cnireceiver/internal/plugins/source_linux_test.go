@@ -131,6 +131,21 @@ func TestOutputOnDemand(t *testing.T) {
 	assert.Nil(t, r.source.tap.links, "Stop detaches")
 }
 
+// TestOutputOnDemandEnds: after another plugin began, the programs are detached later.
+func TestOutputOnDemandEnds(t *testing.T) {
+	r := newRig(t, OutputOnDemand)
+	tap := r.source.tap
+	tap.open()
+	assert.True(t, tap.timer.Stop(), "it ends")
+	tap.open()
+	tap.expire()
+	assert.True(t, tap.timer.Stop(), "not yet, but it ends")
+	assert.Len(t, tap.links, 2)
+	tap.last = tap.last.Add(-linger)
+	tap.expire()
+	assert.Nil(t, tap.links)
+}
+
 // TestOnlyAnswers: what is no JSON object stays in the kernel.
 func TestOnlyAnswers(t *testing.T) {
 	r := newRig(t, OutputAlways)

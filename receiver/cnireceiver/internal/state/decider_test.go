@@ -527,6 +527,15 @@ func TestRoutesThatAPluginMoves(t *testing.T) {
 	}
 }
 
+// A table that is full is told as full, not as nearly full too.
+func TestFullConntrackIsToldOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.after(0)
+	w.pod(1).ConntrackCount, w.pod(1).ConntrackMax = 100, 100
+	assert.Equal(t, []string{event.CNIConntrackFull}, names(append(w.after(time.Second), w.after(time.Hour)...)))
+}
+
 // A part that cannot be read ends nothing and begins nothing.
 func TestUnseenPartsKeepWhatWasKnown(t *testing.T) {
 	t.Parallel()
@@ -949,7 +958,7 @@ func TestRoutesOfPods(t *testing.T) {
 	require.Equal(t, []string{event.CNIRouteMissing}, names(got))
 	assert.Equal(t, "Pod shop/payment-c1 has no route to 0.0.0.0/0 by 10.0.0.1 any more: it goes by 10.0.0.9", got[0].Body)
 	// The gateway is that of the address when the route has none, for plugins that do so.
-	for plugin, want := range map[string]netip.Addr{"bridge": gateway, "ptp": gateway, "calico": {}} {
+	for plugin, want := range map[string]netip.Addr{"bridge": gateway, "ptp": gateway, "flannel": gateway, "calico": {}} {
 		a := attachment{Attachment: &result.Attachment{Plugins: []string{plugin}, Gateways: []netip.Addr{netip.MustParseAddr("fd00::1"), gateway}}}
 		assert.Equal(t, want, a.gateway(result.Route{Destination: to}), plugin)
 		assert.False(t, a.gateway(result.Route{Destination: to, IsOnLink: true}).IsValid(), plugin)
