@@ -3,6 +3,7 @@ package operations
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,8 @@ func (c *cluster) hostEnd(t *testing.T) string {
 	return ""
 }
 
-// TestInterfaceDownHurtsCallers: somebody takes the node's end of the pod's interface down.
+// TestInterfaceDownHurtsCallers: somebody takes the node's end of the pod's interface down. Once it
+// is up again, the finding is over.
 func TestInterfaceDownHurtsCallers(t *testing.T) {
 	c := startCluster(t, "10.197.9.0/24")
 	end := c.hostEnd(t)
@@ -105,6 +107,10 @@ func TestInterfaceDownHurtsCallers(t *testing.T) {
 	f := c.ofPod(t, "pod-interface-down", event.CNIInterfaceDown)
 	assert.Equal(t, end, f.RootCause.Evidence[event.KeyInterfaceName])
 	assert.Contains(t, f.Actions.Immediate[0], "Bring "+end)
+	c.run("ip", "link", "set", end, "up")
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(c.collector.Findings(t), func(x *finding.Finding) bool { return x.ID == f.ID && x.State == finding.StateResolved })
+	}, 30*time.Second, 200*time.Millisecond, "%s does not end it", event.CNIRecovered)
 }
 
 // TestMissingAddressHurtsCallers: something in the pod takes its address.
