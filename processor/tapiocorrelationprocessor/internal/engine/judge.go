@@ -55,6 +55,9 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		if i.Hypothesis.Spreads() > before {
 			spread = append(spread, i)
 		}
+		if o.Subject == i.Hypothesis.Cause.Entity {
+			e.succeeded(i.Hypothesis)
+		}
 	}
 	for _, i := range spread { // requests may wait for those whom it reaches now
 		e.absorbGroups(i)
@@ -196,7 +199,7 @@ func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
 // known tells whether any pattern names the event.
 func (e *Engine) known(name string) bool {
 	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
-		return p.Cause.Is(name) ||
+		return p.Cause.Is(name) || p.StartsOver == name ||
 			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name }) ||
 			slices.ContainsFunc(p.Until, func(u pattern.Until) bool { return u.Event == name })
 	})
@@ -290,7 +293,7 @@ const maxBackOff = int64(8 * time.Minute)
 // of one that was resolved while a crash loop backed off.
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	same := func(i *open) bool {
-		return i.Hypothesis.Cause.Occurrence != nil && i.Hypothesis.Same(p, o) && e.main(o, i.Hypothesis, p)
+		return i.Hypothesis.Cause.Occurrence != nil && !i.Hypothesis.Final() && i.Hypothesis.Same(p, o) && e.main(o, i.Hypothesis, p)
 	}
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {
@@ -493,6 +496,9 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 // offerKnown offers a new hypothesis what was seen at its entities and addresses and
 // around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
+	for _, o := range e.occurrences.Of(h.Cause.Entity) { // first: it bounds which effects are its own
+		h.StartsOver(o)
+	}
 	e.offerAround(h)
 	if h.Pattern.Requires() { // what such an effect says can tie others, whichever came first
 		e.offerAround(h)
@@ -502,6 +508,23 @@ func (e *Engine) offerKnown(h *explain.Hypothesis) {
 			for _, o := range e.occurrences.Named(f.Event) {
 				h.Offer(o)
 			}
+		}
+	}
+	e.succeeded(h)
+}
+
+// succeeded ends the cause of a hypothesis when the one to whom it happened has begun
+// anew since, and failed again.
+func (e *Engine) succeeded(h *explain.Hypothesis) {
+	if h.Pattern.StartsOver == "" || h.Final() {
+		return
+	}
+	for _, o := range e.occurrences.Of(h.Cause.Entity) {
+		if h.Succeeds(o) && slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
+			return p.StartsOver == h.Pattern.StartsOver && p != h.Pattern && explain.Matches(p, o)
+		}) {
+			h.Succeeded(o.Time)
+			return
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -411,4 +412,79 @@ func TestRedeliveredEventCountsOnce(t *testing.T) {
 	s.unitAt(happened, "payments.service", payment, "failed", attrs)
 	s.wait(5 * time.Second)
 	assert.EqualValues(t, 2, s.one().Chain[0].Count, "another entry is another failure")
+}
+
+// TestUnitFailsAnew: a unit that failed was mended, and a bad release of it is rolled out
+// while the finding is still open: systemd stops it, starts it, it fails again and is given
+// up. The new failure is not the old one's, nor the stop's.
+func TestUnitFailsAnew(t *testing.T) {
+	const payments = "payments.service"
+	exit78 := map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 78}
+	limit := map[string]any{"tapio.systemd.unit.restarts": 5, event.KeyErrorType: "start-limit-hit"}
+	anew := func(s *scenario) { // what a rollout does
+		s.unit(payments, payment, "deactivated", nil)
+		s.refusals(2, "u")
+		s.unit(payments, payment, "activated", nil)
+	}
+	for name, tc := range map[string]struct {
+		before bool // it had failed, and was mended
+		play   func(*scenario)
+		want   []string // patterns and failed requests of all findings
+	}{
+		"after it had failed, and was mended": {true, func(s *scenario) {
+			anew(s)
+			s.wait(300 * time.Millisecond)
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(20, "u")
+			s.unit(payments, service{}, "start_limit_hit", limit)
+			s.refusals(10, "u")
+		}, []string{"unit-failed: 10", "unit-start-limit: 30", "unit-stopped: 2"}},
+		"after it ran well": {false, func(s *scenario) {
+			anew(s)
+			s.wait(300 * time.Millisecond)
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 20", "unit-stopped: 2"}},
+		"and its start is told last": {false, func(s *scenario) {
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(2, "u")
+			started := s.clock
+			s.wait(300 * time.Millisecond)
+			s.unit(payments, payment, "failed", exit78)
+			s.unitAt(started, payments, payment, "activated", nil)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 20", "unit-stopped: 2"}},
+		"nothing fails anew: it takes its time to start": {false, func(s *scenario) {
+			anew(s)
+			s.refusals(20, "u")
+		}, []string{"unit-stopped: 22"}},
+		"it fails as before: one that goes on": {true, func(s *scenario) {
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 30"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(5 * time.Second)
+			if tc.before {
+				s.unit(payments, payment, "failed", failed3)
+				s.refusals(10, "u")
+				s.wait(time.Second)
+				s.unit(payments, payment, "activated", nil)
+				s.healthy(20 * time.Second)
+			}
+			tc.play(s)
+			s.wait(5 * time.Second)
+			var found []string
+			for _, f := range s.latest() {
+				if f.State != finding.StateWithdrawn {
+					found = append(found, fmt.Sprintf("%s: %d", f.Pattern, f.Impact.FailedRequests))
+					assertComplete(t, f)
+				}
+			}
+			slices.Sort(found)
+			assert.Equal(t, tc.want, found)
+		})
+	}
 }

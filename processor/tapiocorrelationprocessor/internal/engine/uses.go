@@ -49,6 +49,9 @@ func newUses(window time.Duration, patterns []*pattern.Pattern) uses {
 		for i := range p.Until {
 			add(p.Until[i].Event, fixed(p.Until[i].Where))
 		}
+		if p.StartsOver != "" {
+			add(p.StartsOver, nil)
+		}
 	}
 	return u
 }

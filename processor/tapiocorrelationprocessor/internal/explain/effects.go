@@ -22,7 +22,8 @@ type observed struct {
 // Offer takes an occurrence as an effect if the pattern expects it and it shares
 // an identity with the cause. It returns whether it did.
 func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
-	if o == h.Cause.Occurrence || h.explains[o] || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
+	h.StartsOver(o)
+	if o == h.Cause.Occurrence || h.explains[o] || o.Time < h.begun || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
 		return false
 	}
 	for i := range h.Pattern.Effects {
@@ -102,6 +103,30 @@ func (h *Hypothesis) ends(o *detect.Occurrence) bool {
 	}
 	return false
 }
+
+// StartsOver notes an event with which the one to whom the cause happened begins anew.
+func (h *Hypothesis) StartsOver(o *detect.Occurrence) {
+	switch {
+	case o.Name != h.Pattern.StartsOver || o.Subject != h.Cause.Entity:
+	case o.Time <= h.Cause.Time:
+		h.begun = max(h.begun, o.Time)
+	default:
+		h.again = max(h.again, o.Time)
+	}
+}
+
+// Succeeds tells whether an event is the cause of a later failure of the same one, who
+// began anew in between: what happens from then on is no effect of this cause.
+func (h *Hypothesis) Succeeds(o *detect.Occurrence) bool {
+	return h.again > h.Last() && o.Time >= h.again && o.Subject == h.Cause.Entity
+}
+
+// Succeeded ends the cause when the one to whom it happened fails anew.
+func (h *Hypothesis) Succeeded(at int64) { h.over, h.ended, h.final = max(h.over, at), h.Pattern.StartsOver, true }
+
+// Final tells whether the cause has ended for good: if the same happens again, that is
+// another incident.
+func (h *Hypothesis) Final() bool { return h.final }
 
 // Over tells whether something said that the cause has ended since it was seen last.
 func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }

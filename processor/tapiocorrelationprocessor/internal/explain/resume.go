@@ -38,6 +38,9 @@ type Saved struct {
 	Repeats   int64          `json:"repeats,omitempty"`
 	Last      int64          `json:"last"`
 	Over      int64          `json:"over,omitempty"`
+	Begun     int64          `json:"begun,omitempty"`
+	Again     int64          `json:"again,omitempty"`
+	Final     bool           `json:"final,omitempty"`
 	Caller    string         `json:"caller,omitempty"`
 }
 
@@ -132,7 +135,7 @@ func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
 	s := Saved{
 		Event: h.Cause.Event, Time: h.Cause.Time, Entity: at[h.Cause.Entity], Service: at[h.Service],
 		Certainty: h.Cause.Certainty, Support: h.Support, Entities: places(h.Entities()), Addresses: places(h.Addresses()),
-		Repeats: h.repeats, Last: h.LastEffect, Over: h.over, Caller: h.caller,
+		Repeats: h.repeats, Last: h.LastEffect, Over: h.over, Begun: h.begun, Again: h.again, Final: h.final, Caller: h.caller,
 	}
 	for _, a := range h.Cause.Attributes {
 		s.Attributes = append(s.Attributes, saveAttr(a))
@@ -188,6 +191,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Lin
 	}
 	delete(h.entities, 0)
 	delete(h.addresses, 0)
+	h.begun, h.again, h.final = s.Begun, s.Again, s.Final
 	h.Support, h.repeats, h.LastEffect, h.over, h.caller, h.resumed = s.Support, max(s.Repeats, 1), s.Last, s.Over, s.Caller, now
 	for _, e := range s.Effects {
 		if e.Index < 0 || e.Index >= len(p.Effects) || p.Effects[e.Index].Event != e.Event {

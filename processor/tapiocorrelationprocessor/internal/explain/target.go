@@ -58,7 +58,7 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	if h.OverBefore(cmp.Or(t.Began, first)) || Spares(h.graph, h.Pattern, t.Address) {
 		return false
 	}
-	if first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
+	if first < h.begun || first < h.Cause.Time-Slack-int64(h.Pattern.Cause.Before) || first > h.watched()+int64(h.Pattern.Cause.Within) {
 		return false
 	}
 	if h.Cuts(t) {

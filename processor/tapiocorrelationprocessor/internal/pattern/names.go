@@ -56,4 +56,7 @@ func (p *Pattern) events(do func(key, name string)) {
 	for i := range p.Until {
 		do(fmt.Sprintf("until[%d].event", i), p.Until[i].Event)
 	}
+	if p.StartsOver != "" {
+		do("starts_over", p.StartsOver)
+	}
 }

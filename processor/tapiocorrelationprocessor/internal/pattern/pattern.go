@@ -125,6 +125,10 @@ type Pattern struct {
 	// Until are events that say that the cause is over: what is seen after one of them
 	// is no effect of it.
 	Until []Until `yaml:"until"`
+	// StartsOver is an event of the one to whom the cause happened with which it begins
+	// anew, "" for none: what was before it is no effect of a later cause, and an earlier
+	// cause explains nothing more once such a later one was seen.
+	StartsOver string `yaml:"starts_over"`
 	// NotObserved says, as templates, what no receiver can see of this.
 	NotObserved []string `yaml:"not_observed"`
 	Actions     Actions  `yaml:"actions"`
