@@ -122,7 +122,9 @@ func (h *Hypothesis) Succeeds(o *detect.Occurrence) bool {
 }
 
 // Succeeded ends the cause when the one to whom it happened fails anew.
-func (h *Hypothesis) Succeeded(at int64) { h.over, h.ended, h.final = max(h.over, at), h.Pattern.StartsOver, true }
+func (h *Hypothesis) Succeeded(at int64) {
+	h.over, h.ended, h.final = max(h.over, at), h.Pattern.StartsOver, true
+}
 
 // Final tells whether the cause has ended for good: if the same happens again, that is
 // another incident.

@@ -80,12 +80,12 @@ type Hypothesis struct {
 	names map[record.EntityID]string
 	// over is when the cause ended, 0 while nothing says that it did; ended is the event
 	// that said so.
-	over  int64
+	over int64
 	// begun is when the one to whom the cause happened began anew before it, again when
 	// it did after it, 0 for never: Pattern.StartsOver.
 	begun, again int64
 	final        bool // see Final
-	ended string
+	ended        string
 	// resumed is when it was taken up after a restart, 0 for never.
 	resumed int64
 }
