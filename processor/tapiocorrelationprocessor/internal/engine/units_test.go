@@ -488,3 +488,45 @@ func TestUnitFailsAnew(t *testing.T) {
 		})
 	}
 }
+
+// TestUnitWithoutItsExecutable: what systemd says of an executable that cannot be run is
+// in the chain of the unit's failure.
+func TestUnitWithoutItsExecutable(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(5 * time.Second)
+	s.unit("payments.service", payment, "exec_failed", map[string]any{event.KeyErrorType: "no such file or directory"})
+	s.wait(3 * time.Millisecond)
+	s.unit("payments.service", payment, "failed", map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 203})
+	s.refusals(10, "u")
+	s.wait(5 * time.Second)
+	f := s.one()
+	assert.Equal(t, "unit-failed", f.Pattern)
+	assert.True(t, slices.ContainsFunc(f.Chain, func(l finding.Link) bool { return strings.Contains(l.Title+l.Detail, "exec_failed") }), "%+v", f.Chain)
+	assertComplete(t, f)
+}
+
+// TestConfigurationBreaksAfterOthersFailed: calls of plugins that failed of something else,
+// or long before, are no effect of a configuration that breaks.
+func TestConfigurationBreaksAfterOthersFailed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		before time.Duration
+		found  int
+	}{
+		"of an address pool": {"address_pool_exhausted", 5 * time.Second, 0},
+		"long before":        {"plugin_failed", 47 * time.Second, 0},
+		"just before":        {"plugin_failed", 5 * time.Second, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(time.Second)
+			s.about("tapio.cni.operation", map[string]any{event.KeyErrorType: tc.reason, event.KeyCNINetwork: "pods"}, nil)
+			s.wait(tc.before)
+			s.about("tapio.cni.config.invalid", map[string]any{event.KeyErrorType: "syntax", event.KeyCNIConfigInUse: true}, nil)
+			s.wait(5 * time.Second)
+			assert.Len(t, s.latest(), tc.found)
+		})
+	}
+}
