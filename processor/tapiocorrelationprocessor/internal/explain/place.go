@@ -97,9 +97,8 @@ func (h *Hypothesis) Around() []record.EntityID {
 // onNode tells whether an entity is on the node that the cause is about, where the
 // pattern names one.
 func (h *Hypothesis) onNode(id record.EntityID) bool {
-	e, ok := h.graph.Entity(h.Cause.Entity)
-	return ok && e.Kind == topology.KindHost && (h.Pattern.Cause.Entity == pattern.LevelNode || h.Pattern.Cause.Entity == pattern.LevelNetwork) &&
-		h.graph.PlaceOf(id).Host == e.ID
+	node := h.Node()
+	return node != 0 && h.graph.PlaceOf(id).Host == node
 }
 
 // concerns tells how an entity is one of those to whom the cause happened.
