@@ -22,11 +22,43 @@ var commands = []string{
 	"ExecMount", "ExecUnmount", "ExecRemount", "ExecActivate", "ExecDeactivate",
 }
 
-// failed takes the processes of a setting that have ended and failed, of an array of
-// (path, arguments, ignored, started, monotonic, ended, monotonic, pid, code, status).
+// commandRun is what systemd says of a command of a setting: of its last process, if any.
+type commandRun struct {
+	path    string
+	ignored bool // its failure does not matter
+	Process
+}
+
+// commandRuns reads an array of (path, arguments, ignored, started, monotonic, ended,
+// monotonic, pid, code, status).
+func commandRuns(setting string, v any) []commandRun {
+	rows, _ := v.([][]any)
+	var out []commandRun
+	for _, row := range rows {
+		if len(row) != 10 {
+			continue
+		}
+		r := commandRun{Process: Process{Setting: setting}}
+		r.path, _ = row[0].(string)
+		r.ignored, _ = row[2].(bool)
+		ended, _ := number(row[5])
+		pid, _ := number(row[7])
+		code, _ := number(row[8])
+		status, _ := number(row[9])
+		r.PID, r.Exit, r.Code, r.Status = int64(pid), Time(ended), int64(code), int64(status)
+		out = append(out, r)
+	}
+	return out
+}
+
+// hasFailed tells whether a process has ended badly.
+func (p *Process) hasFailed() bool {
+	return !p.Exit.IsZero() && (p.Code != CodeExited || p.Status != 0)
+}
+
+// failed takes the processes of a setting that have ended and failed.
 func (u *Unit) failed(setting string, v any) {
-	rows, ok := v.([][]any)
-	if !ok {
+	if _, ok := v.([][]any); !ok {
 		return
 	}
 	var others []Process // a copy: units that were copied share the slice
@@ -36,17 +68,9 @@ func (u *Unit) failed(setting string, v any) {
 		}
 	}
 	u.Failed = others
-	for _, row := range rows {
-		if len(row) != 10 {
-			continue
-		}
-		ignored, _ := row[2].(bool)
-		ended, _ := number(row[5])
-		pid, _ := number(row[7])
-		code, _ := number(row[8])
-		status, _ := number(row[9])
-		if exit := Time(ended); !ignored && !exit.IsZero() && (code != CodeExited || status != 0) {
-			u.Failed = append(u.Failed, Process{Setting: setting, PID: int64(pid), Exit: exit, Code: int64(code), Status: int64(status)})
+	for _, r := range commandRuns(setting, v) {
+		if !r.ignored && r.hasFailed() {
+			u.Failed = append(u.Failed, r.Process)
 		}
 	}
 }

@@ -258,28 +258,16 @@ func conditions(v any) []Condition {
 
 const keyExecCondition = "ExecCondition"
 
-// execConditions reads the commands of ExecCondition, see Unit.failed.
+// execConditions reads the commands of ExecCondition.
 func execConditions(v any) []Condition {
-	rows, ok := v.([][]any)
-	if !ok {
-		return nil
-	}
 	var all []Condition
-	for _, row := range rows {
-		if len(row) != 10 {
-			continue
-		}
-		c := Condition{Type: keyExecCondition}
-		c.Parameter, _ = row[0].(string)
-		ended, _ := number(row[5])
-		code, _ := number(row[8])
-		status, _ := number(row[9])
+	for _, r := range commandRuns(keyExecCondition, v) {
+		c := Condition{Type: keyExecCondition, Parameter: r.path}
 		switch {
-		case Time(ended).IsZero():
-		case code == CodeExited && status == 0:
-			c.State = 1
-		default:
+		case r.hasFailed():
 			c.State = -1
+		case !r.Exit.IsZero():
+			c.State = 1
 		}
 		all = append(all, c)
 	}
