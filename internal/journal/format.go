@@ -148,6 +148,9 @@ func (h *header) plausibleEntries() uint64 {
 	return h.entries
 }
 
+// isCut says that a file of that size ends before its last object.
+func (h *header) isCut(size int64) bool { return uint64(max(size, 0)) < h.tailObject+objectHeaderSize }
+
 // object is the header of any object.
 type object struct {
 	kind, flags uint8

@@ -47,13 +47,51 @@ type position struct {
 	Old uint64 `json:"old,omitempty"`
 	// Folder is where it was.
 	Folder string `json:"folder"`
+	damage
 	// parked orders those that gave their place to another, 0 for others. It is not
 	// saved.
 	parked uint64
 }
 
+// damage is what is known of the copies of a file that could not be read to their end.
+type damage struct {
+	// Damaged are their paths, with the size of each when it was given up. One that has
+	// another size since is read on, and so is a copy elsewhere.
+	Damaged map[string]int64 `json:"damaged,omitempty"`
+	// Lost says that there was no other copy, and that the rest was counted as lost.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// isGivenUp says that a copy of that size cannot be read on.
+func (d damage) isGivenUp(path string, size int64) bool {
+	at, ok := d.Damaged[path]
+	return ok && at == size
+}
+
+// maxDamaged bounds the copies of a file that are remembered as damaged.
+const maxDamaged = 8
+
+// giveUp notes that a copy cannot be read on.
+func (d *damage) giveUp(path string, size int64) {
+	if len(d.Damaged) >= maxDamaged {
+		return
+	}
+	all := map[string]int64{path: size} // not the one that a copy of d has, too
+	for path, size := range d.Damaged {
+		if _, ok := all[path]; !ok {
+			all[path] = size
+		}
+	}
+	d.Damaged = all
+}
+
 // rest is how many entries are lost with the file.
-func (p position) rest() uint64 { return p.Entries - min(p.Handed, p.Entries) }
+func (p position) rest() uint64 {
+	if p.Lost {
+		return 0
+	}
+	return p.Entries - min(p.Handed, p.Entries)
+}
 
 // copied is how far a journal was read in one directory, as journald copies what
 // it wrote to /run into /var when that is there.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -79,6 +80,32 @@ type Reader struct {
 	parked   uint64
 	stats    Stats
 	problems []error
+	// copies are the files of which the last scan found more than one that may be read.
+	copies map[ID]bool
+	// damages are told by Damages.
+	damages []Damage
+}
+
+// Damage is what is lost of a file that is damaged.
+type Damage struct {
+	Path string
+	// Lost entries could not be read.
+	Lost uint64
+	// EndsEarly says that the file is shorter than it should be, HasCopy that it is read
+	// on from another copy.
+	EndsEarly, HasCopy bool
+}
+
+// String says it for people.
+func (d Damage) String() string {
+	what := "is damaged"
+	if d.EndsEarly {
+		what = "ends early"
+	}
+	if d.HasCopy {
+		return fmt.Sprintf("%s: %s; what follows is read from another copy of the file", d.Path, what)
+	}
+	return fmt.Sprintf("%s: %s, %d entries lost", d.Path, what, d.Lost)
 }
 
 // inode identifies a file while it exists or is open.
@@ -96,6 +123,9 @@ type source struct {
 	first, handed uint64
 	head          Entry
 	loaded        bool
+	damage
+	// lost entries were damaged; toldLost of them were told.
+	lost, toldLost uint64
 	// brokenAt is since when it is unreadable with that size.
 	brokenAt   time.Time
 	brokenSize int64
@@ -122,10 +152,12 @@ type closedFile struct {
 	inode inode
 	// id is zero for a file that is none of a journal.
 	id ID
-	// size, modified and err are of a file that is none.
+	// size, modified and err are of a file that is none; damaged is one of a journal that
+	// was given up with that size.
 	size     int64
 	modified time.Time
 	err      error
+	damaged  bool
 	// again says that its content was not seen, for want of a right or of file
 	// descriptors: it is tried again, as neither shows in size and time.
 	again bool
@@ -140,6 +172,9 @@ func (c closedFile) same(f found, id inode, info fs.FileInfo) bool {
 	if c.id.IsZero() {
 		return !c.again && c.size == info.Size() && c.modified.Equal(info.ModTime())
 	}
+	if c.damaged {
+		return c.size == info.Size()
+	}
 	return f.archive()
 }
 
@@ -148,7 +183,7 @@ func NewReader(options Options, state *State) *Reader {
 	return &Reader{
 		options: options, state: state, pool: newPool(), decode: &decompressor{},
 		open: map[inode]*source{}, closed: map[string]closedFile{},
-		waiting: map[ID]position{}, missing: map[ID]bool{},
+		waiting: map[ID]position{}, missing: map[ID]bool{}, copies: map[ID]bool{},
 	}
 }
 
@@ -190,6 +225,20 @@ func (r *Reader) Stats() Stats {
 // Problems returns what could not be read when the directories were listed last.
 // A directory that does not exist is none.
 func (r *Reader) Problems() []error { return r.problems }
+
+// Damages returns which files were found to be damaged since the last call, each once.
+func (r *Reader) Damages() []Damage {
+	found := r.damages
+	r.damages = nil
+	return found
+}
+
+// damaged notes a file for Damages.
+func (r *Reader) damaged(d Damage) {
+	if len(r.damages) < maxProblems {
+		r.damages = append(r.damages, d)
+	}
+}
 
 // Empty says that no directory has a journal file.
 func (r *Reader) Empty() bool { return len(r.open) == 0 && len(r.closed) == 0 && r.stats.Waiting == 0 }
@@ -249,7 +298,7 @@ func (r *Reader) hand(s *source) bool {
 func (r *Reader) load(s *source) {
 	if s.read < s.first {
 		if err := s.skip(s.first - s.read); err != nil {
-			r.broken(s)
+			r.broken(s, err)
 			return
 		}
 	}
@@ -265,9 +314,10 @@ func (r *Reader) load(s *source) {
 		case errors.Is(err, errOld):
 			s.handed = max(s.handed, s.read)
 		case errors.As(err, &bad):
+			s.lost++
 			r.lose(s, 1)
 		default:
-			r.broken(s)
+			r.broken(s, err)
 			return
 		}
 	}
@@ -285,7 +335,7 @@ func (r *Reader) lose(s *source, n uint64) {
 
 // broken notes that a source cannot be read on, and gives it up when it does not
 // change for a while.
-func (r *Reader) broken(s *source) {
+func (r *Reader) broken(s *source, err error) {
 	now := r.options.Now()
 	var size int64
 	if info, err := s.os.Stat(); err == nil {
@@ -294,10 +344,36 @@ func (r *Reader) broken(s *source) {
 	switch {
 	case s.brokenAt.IsZero() || size != s.brokenSize:
 		s.brokenAt, s.brokenSize = now, size
-	case s.gone || now.Sub(s.brokenAt) >= patience:
-		r.lose(s, s.header.plausibleEntries()-min(s.read, s.header.plausibleEntries()))
+	case s.gone:
+		r.lose(s, s.unread())
 		r.finish(s)
+	case now.Sub(s.brokenAt) >= patience:
+		r.giveUp(s, size, err)
 	}
+}
+
+// unread is how many entries were not read.
+func (s *source) unread() uint64 {
+	return s.header.plausibleEntries() - min(s.read, s.header.plausibleEntries())
+}
+
+// giveUp closes a source that cannot be read on. Another copy of the file, now or later,
+// goes on where this one ends.
+func (r *Reader) giveUp(s *source, size int64, err error) {
+	id := s.header.file
+	d := Damage{Path: s.path, EndsEarly: errors.Is(err, errTruncated) || errors.Is(err, io.EOF), HasCopy: r.copies[id]}
+	if !d.HasCopy && !s.Lost {
+		d.Lost, s.Lost = s.unread()+s.lost-s.toldLost, true
+		r.lose(s, s.unread())
+	}
+	if d.HasCopy || d.Lost > 0 {
+		r.damaged(d)
+	}
+	s.giveUp(s.path, size)
+	r.state.files[id] = s.position()
+	r.release(s)
+	r.closed[s.path] = closedFile{inode: s.inode, id: id, size: size, damaged: true}
+	r.lastScan = time.Time{} // another copy is looked for at once
 }
 
 // finish closes a source to which nothing will be added.
@@ -352,9 +428,21 @@ func (r *Reader) Refresh() {
 		if !s.loaded {
 			r.load(s)
 		}
-		if !s.loaded && s.brokenAt.IsZero() && r.ended(s, now) {
-			r.finish(s)
+		if !s.loaded && s.brokenAt.IsZero() {
+			r.tellLost(s)
+			if r.ended(s, now) {
+				r.finish(s)
+			}
 		}
+	}
+}
+
+// tellLost tells, once, that entries of a source were damaged. It is asked when all was
+// read, so that they are told together.
+func (r *Reader) tellLost(s *source) {
+	if s.lost > 0 && s.toldLost == 0 && !s.gone {
+		r.damaged(Damage{Path: s.path, Lost: s.lost})
+		s.toldLost = s.lost
 	}
 }
 
@@ -374,7 +462,7 @@ func (r *Reader) refresh(s *source, now time.Time) bool {
 	}
 	entries := s.header.entries
 	if err := s.reread(); err != nil {
-		r.broken(s)
+		r.broken(s, err)
 		return false
 	}
 	if s.header.entries != entries {
@@ -396,6 +484,8 @@ type candidate struct {
 	found
 	inode  inode
 	header header
+	// cut says that it ends before its last object.
+	cut bool
 	// position is what is remembered of it, when known.
 	position position
 	known    bool
@@ -452,8 +542,10 @@ func (r *Reader) scan(now time.Time) {
 			closed[f.path] = c
 		case r.state.done[h.file]:
 			closed[f.path] = closedFile{inode: id, id: h.file}
+		case r.state.files[h.file].isGivenUp(f.path, info.Size()):
+			closed[f.path] = closedFile{inode: id, id: h.file, size: info.Size(), damaged: true}
 		default:
-			candidates = append(candidates, candidate{found: f, inode: id, header: h})
+			candidates = append(candidates, candidate{found: f, inode: id, header: h, cut: h.isCut(info.Size())})
 		}
 	}
 	r.closed = closed
@@ -473,15 +565,21 @@ func (r *Reader) scan(now time.Time) {
 // admit opens the candidates that have more to read: first those that were never
 // open, the oldest first, then those that were, in turn.
 func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.Time) {
+	clear(r.copies)
 	candidates = slices.DeleteFunc(candidates, func(c candidate) bool {
 		other := r.sourceOf(c.header.file)
-		return other != nil && !other.gone // a copy of a file that is being read
+		if other == nil || other.gone {
+			return false
+		}
+		r.copies[c.header.file] = true // of a file that is being read
+		return true
 	})
 	for i := range candidates {
 		r.recall(&candidates[i], fresh[candidates[i].directory])
 	}
 	slices.SortFunc(candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.position.parked, b.position.parked), cmp.Compare(a.header.headRealtime, b.header.headRealtime), strings.Compare(a.path, b.path))
+		return cmp.Or(cmp.Compare(a.position.parked, b.position.parked), cmp.Compare(a.header.headRealtime, b.header.headRealtime),
+			compareCut(a, b), strings.Compare(a.path, b.path))
 	})
 	r.stats.Waiting = 0
 	maps.DeleteFunc(r.waiting, func(id ID, _ position) bool { return !r.missing[id] })
@@ -493,7 +591,8 @@ func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.T
 		}
 		if other := r.sourceOf(c.header.file); other != nil {
 			if !other.gone {
-				continue // it was twice among the candidates
+				r.copies[c.header.file] = true // it was twice among the candidates
+				continue
 			}
 			c.position, c.known = other.position(), true
 			r.state.files[c.header.file] = c.position
@@ -513,6 +612,17 @@ func (r *Reader) admit(candidates []candidate, fresh map[string]bool, now time.T
 			r.waiting[c.header.file] = position{Entries: c.header.plausibleEntries(), Folder: c.folder()}
 		}
 	}
+}
+
+// compareCut puts a copy that is cut off after one that is not.
+func compareCut(a, b candidate) int {
+	switch {
+	case a.cut == b.cut:
+		return 0
+	case a.cut:
+		return 1
+	}
+	return -1
 }
 
 // recall notes what is remembered of a candidate. Of a directory that is seen for
@@ -582,14 +692,14 @@ func (r *Reader) admitOne(c candidate, now time.Time) error {
 		return in.Close() // rotated in between: the next scan finds what is there now
 	}
 	f.since, f.old = r.state.since, c.position.Old
-	s.first, s.handed = c.position.Handed, c.position.Handed
+	s.first, s.handed, s.damage = c.position.Handed, c.position.Handed, c.position.damage
 	r.open[s.inode] = s
 	return nil
 }
 
 // position is what to remember of a source.
 func (s *source) position() position {
-	return position{Handed: s.handed, Old: s.old, Entries: s.header.plausibleEntries(), Folder: s.folder()}
+	return position{Handed: s.handed, Old: s.old, Entries: s.header.plausibleEntries(), Folder: s.folder(), damage: s.damage}
 }
 
 // list returns the journal files of all directories, and the directories that

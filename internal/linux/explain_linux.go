@@ -19,7 +19,7 @@ const BTF = "/sys/kernel/btf/vmlinux"
 func Explain(err error) string {
 	var rejected *ebpf.VerifierError
 	if errors.Is(err, os.ErrPermission) && !errors.As(err, &rejected) {
-		return explainPermission(Capabilities(), err)
+		return explainPermission(Capabilities(), hasSeccompFilter(), err)
 	}
 	if _, statErr := os.Stat(BTF); statErr != nil {
 		return fmt.Sprintf("the kernel has no BTF (%s): it needs CONFIG_DEBUG_INFO_BTF=y, which distributions have since 2021: %v", BTF, err)
@@ -28,11 +28,19 @@ func Explain(err error) string {
 }
 
 // explainPermission compares the process's effective capabilities with what
-// loading and attaching need.
-func explainPermission(caps uint64, err error) string {
+// loading and attaching need, and says what to set.
+func explainPermission(caps uint64, filtered bool, err error) string {
 	missing := missingToLoad(caps)
 	if missing == nil {
-		return fmt.Sprintf("the kernel refused although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: %v", err)
+		// What the library advises is for who writes programs, and not it: since Linux 5.11 no
+		// memory for kernel programs is locked.
+		said := strings.Replace(err.Error(), " (MEMLOCK may be too low, consider rlimit.RemoveMemlock)", "", 1)
+		why := "a security policy forbids it (kernel lockdown, see /sys/kernel/security/lockdown, or an LSM such as SELinux or AppArmor)"
+		if filtered {
+			why = "a seccomp filter on this process is the likely reason; let it call bpf and perf_event_open: in Docker and Kubernetes by a seccomp profile with them " +
+				"(or Unconfined), in a systemd unit by SystemCallFilter=bpf perf_event_open, with systemd-nspawn by --system-call-filter='bpf perf_event_open'"
+		}
+		return fmt.Sprintf("the kernel refused although the capabilities are there: %s: %s", said, why)
 	}
 	return "not permitted: missing " + strings.Join(missing, " and ") + "; run as root or give the collector these capabilities"
 }
@@ -53,6 +61,12 @@ func missingToLoad(caps uint64) (missing []string) {
 		missing = append(missing, "CAP_PERFMON")
 	}
 	return missing
+}
+
+// hasSeccompFilter says that system calls of this process are filtered.
+func hasSeccompFilter() bool {
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && strings.Contains(string(status), "\nSeccomp:\t2\n") // SECCOMP_MODE_FILTER
 }
 
 // Capabilities returns the effective set of this process, a bit for each of

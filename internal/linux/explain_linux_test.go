@@ -15,11 +15,14 @@ func TestExplainPermission(t *testing.T) {
 		"missing CAP_BPF and CAP_PERFMON;": 0,
 		"missing CAP_PERFMON;":             1 << unix.CAP_BPF,
 		"missing CAP_BPF;":                 1 << unix.CAP_PERFMON,
-		"although the capabilities are there; a security policy (seccomp, lockdown, LSM) may forbid it: no": bpfAndPerfmon,
-		"although the capabilities are there": 1 << unix.CAP_SYS_ADMIN,
+		"although the capabilities are there: no: a security policy forbids it": bpfAndPerfmon,
+		"although the capabilities are there":                                   1 << unix.CAP_SYS_ADMIN,
 	} {
-		assert.Contains(t, explainPermission(caps, errors.New("no")), want)
+		assert.Contains(t, explainPermission(caps, false, errors.New("no")), want)
 	}
+	said := explainPermission(bpfAndPerfmon, true, errors.New("map create: operation not permitted (MEMLOCK may be too low, consider rlimit.RemoveMemlock)"))
+	assert.Contains(t, said, "there: map create: operation not permitted: a seccomp filter")
+	assert.Contains(t, said, "SystemCallFilter=")
 }
 
 func TestParseCapabilities(t *testing.T) {

@@ -15,15 +15,117 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
+// Choice is a type of text that may be one of a few.
+type Choice interface{ Allowed() []string }
+
 // Unmarshal reads conf into a pointer to a component's configuration. It is the body of
 // that type's Unmarshal. Beyond what confmap refuses it refuses durations that are numbers
 // without a unit, which would be nanoseconds.
 func Unmarshal(conf *confmap.Conf, into any) error {
-	found := check(conf.ToStringMap(), reflect.TypeOf(into).Elem(), "")
+	values, to := conf.ToStringMap(), reflect.TypeOf(into).Elem()
+	found := check(values, to, "")
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}
-	return conf.Unmarshal(into)
+	err := conf.Unmarshal(into)
+	if err == nil {
+		return nil
+	}
+	if found := explain(refused{values, to, "", ""}, err.Error()); len(found) > 0 {
+		return errors.Join(found...)
+	}
+	return err
+}
+
+// refused is a value that confmap may have refused. dotted is its path as confmap writes it.
+type refused struct {
+	value        any
+	to           reflect.Type
+	path, dotted string
+}
+
+// explain says what is allowed in place of each value that confmap's error names. It is
+// asked only after confmap: from values alone it cannot be told whether 7 was written as a
+// number or came out of an environment variable, which may be a text.
+func explain(v refused, said string) (errs []error) {
+	for v.to.Kind() == reflect.Pointer {
+		v.to = v.to.Elem()
+	}
+	if v.path != "" && strings.Contains(said, "'"+v.dotted+"'") {
+		if want := wanted(v); want != "" {
+			return []error{fmt.Errorf("%s: %v is not allowed: want %s", v.path, v.value, want)}
+		}
+	}
+	for _, in := range inside(v) {
+		errs = append(errs, explain(in, said)...)
+	}
+	return errs
+}
+
+// inside are the values in a section, map or list.
+func inside(v refused) (all []refused) {
+	switch values := v.value.(type) {
+	case map[string]any:
+		fields := map[string]reflect.Type{}
+		if v.to.Kind() == reflect.Struct {
+			fields, _ = fieldsOf(v.to)
+		}
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			in := refused{values[key], fields[key], joined(v.path, "::", key), joined(v.dotted, ".", key)}
+			if v.to.Kind() == reflect.Map {
+				in.to, in.dotted = v.to.Elem(), v.dotted+"["+key+"]"
+			}
+			if in.to != nil {
+				all = append(all, in)
+			}
+		}
+	case []any:
+		if v.to.Kind() == reflect.Slice {
+			for i := range values {
+				at := fmt.Sprintf("[%d]", i)
+				all = append(all, refused{values[i], v.to.Elem(), v.path + at, v.dotted + at})
+			}
+		}
+	}
+	return all
+}
+
+func joined(path, by, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + by + key
+}
+
+// wanted says what is allowed, "" when that is not known here.
+func wanted(v refused) string {
+	_, isMap := v.value.(map[string]any)
+	_, isList := v.value.([]any)
+	if choice, ok := reflect.Zero(v.to).Interface().(Choice); ok {
+		return "one of " + strings.Join(choice.Allowed(), ", ")
+	}
+	isText := v.to.Kind() == reflect.String || reflect.PointerTo(v.to).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+	switch {
+	case isText && (isMap || isList):
+		return "a text"
+	case isText:
+		return fmt.Sprintf("a text, which a number is in quotes: %q", fmt.Sprint(v.value))
+	case v.to.Kind() == reflect.Slice && isMap:
+		return `a list, of which each item begins with "- "`
+	case v.to.Kind() == reflect.Slice:
+		return "a list"
+	case v.to.Kind() == reflect.Struct && !isMap:
+		fields, _ := fieldsOf(v.to)
+		if field, ok := fields["enabled"]; ok && len(fields) == 1 && reflect.TypeOf(v.value) == field {
+			return fmt.Sprintf("a section: {enabled: %v}", v.value)
+		}
+		return "a section of " + listed(fields)
+	case v.to.Kind() == reflect.Map && !isMap:
+		return "a section of names with their values"
+	case v.to.Kind() == reflect.Bool:
+		return "true or false"
+	}
+	return ""
 }
 
 // check compares a value of the configuration with the type that it is for, and returns
@@ -102,10 +204,7 @@ func checkKeys(m map[string]any, to reflect.Type, path string) (errs []error) {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		at := key
-		if path != "" {
-			at = path + "::" + key
-		}
+		at := joined(path, "::", key)
 		if field, ok := fields[key]; ok {
 			errs = append(errs, check(m[key], field, at)...)
 		} else if whole {
@@ -150,10 +249,38 @@ const maxListed = 12
 
 // hint says which key was meant, or which there are; prefix is the section that it is in.
 func hint(prefix, key string, fields map[string]reflect.Type) string {
-	if best := Nearest(key, slices.Collect(maps.Keys(fields))); best != "" {
+	names := slices.Collect(maps.Keys(fields))
+	if section, rest, ok := strings.Cut(key, "."); ok && fields[section] != nil {
+		return fmt.Sprintf("; do you mean %s%s::%s?", prefix, section, strings.ReplaceAll(rest, ".", "::"))
+	}
+	if near := siblings(key, names); len(near) > 1 {
+		return fmt.Sprintf("; do you mean %s%s?", prefix, strings.Join(near, " or "+prefix))
+	}
+	if best := Nearest(key, names); best != "" {
 		return fmt.Sprintf("; do you mean %s%s?", prefix, best)
 	}
 	return ": want one of " + listed(fields)
+}
+
+// maxSiblings bounds the keys that may all have been meant.
+const maxSiblings = 4
+
+// siblings are the names that differ from a dotted one in what comes after the last dot,
+// when that is no slip of the keyboard but another word: which one was meant, its letters
+// do not tell.
+func siblings(name string, names []string) (near []string) {
+	dot := strings.LastIndexByte(name, '.') + 1
+	var last []string
+	for _, n := range names {
+		if dot > 0 && strings.HasPrefix(n, name[:dot]) && !strings.Contains(n[dot:], ".") {
+			near, last = append(near, n), append(last, n[dot:])
+		}
+	}
+	if len(near) > maxSiblings || Nearest(name[dot:], last) != "" {
+		return nil
+	}
+	slices.Sort(near)
+	return near
 }
 
 // listed names the keys that are allowed.

@@ -2,6 +2,8 @@ package systemdreceiver
 
 import (
 	"context"
+	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -41,6 +43,7 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	}
 	u.tell(ctx, conn, events, names...) // what was found before systemd left, too
 	if err == nil && first {
+		u.checkGlobs(ctx, conn)
 		err = u.tellRunning(ctx, conn)
 	}
 	if err != nil {
@@ -110,6 +113,39 @@ func (u *units) tellRunning(ctx context.Context, conn *bus.Conn) error {
 	return nil
 }
 
+// checkGlobs warns of globs of the configuration that match no unit of this machine,
+// loaded or installed: they would be silent for ever.
+func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) {
+	unmatched := func(names []string) []string {
+		cfg, defaults := u.r.cfg, defaultUnitsConfig()
+		out := append(cfg.Units.include().unmatched(defaults.Include, names), cfg.Units.critical().unmatched(defaults.Critical, names)...)
+		// Other directories may have the journals of other machines.
+		if cfg.Journal.Enabled && slices.Equal(cfg.Journal.Directories, defaultJournalConfig().Directories) {
+			out = append(out, cfg.Journal.units().unmatched(nil, names)...)
+		}
+		return out
+	}
+	if len(unmatched(nil)) == 0 {
+		return
+	}
+	var names []string
+	list, err := conn.Units(ctx)
+	if err == nil {
+		names, err = conn.UnitFiles(ctx)
+	}
+	if err != nil {
+		u.readError("look for the units that the configuration names", err)
+		return
+	}
+	for _, row := range list {
+		names = append(names, row.Name)
+	}
+	if slips := unmatched(names); len(slips) > 0 {
+		u.log.Warn("no unit of this machine, loaded or installed, has a name that the configuration asks for", zap.Strings("patterns", slips),
+			zap.String("hint", "a pattern is a whole name with its type, such as ledger.service, with *, ? and [a-z]; it is no regular expression"))
+	}
+}
+
 // announce tells that systemd is seen: for the first time, or again.
 func (u *units) announce(ctx context.Context, manager bus.Properties) {
 	u.connected.Store(1)
@@ -141,7 +177,11 @@ func (u *units) unseen() []string {
 	}
 	if u.r.cfg.Journal.Enabled && u.r.out.logs != nil {
 		for _, problem := range u.r.cfg.Journal.unreadable() {
-			unseen = append(unseen, "the journal: "+problem.Error())
+			said := "the journal: " + problem.Error()
+			if errors.Is(problem, os.ErrPermission) {
+				said += " (" + journalHint + ")"
+			}
+			unseen = append(unseen, said)
 		}
 	}
 	return unseen

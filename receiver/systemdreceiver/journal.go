@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -27,6 +31,9 @@ const (
 // as much as receivers of OTLP over gRPC take at once.
 const fullBatch = 3 << 20
 
+// journalHint is what to do about files that may not be read.
+const journalHint = "give the collector's user the group systemd-journal"
+
 // journalPart reads the journal. It has one goroutine, which owns the reader.
 type journalPart struct {
 	r       *systemdReceiver
@@ -39,11 +46,12 @@ type journalPart struct {
 	reader  *journal.Reader
 	encoder *journalEncoder
 	// sight is what the bus tells of units, nil when nobody asks it.
-	sight     *sight
-	counted   journal.Stats
-	problem   string
-	none      bool
-	refreshed time.Time
+	sight   *sight
+	counted journal.Stats
+	problem string
+	// none says that there was no journal at all at the last look, looked that there was one.
+	none, looked bool
+	refreshed    time.Time
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -116,7 +124,7 @@ func (j *journalPart) load(ctx context.Context) (*journal.State, error) {
 		if err == nil {
 			return state, nil
 		}
-		j.log.Error("the journal is read as at the first start", zap.Error(err), zap.String("start_at", j.cfg.StartAt))
+		j.log.Error("the journal is read as at the first start", zap.Error(err), zap.String("start_at", string(j.cfg.StartAt)))
 	}
 	if j.cfg.StartAt == startAtBeginning {
 		return journal.NewState(0), nil
@@ -264,15 +272,16 @@ func (j *journalPart) count() {
 
 // report tells people once what cannot be read, and when it can be again.
 func (j *journalPart) report() {
-	if none := j.reader.Empty(); none != j.none {
-		j.none = none
-		if none {
-			j.log.Warn("there is no journal yet; it is read as soon as there is one", zap.Strings("directories", j.cfg.Directories))
-		}
+	j.reportDirectories()
+	for _, d := range j.reader.Damages() {
+		j.log.Warn("a journal file is damaged", zap.Stringer("reason", d))
 	}
-	problem := ""
+	problem, hint := "", zap.Skip()
 	if err := errors.Join(j.reader.Problems()...); err != nil {
 		problem = err.Error()
+		if errors.Is(err, os.ErrPermission) {
+			hint = zap.String("hint", journalHint)
+		}
 	}
 	if problem == j.problem {
 		return
@@ -282,12 +291,60 @@ func (j *journalPart) report() {
 	switch {
 	case problem != "":
 		err := fmt.Errorf("journal: %s", problem)
-		j.log.Warn("some of the journal cannot be read; everything else works on", zap.Error(err))
+		j.log.Warn("some of the journal cannot be read; everything else works on", zap.Error(err), hint)
 		componentstatus.ReportStatus(j.status, componentstatus.NewRecoverableErrorEvent(err))
 	case was != "":
 		j.log.Info("all of the journal can be read again")
 		componentstatus.ReportStatus(j.status, componentstatus.NewEvent(componentstatus.StatusOK))
 	}
+}
+
+// reportDirectories tells, at first and when nothing is left, which directories have no
+// journal: all of them, or those that are the user's own.
+func (j *journalPart) reportDirectories() {
+	none := j.reader.Empty()
+	if none == j.none && j.looked {
+		return
+	}
+	isFirst := !j.looked
+	j.none, j.looked = none, true
+	var reasons []string
+	for i, dir := range j.cfg.Directories {
+		if !none && slices.Contains(defaultJournalConfig().Directories, dir) {
+			continue
+		}
+		if reason := withoutJournal(dir); reason != "" {
+			reasons = append(reasons, fmt.Sprintf("journal::directories[%d]: %s", i, reason))
+		}
+	}
+	switch {
+	case none:
+		j.log.Warn("there is no journal yet; it is read as soon as there is one", zap.Strings("reasons", reasons))
+	case isFirst && len(reasons) > 0:
+		j.log.Warn("a directory has no journal yet; it is read as soon as there is one", zap.Strings("reasons", reasons))
+	}
+}
+
+// withoutJournal says why there is nothing to read in a directory, "" when there is, or
+// when it may not be listed, which is told by the reader.
+func withoutJournal(dir string) string {
+	if _, err := os.ReadDir(dir); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return dir + " does not exist"
+		}
+		return ""
+	}
+	in := os.DirFS(dir)
+	for _, pattern := range []string{"*.journal", "*.journal~", "*/*.journal", "*/*.journal~"} {
+		if found, _ := fs.Glob(in, pattern); len(found) > 0 {
+			return ""
+		}
+	}
+	reason := fmt.Sprintf("no *.journal in %s nor in a folder in it", dir)
+	if deeper, _ := fs.Glob(in, "*/*/*.journal"); len(deeper) > 0 {
+		reason += "; do you mean " + path.Join(dir, path.Dir(path.Dir(deeper[0]))) + "?"
+	}
+	return reason
 }
 
 // openStorage opens the client of a part in the storage extension; id nil is one

@@ -432,13 +432,13 @@ func TestJournalConfigErrors(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte("rules: [{event: X}]"), 0o600))
 	for want, change := range map[string]func(*JournalConfig){
 		`journal::directories: [] is no directory`:                              func(c *JournalConfig) { c.Directories = nil },
-		`journal::directories: 0: "log" is not an absolute path`:                func(c *JournalConfig) { c.Directories = []string{"log"} },
+		`journal::directories[0]: "log" is not an absolute path`:                func(c *JournalConfig) { c.Directories = []string{"log"} },
 		`journal::start_at: "middle" is not end or beginning`:                   func(c *JournalConfig) { c.StartAt = "middle" },
 		`journal::priority: "loud" is not one of emerg, alert`:                  func(c *JournalConfig) { c.Priority = "loud" },
-		`journal::units: 1: "[" is not a pattern`:                               func(c *JournalConfig) { c.Units = []string{"a", "["} },
-		`journal::exclude_units: 0: "" is not a pattern`:                        func(c *JournalConfig) { c.ExcludeUnits = []string{""} },
-		`journal::matches: 0: {} names no field`:                                func(c *JournalConfig) { c.Matches = []map[string]string{{}} },
-		`journal::matches: 0: "unit" is not the name of a field`:                func(c *JournalConfig) { c.Matches = []map[string]string{{"unit": "x"}} },
+		`journal::units[1]: "[" is not a pattern`:                               func(c *JournalConfig) { c.Units = []string{"a.service", "["} },
+		`journal::exclude_units[0]: "" is not a pattern`:                        func(c *JournalConfig) { c.ExcludeUnits = []string{""} },
+		`journal::matches[0]: {} names no field`:                                func(c *JournalConfig) { c.Matches = []map[string]string{{}} },
+		`journal::matches[0]: "unit" is not the name of a field`:                func(c *JournalConfig) { c.Matches = []map[string]string{{"unit": "x"}} },
 		`journal::kernel_rules: open /does/not/exist`:                           func(c *JournalConfig) { c.KernelRules = "/does/not/exist" },
 		fmt.Sprintf(`journal::kernel_rules: %s: rules[0] (X): event: "X"`, bad): func(c *JournalConfig) { c.KernelRules = bad },
 		`journal::poll_interval: 1ms is not in 10ms to 1m0s`:                    func(c *JournalConfig) { c.PollInterval = time.Millisecond },

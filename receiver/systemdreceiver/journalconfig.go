@@ -19,11 +19,11 @@ type JournalConfig struct {
 	Directories []string `mapstructure:"directories"`
 	// StartAt is where to begin in what is there at the very first start: "end"
 	// or "beginning". Later starts go on where the last one ended.
-	StartAt string `mapstructure:"start_at"`
+	StartAt StartAt `mapstructure:"start_at"`
 	// EventsOnly hands on only what is an event, no other entries.
 	EventsOnly bool `mapstructure:"events_only"`
 	// Priority is the least important one to hand on, emerg to debug.
-	Priority string `mapstructure:"priority"`
+	Priority Priority `mapstructure:"priority"`
 	// Units and Identifiers are globs of which one must match; empty for all.
 	Units       []string `mapstructure:"units"`
 	Identifiers []string `mapstructure:"identifiers"`
@@ -48,6 +48,18 @@ type JournalConfig struct {
 	// MaxOpenFiles is how many files may be open at once.
 	MaxOpenFiles int `mapstructure:"max_open_files"`
 }
+
+// Priority is the name of one of syslog's.
+type Priority string
+
+// Allowed implements section.Choice.
+func (Priority) Allowed() []string { return priorities }
+
+// StartAt is end or beginning.
+type StartAt string
+
+// Allowed implements section.Choice.
+func (StartAt) Allowed() []string { return []string{startAtEnd, startAtBeginning} }
 
 // Values of start_at.
 const (
@@ -81,6 +93,8 @@ func defaultJournalConfig() JournalConfig {
 	}
 }
 
+func (c *JournalConfig) units() globList { return globList{"journal::units", c.Units, true} }
+
 // validate returns one error for each key that is wrong.
 func (c *JournalConfig) validate() []error {
 	var errs []error
@@ -92,32 +106,28 @@ func (c *JournalConfig) validate() []error {
 	}
 	for i, d := range c.Directories {
 		if !path.IsAbs(d) {
-			bad("directories", "%d: %q is not an absolute path", i, d)
+			bad(fmt.Sprintf("directories[%d]", i), "%q is not an absolute path", d)
 		}
 	}
 	if c.StartAt != startAtEnd && c.StartAt != startAtBeginning {
 		bad("start_at", "%q is not end or beginning", c.StartAt)
 	}
-	if !slices.Contains(priorities, c.Priority) {
+	if !slices.Contains(priorities, string(c.Priority)) {
 		bad("priority", "%q is not one of %s", c.Priority, strings.Join(priorities, ", "))
 	}
-	for _, list := range []struct {
-		key   string
-		globs []string
-	}{{"units", c.Units}, {"identifiers", c.Identifiers}, {"exclude_units", c.ExcludeUnits}, {"fields", c.Fields}} {
-		for i, glob := range list.globs {
-			if _, err := match(glob, ""); err != nil || glob == "" {
-				bad(list.key, "%d: %q is not a pattern of *, ?, [a-z] and plain characters", i, glob)
-			}
-		}
+	for _, list := range []globList{
+		c.units(), {"journal::identifiers", c.Identifiers, false}, {"journal::exclude_units", c.ExcludeUnits, true}, {"journal::fields", c.Fields, false},
+	} {
+		errs = append(errs, list.validate()...)
 	}
 	for i, match := range c.Matches {
+		at := fmt.Sprintf("matches[%d]", i)
 		if len(match) == 0 {
-			bad("matches", "%d: {} names no field", i)
+			bad(at, "{} names no field")
 		}
 		for name := range match {
 			if name == "" || strings.ToUpper(name) != name {
-				bad("matches", "%d: %q is not the name of a field, such as _SYSTEMD_UNIT", i, name)
+				bad(at, "%q is not the name of a field, such as _SYSTEMD_UNIT", name)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ type journalFilter struct {
 }
 
 func newJournalFilter(cfg *JournalConfig) *journalFilter {
-	return &journalFilter{cfg: cfg, priority: slices.Index(priorities, cfg.Priority)}
+	return &journalFilter{cfg: cfg, priority: slices.Index(priorities, string(cfg.Priority))}
 }
 
 // entry is what is read of an entry once, for all who decide by it.

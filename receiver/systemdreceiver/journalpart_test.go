@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,6 +23,9 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/yairfalse/tapio/internal/journal/journaltest"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
@@ -90,6 +94,7 @@ func (h storageHost) GetExtensions() map[component.ID]component.Component {
 
 // journalRun is one run of a receiver over a directory.
 type journalRun struct {
+	warnings *observer.ObservedLogs
 	receiver *systemdReceiver
 	mu       sync.Mutex
 	uids     []string
@@ -114,7 +119,11 @@ func startJournal(t *testing.T, dir string, s *mapStorage, change func(*JournalC
 	if refuse != nil {
 		run.refuse.Store(&refuse)
 	}
-	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), func() {})
+	set := receivertest.NewNopSettings(metadata.Type)
+	var core zapcore.Core
+	core, run.warnings = observer.New(zap.WarnLevel)
+	set.Logger = zap.New(core)
+	r, err := newReceiver(cfg, set, func() {})
 	require.NoError(t, err)
 	r.out.logs, err = consumer.NewLogs(run.consume)
 	require.NoError(t, err)
@@ -152,6 +161,48 @@ func (r *journalRun) stop(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, r.receiver.Shutdown(ctx))
+}
+
+// warned waits for warnings and returns their context.
+func (r *journalRun) warned(t *testing.T, count int) (all []map[string]any) {
+	t.Helper()
+	require.Eventually(t, func() bool { return r.warnings.Len() >= count }, 20*time.Second, 10*time.Millisecond)
+	for _, w := range r.warnings.All() {
+		all = append(all, w.ContextMap())
+	}
+	require.Len(t, all, count)
+	return all
+}
+
+// A directory that is named and has no journal is told with its key and what was meant.
+func TestDirectoriesWithoutJournal(t *testing.T) {
+	dir := t.TempDir()
+	journaltest.Remote(t, filepath.Join(dir, "journal", "0123456789abcdef0123456789abcd01", "system.journal"), true, true, journaltest.Export(0, 10, 1))
+	run := startJournal(t, dir, &mapStorage{}, nil, nil)
+	assert.Equal(t, []any{"journal::directories[0]: no *.journal in " + dir + " nor in a folder in it; do you mean " + dir + "/journal?"}, run.warned(t, 1)[0]["reasons"])
+	run.stop(t)
+
+	run = startJournal(t, dir, &mapStorage{}, func(c *JournalConfig) {
+		c.Directories = []string{"/run/log/journal", dir + "/journal", dir + "/nowhere"}
+	}, nil)
+	assert.Equal(t, []any{"journal::directories[2]: " + dir + "/nowhere does not exist"}, run.warned(t, 1)[0]["reasons"])
+	require.Eventually(t, func() bool { return run.count() >= 10 }, 20*time.Second, time.Millisecond)
+	run.stop(t)
+}
+
+// A damaged file is told once, with what is lost.
+func TestDamagedJournalIsTold(t *testing.T) {
+	dir, s := t.TempDir(), &mapStorage{}
+	path := filepath.Join(dir, "cut.journal")
+	journaltest.Remote(t, path, true, true, journaltest.Export(0, 3000, 1))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, info.Size()/2))
+	run := startJournal(t, dir, s, nil, nil)
+	said, ok := run.warned(t, 1)[0]["reason"].(string)
+	require.True(t, ok)
+	run.stop(t)
+	assert.Equal(t, fmt.Sprintf("%s: ends early, %d entries lost", path, 3000-run.count()), said)
 }
 
 // Stopped at any moment and started again, it hands every entry on once.

@@ -111,6 +111,12 @@ func (*fakeSystemd) ListUnits() ([]fakeUnit, *dbus.Error) {
 	}, nil
 }
 
+type fakeUnitFile struct{ Path, State string }
+
+func (*fakeSystemd) ListUnitFiles() ([]fakeUnitFile, *dbus.Error) {
+	return []fakeUnitFile{{"/lib/systemd/system/getty@.service", "enabled"}, {"/etc/systemd/system/nightly.service", "static"}}, nil
+}
+
 type fakeJob struct {
 	ID                uint32
 	Unit, Type, State string
@@ -155,7 +161,7 @@ type watched struct {
 	warnings *observer.ObservedLogs
 }
 
-func watchFake(t *testing.T, f *fakeSystemd, sampling time.Duration) *watched {
+func watchFake(t *testing.T, f *fakeSystemd, sampling time.Duration, change ...func(*Config)) *watched {
 	t.Helper()
 	w, set := &watched{}, receivertest.NewNopSettings(metadata.Type)
 	var core zapcore.Core
@@ -163,6 +169,9 @@ func watchFake(t *testing.T, f *fakeSystemd, sampling time.Duration) *watched {
 	set.Logger = zap.New(core)
 	cfg := noSystemd(t)
 	cfg.Units.BusAddress, cfg.Units.SampleInterval = f.address, sampling
+	for _, c := range change {
+		c(cfg)
+	}
 	r, err := newReceiver(cfg, set, func() {})
 	require.NoError(t, err)
 	r.out.logs = &w.sink
@@ -206,6 +215,21 @@ func TestSystemdThatDenies(t *testing.T) {
 	assert.Empty(t, w.counts())
 	f.deny(managerObject, false)
 	w.await(t, map[string]int{"tapio.systemd.started": 1, "tapio.systemd.unit.failed": 1})
+}
+
+// A name that no unit of the machine has is told once; one that is installed and not
+// loaded has it.
+func TestNamesThatNoUnitHas(t *testing.T) {
+	t.Parallel()
+	w := watchFake(t, startFakeSystemd(t), 0, func(c *Config) {
+		c.Units.Include = []string{"a.service", `.*\.service`, "b.*"}
+		c.Units.Critical = []string{"a.service", "nightly.service", "getty@tty1.service", "ledgr.service", "kubelet.service"}
+	})
+	w.await(t, map[string]int{"tapio.systemd.started": 1, "tapio.systemd.unit.failed": 1})
+	require.Eventually(t, func() bool { return w.warnings.Len() > 0 }, 20*time.Second, 10*time.Millisecond)
+	warning := w.warnings.All()[0].ContextMap()
+	assert.Equal(t, []any{`units::include[1]: .*\.service`, "units::critical[3]: ledgr.service"}, warning["patterns"])
+	assert.Contains(t, warning["hint"], "no regular expression")
 }
 
 // The machine is the one that systemd tells, not that of a file. The library

@@ -23,7 +23,7 @@ type UnitsConfig struct {
 	// Critical are globs of units on which others depend.
 	Critical []string `mapstructure:"critical"`
 	// CriticalSeverity is the severity of what would be ERROR, for those units.
-	CriticalSeverity string `mapstructure:"critical_severity"`
+	CriticalSeverity CriticalSeverity `mapstructure:"critical_severity"`
 	// RestartWindow is how close two restarts must be to belong to one loop.
 	RestartWindow time.Duration `mapstructure:"restart_window"`
 	// SampleInterval is how often the memory and tasks of running services are read,
@@ -52,8 +52,14 @@ const (
 	maxSampleInterval = time.Hour
 )
 
+// CriticalSeverity is error or fatal.
+type CriticalSeverity string
+
+// Allowed implements section.Choice.
+func (CriticalSeverity) Allowed() []string { return []string{"error", "fatal"} }
+
 // severities are the values of critical_severity.
-var severities = map[string]plog.SeverityNumber{
+var severities = map[CriticalSeverity]plog.SeverityNumber{
 	"error": plog.SeverityNumberError,
 	"fatal": plog.SeverityNumberFatal,
 }
@@ -82,6 +88,9 @@ func defaultUnitsConfig() UnitsConfig {
 	}
 }
 
+func (c *UnitsConfig) include() globList  { return globList{"units::include", c.Include, true} }
+func (c *UnitsConfig) critical() globList { return globList{"units::critical", c.Critical, true} }
+
 // validate returns one error for each key that is wrong.
 func (c *UnitsConfig) validate() []error {
 	var errs []error
@@ -91,15 +100,11 @@ func (c *UnitsConfig) validate() []error {
 	if len(c.Include) == 0 {
 		errs = append(errs, fmt.Errorf(`units::include: [] matches no unit; use ["*"] for all`))
 	}
-	for key, globs := range map[string][]string{"include": c.Include, "exclude": c.Exclude, "critical": c.Critical} {
-		for i, glob := range globs {
-			if _, err := match(glob, ""); err != nil || glob == "" {
-				errs = append(errs, fmt.Errorf("units::%s::%d: %q is not a pattern of *, ?, [a-z] and plain characters", key, i, glob))
-			}
-		}
+	for _, list := range []globList{c.include(), {"units::exclude", c.Exclude, true}, c.critical()} {
+		errs = append(errs, list.validate()...)
 	}
 	if _, ok := severities[c.CriticalSeverity]; !ok {
-		errs = append(errs, fmt.Errorf("units::critical_severity: %q is not error or fatal", c.CriticalSeverity))
+		errs = append(errs, fmt.Errorf("units::critical_severity: %q is not %s", c.CriticalSeverity, strings.Join(c.CriticalSeverity.Allowed(), " or ")))
 	}
 	if d := c.RestartWindow; d < minRestartWindow || d > maxRestartWindow {
 		errs = append(errs, fmt.Errorf("units::restart_window: %s is not in %s to %s", d, minRestartWindow, maxRestartWindow))

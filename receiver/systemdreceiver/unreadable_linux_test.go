@@ -48,7 +48,7 @@ func TestJournalThatMayNotBeRead(t *testing.T) {
 			unseen := u.unseen()
 			require.Len(t, unseen, count+1, path)
 			assert.Contains(t, unseen[count], "the journal: ")
-			assert.Contains(t, unseen[count], path+": permission denied")
+			assert.Contains(t, unseen[count], path+": permission denied (give the collector's user the group systemd-journal)")
 		})
 		require.NoError(t, os.Chmod(path, 0o755))
 	}

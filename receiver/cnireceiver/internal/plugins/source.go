@@ -7,6 +7,11 @@ import "time"
 // machine, each of which then costs some ten nanoseconds more.
 type Output string
 
+// Allowed returns the values of Output, for the reader of the configuration.
+func (Output) Allowed() []string {
+	return []string{string(OutputOnDemand), string(OutputAlways), string(OutputNever)}
+}
+
 // The values of Output.
 const (
 	// OutputOnDemand looks while a plugin runs and for linger after the last one. Of

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -218,6 +219,20 @@ func (c *Conn) Units(ctx context.Context) ([]Unit, error) {
 		units[i] = Unit{r.Name, r.ActiveState, r.SubState}
 	}
 	return units, nil
+}
+
+// UnitFiles lists the names of the units that are installed, loaded or not. systemd
+// reads its directories for it, which takes some ms.
+func (c *Conn) UnitFiles(ctx context.Context) ([]string, error) {
+	var rows []struct{ Path, State string }
+	if err := c.call(ctx, c.manager, managerIface+".ListUnitFiles").Store(&rows); err != nil {
+		return nil, fmt.Errorf("list unit files: %w", err)
+	}
+	names := make([]string, len(rows))
+	for i, r := range rows {
+		names[i] = path.Base(r.Path)
+	}
+	return names, nil
 }
 
 // Job is a job that is queued or runs.
