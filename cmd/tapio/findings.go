@@ -40,7 +40,7 @@ func (a *app) findingsCommand() *cobra.Command {
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listFindings(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.state, "state", "", "only findings that are predicted, open, resolved or withdrawn")
+	cmd.Flags().StringVar(&o.state, "state", "", "only findings that are predicted, open, mended, resolved or withdrawn")
 	cmd.Flags().StringVar(&o.order, "order", string(findingsapi.OrderImpact), "impact, or newest first whatever they hurt")
 	cmd.Flags().IntVar(&o.limit, "limit", 20, "how many to list")
 	cmd.Flags().StringVarP(&o.output, "output", "o", outputTable, "table or json")

@@ -144,7 +144,7 @@ func TestWrongUsage(t *testing.T) {
 		{"findings bogus", `unknown command "bogus"`},
 		{"findings --limit x", "--limit"},
 		{"findings --limit 0", "--limit 0: want 1 to 100000"},
-		{"findings --state closed", `--state "closed": want predicted, open, resolved or withdrawn`},
+		{"findings --state closed", `--state "closed": want predicted, open, mended, resolved or withdrawn`},
 		{"findings --output xml", `--output "xml": want table or json`},
 		{"findings --nope", "unknown flag: --nope"},
 		{"findings show", "accepts 1 arg"},

@@ -233,6 +233,9 @@ func detectionText(f *finding.Finding) string {
 
 func stateText(f *finding.Finding) string {
 	text := clean(string(f.State))
+	if f.MendedAt != nil && f.State == finding.StateMended {
+		text += ": its cause is over since " + f.MendedAt.UTC().Format(dateTime+".000") + " UTC"
+	}
 	if f.ResolvedAt != nil {
 		text += " at " + f.ResolvedAt.UTC().Format(dateTime) + " UTC"
 		if lasted := f.ResolvedAt.Sub(f.StartedAt).Round(time.Second); lasted > 0 {

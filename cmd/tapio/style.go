@@ -35,7 +35,7 @@ func stateColor(s finding.State) string {
 	switch s {
 	case finding.StateOpen:
 		return sgrRed
-	case finding.StatePredicted:
+	case finding.StatePredicted, finding.StateMended:
 		return sgrYellow
 	}
 	return sgrGreen

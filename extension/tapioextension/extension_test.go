@@ -125,7 +125,7 @@ func TestFindingsAreServedAsTheyWereSaved(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, st.Store.Open)
 	assert.EqualValues(t, 1, st.Store.Resolved)
-	assert.Equal(t, map[finding.State]int64{finding.StatePredicted: 0, finding.StateOpen: 1, finding.StateResolved: 1, finding.StateWithdrawn: 0}, st.Store.States)
+	assert.Equal(t, map[finding.State]int64{finding.StatePredicted: 0, finding.StateMended: 0, finding.StateOpen: 1, finding.StateResolved: 1, finding.StateWithdrawn: 0}, st.Store.States)
 	assert.EqualValues(t, 2, st.Store.SinceStart.Saved)
 	assert.Equal(t, e.cfg.Path, st.Store.Path)
 }
@@ -141,7 +141,7 @@ func TestBadRequestsSayWhatIsAllowed(t *testing.T) {
 		{"GET", "/api/v1/findings?limit=0", 400, `limit: \"0\", want a whole number from 1 to 200`},
 		{"GET", "/api/v1/findings?limit=201", 400, "from 1 to 200"},
 		{"GET", "/api/v1/findings?limit=many", 400, "from 1 to 200"},
-		{"GET", "/api/v1/findings?state=closed", 400, "want predicted, open, resolved or withdrawn"},
+		{"GET", "/api/v1/findings?state=closed", 400, "want predicted, open, mended, resolved or withdrawn"},
 		{"GET", "/api/v1/findings?before=x", 400, "before:"},
 		{"GET", "/api/v1/findings?sate=open", 400, "allowed are before, limit, order, state"},
 		{"GET", "/api/v1/findings?limit=1&limit=2", 400, "given 2 times"},

@@ -19,7 +19,8 @@ import (
 type State string
 
 // The states of a finding. One that is predicted becomes open when what it said
-// happens, or is withdrawn; one that is open becomes resolved.
+// happens, or is withdrawn; one that is open becomes mended, where an event says that its
+// cause is over, and resolved. One that is mended is open again when the cause is back.
 const (
 	// StatePredicted: it has not happened yet, but its cause is on the way.
 	StatePredicted State = "predicted"
@@ -28,19 +29,22 @@ const (
 	StateWithdrawn State = "withdrawn"
 	// StateOpen: the incident goes on.
 	StateOpen State = "open"
-	// StateResolved: no further effect was seen for the configured quiet time.
+	// StateMended: the cause is over, as an event says; what it did can still be seen.
+	StateMended State = "mended"
+	// StateResolved: no further effect was seen for the configured quiet time, or the cause
+	// has been over for as long as its effects can last.
 	StateResolved State = "resolved"
 )
 
 // States are all states, in the order in which a finding can have them.
-var States = []State{StatePredicted, StateOpen, StateResolved, StateWithdrawn}
+var States = []State{StatePredicted, StateOpen, StateMended, StateResolved, StateWithdrawn}
 
 // Check returns an error that names the allowed states if s is none of them.
 func (s State) Check() error {
 	if slices.Contains(States, s) {
 		return nil
 	}
-	return fmt.Errorf("state %q: want predicted, open, resolved or withdrawn", string(s))
+	return fmt.Errorf("state %q: want predicted, open, mended, resolved or withdrawn", string(s))
 }
 
 // Over tells whether no more revisions are expected.
@@ -147,11 +151,14 @@ type Finding struct {
 	// StartedAt is when the incident began: when the cause happened or, where it was
 	// noticed later than its first effect, when that did. UpdatedAt is when the newest
 	// evidence happened; both are in event time. DetectedAt is when the first revision
-	// was written, by the engine's clock; ResolvedAt is nil while the incident is
-	// predicted or open, then the time of its last effect, or when it was withdrawn.
+	// was written, by the engine's clock; MendedAt is since when the cause is over, as an
+	// event says, nil while none does; ResolvedAt is nil while the incident is predicted,
+	// open or mended, then the time of its last effect or of the end of its cause, whichever
+	// is later, or when it was withdrawn.
 	StartedAt  time.Time  `json:"started_at"`
 	DetectedAt time.Time  `json:"detected_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
+	MendedAt   *time.Time `json:"mended_at,omitempty"`
 	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
 
 	Confidence Confidence   `json:"confidence"`

@@ -27,6 +27,7 @@ const (
 	KeyTitle          = "tapio.finding.title"
 	KeyStartedAt      = "tapio.finding.started_at"
 	KeyDetectedAt     = "tapio.finding.detected_at"
+	KeyMendedAt       = "tapio.finding.mended_at"
 	KeyResolvedAt     = "tapio.finding.resolved_at"
 	KeyConfidence     = "tapio.finding.confidence"
 	KeyCompleteness   = "tapio.finding.confidence.completeness"
@@ -82,7 +83,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	r.SetTraceID(pcommon.TraceID(f.ID))
 	r.SetSeverityNumber(plog.SeverityNumberError)
 	switch f.State {
-	case StatePredicted:
+	case StatePredicted, StateMended:
 		r.SetSeverityNumber(plog.SeverityNumberWarn)
 	case StateResolved, StateWithdrawn:
 		r.SetSeverityNumber(plog.SeverityNumberInfo)
@@ -99,6 +100,9 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 	a.PutStr(KeyTitle, f.Title)
 	a.PutStr(KeyStartedAt, f.StartedAt.UTC().Format(time.RFC3339Nano))
 	a.PutStr(KeyDetectedAt, f.DetectedAt.UTC().Format(time.RFC3339Nano))
+	if f.MendedAt != nil {
+		a.PutStr(KeyMendedAt, f.MendedAt.UTC().Format(time.RFC3339Nano))
+	}
 	if f.ResolvedAt != nil {
 		a.PutStr(KeyResolvedAt, f.ResolvedAt.UTC().Format(time.RFC3339Nano))
 	}
@@ -189,10 +193,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 		f.RootCause.Entity.Attributes = res.Attributes().AsRaw()
 		d.finite(f.RootCause.Entity.Attributes)
 	}
-	if _, ok := d.a.Get(KeyResolvedAt); ok {
-		t := d.time(KeyResolvedAt)
-		f.ResolvedAt = &t
-	}
+	f.MendedAt, f.ResolvedAt = d.optionalTime(KeyMendedAt), d.optionalTime(KeyResolvedAt)
 	f.RootCause.Evidence = d.attributes(KeyCauseEvidence)
 	d.json(KeyChain, &f.Chain)
 	d.json(KeyRejected, &f.Rejected)
@@ -304,6 +305,15 @@ func (d *decoder) time(key string) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
+}
+
+// optionalTime returns nil where the attribute is not there.
+func (d *decoder) optionalTime(key string) *time.Time {
+	if _, ok := d.a.Get(key); !ok {
+		return nil
+	}
+	t := d.time(key)
+	return &t
 }
 
 // minTime and maxTime bound what an OTLP timestamp, which counts nanoseconds

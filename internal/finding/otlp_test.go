@@ -64,6 +64,9 @@ func TestToLogFieldsForOtherBackends(t *testing.T) {
 	f.State = finding.StateOpen
 	_, r = overTheWire(t, f)
 	assert.Equal(t, plog.SeverityNumberError, r.SeverityNumber(), "open")
+	f.State = finding.StateMended
+	_, r = overTheWire(t, f)
+	assert.Equal(t, plog.SeverityNumberWarn, r.SeverityNumber(), "mended")
 }
 
 func TestToLogSaysWhatItCannotWrite(t *testing.T) {

@@ -21,13 +21,13 @@ func Full() *finding.Finding {
 	}}
 	storefront := finding.Entity{Kind: "service", Name: "storefront", Attributes: map[string]any{event.KeyServiceName: "storefront"}}
 	ledger := finding.Entity{Kind: "service", Name: "ledger", Attributes: map[string]any{event.KeyServiceName: "ledger"}}
-	resolved := Start.Add(3 * time.Minute)
+	mended, resolved := Start.Add(time.Minute), Start.Add(3*time.Minute)
 	return &finding.Finding{
 		ID:       finding.NewID(event.OOMKill, "payment", Start),
 		Revision: 3, State: finding.StateResolved, Pattern: "oom_kill_at_limit",
 		Title:     "payment was killed at its memory limit",
 		Summary:   "payment 2.1.0 was killed by the kernel at its memory limit of 64 MiB; 37 requests of 21 users failed.",
-		StartedAt: Start, DetectedAt: Start.Add(412 * time.Millisecond), UpdatedAt: Start.Add(31 * time.Second), ResolvedAt: &resolved,
+		StartedAt: Start, DetectedAt: Start.Add(412 * time.Millisecond), UpdatedAt: Start.Add(31 * time.Second), MendedAt: &mended, ResolvedAt: &resolved,
 		Confidence: finding.Confidence{Score: 0.93, Completeness: 0.9, Reliability: 1, Timing: 0.85},
 		RootCause: finding.RootCause{
 			Event: event.OOMKill, Entity: payment,

@@ -52,9 +52,9 @@ func ParseCursor(s string) (Cursor, error) {
 	return c, nil
 }
 
-// byImpact is the rank of a finding in a list by impact: what goes on comes before what is over, and of
+// byImpact is the rank of a finding in a list by impact: what goes on comes before what is mended and that before what is over, and of
 // each what hurt requests before what hurt none.
-const byImpact = `(state IN ('open', 'predicted')) * 2 + (state <> 'withdrawn' AND
+const byImpact = `(state IN ('open', 'predicted')) * 4 + (state = 'mended') * 2 + (state <> 'withdrawn' AND
 		coalesce(body ->> '$.impact.failed_requests', 0) + coalesce(body ->> '$.impact.slow_requests', 0) +
 		coalesce(json_array_length(body, '$.hurt_traces'), 0) > 0)`
 
@@ -142,7 +142,7 @@ func (s *Store) Get(ctx context.Context, prefix string) (body json.RawMessage, e
 // it is.
 func (s *Store) Unfinished(ctx context.Context, limit int) (open []*finding.Finding, err error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT body, resume FROM finding
-		WHERE state IN ('open', 'predicted') AND resume <> '' ORDER BY started_at DESC, id DESC LIMIT ?`, limit)
+		WHERE state IN ('open', 'mended', 'predicted') AND resume <> '' ORDER BY started_at DESC, id DESC LIMIT ?`, limit)
 	if err != nil {
 		return nil, err
 	}

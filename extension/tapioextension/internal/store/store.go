@@ -151,7 +151,7 @@ func (s *Store) Status(ctx context.Context) (st findingsapi.StoreStatus, err err
 		Path: s.opts.Path, SizeBytes: s.Size(), SchemaVersion: len(migrations),
 		Retention: s.opts.Retention.String(), MaxFindings: s.opts.MaxFindings, SinceStart: s.Counts(),
 	}
-	st.States = map[finding.State]int64{finding.StatePredicted: 0, finding.StateOpen: 0, finding.StateResolved: 0, finding.StateWithdrawn: 0}
+	st.States = map[finding.State]int64{finding.StatePredicted: 0, finding.StateOpen: 0, finding.StateMended: 0, finding.StateResolved: 0, finding.StateWithdrawn: 0}
 	rows, err := s.read.QueryContext(ctx, "SELECT state, count(*), min(saved_at) FROM finding GROUP BY state")
 	if err != nil {
 		return st, err

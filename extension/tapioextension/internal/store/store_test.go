@@ -204,6 +204,8 @@ func TestListByImpact(t *testing.T) {
 		{"over", finding.StateResolved, 0, 0},
 		{"predicted", finding.StatePredicted, 0, 0},
 		{"open", finding.StateOpen, 0, 0},
+		{"mended, failed", finding.StateMended, 1, 0},
+		{"mended", finding.StateMended, 0, 0},
 		{"open, changed", finding.StateOpen, 0, 0},
 	} {
 		x := findingtest.Minimal(n)
@@ -225,7 +227,7 @@ func TestListByImpact(t *testing.T) {
 			break
 		}
 	}
-	assert.Equal(t, []string{"open, changed", "open, slow", "open, failed", "open", "predicted", "over, failed", "over", "withdrawn"}, all)
+	assert.Equal(t, []string{"open, changed", "open, slow", "open, failed", "open", "predicted", "mended, failed", "mended", "over, failed", "over", "withdrawn"}, all)
 	page, _, err := s.List(t.Context(), finding.StateOpen, findingsapi.OrderImpact, first, 9)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"open, changed", "open, slow", "open, failed", "open"}, decode(t, page))

@@ -168,13 +168,14 @@ type gist struct {
 	pattern, event  string
 	entity          record.EntityID
 	predicted, over bool
+	shown           explain.Shown
 	score           float64
 }
 
 // gist is what the next revision would say.
 func (o *open) gist(w explain.Weights) gist {
 	h := o.Hypothesis
-	return gist{h.Pattern.ID, h.Cause.Event, h.Cause.Entity, o.Predicted(), o.Resolved(), h.Confidence(w).Score}
+	return gist{h.Pattern.ID, h.Cause.Event, h.Cause.Entity, o.Predicted(), o.Resolved(), h.Shown(), h.Confidence(w).Score}
 }
 
 // moved is the least change of a confidence that is news at once: what people see of it.
@@ -515,16 +516,16 @@ func (e *Engine) Advance() {
 // end resolves an incident that is over, and makes one that goes on say so now and then.
 func (e *Engine) end(o *open, now int64) {
 	h := o.Hypothesis
-	last := max(h.LastEffect, h.Cause.Time)
+	last := max(h.LastEffect, h.Cause.Time, h.OverSince())
 	switch {
 	case o.Resolved():
 	case o.Predicted():
 		e.forgotten(o, now)
-	case o.Emitted() && h.Over():
+	case o.Emitted() && h.Settled(now):
 		o.Resolve(last, h.EndedBy()+" says that it is over.")
 	case now-max(last, h.Resumed()) > e.quiet(o):
 		o.Resolve(last, e.whyQuiet(o))
-	case last-o.said > int64(sayEvery):
+	case h.LastEffect-o.said > int64(sayEvery):
 		o.Dirty = true
 	}
 }

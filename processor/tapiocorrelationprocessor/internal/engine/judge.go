@@ -49,7 +49,8 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	var spread []*open
 	for _, i := range e.incidents {
 		before := i.Hypothesis.Spreads()
-		if i.Hypothesis.Offer(o) {
+		shown := i.Hypothesis.Shown()
+		if i.Hypothesis.Offer(o) || i.Hypothesis.Shown() != shown {
 			i.Dirty = true
 		}
 		if i.Hypothesis.Spreads() > before {
@@ -333,7 +334,7 @@ func (e *Engine) explainer(o *detect.Occurrence) *open {
 		return nil
 	}
 	for _, i := range e.incidents {
-		if i.Hypothesis.Explains(o) && !i.Hypothesis.Over() {
+		if i.Hypothesis.Explains(o) && !i.Hypothesis.Settled(e.now()) {
 			return i
 		}
 	}

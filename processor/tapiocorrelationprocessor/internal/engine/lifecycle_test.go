@@ -15,6 +15,8 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
 )
 
@@ -90,16 +92,19 @@ func TestRevisionsOfAFailureThatLasts(t *testing.T) {
 }
 
 func TestNewsOfARevision(t *testing.T) {
-	last := gist{"p", "e", 1, false, false, 0.9}
+	none := explain.Shown{}
+	last := gist{"p", "e", 1, false, false, none, 0.9}
 	assert.False(t, last.news(last))
-	assert.False(t, gist{"p", "e", 1, false, false, 0.905}.news(last))
+	assert.False(t, gist{"p", "e", 1, false, false, none, 0.905}.news(last))
 	for _, g := range []gist{
-		{"q", "e", 1, false, false, 0.9},
-		{"p", "f", 1, false, false, 0.9},
-		{"p", "e", 2, false, false, 0.9},
-		{"p", "e", 1, true, false, 0.9},
-		{"p", "e", 1, false, true, 0.9},
-		{"p", "e", 1, false, false, 0.92},
+		{"q", "e", 1, false, false, none, 0.9},
+		{"p", "f", 1, false, false, none, 0.9},
+		{"p", "e", 2, false, false, none, 0.9},
+		{"p", "e", 1, true, false, none, 0.9},
+		{"p", "e", 1, false, true, none, 0.9},
+		{"p", "e", 1, false, false, none, 0.92},
+		{"p", "e", 1, false, false, explain.Shown{Over: 1}, 0.9},
+		{"p", "e", 1, false, false, explain.Shown{Event: &detect.Occurrence{}}, 0.9},
 	} {
 		assert.True(t, g.news(last), g)
 	}

@@ -51,13 +51,18 @@ func (s *scenario) enospc(v service) {
 
 // about hands over an event of the node, or of whom the resource names on it.
 func (s *scenario) about(name string, attrs, resource map[string]any) {
+	s.aboutIn(name, name, attrs, resource)
+}
+
+// aboutIn does so in the words of the event.
+func (s *scenario) aboutIn(name, body string, attrs, resource map[string]any) {
 	ld := plog.NewLogs()
 	rl := ld.ResourceLogs().AppendEmpty()
 	require.NoError(s.t, rl.Resource().Attributes().FromRaw(resource))
 	rl.Resource().Attributes().PutStr(event.KeyHostName, "node1")
 	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
 	r.SetEventName(name)
-	r.Body().SetStr(name)
+	r.Body().SetStr(body)
 	r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
 	require.NoError(s.t, r.Attributes().FromRaw(attrs))
 	s.deliver(item{logs: ld})

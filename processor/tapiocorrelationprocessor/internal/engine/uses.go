@@ -59,7 +59,7 @@ func newUses(window time.Duration, patterns []*pattern.Pattern) uses {
 // fixed are the conditions that do not depend on what the cause says.
 func fixed(where []pattern.Condition) (out []pattern.Condition) {
 	for i := range where {
-		if where[i].HoldsCause == "" {
+		if where[i].HoldsCause+where[i].IsCause == "" {
 			out = append(out, where[i])
 		}
 	}

@@ -333,7 +333,7 @@ func (h *Hypothesis) spanWords(s detect.HurtSpan, name string) (title, detail st
 // that they follow from.
 func (h *Hypothesis) Chain() []finding.Link {
 	v := h.Values()
-	h.root.Title, h.root.Detail = h.Pattern.TitleFor(v), h.Pattern.DescriptionFor(v)
+	h.root.Title, h.root.Detail = h.Pattern.TitleFor(v), h.description()
 	h.root.Entity = EntityOf(h.graph, h.Cause.Entity)
 	links := make([]*link, 0, len(h.links))
 	for _, l := range h.links {

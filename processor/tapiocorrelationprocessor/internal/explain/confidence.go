@@ -68,9 +68,10 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 const unconfirmed = 0.5
 
 // Supported tells whether all effects were seen without which the pattern makes no
-// finding. What was over before it was told is worth one if it hurt requests.
+// finding. What was over before it was told is worth one if it hurt requests, or somebody
+// who has to catch up.
 func (h *Hypothesis) Supported() bool {
-	return (!h.Over() || h.failed+h.slow > 0) && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
+	return (!h.Over() || h.failed+h.slow > 0 || h.Pattern.Settles > 0 && h.hasEffect()) && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
 }
 
 func (h *Hypothesis) hasEffect() bool {

@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"slices"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/finding"
@@ -85,25 +84,6 @@ func (h *Hypothesis) Reaches(id record.EntityID) bool {
 	return ok
 }
 
-// ends notes an event that says that the cause is over.
-func (h *Hypothesis) ends(o *detect.Occurrence) bool {
-	for i := range h.Pattern.Until {
-		u := &h.Pattern.Until[i]
-		if u.Event != o.Name || o.Time < h.Last() {
-			continue
-		}
-		where, ok := pattern.Bound(u.Where, h.says)
-		if !ok || !pattern.Holds(where, o.Detail) {
-			continue
-		}
-		if _, _, ok := h.relate(u.Relation, o); ok {
-			h.over, h.ended = max(h.over, o.Time), o.Name
-			return true
-		}
-	}
-	return false
-}
-
 // StartsOver notes an event with which the one to whom the cause happened begins anew.
 func (h *Hypothesis) StartsOver(o *detect.Occurrence) {
 	switch {
@@ -121,42 +101,9 @@ func (h *Hypothesis) Succeeds(o *detect.Occurrence) bool {
 	return h.again > h.Last() && o.Time >= h.again && o.Subject == h.Cause.Entity
 }
 
-// Succeeded ends the cause when the one to whom it happened fails anew.
-func (h *Hypothesis) Succeeded(at int64) {
-	h.over, h.ended, h.final = max(h.over, at), h.Pattern.StartsOver, true
-}
-
 // Final tells whether the cause has ended for good: if the same happens again, that is
 // another incident.
 func (h *Hypothesis) Final() bool { return h.final }
-
-// Over tells whether something said that the cause has ended since it was seen last.
-func (h *Hypothesis) Over() bool { return h.over >= h.Last() && h.over > 0 }
-
-// OverBefore tells whether something said that the cause had ended before a time.
-func (h *Hypothesis) OverBefore(at int64) bool { return h.Over() && h.over < at }
-
-// EndedBy is the event that said so, "" for none.
-func (h *Hypothesis) EndedBy() string { return h.ended }
-
-// says returns what the cause's event says under a key or, where it says nothing, what
-// effects do that the pattern requires; never an empty text.
-func (h *Hypothesis) says(key string) []string {
-	if h.Cause.Occurrence == nil {
-		return nil
-	}
-	if text, _ := h.Cause.Occurrence.Detail.Attr(key).(string); text != "" {
-		return []string{text}
-	}
-	var texts []string
-	for o := range h.explains {
-		text, _ := o.Detail.Attr(key).(string)
-		if text != "" && slices.ContainsFunc(h.Pattern.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
-			texts = append(texts, text)
-		}
-	}
-	return texts
-}
 
 func (h *Hypothesis) inTime(t int64, within time.Duration) bool {
 	if h.OverBefore(t) {

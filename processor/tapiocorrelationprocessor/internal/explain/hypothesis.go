@@ -78,14 +78,11 @@ type Hypothesis struct {
 	// names are addresses of names that a caller looked up in vain because of the cause:
 	// the link of that.
 	names map[record.EntityID]string
-	// over is when the cause ended, 0 while nothing says that it did; ended is the event
-	// that said so.
-	over int64
+	stand stand
 	// begun is when the one to whom the cause happened began anew before it, again when
 	// it did after it, 0 for never: Pattern.StartsOver.
 	begun, again int64
 	final        bool // see Final
-	ended        string
 	// resumed is when it was taken up after a restart, 0 for never.
 	resumed int64
 }
@@ -101,6 +98,7 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
 		reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
+		stand: stand{causes: []*detect.Occurrence{c.Occurrence}, since: c.Time},
 	}
 	if c.Occurrence != nil {
 		h.happened(c.Occurrence)
@@ -197,10 +195,13 @@ func (h *Hypothesis) Happened(at int64) {
 
 // Repeat notes that the same cause happened again, as in a crash loop.
 func (h *Hypothesis) Repeat(o *detect.Occurrence) {
-	h.repeats++
+	if !h.toldAgain(o) {
+		h.repeats++
+		h.root.Count++
+	}
+	h.stands(o)
 	h.happened(o)
 	remember(h.explains, o)
-	h.root.Count++
 	h.root.Last = record.UTC(max(h.root.Last.UnixNano(), o.Time))
 	h.LastEffect = max(h.LastEffect, o.Time)
 }

@@ -37,7 +37,7 @@ type Saved struct {
 	Links     []SavedLink    `json:"links,omitempty"`
 	Repeats   int64          `json:"repeats,omitempty"`
 	Last      int64          `json:"last"`
-	Over      int64          `json:"over,omitempty"`
+	Stand     *SavedStand    `json:"stand,omitempty"`
 	Begun     int64          `json:"begun,omitempty"`
 	Again     int64          `json:"again,omitempty"`
 	Final     bool           `json:"final,omitempty"`
@@ -69,6 +69,20 @@ func saveAttr(a record.Attr) SavedAttr {
 		s.List = v
 	}
 	return s
+}
+
+func saveAttrs(attrs []record.Attr) (out []SavedAttr) {
+	for _, a := range attrs {
+		out = append(out, saveAttr(a))
+	}
+	return out
+}
+
+func resumeAttrs(saved []SavedAttr) (out []record.Attr) {
+	for i := range saved {
+		out = append(out, saved[i].attr())
+	}
+	return out
 }
 
 func (s *SavedAttr) attr() record.Attr {
@@ -135,11 +149,9 @@ func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
 	s := Saved{
 		Event: h.Cause.Event, Time: h.Cause.Time, Entity: at[h.Cause.Entity], Service: at[h.Service],
 		Certainty: h.Cause.Certainty, Support: h.Support, Entities: places(h.Entities()), Addresses: places(h.Addresses()),
-		Repeats: h.repeats, Last: h.LastEffect, Over: h.over, Begun: h.begun, Again: h.again, Final: h.final, Caller: h.caller,
+		Repeats: h.repeats, Last: h.LastEffect, Stand: h.saveStand(), Begun: h.begun, Again: h.again, Final: h.final, Caller: h.caller,
 	}
-	for _, a := range h.Cause.Attributes {
-		s.Attributes = append(s.Attributes, saveAttr(a))
-	}
+	s.Attributes = saveAttrs(h.Cause.Attributes)
 	if o := h.Cause.Occurrence; o != nil {
 		s.Seen, s.Subject, s.Peer, s.Other, s.Body = true, at[o.Subject], at[o.Detail.Peer], at[o.Detail.Other], o.Detail.Body
 	}
@@ -172,9 +184,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Lin
 	if !p.Cause.Is(s.Event) || c.Entity == 0 {
 		return nil, fmt.Errorf("%s at an entity that is known: not the cause of pattern %s any more", s.Event, p.ID)
 	}
-	for i := range s.Attributes {
-		c.Attributes = append(c.Attributes, s.Attributes[i].attr())
-	}
+	c.Attributes = resumeAttrs(s.Attributes)
 	if s.Seen {
 		c.Occurrence = &detect.Occurrence{
 			Name: s.Event, Time: s.Time, Subject: id(s.Subject),
@@ -192,7 +202,8 @@ func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Lin
 	delete(h.entities, 0)
 	delete(h.addresses, 0)
 	h.begun, h.again, h.final = s.Begun, s.Again, s.Final
-	h.Support, h.repeats, h.LastEffect, h.over, h.caller, h.resumed = s.Support, max(s.Repeats, 1), s.Last, s.Over, s.Caller, now
+	h.Support, h.repeats, h.LastEffect, h.caller, h.resumed = s.Support, max(s.Repeats, 1), s.Last, s.Caller, now
+	h.resumeStand(s.Stand)
 	for _, e := range s.Effects {
 		if e.Index < 0 || e.Index >= len(p.Effects) || p.Effects[e.Index].Event != e.Event {
 			return nil, fmt.Errorf("%s is not effect %d of pattern %s any more", e.Event, e.Index, p.ID)

@@ -18,7 +18,7 @@ func (h *Hypothesis) Values() *pattern.Values {
 	v := &pattern.Values{
 		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
 		Predicted: h.Predicted,
-		Since:     pattern.Clock(h.Cause.Time), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
+		Since:     pattern.Clock(h.since()), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
 	}
 	if v.Caller == "" {
 		v.Caller = "a caller"
@@ -42,10 +42,10 @@ func (h *Hypothesis) Values() *pattern.Values {
 			v.Version = s.Version
 		}
 	}
-	for _, a := range h.Cause.Attributes {
+	for _, a := range h.attributes() {
 		v.Attributes[a.Key] = a.Value
 	}
-	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+	if o := h.shown(); o != nil && o.Detail.Body != "" {
 		v.Attributes[pattern.KeyBody] = o.Detail.Body
 	}
 	v.Address = h.address()
@@ -82,23 +82,53 @@ func (h *Hypothesis) Missing() []string {
 
 // RootCause is the cause in the form of a finding.
 func (h *Hypothesis) RootCause() finding.RootCause {
-	evidence := make(map[string]any, len(h.Cause.Attributes))
-	for _, a := range h.Cause.Attributes {
+	evidence := make(map[string]any, len(h.attributes()))
+	for _, a := range h.attributes() {
 		evidence[a.Key] = a.Value
 		if list, ok := a.Value.([]string); ok {
 			evidence[a.Key] = strings.Join(list, ", ")
 		}
 	}
-	if o := h.Cause.Occurrence; o != nil && o.Detail.Body != "" {
+	event := h.Cause.Event
+	if o := h.shown(); o != nil {
+		event = o.Name
+	}
+	if o := h.shown(); o != nil && o.Detail.Body != "" {
 		evidence[pattern.KeyBody] = o.Detail.Body
 	}
 	if h.repeats > 1 {
 		evidence["tapio.cause.count"] = h.repeats
 	}
 	return finding.RootCause{
-		Event: h.Cause.Event, Entity: EntityOf(h.graph, h.Cause.Entity),
-		Description: h.Pattern.DescriptionFor(h.Values()), Evidence: evidence,
+		Event: event, Entity: EntityOf(h.graph, h.Cause.Entity),
+		Description: h.description(), Evidence: evidence,
 	}
+}
+
+// since is when the cause, as it is told, began.
+func (h *Hypothesis) since() int64 {
+	if len(h.Pattern.Until) == 0 {
+		return h.Cause.Time // which can begin earlier than was thought
+	}
+	return h.stand.since
+}
+
+// description is the cause in a sentence.
+func (h *Hypothesis) description() string {
+	text := h.Pattern.DescriptionFor(h.Values())
+	if h.Over() {
+		text = fmt.Sprintf("%s; over since %s.", strings.TrimSuffix(text, "."), pattern.Clock(h.OverSince()))
+	}
+	return text
+}
+
+// Watch says what to do once the cause is over.
+func (h *Hypothesis) Watch() string {
+	text := fmt.Sprintf("Nothing to do at once: the cause is over since %s.", pattern.Clock(h.OverSince()))
+	if h.Pattern.Settles > 0 {
+		text += fmt.Sprintf(" Watch that what it did ends, too, within %s.", h.Pattern.Settles)
+	}
+	return text
 }
 
 // EntityOf returns the finding's form of an entity.

@@ -387,6 +387,10 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		EarlierCauses: slices.Clone(i.earlier),
 	}
 	i.said = says(f)
+	if over := h.OverSince(); over != 0 {
+		t := record.UTC(over)
+		f.State, f.MendedAt = finding.StateMended, &t
+	}
 	if i.predicted {
 		f.State = finding.StatePredicted
 	}
@@ -396,6 +400,9 @@ func (i *Incident) Finding(now int64) *finding.Finding {
 		if i.withdrawn {
 			f.State = finding.StateWithdrawn
 		}
+	}
+	if f.State == finding.StateMended {
+		f.Actions.Immediate = []string{h.Watch()}
 	}
 	f.Summary = summary(f)
 	if i.business != nil {

@@ -4,6 +4,7 @@
 package pattern
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -122,9 +123,12 @@ type Pattern struct {
 	MinTraces int `yaml:"min_traces"`
 	// Effects are what one expects to see of it.
 	Effects []Effect `yaml:"effects"`
-	// Until are events that say that the cause is over: what is seen after one of them
-	// is no effect of it.
+	// Until are events that say that the cause is over: what begins later than Settles
+	// after one of them is no effect of it.
 	Until []Until `yaml:"until"`
+	// Settles is how long effects can be seen after the cause is over: others catch up, by
+	// retries and back-offs.
+	Settles time.Duration `yaml:"settles"`
 	// StartsOver is an event of the one to whom the cause happened with which it begins
 	// anew, "" for none: what was before it is no effect of a later cause, and an earlier
 	// cause explains nothing more once such a later one was seen.
@@ -317,6 +321,8 @@ type Condition struct {
 	// HoldsCause: the text holds what the cause says under this key or, where it says nothing,
 	// what an effect does that is required. For effects only.
 	HoldsCause string `yaml:"holds_cause"`
+	// IsCause: the attribute is what the cause says under this key. For effects and until only.
+	IsCause string `yaml:"is_cause"`
 	// OTTL is a condition on the whole record in the OpenTelemetry transformation
 	// language, log context; it needs no key.
 	OTTL string `yaml:"ottl"`
@@ -361,22 +367,29 @@ func (c *Condition) value(d *record.Detail) any {
 	return d.Attr(c.Key)
 }
 
-// Bound returns the conditions with what the cause says in place of holds_cause, any of
-// several texts, and false when the cause does not say it.
+// Bound returns the conditions with what the cause says in place of holds_cause and
+// is_cause, any of several texts, and false when the cause does not say it.
 func Bound(where []Condition, cause func(key string) []string) ([]Condition, bool) {
 	out := where
 	for i := range where {
-		if where[i].HoldsCause == "" {
+		key := cmp.Or(where[i].HoldsCause, where[i].IsCause)
+		if key == "" {
 			continue
 		}
-		texts := cause(where[i].HoldsCause)
+		texts := cause(key)
 		if len(texts) == 0 {
 			return nil, false
 		}
 		if &out[0] == &where[0] {
 			out = slices.Clone(where)
 		}
-		out[i].lower = nil
+		out[i].lower, out[i].In = nil, nil
+		if where[i].IsCause != "" {
+			for _, text := range texts {
+				out[i].In = append(out[i].In, text)
+			}
+			continue
+		}
 		for _, text := range texts {
 			out[i].lower = append(out[i].lower, strings.ToLower(text))
 		}
@@ -424,6 +437,9 @@ func (c *Condition) wanted() string {
 		return fmt.Sprintf("at least %v", *c.Min)
 	case c.Max != nil:
 		return fmt.Sprintf("at most %v", *c.Max)
+	}
+	if c.IsCause != "" {
+		return "what the cause says under " + c.IsCause
 	}
 	return "holding what the cause says under " + c.HoldsCause
 }
@@ -642,6 +658,19 @@ func (p *Pattern) validate() error {
 	for i := range p.Effects {
 		errs = append(errs, p.Effects[i].validate(fmt.Sprintf("effects[%d]", i))...)
 	}
+	errs = append(errs, p.validateUntil()...)
+	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause+c.IsCause != "" }) {
+		bad("cause.where", "holds_cause, is_cause: only effects and until can be compared with their cause")
+	}
+	if p.Cause.Is(Log) && !testsBody(p.Cause.Where) {
+		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
+	}
+	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
+}
+
+// validateUntil says what is wrong with how the cause ends.
+func (p *Pattern) validateUntil() (errs []error) {
+	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
 	for i, u := range p.Until {
 		key := fmt.Sprintf("until[%d]", i)
 		if u.Event == "" || !slices.Contains(relations, u.Relation) {
@@ -649,13 +678,10 @@ func (p *Pattern) validate() error {
 		}
 		errs = append(errs, conditions(key, u.Where))
 	}
-	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause != "" }) {
-		bad("cause.where", "holds_cause: only effects can be compared with their cause")
+	if p.Settles < 0 || p.Settles > 0 && len(p.Until) == 0 {
+		bad("settles", "%v: want a duration above 0, of a pattern with until", p.Settles)
 	}
-	if p.Cause.Is(Log) && !testsBody(p.Cause.Where) {
-		bad("cause.where", "a cause that is %s needs a condition on %s with contains or matches, or one in ottl", Log, KeyBody)
-	}
-	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
+	return errs
 }
 
 // validate says what is wrong with an effect; key is where it stands in its file.
@@ -691,14 +717,14 @@ func conditions(key string, where []Condition) error {
 	for i, c := range where {
 		set := 0
 		for _, is := range []bool{
-			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil, c.HoldsCause != "", c.OTTL != "",
+			len(c.In) > 0, len(c.Not) > 0, c.Present != nil, len(c.Contains) > 0, c.Matches != "", c.Min != nil || c.Max != nil, c.HoldsCause != "", c.IsCause != "", c.OTTL != "",
 		} {
 			if is {
 				set++
 			}
 		}
 		if (c.Key == "") != (c.OTTL != "") || set != 1 {
-			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max, holds_cause; or ottl alone", key, i)
+			return fmt.Errorf("%s.where[%d]: want key and exactly one of in, not, present, contains, matches, min and max, holds_cause, is_cause; or ottl alone", key, i)
 		}
 		if c.OTTL != "" {
 			if err := where[i].compileOTTL(); err != nil {
