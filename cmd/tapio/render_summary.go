@@ -214,10 +214,17 @@ func usersText(m finding.Impact) string {
 	return "unknown (no request carried a user)"
 }
 
+// confidenceText says of what the score is made. It is the mean of the parts, unless
+// requests showed it: then it is the reliability itself, or above the mean.
 func confidenceText(c finding.Confidence) string {
-	// The formula's weights are set by judgement, not fitted: say so.
-	return fmt.Sprintf("%s (completeness %s, reliability %s, timing %s; not calibrated yet)",
-		percentText(c.Score), percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
+	parts := fmt.Sprintf("completeness %s, reliability %s, timing %s", percentText(c.Completeness), percentText(c.Reliability), percentText(c.Timing))
+	switch {
+	case c.Score == c.Reliability && (c.Completeness != c.Score || c.Timing != c.Score):
+		parts = fmt.Sprintf("by how clearly requests changed; completeness %s, timing %s", percentText(c.Completeness), percentText(c.Timing))
+	case c.Score > max(c.Completeness, c.Reliability, c.Timing):
+		parts += "; more, by how clearly requests changed"
+	}
+	return percentText(c.Score) + " (" + parts + ")"
 }
 
 func detectionText(f *finding.Finding) string {

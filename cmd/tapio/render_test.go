@@ -203,3 +203,15 @@ func TestActionsOfWhatIsOver(t *testing.T) {
 		assert.Contains(t, text, "IF IT HAPPENS AGAIN\n    - Restart it.")
 	}
 }
+
+// TestConfidenceText: what is shown makes the score.
+func TestConfidenceText(t *testing.T) {
+	for want, c := range map[string]finding.Confidence{
+		"98% (completeness 100%, reliability 96%, timing 99%)":                                       {Score: 0.98, Completeness: 1, Reliability: 0.96, Timing: 0.99},
+		"99% (by how clearly requests changed; completeness 50%, timing 100%)":                       {Score: 0.99, Completeness: 0.5, Reliability: 0.99, Timing: 1},
+		"97% (completeness 50%, reliability 90%, timing 80%; more, by how clearly requests changed)": {Score: 0.97, Completeness: 0.5, Reliability: 0.9, Timing: 0.8},
+		"100% (completeness 100%, reliability 100%, timing 100%)":                                    {Score: 1, Completeness: 1, Reliability: 1, Timing: 1},
+	} {
+		assert.Equal(t, want, confidenceText(c))
+	}
+}

@@ -3,6 +3,7 @@ package tapiocorrelationprocessor
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ type Config struct {
 	ConfidenceWeights ConfidenceWeights `mapstructure:"confidence_weights"`
 	// Impact says which attributes count users and value.
 	Impact ImpactConfig `mapstructure:"impact"`
+	// Waits are regular expressions of whole names of spans that wait on purpose: how long
+	// they take is not judged.
+	Waits []string `mapstructure:"waits"`
 	// Objectives are what services promise: findings say how fast they are broken.
 	Objectives []slo.Objective `mapstructure:"objectives"`
 	// Patterns adds patterns to the library.
@@ -208,6 +212,9 @@ func (c *Config) Validate() error {
 	if _, err := c.Patterns.load(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := c.waits(); err != nil {
+		errs = append(errs, err)
+	}
 	for i, key := range c.Impact.UserAttributes {
 		if key == "" {
 			bad(fmt.Sprintf("impact::user_attributes[%d]", i), `""`, "the key of a span attribute")
@@ -225,6 +232,19 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// waits compiles the names of spans that wait.
+func (c *Config) waits() ([]*regexp.Regexp, error) {
+	out := make([]*regexp.Regexp, 0, len(c.Waits))
+	for i, name := range c.Waits {
+		r, err := regexp.Compile("^(?:" + name + ")$")
+		if name == "" || err != nil {
+			return nil, fmt.Errorf("waits[%d]: %q is not allowed: want a regular expression of names of spans (https://golang.org/s/re2syntax)", i, name)
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // bound is a value of LimitsConfig with what is allowed for it, both ends included.

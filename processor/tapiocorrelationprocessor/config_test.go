@@ -125,6 +125,9 @@ func TestConfigEdges(t *testing.T) {
 		"too large a ring":     {func(c *Config) { c.Ring.Capacity = maxRing + 1 }, "ring::capacity"},
 		"one weight is enough": {func(c *Config) { c.ConfidenceWeights = ConfidenceWeights{Timing: 1} }, ""},
 		"infinite weight":      {func(c *Config) { c.ConfidenceWeights.Timing = math.Inf(1) }, "confidence_weights::timing"},
+		"a wait":               {func(c *Config) { c.Waits = []string{"GET /poll/.*"} }, ""},
+		"a wait without end":   {func(c *Config) { c.Waits = []string{"GET", "GET (/"} }, "waits[1]"},
+		"a wait without name":  {func(c *Config) { c.Waits = []string{""} }, "waits[0]"},
 		"no user attributes":   {func(c *Config) { c.Impact.UserAttributes = nil }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

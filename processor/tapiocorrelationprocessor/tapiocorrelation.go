@@ -95,6 +95,10 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
+	waits, err := cfg.waits()
+	if err != nil {
+		return nil, err
+	}
 	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
@@ -102,7 +106,8 @@ func newShared(set processor.Settings, cfg *Config) (*shared, error) {
 	s := &shared{telemetry: telemetry, logger: set.Logger, id: set.ID.String(), eventTime: cfg.EventTime}
 	s.engine = engine.New(engine.Options{
 		Window: cfg.Window, Retention: cfg.Retention, Quiet: cfg.ResolveAfter, MinScore: cfg.MinScore,
-		Weights: explain.Weights(cfg.ConfidenceWeights), Impact: decode.Options(cfg.Impact),
+		Weights:      explain.Weights(cfg.ConfidenceWeights),
+		Impact:       decode.Options{UserAttributes: cfg.Impact.UserAttributes, ValueAttribute: cfg.Impact.ValueAttribute, Waits: waits},
 		RingCapacity: cfg.Ring.Capacity, MaxDetails: cfg.Limits.Details, MaxEntities: cfg.Limits.Entities,
 		MaxRequests: cfg.Limits.Requests, MaxIncidents: cfg.Limits.Incidents,
 		MaxTraces: cfg.Limits.HurtTraces, MaxCauseSpans: cfg.Limits.CauseSpans,

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"math"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ type Options struct {
 	UserAttributes []string
 	// ValueAttribute is the number that a failed request is worth, "" for none.
 	ValueAttribute string
+	// Waits match whole names of spans that wait on purpose, beside those that say so.
+	Waits []*regexp.Regexp
 }
 
 // Batch is what decoding made of one batch.
@@ -144,7 +147,7 @@ func (d *Decoder) visitSpan(span ptrace.Span, ref topology.Ref, e *record.Event)
 		Trace: e.TraceID, ID: record.SpanID(span.SpanID()), Parent: record.SpanID(span.ParentSpanID()),
 		Service: cmp.Or(ref.Service, ref.Subject), Instance: ref.Subject, Operation: e.Object, Kind: spanKind(span.Kind()),
 		Name:  d.visits.Miner.Name(span.Name()),
-		Start: e.Time - e.Value, End: e.Time, Failed: e.Kind == record.KindFailedSpan,
+		Start: e.Time - e.Value, End: e.Time, Failed: e.Kind == record.KindFailedSpan, Waits: d.graph.Waits(e.Object),
 	}
 }
 
@@ -205,7 +208,11 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	if of == 0 {
 		of = ref.Subject
 	}
-	operation, slowOver := d.graph.Operation(of, kind, span.Name(), at)
+	operation, slowOver, created := d.graph.Operation(of, kind, span.Name(), at)
+	if created && d.waits(span) {
+		d.graph.SetSlowOver(operation, topology.Waits)
+		slowOver = topology.Waits
+	}
 	e := record.Event{
 		Time: at, TraceID: record.TraceID(span.TraceID()), Subject: ref.Subject, Object: operation,
 		Kind: record.KindSpan, Value: at - int64(span.StartTimestamp()),

@@ -66,15 +66,15 @@ type operation struct {
 type Baselines struct {
 	operations map[record.EntityID]*operation
 	// threshold is told when the duration above which a request of an operation
-	// is slow changes.
-	threshold func(operation record.EntityID, ns int64)
+	// is slow changes, and returns false when none of it is ever slow.
+	threshold func(operation record.EntityID, ns int64) bool
 	bound     int
 	dropped   uint64
 }
 
 // NewBaselines returns baselines of at most bound operations that tell threshold
-// what is slow.
-func NewBaselines(bound int, threshold func(record.EntityID, int64)) *Baselines {
+// what is slow; it returns false for an operation of which nothing is, as it waits on purpose.
+func NewBaselines(bound int, threshold func(record.EntityID, int64) bool) *Baselines {
 	return &Baselines{operations: map[record.EntityID]*operation{}, threshold: threshold, bound: max(bound, 1)}
 }
 
@@ -145,9 +145,8 @@ func (b *Baselines) refresh(id record.EntityID, o *operation) {
 		return
 	}
 	over := max(2*o.durations.quantile(0.95), o.durations.quantile(0.5)+minSlowMargin)
-	if over != o.slowOver {
+	if over != o.slowOver && b.threshold(id, over) {
 		o.slowOver = over
-		b.threshold(id, over)
 	}
 }
 

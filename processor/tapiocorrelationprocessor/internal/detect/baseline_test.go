@@ -31,7 +31,7 @@ type rig struct {
 
 func newRig(bound int) rig {
 	r := rig{slowOver: map[record.EntityID]int64{}}
-	r.Baselines = NewBaselines(bound, func(id record.EntityID, ns int64) { r.slowOver[id] = ns })
+	r.Baselines = NewBaselines(bound, func(id record.EntityID, ns int64) bool { r.slowOver[id] = ns; return true })
 	return r
 }
 

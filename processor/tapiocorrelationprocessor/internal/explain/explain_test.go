@@ -83,7 +83,7 @@ func (w *world) request(n int, at int64, parents ...byte) *detect.Request {
 	var r *detect.Request
 	for i, parent := range parents {
 		name := fmt.Sprint("call ", i)
-		op, _ := w.graph.Operation(w.storefront.Service, record.SpanClient, name, at)
+		op, _, _ := w.graph.Operation(w.storefront.Service, record.SpanClient, name, at)
 		s := &record.Span{
 			ID: record.SpanID{byte(i) + 1}, Kind: record.SpanClient, Start: at - 10, End: at + int64(i), Name: name, Operation: op,
 			Peer: w.address, Failed: true, Failure: record.FailureRefused,
@@ -289,7 +289,7 @@ func TestChainIsBounded(t *testing.T) {
 	h := w.oom()
 	for n := range 500 {
 		r := w.request(n, t0+sec, 0)
-		op, _ := w.graph.Operation(w.storefront.Service, record.SpanClient, fmt.Sprint("op", n), t0)
+		op, _, _ := w.graph.Operation(w.storefront.Service, record.SpanClient, fmt.Sprint("op", n), t0)
 		r.Spans[0].Operation = op
 		h.AddSpans(r, r.Spans...)
 	}

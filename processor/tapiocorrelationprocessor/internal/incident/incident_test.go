@@ -64,7 +64,7 @@ func newRig(t *testing.T, maxTraces int) *rig {
 func (r *rig) add(n int, id, parent byte, kind record.SpanKind, change func(*record.Span)) (*detect.Request, detect.HurtSpan) {
 	var trace record.TraceID
 	binary.BigEndian.PutUint64(trace[8:], uint64(n)+1)
-	op, _ := r.graph.Operation(r.storefront.Service, kind, "POST /orders", t0)
+	op, _, _ := r.graph.Operation(r.storefront.Service, kind, "POST /orders", t0)
 	s := &record.Span{ID: record.SpanID{id}, Kind: kind, Start: t0 + sec, End: t0 + sec + int64(n), Name: "POST /orders", Operation: op, Failed: true}
 	if parent != 0 {
 		s.Parent = record.SpanID{parent}

@@ -83,7 +83,7 @@ type Entity struct {
 	// Serves: an operation of server spans.
 	Serves bool
 	// SlowOver is above which duration (ns) a span of an operation is slow, 0 while
-	// not enough is known.
+	// not enough is known, Waits when it waits on purpose.
 	SlowOver atomic.Int64
 
 	seen atomic.Int64 // ns, the newest event that named it

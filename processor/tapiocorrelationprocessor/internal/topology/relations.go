@@ -70,32 +70,37 @@ func (g *Graph) ServiceOf(id record.EntityID) record.EntityID {
 // kindWords tell operations of one name apart, by record.SpanKind.
 var kindWords = [...]string{record.SpanInternal: "internal", record.SpanServer: "server", record.SpanClient: "client"}
 
+// Waits is above which duration spans are slow that wait for work on purpose: none is.
+const Waits = math.MaxInt64
+
 // Operation returns the entity of a span name of a service (or, without one, of
-// the subject) and above which duration its spans are slow (ns, 0: not known).
-func (g *Graph) Operation(of record.EntityID, kind record.SpanKind, name string, at int64) (record.EntityID, int64) {
+// the subject), above which duration its spans are slow (ns, 0: not known), and whether
+// it is new.
+func (g *Graph) Operation(of record.EntityID, kind record.SpanKind, name string, at int64) (id record.EntityID, slowOver int64, created bool) {
 	key := operationKey{of, kind, name[:min(len(name), record.MaxText)]}
 	g.mu.RLock()
 	if e, ok := g.operations[key]; ok {
 		e.touch(at)
 		slow := e.SlowOver.Load()
 		g.mu.RUnlock()
-		return e.ID, slow
+		return e.ID, slow, false
 	}
 	g.mu.RUnlock()
-	return g.newOperation(key, at), 0
+	id, created = g.newOperation(key, at)
+	return id, 0, created
 }
 
-func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
+func (g *Graph) newOperation(key operationKey, at int64) (id record.EntityID, created bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.operations[key]; ok {
-		return e.ID
+		return e.ID, false
 	}
 	if g.perService[key.service] >= g.limits.OperationsPerService {
 		g.overflow++
 		key.name = otherOperation
 		if e, ok := g.operations[key]; ok {
-			return e.ID
+			return e.ID, false
 		}
 	}
 	key.name = strings.Clone(key.name)
@@ -108,16 +113,28 @@ func (g *Graph) newOperation(key operationKey, at int64) record.EntityID {
 	e.Service, e.Serves = key.service, key.kind == record.SpanServer
 	g.operations[key] = e
 	g.perService[key.service]++
-	return e.ID
+	return e.ID, key.name != otherOperation
 }
 
-// SetSlowOver sets above which duration (ns) a span of the operation is slow.
-func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) {
+// Waits tells whether spans of the operation wait for work on purpose.
+func (g *Graph) Waits(operation record.EntityID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	if e := g.entity(operation); e != nil {
-		e.SlowOver.Store(ns)
+	e := g.entity(operation)
+	return e != nil && e.SlowOver.Load() == Waits
+}
+
+// SetSlowOver sets above which duration (ns) a span of the operation is slow. It returns
+// false, and sets nothing, when the operation waits or is not there.
+func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	e := g.entity(operation)
+	if e == nil || e.SlowOver.Load() == Waits {
+		return false
 	}
+	e.SlowOver.Store(ns)
+	return true
 }
 
 // Address returns the entity of an address and port as seen from a network (see

@@ -319,18 +319,25 @@ func TestLinkerKeepsApartWhatDoesNotBelongTogether(t *testing.T) {
 func TestOperations(t *testing.T) {
 	g := newGraph()
 	s := g.Resolve(&Resource{Service: "a"}, base).Service
-	id, slow := g.Operation(s, record.SpanServer, "GET /", base)
+	id, slow, created := g.Operation(s, record.SpanServer, "GET /", base)
 	assert.Zero(t, slow)
-	g.SetSlowOver(id, 5)
-	again, slow := g.Operation(s, record.SpanServer, "GET /", base)
+	assert.True(t, created)
+	assert.True(t, g.SetSlowOver(id, 5))
+	again, slow, created := g.Operation(s, record.SpanServer, "GET /", base)
+	assert.False(t, created)
 	assert.Equal(t, id, again)
 	assert.EqualValues(t, 5, slow)
-	client, _ := g.Operation(s, record.SpanClient, "GET /", base)
+	assert.False(t, g.Waits(id))
+	g.SetSlowOver(id, Waits)
+	assert.True(t, g.Waits(id))
+	assert.False(t, g.SetSlowOver(id, 5), "it goes on waiting")
+	assert.True(t, g.Waits(id))
+	client, _, _ := g.Operation(s, record.SpanClient, "GET /", base)
 	assert.NotEqual(t, id, client)
 	assert.NotEqual(t, g.Key(id), g.Key(client))
 	assert.Equal(t, []record.EntityID{id}, g.Operations(s), "those through which it is called")
 
-	long, _ := g.Operation(s, record.SpanServer, strings.Repeat("x", 1<<20)+"\xff", base)
+	long, _, _ := g.Operation(s, record.SpanServer, strings.Repeat("x", 1<<20)+"\xff", base)
 	assert.LessOrEqual(t, len(entity(t, g, long).Name), 1024)
 }
 
@@ -339,13 +346,14 @@ func TestOperationsOverflow(t *testing.T) {
 	s := g.Resolve(&Resource{Service: "a"}, base).Service
 	ids := map[record.EntityID]bool{}
 	for n := range 100 {
-		id, _ := g.Operation(s, record.SpanServer, fmt.Sprint("GET /", n), base)
+		id, _, created := g.Operation(s, record.SpanServer, fmt.Sprint("GET /", n), base)
+		assert.Equal(t, n < 10, created, "what is said of one is not said of all others")
 		ids[id] = true
 	}
 	assert.Len(t, ids, 11, "ten, and one for all others")
 	assert.EqualValues(t, 90, g.Stats().Overflow)
 	other := g.Resolve(&Resource{Service: "b"}, base).Service
-	id, _ := g.Operation(other, record.SpanServer, "GET /", base)
+	id, _, _ := g.Operation(other, record.SpanServer, "GET /", base)
 	assert.Equal(t, "GET /", entity(t, g, id).Name, "each service has its own bound")
 }
 
@@ -356,7 +364,7 @@ func TestSweepForgetsWhatNobodyNames(t *testing.T) {
 	ip := g.Address(0, "10.0.0.7", 80, base)
 	g.Owned(ip, old.Subject, base)
 	g.Called(young.Service, old.Service, base)
-	id, _ := g.Operation(old.Service, record.SpanServer, "GET /", base)
+	id, _, _ := g.Operation(old.Service, record.SpanServer, "GET /", base)
 	g.Resolve(&Resource{Host: "h9", PID: 2, Service: "young"}, base+100*sec)
 
 	g.Sweep(base + 50*sec)
@@ -416,7 +424,7 @@ func TestKeyNamesTheSameThingInEveryEngine(t *testing.T) {
 			g.Resolve(&Resource{Service: fmt.Sprint("noise", n)}, base)
 		}
 		ref := g.Resolve(&Resource{Service: "a", ServiceNamespace: "n", Host: "h", PID: 1, Container: "c", PodUID: "u"}, base)
-		op, _ := g.Operation(ref.Service, record.SpanServer, "GET /", base)
+		op, _, _ := g.Operation(ref.Service, record.SpanServer, "GET /", base)
 		e := entity(t, g, ref.Subject)
 		for _, id := range []record.EntityID{ref.Subject, ref.Service, ref.Host, e.Container, e.Pod, op, g.Address(ref.Host, "::1", 1, base)} {
 			out = append(out, g.Key(id))
@@ -439,7 +447,7 @@ func TestConcurrentUse(t *testing.T) {
 				at := base + int64(n)*sec
 				r := g.Resolve(&Resource{Service: fmt.Sprint("s", n%20), Host: "h", PID: int64(w*500 + n + 1)}, at)
 				ip := g.Address(r.Host, "127.0.0.1", int64(1+n%50), at)
-				id, _ := g.Operation(r.Service, record.SpanServer, fmt.Sprint(n%8), at)
+				id, _, _ := g.Operation(r.Service, record.SpanServer, fmt.Sprint(n%8), at)
 				g.Client(record.SpanID{7: byte(n)}, r, [2]record.EntityID{ip}, at)
 				g.Server(record.SpanID{7: byte(n)}, r, at)
 				g.SetSlowOver(id, 5)

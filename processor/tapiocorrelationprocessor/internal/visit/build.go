@@ -215,7 +215,7 @@ func (a *Analyzer) spanItems(t *trace, visits []visit) {
 		case entry && p >= 0 && b.visitOf[p] != v:
 			a.call(t, visits, int32(i), p)
 		case b.kids[i] == 0 && b.remote[i] == 0 && a.answered(s, v):
-		case !entry && b.kids[i] == 0 && b.remote[i] == 0:
+		case !entry && !s.Waits && b.kids[i] == 0 && b.remote[i] == 0:
 			visits[v].add(a.measure(measureKey{measureLeaf, s.Operation, 0}, s.Service), s.End-s.Start)
 		}
 	}
@@ -349,6 +349,9 @@ func (a *Analyzer) selfTimes(t *trace, visits []visit) {
 	}
 	for i := range visits {
 		v := &visits[i]
+		if t.spans[b.entries[i]].Waits {
+			continue
+		}
 		v.add(a.measure(measureKey{measureSelf, v.operation.id, 0}, v.operation.service), max(self[i], 0))
 	}
 }

@@ -25,6 +25,8 @@ type Span struct {
 	// Start and End are in ns since 1970 UTC.
 	Start, End int64
 	Failed     bool
+	// Waits: how long it takes says nothing, for it waits on purpose.
+	Waits bool
 }
 
 // Log is a log record as far as visits need it.
