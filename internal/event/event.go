@@ -406,6 +406,8 @@ const (
 	ErrorAddressAlreadyAllocated = "address_already_allocated"
 	// ErrorPluginMissing: the executable of a delegated plugin is not there.
 	ErrorPluginMissing = "plugin_missing"
+	// ErrorPluginNotExecutable: the kernel runs no such file, as one for another processor.
+	ErrorPluginNotExecutable = "plugin_not_executable"
 	// ErrorNetnsMissing: the sandbox's network namespace is not there.
 	ErrorNetnsMissing = "netns_missing"
 	// ErrorInterfaceExists: the sandbox has such an interface already.

@@ -168,6 +168,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("host_namespace: %q is not an absolute path", c.HostNamespace))
 	}
 	errs = append(errs,
+		some("config_dirs", c.ConfigDirs, "/etc/cni/net.d"), some("plugin_dirs", c.PluginDirs, "/opt/cni/bin"),
 		absolute("config_dirs", c.ConfigDirs), absolute("plugin_dirs", c.PluginDirs), absolute("result_dirs", c.ResultDirs),
 		absolute("namespace_dirs", c.NamespaceDirs), absolute("ipam::data_dirs", c.IPAM.DataDirs), absolute("logs::files", c.Logs.Files),
 		absolute("logs::journal_dirs", c.Logs.JournalDirs),
@@ -187,6 +188,14 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// some refuses an empty list of what is always needed.
+func some(key string, dirs []string, usual string) error {
+	if len(dirs) == 0 {
+		return fmt.Errorf("%s: [] is no directory; runtimes use %s if not told otherwise", key, usual)
+	}
+	return nil
 }
 
 func absolute(key string, dirs []string) error {
@@ -237,10 +246,7 @@ func (c *Config) settings() state.Settings {
 	s := state.Settings{
 		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, DataDirs: c.IPAM.DataDirs, ConntrackHighWater: c.Conntrack.HighWater,
 		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
-		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, PluginDirs: c.PluginDirs,
-	}
-	if len(c.ConfigDirs) > 0 {
-		s.ConfigDir = c.ConfigDirs[0]
+		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, PluginDirs: c.PluginDirs, ConfigDir: c.ConfigDirs[0],
 	}
 	return s
 }

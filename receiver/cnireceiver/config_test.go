@@ -61,6 +61,8 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 		`host_namespace: "x" is not an absolute path`:                   func(c *Config) { c.HostNamespace = "x" },
 		`config_dirs[1]: "net.d" is not an absolute path`:               func(c *Config) { c.ConfigDirs = []string{"/a", "net.d"} },
 		`plugin_dirs[0]: "" is not an absolute path`:                    func(c *Config) { c.PluginDirs = []string{""} },
+		"plugin_dirs: [] is no directory; runtimes use /opt/cni/bin":    func(c *Config) { c.PluginDirs = nil },
+		"config_dirs: [] is no directory; runtimes use /etc/cni/net.d":  func(c *Config) { c.ConfigDirs = []string{} },
 		`result_dirs[0]: "a" is not an absolute path`:                   func(c *Config) { c.ResultDirs = []string{"a"} },
 		`namespace_dirs[0]: "a" is not an absolute path`:                func(c *Config) { c.NamespaceDirs = []string{"a"} },
 		`ipam::data_dirs[0]: "a" is not an absolute path`:               func(c *Config) { c.IPAM.DataDirs = []string{"a"} },
@@ -117,8 +119,12 @@ func TestReadmeSaysEverything(t *testing.T) {
 // TestKeysAndUnits: a slip of the keyboard is explained.
 func TestKeysAndUnits(t *testing.T) {
 	for want, section := range map[string]map[string]any{
-		"intervall: there is no such key; do you mean interval?":  {"intervall": "5s"},
-		"interval: 5 is not allowed: want a number with its unit": {"interval": 5},
+		"intervall: there is no such key; do you mean interval?": {"intervall": "5s"},
+		"events::tapio.cni.pool.full: there is no such key; do you mean events::tapio.cni.pool.exhausted or events::tapio.cni.pool.high?": {
+			"events": map[string]any{"tapio.cni.pool.full": map[string]any{"enabled": false}},
+		},
+		"operations::output: 4 is not allowed: want one of on_demand, always, never": {"operations": map[string]any{"output": 4}},
+		"interval: 5 is not allowed: want a number with its unit":                    {"interval": 5},
 	} {
 		assert.ErrorContains(t, confmap.NewFromStringMap(section).Unmarshal(createDefaultConfig()), want)
 	}

@@ -83,8 +83,20 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 			r.sendLogs(ctx, enc.encode(events, time.Now()))
 		}, func(n int64) { countReadErrors(r.telemetry, "logs", n) })
 	}
+	r.warnOfPaths()
 	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen)
 	return err
+}
+
+// warnOfPaths tells what is likely to be a slip of the configuration.
+func (r *cniReceiver) warnOfPaths() {
+	if absent := r.cfg.absentPaths(r.logWatcher != nil); len(absent) > 0 {
+		r.set.Logger.Warn("paths of the configuration are not there; they are looked for again", zap.Strings("paths", absent))
+	}
+	if r.cfg.sharesResults() {
+		r.set.Logger.Warn("host_namespace is set and result_dirs is not: it must be that node's own, or the pods of others are looked for in its namespace",
+			zap.Strings("result_dirs", r.cfg.ResultDirs))
+	}
 }
 
 // Shutdown ends what Start began, for as long as ctx lasts.

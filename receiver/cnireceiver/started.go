@@ -16,7 +16,7 @@ import (
 func started(cfg *Config, p *state.Picture, links *snapshot.Notifier, unseen []string) state.Event {
 	watched := cfg.watched()
 	unseen = append(unseenParts(p, links), unseen...)
-	body := "The container network is watched: " + networks(p)
+	body := "The container network is watched: " + networks(cfg, p)
 	if len(unseen) > 0 {
 		body += "; not seen: " + strings.Join(unseen, "; ")
 	}
@@ -27,7 +27,7 @@ func started(cfg *Config, p *state.Picture, links *snapshot.Notifier, unseen []s
 }
 
 // networks says which there are, for people.
-func networks(p *state.Picture) string {
+func networks(cfg *Config, p *state.Picture) string {
 	var names []string
 	for _, c := range p.Configs {
 		if c.Network != nil {
@@ -35,7 +35,7 @@ func networks(p *state.Picture) string {
 		}
 	}
 	if len(names) == 0 {
-		return "there is no network configuration"
+		return "there is no network configuration in " + strings.Join(cfg.ConfigDirs, ", ")
 	}
 	return strings.Join(names, ", ")
 }

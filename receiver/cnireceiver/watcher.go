@@ -3,6 +3,7 @@ package cnireceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -80,7 +81,11 @@ func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *m
 		w.log.Warn("changes of files are not noticed at once", zap.Duration("interval", cfg.Interval), zap.Error(err))
 	}
 	if w.links, err = snapshot.Notify(opts); err != nil {
-		w.log.Info("changes of interfaces are not noticed at once", zap.Duration("interval", cfg.Interval), zap.Error(err))
+		tell := w.log.Info
+		if cfg.HostNamespace != "" {
+			err, tell = fmt.Errorf("host_namespace: %w", err), w.log.Warn
+		}
+		tell("changes of interfaces are not noticed at once", zap.Duration("interval", cfg.Interval), zap.Error(err))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel

@@ -3,6 +3,7 @@ package cnireceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,8 +93,12 @@ func TestNodeWithoutCNIStartsQuietlyAndSeesItCome(t *testing.T) {
 	_, logs := startOn(t, cfg, next)
 	require.Eventually(t, func() bool { return len(namesIn(next)) == 1 }, 5*time.Second, time.Millisecond)
 	assert.Equal(t, []string{event.CNIStarted}, namesIn(next))
-	require.Equal(t, 1, logs.Len(), "%v", logs.All())
-	assert.Contains(t, logs.All()[0].Message, "there is no network configuration")
+	require.Equal(t, 2, logs.Len(), "%v", logs.All())
+	assert.Equal(t, []any{
+		"config_dirs[0]: " + cfg.ConfigDirs[0], "plugin_dirs[0]: " + cfg.PluginDirs[0], "result_dirs[0]: " + cfg.ResultDirs[0],
+		"namespace_dirs[0]: " + cfg.NamespaceDirs[0], "ipam::data_dirs[0]: " + cfg.IPAM.DataDirs[0],
+	}, logs.All()[0].ContextMap()["paths"])
+	assert.Contains(t, logs.All()[1].Message, "there is no network configuration in "+cfg.ConfigDirs[0])
 
 	// The installer of a network makes the directory, then the file.
 	require.NoError(t, os.MkdirAll(cfg.ConfigDirs[0], 0o750))
@@ -183,4 +188,24 @@ func TestEventsAreThoseOfTheMetadata(t *testing.T) {
 	}
 	assert.Len(t, enabled, len(declared.Events))
 	assert.Equal(t, "tapio_cni", metadata.Type.String())
+}
+
+// What the user named and is not there is told with its key, what is so by default is not.
+func TestAbsentPaths(t *testing.T) {
+	t.Parallel()
+	cfg := createDefaultConfig().(*Config)
+	root := t.TempDir()
+	cfg.RootPath = root
+	assert.Empty(t, cfg.absentPaths(true), "a node without CNI")
+	assert.False(t, cfg.sharesResults())
+	cfg.HostNamespace, cfg.ConfigDirs = "/run/netns/nope", []string{"/etc/cni/net.d", "/etc/cni/nett.d"}
+	cfg.Logs.Files = append(cfg.Logs.Files, "/var/log/k3s.log")
+	want := []string{"host_namespace: /run/netns/nope", "config_dirs[1]: /etc/cni/nett.d"}
+	assert.Equal(t, want, cfg.absentPaths(false))
+	assert.Equal(t, append(want, fmt.Sprintf("logs::files[%d]: /var/log/k3s.log", len(cfg.Logs.Files)-1)), cfg.absentPaths(true))
+	assert.True(t, cfg.sharesResults())
+	cfg.ResultDirs = []string{"/nodes/1/results"}
+	assert.False(t, cfg.sharesResults())
+	cfg.RootPath = "/nowhere/at/all"
+	assert.Equal(t, []string{"root_path: /nowhere/at/all"}, cfg.absentPaths(true))
 }

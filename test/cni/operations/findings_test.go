@@ -45,6 +45,7 @@ receivers:
     host_namespace: %[2]s
     config_dirs: [%[3]s]
     plugin_dirs: [%[4]s]
+    result_dirs: [%[6]s]
     ipam: {data_dirs: [%[5]s]}
     interval: 2s
     debounce: 50ms
@@ -69,7 +70,7 @@ func startClusterWith(t *testing.T, subnet string, tells bool) *cluster {
 	require.NoError(t, err)
 	c := &cluster{name: node, gateway: prefix.Addr().Next().String()}
 	c.collector = rig.StartCollector(t, h.netns, rig.Receivers{
-		YAML:   fmt.Sprintf(cniReceivers, node, h.netns, h.path("net.d"), h.plugins, h.path("networks")),
+		YAML:   fmt.Sprintf(cniReceivers, node, h.netns, h.path("net.d"), h.plugins, h.path("networks"), h.path("cni", "results")),
 		Traces: []string{"tapio_cni"}, Logs: []string{"tapio_cni"},
 	})
 	c.containerd = startContainerd(t, h)

@@ -70,8 +70,8 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, dir: dir, plugins: pluginDir, name: name}
 	h.netns = h.namespace("host")
 	h.run("ip", "link", "set", "lo", "up")
-	for _, d := range []string{"net.d", "networks"} {
-		require.NoError(t, os.Mkdir(h.path(d), 0o755))
+	for _, d := range []string{"net.d", "networks", "cni/results"} {
+		require.NoError(t, os.MkdirAll(h.path(d), 0o755))
 	}
 	return h
 }
@@ -96,6 +96,20 @@ func (h *host) namespace(name string) string {
 // command is a program to run in the host's network namespace.
 func (h *host) command(name string, args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--net=" + h.netns, "--", name}, args...)...)
+}
+
+// ownResults mounts the directory that is its first argument where libcni keeps results,
+// whatever one tells its users, and becomes the program that follows. Only that program
+// sees it there; network namespaces that are pinned meanwhile are seen by all.
+const ownResults = `set -e
+mkdir -p /var/lib/cni
+mount --make-slave "$(stat --format=%m /var/lib/cni)"
+mount --bind "$0" /var/lib/cni
+exec "$@"`
+
+// runtime is a command that calls plugins, with a directory of results of its own.
+func (h *host) runtime(name string, args ...string) *exec.Cmd {
+	return h.command("unshare", append([]string{"--mount", "--propagation", "unchanged", "sh", "-c", ownResults, h.path("cni"), name}, args...)...)
 }
 
 func (h *host) run(name string, args ...string) {
@@ -162,10 +176,16 @@ func TestMain(m *testing.M) {
 // cnitool calls the plugins as a runtime does, for the pod shop/NAME.
 func (h *host) cnitool(command, netns string) (string, error) {
 	h.t.Helper()
+	return h.cnitoolWith(pluginDir, command, netns)
+}
+
+// cnitoolWith is cnitool with plugins of another directory.
+func (h *host) cnitoolWith(plugins, command, netns string) (string, error) {
+	h.t.Helper()
 	path, err := cnitoolOnce()
 	require.NoError(h.t, err)
-	cmd := h.command(path, command, h.name, netns)
-	cmd.Env = append(os.Environ(), "CNI_PATH="+pluginDir, "NETCONFPATH="+h.path("net.d"),
+	cmd := h.runtime(path, command, h.name, netns)
+	cmd.Env = append(os.Environ(), "CNI_PATH="+plugins, "NETCONFPATH="+h.path("net.d"),
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME="+filepath.Base(netns)+";K8S_POD_UID=uid-1")
 	out, err := cmd.CombinedOutput()
 	return string(out), err

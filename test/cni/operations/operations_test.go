@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -130,6 +131,30 @@ func TestUnknownPlugin(t *testing.T) {
 	require.Error(t, err)
 	w.stop()
 	assert.Empty(t, w.spans(is(event.KeyCNINetns, other)))
+}
+
+// TestForeignPlugin: a plugin for another processor is there, and the kernel does not run
+// it: both halves say so, the one from its file, the other in the words of who called it.
+func TestForeignPlugin(t *testing.T) {
+	requireParts(t)
+	h := newHost(t)
+	h.ownPlugins("bridge", "host-local")
+	h.network("10.197.22.0/24")
+	foreign := h.path("plugins", "host-local")
+	content, err := os.ReadFile(foreign)
+	require.NoError(t, err)
+	const machineAt = 18 // e_machine in the header of an ELF file
+	content[machineAt], content[machineAt+1] = byte(elf.EM_PPC64), 0
+	require.NoError(t, os.WriteFile(foreign, content, 0o755))
+	w := startReceiver(t, h, map[string]any{"operations": map[string]any{"output": "always"}, "plugin_dirs": []any{h.plugins}})
+	netns := h.namespace("pod")
+	out, err := h.cnitoolWith(h.plugins, "add", netns)
+	require.Error(t, err)
+	assert.Contains(t, out, "exec format error", "the kernel's own word")
+	w.eventually(is(event.KeyCNINetns, netns), "cni ADD plugin_not_executable\n  bridge ADD plugin_not_executable\n")
+	require.Eventually(t, func() bool { return len(w.named(event.CNIPluginMissing)) == 1 }, waitLimit, waitStep)
+	reason := text(w.named(event.CNIPluginMissing)[0].Attributes(), event.KeyCNIReason)
+	assert.Contains(t, reason, foreign+": it is a program for another processor (ppc64, not ")
 }
 
 // TestRelativePathsAndLinks: plugins are the same however they are called: by a path

@@ -42,6 +42,7 @@ func startReceiver(t *testing.T, h *host, settings map[string]any) *watch {
 	cfg := f.CreateDefaultConfig()
 	all := confmap.NewFromStringMap(map[string]any{
 		"config_dirs": []any{h.path("net.d")}, "plugin_dirs": []any{pluginDir}, "ipam": map[string]any{"data_dirs": []any{h.path("networks")}},
+		"result_dirs": []any{h.path("cni", "results")},
 	})
 	require.NoError(t, all.Merge(confmap.NewFromStringMap(settings)))
 	require.NoError(t, all.Unmarshal(cfg))

@@ -21,6 +21,7 @@ var messages = []struct {
 	{"range is full", event.ErrorAddressPoolExhausted},                               // cilium
 	{"duplicate allocation is not allowed", event.ErrorAddressAlreadyAllocated},      // host-local
 	{"failed to find plugin", event.ErrorPluginMissing},                              // libcni, of a delegate
+	{"exec format error", event.ErrorPluginNotExecutable},                            // the kernel (ENOEXEC), of a delegate
 	{"failed to open netns", event.ErrorNetnsMissing},                                // containernetworking/plugins
 	{"unable to connect to cilium agent", event.ErrorAgentUnreachable},               // cilium
 	{"loadflannelsubnetenv failed", event.ErrorAgentUnreachable},                     // flannel: flanneld has not written its file

@@ -195,6 +195,7 @@ func TestErrorType(t *testing.T) {
 		"failed to request IPv4 addresses: Assigned 0 out of 1 requested IPv4 addresses; No IPs available in pools: [10.99.9.0/29]": event.ErrorAddressPoolExhausted,
 		"Unable to allocate IP via local cilium agent: [POST /ipam][502] postIpamFailure range is full":                             event.ErrorAddressPoolExhausted,
 		"10.88.0.5 has been allocated to c1, duplicate allocation is not allowed":                                                   event.ErrorAddressAlreadyAllocated,
+		`fork/exec /opt/cni/bin/host-local: exec format error`:                                                                      event.ErrorPluginNotExecutable,
 		`failed to find plugin "nosuch" in path [/usr/lib/cni]`:                                                                     event.ErrorPluginMissing,
 		`failed to open netns "/var/run/netns/gone": failed to Statfs "/var/run/netns/gone": no such file or directory`:             event.ErrorNetnsMissing,
 		"container veth name provided (eth0) already exists":                                                                        event.ErrorInterfaceExists,

@@ -232,7 +232,7 @@ func (r *Reader) programProblem(path string) string {
 			return "", err
 		}
 		defer f.Close()
-		return executableProblem(f, fi.Size()), nil
+		return executableProblem(f, fi.Size(), r.interpreters()), nil
 	})
 	return problem
 }

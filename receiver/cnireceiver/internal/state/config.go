@@ -144,9 +144,6 @@ func (d *Decider) pluginsMissing(p *Picture) []condition {
 	}
 	dirs := strings.Join(d.settings.PluginDirs, ", ")
 	reason := fmt.Sprintf("none is in %s; plugin_dirs must be the bin_dir of the container runtime", dirs)
-	if dirs == "" {
-		reason = "plugin_dirs is empty; it must be the bin_dir of the container runtime"
-	}
 	plugins := slices.Sorted(maps.Keys(p.Plugins))
 	return []condition{{
 		key: "plugins.missing", version: reason + strings.Join(plugins, ","), sources: []Source{SourceConfig, SourcePlugins}, hold: settle,
