@@ -20,6 +20,7 @@ type reference struct {
 
 var references = []reference{
 	{"exporters", "tapio_findings", "extension", "tapio", "an extension of type tapio"},
+	{"receivers", "tapio_cni", "storage", "", "a storage extension, such as file_storage,"},
 	{"receivers", "tapio_systemd", "storage", "", "a storage extension, such as file_storage,"},
 }
 

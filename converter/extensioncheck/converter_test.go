@@ -24,7 +24,7 @@ const pipelines = `
 service:
   extensions: [tapio, tapio/two, health_check]
   pipelines:
-    logs: {receivers: [tapio_systemd], exporters: [tapio_findings, tapio_findings/other, nop]}
+    logs: {receivers: [tapio_systemd, tapio_cni], exporters: [tapio_findings, tapio_findings/other, nop]}
 `
 
 func TestExtensionsThatRun(t *testing.T) {
@@ -43,11 +43,12 @@ func TestExtensionsThatRun(t *testing.T) {
 func TestExtensionsThatDoNot(t *testing.T) {
 	err := check(t, `
 exporters: {tapio_findings: {extension: nope}, tapio_findings/other: {extension: tapio/three}}
-receivers: {tapio_systemd: {storage: file_storage}}
+receivers: {tapio_systemd: {storage: file_storage}, tapio_cni: {storage: keeper}}
 `+pipelines)
 	assert.ErrorContains(t, err, `exporters::tapio_findings::extension: "nope" is not in service::extensions, which has [tapio tapio/two health_check]: add it there, or name an extension of type tapio that is`)
 	assert.ErrorContains(t, err, `exporters::tapio_findings/other::extension: "tapio/three" is not in`)
 	assert.ErrorContains(t, err, `receivers::tapio_systemd::storage: "file_storage" is not in service::extensions, which has [tapio tapio/two health_check]: add it there, or name a storage extension, such as file_storage, that is`)
+	assert.ErrorContains(t, err, `receivers::tapio_cni::storage: "keeper" is not in`)
 	err = check(t, "exporters: {tapio_findings: }\nservice: {pipelines: {logs: {exporters: [tapio_findings]}}}")
 	assert.ErrorContains(t, err, `exporters::tapio_findings::extension: "tapio" is not in service::extensions, which has []`)
 }

@@ -3,7 +3,9 @@ package cnireceiver
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -23,6 +25,9 @@ type Config struct {
 
 	// HostName is the host.name of all records; empty for that of the system.
 	HostName string `mapstructure:"host_name"`
+	// StorageID names the extension that remembers across restarts of the collector what
+	// is wrong. Without one, it is told as new at every start.
+	StorageID *component.ID `mapstructure:"storage"`
 	// RootPath is where the host's / is mounted; empty when it is the collector's.
 	RootPath string `mapstructure:"root_path"`
 	// ConfigDirs hold network configurations: *.conf, *.conflist and *.json.
@@ -243,12 +248,22 @@ func cleaned(dirs []string) []string {
 
 // settings are what the decider needs.
 func (c *Config) settings() state.Settings {
-	s := state.Settings{
+	return state.Settings{
 		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, DataDirs: c.IPAM.DataDirs, ConntrackHighWater: c.Conntrack.HighWater,
 		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
-		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, PluginDirs: c.PluginDirs, ConfigDir: c.ConfigDirs[0],
+		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, Conntrack: c.Conntrack.Enabled,
+		ConfigDirs: c.ConfigDirs, PluginDirs: c.PluginDirs, Boot: boot(),
 	}
-	return s
+}
+
+// boot is the id of the kernel's boot, which is the same in most containers; "" when it
+// cannot be read.
+func boot() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // watched names what is enabled, for people.

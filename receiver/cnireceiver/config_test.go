@@ -25,6 +25,8 @@ func TestLoadConfig(t *testing.T) {
 	t.Parallel()
 	all := createDefaultConfig().(*Config)
 	all.HostName, all.RootPath, all.HostNamespace = "node-7", "/hostfs", "/run/netns/node"
+	keeper := component.MustNewID("file_storage")
+	all.StorageID = &keeper
 	all.ConfigDirs = []string{"/etc/cni/net.d", "/etc/cni/multus/net.d"}
 	all.PluginDirs = []string{"/opt/cni/bin"}
 	all.ResultDirs = []string{"/var/lib/cni/results", "/var/lib/cni/other"}

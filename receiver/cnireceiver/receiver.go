@@ -62,16 +62,22 @@ func newReceiver(cfg *Config, set receiver.Settings) (*cniReceiver, error) {
 
 // Start begins to watch. A host without CNI, or without the rights to see all
 // of it, is no error: what cannot be seen is said once.
-func (r *cniReceiver) Start(_ context.Context, host component.Host) error {
+func (r *cniReceiver) Start(ctx context.Context, host component.Host) error {
 	var err error
-	r.start.Do(func() { err = r.startOnce(host) })
+	r.start.Do(func() { err = r.startOnce(ctx, host) })
 	return err
 }
 
-func (r *cniReceiver) startOnce(host component.Host) error {
+func (r *cniReceiver) startOnce(ctx context.Context, host component.Host) error {
 	info, err := machine.Read(r.cfg.HostName, r.cfg.RootPath)
 	if err != nil {
 		return fmt.Errorf("host_name is not set and the system has none: %w", err)
+	}
+	var remembered *memory
+	if r.logs != nil {
+		if remembered, err = openMemory(ctx, host, r.cfg.StorageID, r.set.ID); err != nil {
+			return err
+		}
 	}
 	r.operations = startOperations(r, info, host, r.open)
 	if r.logs == nil {
@@ -84,7 +90,7 @@ func (r *cniReceiver) startOnce(host component.Host) error {
 		}, func(n int64) { countReadErrors(r.telemetry, "logs", n) })
 	}
 	r.warnOfPaths()
-	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen)
+	r.watcher, err = startWatcher(r.cfg, r.set, enc, r.telemetry, r.consumeLogs, r.unseen, remembered)
 	return err
 }
 

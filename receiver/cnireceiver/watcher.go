@@ -47,6 +47,7 @@ type watcher struct {
 
 	reader  *snapshot.Reader
 	decider *state.Decider
+	memory  *memory
 	files   *snapshot.FileWatcher
 	links   *snapshot.Notifier
 
@@ -56,6 +57,8 @@ type watcher struct {
 	told map[state.Source]string
 	// damaged is the result that was logged.
 	damaged string
+	// forgets says that it was logged that the memory cannot be written.
+	forgets bool
 	held    *heldCounts
 	// unseen is what the operations half cannot see, "part: reason".
 	unseen []string
@@ -65,16 +68,22 @@ type watcher struct {
 }
 
 // startWatcher begins to watch; consume hands records to the next component. unseen
-// is what the other half of the receiver cannot see, to be told with the rest.
-func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *metadata.TelemetryBuilder, consume func(context.Context, plog.Logs) error, unseen []string) (*watcher, error) {
+// is what the other half of the receiver cannot see, to be told with the rest. m is the
+// watcher's from now on.
+func startWatcher(cfg *Config, set receiver.Settings, enc *encoder, telemetry *metadata.TelemetryBuilder, consume func(context.Context, plog.Logs) error, unseen []string, m *memory) (*watcher, error) {
 	opts := cfg.options()
 	w := &watcher{
 		cfg: cfg, log: set.Logger, encoder: enc, telemetry: telemetry, consume: consume,
-		reader: snapshot.NewReader(opts), decider: state.NewDecider(cfg.settings()),
+		reader: snapshot.NewReader(opts), decider: state.NewDecider(cfg.settings()), memory: m,
 		unseen: unseen, told: make(map[state.Source]string), held: newHeldCounts(), done: make(chan struct{}),
 	}
 	if err := w.held.register(telemetry); err != nil {
-		return nil, err
+		return nil, errors.Join(err, m.close(context.Background()))
+	}
+	m.restore(w.decider)
+	if len(m.forgotten) > 0 {
+		telemetry.ReceiverTapioCniReadErrors.Add(context.Background(), int64(len(m.forgotten)), metric.WithAttributes(attribute.String("source", "memory")))
+		w.log.Warn("some of what was remembered cannot be read; what is wrong may be told as new", zap.Error(errors.Join(m.forgotten...)))
 	}
 	var err error
 	if w.files, err = snapshot.WatchFiles(); err != nil {
@@ -185,7 +194,11 @@ func (w *watcher) look(ctx context.Context, isFirst bool) (next, took time.Durat
 		events = append([]state.Event{ev}, events...)
 		w.log.Info(ev.Body)
 	}
+	w.remember(w.memory.before(ctx, w.decider))
 	w.emit(ctx, events)
+	if len(w.waiting) == 0 {
+		w.remember(w.memory.after(ctx))
+	}
 	w.held.set(w.decider, w.reader.Files(), len(w.waiting))
 	return w.nextLook(time.Now()), took
 }
@@ -201,6 +214,15 @@ func (w *watcher) nextLook(now time.Time) time.Duration {
 		next = min(next, retryAfter)
 	}
 	return next
+}
+
+// remember logs, once until it works again, that the memory cannot be written. It is
+// written with the next change then, or at the stop.
+func (w *watcher) remember(err error) {
+	if err != nil && !w.forgets {
+		w.log.Warn("what is told cannot be remembered; after a restart of the collector it may be told as new", zap.Error(err))
+	}
+	w.forgets = err != nil
 }
 
 // emit hands events on, after those that were refused before. What is refused
@@ -280,6 +302,7 @@ func (w *watcher) shutdown(ctx context.Context) error {
 	var errs []error
 	select {
 	case <-w.done:
+		errs = append(errs, w.memory.close(ctx))
 	case <-ctx.Done():
 		errs = append(errs, ctx.Err())
 	}

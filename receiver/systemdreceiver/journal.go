@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/yairfalse/tapio/internal/journal"
+	"github.com/yairfalse/tapio/internal/storageclient"
 )
 
 // Keys in the storage.
@@ -67,7 +68,7 @@ func (j *journalPart) start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("journal::kernel_rules: %w", err)
 	}
-	if j.storage, err = openStorage(ctx, host, j.r.cfg.StorageID, j.r.set.ID, "journal"); err != nil {
+	if j.storage, err = storageclient.Open(ctx, host, j.r.cfg.StorageID, j.r.set.ID, "journal"); err != nil {
 		return err
 	}
 	state, err := j.load(ctx)
@@ -345,25 +346,4 @@ func withoutJournal(dir string) string {
 		reason += "; do you mean " + path.Join(dir, path.Dir(path.Dir(deeper[0]))) + "?"
 	}
 	return reason
-}
-
-// openStorage opens the client of a part in the storage extension; id nil is one
-// that forgets.
-func openStorage(ctx context.Context, host component.Host, id *component.ID, of component.ID, name string) (storage.Client, error) {
-	if id == nil {
-		return storage.NewNopClient(), nil
-	}
-	extension, ok := host.GetExtensions()[*id]
-	if !ok {
-		return nil, fmt.Errorf("storage: extension %s is not in service::extensions", id)
-	}
-	provider, ok := extension.(storage.Extension)
-	if !ok {
-		return nil, fmt.Errorf("storage: extension %s stores nothing; use file_storage, for example", id)
-	}
-	client, err := provider.GetClient(ctx, component.KindReceiver, of, name)
-	if err != nil {
-		return nil, fmt.Errorf("storage: %w", err)
-	}
-	return client, nil
 }

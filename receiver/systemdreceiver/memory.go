@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 
+	"github.com/yairfalse/tapio/internal/storageclient"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
 )
@@ -61,7 +62,7 @@ func openMemory(ctx context.Context, host component.Host, id *component.ID, of c
 	if id == nil {
 		return m, nil
 	}
-	client, err := openStorage(ctx, host, id, of, "units")
+	client, err := storageclient.Open(ctx, host, id, of, "units")
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,12 @@ type record struct {
 // watch starts a receiver on the node. settings change its configuration.
 func (n *node) watch(settings map[string]any) *watch {
 	n.t.Helper()
+	return n.watchOn(componenttest.NewNopHost(), settings)
+}
+
+// watchOn is watch in a collector with extensions.
+func (n *node) watchOn(host component.Host, settings map[string]any) *watch {
+	n.t.Helper()
 	factory := cnireceiver.NewFactory()
 	cfg := factory.CreateDefaultConfig()
 	all := map[string]any{
@@ -65,7 +71,7 @@ func (n *node) watch(settings map[string]any) *watch {
 	set.Logger = zaptest.NewLogger(n.t)
 	r, err := factory.CreateLogs(context.Background(), set, cfg, w.logs)
 	require.NoError(n.t, err)
-	require.NoError(n.t, r.Start(context.Background(), componenttest.NewNopHost()))
+	require.NoError(n.t, r.Start(context.Background(), host))
 	stopped := false
 	w.stop = func() {
 		if stopped {

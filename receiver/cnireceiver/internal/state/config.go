@@ -108,13 +108,14 @@ func networkOf(p *Picture, plugin string) string {
 // configConditions are those of configurations and of their plugins.
 func (d *Decider) configConditions(p *Picture) []condition {
 	var out []condition
-	if d.hadConfig && len(p.Configs) == 0 {
+	if d.hadConfig && len(p.Configs) == 0 && len(d.settings.ConfigDirs) > 0 {
+		dir := d.settings.ConfigDirs[0]
 		out = append(out, condition{
 			key: "config.missing", sources: []Source{SourceConfig}, hold: settle,
 			event: Event{
 				Name: event.CNIConfigMissing, Severity: plog.SeverityNumberError,
-				Body:       fmt.Sprintf("No network configuration in %s: no pod can be set up", d.settings.ConfigDir),
-				Attributes: map[string]any{event.KeyFilePath: d.settings.ConfigDir, event.KeyCNIConfigInUse: true},
+				Body:       fmt.Sprintf("No network configuration in %s: no pod can be set up", dir),
+				Attributes: map[string]any{event.KeyFilePath: dir, event.KeyCNIConfigInUse: true},
 			},
 		})
 	}

@@ -16,14 +16,16 @@ type Settings struct {
 	Grace time.Duration
 	// NamespacePatterns are globs of names that container runtimes give to namespaces.
 	NamespacePatterns []string
-	// Pools, Interfaces and Leaks say whether to look at them at all.
-	Pools, Interfaces, Leaks bool
+	// Pools, Interfaces, Leaks and Conntrack say whether to look at them at all.
+	Pools, Interfaces, Leaks, Conntrack bool
 	// DataDirs are where host-local keeps the addresses of networks that do not say where.
 	DataDirs []string
-	// ConfigDir is where a configuration belongs, for messages.
-	ConfigDir string
+	// ConfigDirs are where configurations belong, for messages.
+	ConfigDirs []string
 	// PluginDirs are where plugins are looked up, for messages.
 	PluginDirs []string
+	// Boot is the id of the kernel's boot, "" when it is not known.
+	Boot string
 }
 
 // Bounds of what is held. A node has some hundred pods.

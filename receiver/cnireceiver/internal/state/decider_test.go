@@ -51,7 +51,7 @@ func newWorld(pods ...int) *world {
 		},
 		decider: NewDecider(Settings{
 			PoolHighWater: 0.85, ConntrackHighWater: 0.85, Hold: time.Second, Grace: grace, NamespacePatterns: []string{"cni-*"},
-			Pools: true, Interfaces: true, Leaks: true, DataDirs: []string{"/var/lib/cni/networks"}, ConfigDir: "/etc/cni/net.d", PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
+			Pools: true, Interfaces: true, Leaks: true, Conntrack: true, DataDirs: []string{"/var/lib/cni/networks"}, ConfigDirs: []string{"/etc/cni/net.d"}, PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
 		}),
 	}
 	for _, n := range pods {

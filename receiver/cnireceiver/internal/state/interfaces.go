@@ -341,6 +341,12 @@ func (d *Decider) uplinkConditions(v *view) []condition {
 			d.uplinks[l.Index] = l.Name // which may be another than before
 		}
 	}
+	for index, name := range d.uplinks {
+		if l := v.host.named(name); index < 0 && l != nil { // of another boot: it has another index
+			delete(d.uplinks, index)
+			d.uplinks[l.Index] = name
+		}
+	}
 	var out []condition
 	for index, name := range d.uplinks {
 		l := v.host.link(index)

@@ -38,7 +38,7 @@ func namespaceLeaks(v *view) []condition {
 		if !v.isDead(ns) {
 			continue
 		}
-		out = append(out, leak(v, fmt.Sprint(ns.Inode), Event{
+		out = append(out, leak(v, fmt.Sprintf("%d/%s", ns.Inode, ns.Paths[0]), Event{ // after a boot another may have the number
 			Name:       event.CNINamespaceLeaked,
 			Body:       fmt.Sprintf("Network namespace %s is left over: no process lives in it", ns.Paths[0]),
 			Attributes: map[string]any{event.KeyCNINetns: ns.Paths[0], event.KeyNetworkNamespace: int64(ns.Inode)},

@@ -48,6 +48,8 @@ type held struct {
 	toldVersion string
 	// gone is since when it is not there, zero while it is.
 	gone time.Time
+	// before says that it was told before the start, and was not seen since.
+	before bool
 }
 
 // tracker remembers which conditions last, and tells when they begin and end.
@@ -58,9 +60,15 @@ type tracker struct {
 	dropped int64
 	// last is when the last picture was taken, before when the one before that was.
 	last, before time.Time
+	// fresh are the keys of what was told, over those of what was told to be over, since
+	// somebody asked (Decider.Changed).
+	fresh map[string]struct{}
+	over  []string
 }
 
-func newTracker(limit int) *tracker { return &tracker{held: make(map[string]*held), limit: limit} }
+func newTracker(limit int) *tracker {
+	return &tracker{held: make(map[string]*held), limit: limit, fresh: make(map[string]struct{})}
+}
 
 // update takes all conditions of one picture and returns what is new. explained are
 // the parts of the picture of which it tells nothing: what was told of them is not over.
@@ -94,7 +102,8 @@ func (t *tracker) update(p *Picture, now []condition, explained map[string]bool)
 			h.gone = time.Time{}
 		case p.At.Sub(h.gone) >= h.linger:
 			delete(t.held, key)
-			events = append(events, recovered(*h.told, h.gone))
+			t.over = append(t.over, key)
+			events = append(events, recovered(*h.told, h.gone, h.before))
 		}
 	}
 	return events
@@ -125,6 +134,11 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 		h.since, h.raised = at, h.told != nil && h.toldVersion == c.version
 	}
 	h.condition, h.gone = c, time.Time{}
+	if h.before && h.raised { // the same event again: whoever forgot it may need it, others know it
+		h.before = false
+		return *h.told, true
+	}
+	h.before = false
 	if h.raised || at.Sub(h.since) < c.hold {
 		return Event{}, false
 	}
@@ -132,6 +146,7 @@ func (t *tracker) see(p *Picture, c condition) (Event, bool) {
 	h.event.Time = h.since
 	told := h.event
 	h.told, h.toldVersion = &told, c.version
+	t.fresh[c.key] = struct{}{}
 	return told, true
 }
 
@@ -150,7 +165,7 @@ func (t *tracker) seeWeak(h *held, c condition) {
 	case h.told == nil:
 		delete(t.held, c.key)
 	default:
-		h.gone = time.Time{}
+		h.gone, h.before = time.Time{}, false
 	}
 }
 
@@ -189,7 +204,13 @@ var identifying = []string{
 	event.KeyCNIOther, event.KeyCNIPlugin, event.KeyCNIRoute, event.KeyNetworkNamespace,
 }
 
-func recovered(ev Event, at time.Time) Event {
+// recovered is that an event is over, at a time; unwatched says that nobody looked between
+// the two, so that it may have ended earlier.
+func recovered(ev Event, at time.Time, unwatched bool) Event {
+	over := "Over"
+	if unwatched {
+		over = fmt.Sprintf("Over when the collector looked again after its start, at %s UTC", at.UTC().Format(time.TimeOnly))
+	}
 	attrs := map[string]any{event.KeyCNIRecovered: ev.Name}
 	for _, key := range identifying {
 		if v, ok := ev.Attributes[key]; ok {
@@ -198,6 +219,6 @@ func recovered(ev Event, at time.Time) Event {
 	}
 	return Event{
 		Name: event.CNIRecovered, Time: at, Severity: plog.SeverityNumberInfo,
-		Body: fmt.Sprintf("Over: %s", ev.Body), Pod: ev.Pod, Attributes: attrs,
+		Body: fmt.Sprintf("%s: %s", over, ev.Body), Pod: ev.Pod, Attributes: attrs,
 	}
 }

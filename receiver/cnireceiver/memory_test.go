@@ -1,0 +1,304 @@
+package cnireceiver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
+)
+
+// mapStorage is a storage extension that keeps everything in a map, which outlives
+// receivers as a database does.
+type mapStorage struct {
+	component.StartFunc
+	component.ShutdownFunc
+	mu     sync.Mutex
+	values map[string][]byte
+	// refuse is the error of every write.
+	refuse error
+}
+
+func (s *mapStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
+	return s, nil
+}
+
+func (s *mapStorage) Get(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values[key], nil
+}
+
+func (s *mapStorage) Set(ctx context.Context, key string, value []byte) error {
+	return s.Batch(ctx, storage.SetOperation(key, value))
+}
+
+func (s *mapStorage) Delete(ctx context.Context, key string) error {
+	return s.Batch(ctx, storage.DeleteOperation(key))
+}
+
+func (s *mapStorage) Batch(_ context.Context, operations ...*storage.Operation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		return s.refuse
+	}
+	for _, o := range operations {
+		s.values[o.Key] = o.Value
+	}
+	return nil
+}
+
+func (s *mapStorage) Close(context.Context) error { return nil }
+
+// copy is what a collector that starts after a kill at this moment finds.
+func (s *mapStorage) copy() *mapStorage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &mapStorage{values: maps.Clone(s.values)}
+}
+
+// keeps is how many conditions are kept.
+func (s *mapStorage) keeps(t *testing.T) int {
+	m, err := openMemory(context.Background(), storageHost{storage: s.copy()}, &storageID, component.NewID(metadata.Type))
+	require.NoError(t, err)
+	n := 0
+	for _, shard := range m.shards {
+		n += len(shard)
+	}
+	return n
+}
+
+var storageID = component.MustNewID("keeper")
+
+// storageHost has one extension, which is the storage.
+type storageHost struct{ storage component.Component }
+
+func (h storageHost) GetExtensions() map[component.ID]component.Component {
+	return map[component.ID]component.Component{storageID: h.storage}
+}
+
+// startWith starts a receiver on the storage; the last result stops it.
+func startWith(t *testing.T, cfg *Config, s *mapStorage, next consumer.Logs) (*observer.ObservedLogs, *componenttest.Telemetry, func()) {
+	t.Helper()
+	cfg.StorageID = &storageID
+	tel := componenttest.NewTelemetry()
+	set := metadatatest.NewSettings(tel)
+	core, logs := observer.New(zap.InfoLevel)
+	set.Logger = zap.New(core)
+	r, err := NewFactory().CreateLogs(context.Background(), set, cfg, next)
+	require.NoError(t, err)
+	require.NoError(t, r.Start(context.Background(), storageHost{s}))
+	stop := sync.OnceFunc(func() {
+		assert.NoError(t, r.Shutdown(context.Background()))
+		assert.NoError(t, tel.Shutdown(context.Background()))
+	})
+	t.Cleanup(stop)
+	return logs, tel, stop
+}
+
+// nodeWithBrokenConfig is a node whose configuration is no JSON.
+func nodeWithBrokenConfig(t *testing.T) (cfg *Config, mend func()) {
+	cfg, dir := nodeWithoutCNI(t)
+	require.NoError(t, os.MkdirAll(cfg.ConfigDirs[0], 0o750))
+	file := filepath.Join(dir, "etc/net.d/10.conf")
+	require.NoError(t, os.WriteFile(file, []byte(`{"name": "n", "type": "bridge",}`), 0o600))
+	return cfg, func() { require.NoError(t, os.WriteFile(file, []byte(`{"name": "n", "type": "bridge"}`), 0o600)) }
+}
+
+func recordsIn(next *scriptedConsumer, name string) []plog.LogRecord {
+	var out []plog.LogRecord
+	for _, logs := range next.AllLogs() {
+		for _, rl := range logs.ResourceLogs().All() {
+			for _, lr := range rl.ScopeLogs().At(0).LogRecords().All() {
+				if lr.EventName() == name {
+					out = append(out, lr)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func eventually(t *testing.T, next *scriptedConsumer, name string) plog.LogRecord {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(recordsIn(next, name)) > 0 }, time.Minute, time.Millisecond, "%s", name)
+	return recordsIn(next, name)[0]
+}
+
+func TestWhatIsWrongOutlivesTheCollector(t *testing.T) {
+	t.Parallel()
+	cfg, mend := nodeWithBrokenConfig(t)
+	s, first := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	_, _, stop := startWith(t, cfg, s, first)
+	told := eventually(t, first, event.CNIConfigInvalid)
+	killed := s.copy() // as after a kill
+	stop()
+
+	for name, kept := range map[string]*mapStorage{"stopped": s.copy(), "killed": killed} {
+		next := &scriptedConsumer{}
+		_, _, stop := startWith(t, cfg, kept, next)
+		again := eventually(t, next, event.CNIConfigInvalid)
+		assert.Equal(t, told.Timestamp(), again.Timestamp(), name)
+		assert.Equal(t, told.Body().Str(), again.Body().Str())
+		assert.Equal(t, told.Attributes().AsRaw(), again.Attributes().AsRaw())
+		stop()
+	}
+
+	mend()
+	for name, kept := range map[string]*mapStorage{"stopped": s.copy(), "killed": killed.copy()} {
+		next := &scriptedConsumer{}
+		_, _, stop := startWith(t, cfg, kept, next)
+		over := eventually(t, next, event.CNIRecovered)
+		assert.Contains(t, over.Body().Str(), "Over when the collector looked again", name)
+		assert.Empty(t, recordsIn(next, event.CNIConfigInvalid))
+		assert.Greater(t, over.Timestamp(), told.Timestamp())
+		require.Eventually(t, func() bool { return kept.keeps(t) == 0 }, time.Minute, time.Millisecond)
+		stop()
+
+		last := &scriptedConsumer{}
+		_, _, stop = startWith(t, cfg, kept, last)
+		eventually(t, last, event.CNIStarted)
+		stop()
+		assert.Empty(t, recordsIn(last, event.CNIRecovered), "its end is told once")
+	}
+}
+
+// An end that the next component has not taken is told by the next start.
+func TestEndThatWasNotTakenIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	cfg, mend := nodeWithBrokenConfig(t)
+	s, next := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	_, _, stop := startWith(t, cfg, s, next)
+	eventually(t, next, event.CNIConfigInvalid)
+	next.mu.Lock()
+	for range 1000 {
+		next.answers = append(next.answers, errors.New("full"))
+	}
+	next.mu.Unlock()
+	mend()
+	require.Eventually(t, func() bool {
+		next.mu.Lock()
+		defer next.mu.Unlock()
+		return len(next.answers) < 1000
+	}, time.Minute, time.Millisecond)
+	assert.Equal(t, 1, s.keeps(t))
+	stop()
+	last := &scriptedConsumer{}
+	startWith(t, cfg, s, last)
+	eventually(t, last, event.CNIRecovered)
+}
+
+// peekingConsumer looks what is kept while it is told something.
+type peekingConsumer struct {
+	scriptedConsumer
+	peek func(logs plog.Logs)
+}
+
+func (c *peekingConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	c.peek(logs)
+	return c.scriptedConsumer.ConsumeLogs(ctx, logs)
+}
+
+// What begins is kept before it is told, what ends until after: a kill in between loses
+// neither.
+func TestKilledWhileItTells(t *testing.T) {
+	t.Parallel()
+	cfg, mend := nodeWithBrokenConfig(t)
+	s := &mapStorage{values: map[string][]byte{}}
+	kept := make(chan int, 2)
+	next := &peekingConsumer{}
+	next.peek = func(logs plog.Logs) {
+		seen := scriptedConsumer{}
+		if seen.ConsumeLogs(context.Background(), logs) == nil && len(recordsIn(&seen, event.CNIConfigInvalid))+len(recordsIn(&seen, event.CNIRecovered)) > 0 {
+			kept <- s.keeps(t)
+		}
+	}
+	startWith(t, cfg, s, next)
+	assert.Equal(t, 1, <-kept, "while its begin is told")
+	mend()
+	assert.Equal(t, 1, <-kept, "while its end is told")
+	require.Eventually(t, func() bool { return s.keeps(t) == 0 }, time.Minute, time.Millisecond)
+}
+
+func TestDamagedMemoryIsAWarningAndAFreshStart(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]string{
+		"no JSON":                  "\x00\x01garbage",
+		"another version":          `{"version":2,"value":[]}`,
+		"another content":          `{"version":1,"value":{"a":1}}`,
+		"null":                     `null`,
+		"a condition that none is": `{"version":1,"value":[{"key":"k","sources":["x"],"event":{"name":"n","time":"2026-11-23T03:00:00Z"}}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, _ := nodeWithBrokenConfig(t)
+			s, next := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+			for i := range shardCount {
+				s.values[shardKey(i)] = []byte(damage)
+			}
+			logs, tel, _ := startWith(t, cfg, s, next)
+			eventually(t, next, event.CNIConfigInvalid)
+			warnings := logs.FilterMessageSnippet("some of what was remembered cannot be read").All()
+			require.Len(t, warnings, 1)
+			assert.Contains(t, warnings[0].ContextMap()["error"], "conditions/0: ")
+			m, err := tel.GetMetric("otelcol_receiver_tapio_cni_read_errors")
+			require.NoError(t, err)
+			assert.NotNil(t, m)
+			assert.Equal(t, 1, s.keeps(t), "it is written over")
+		})
+	}
+}
+
+func TestMemoryThatCannotBeWrittenIsToldOnceAndWrittenLater(t *testing.T) {
+	t.Parallel()
+	cfg, _ := nodeWithBrokenConfig(t)
+	cfg.Interval = time.Second
+	s, next := &mapStorage{values: map[string][]byte{}, refuse: errors.New("disk full")}, &scriptedConsumer{}
+	logs, _, stop := startWith(t, cfg, s, next)
+	eventually(t, next, event.CNIConfigInvalid)
+	time.Sleep(2 * time.Second) // some more pictures, each of which tries again
+	assert.Len(t, logs.FilterMessageSnippet("cannot be remembered").All(), 1)
+	s.mu.Lock()
+	s.refuse = nil
+	s.mu.Unlock()
+	stop()
+	assert.Equal(t, 1, s.keeps(t), "written at the stop")
+}
+
+func TestStorageThatIsNoneIsAnError(t *testing.T) {
+	t.Parallel()
+	for want, host := range map[string]component.Host{
+		"storage: extension keeper is not in service::extensions": componenttest.NewNopHost(),
+		"storage: extension keeper stores nothing": storageHost{struct {
+			component.StartFunc
+			component.ShutdownFunc
+		}{}},
+	} {
+		cfg, _ := nodeWithoutCNI(t)
+		cfg.StorageID = &storageID
+		tel := componenttest.NewTelemetry()
+		r, err := NewFactory().CreateLogs(context.Background(), metadatatest.NewSettings(tel), cfg, &scriptedConsumer{})
+		require.NoError(t, err)
+		assert.ErrorContains(t, r.Start(context.Background(), host), want)
+		assert.NoError(t, r.Shutdown(context.Background()))
+		assert.NoError(t, tel.Shutdown(context.Background()))
+	}
+}
