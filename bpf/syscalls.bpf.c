@@ -62,9 +62,19 @@ struct pt_regs___compat {
 	unsigned long bx;
 };
 
+struct qstr___hash {
+	__u64 hash_len;
+};
+
+struct dentry___hash {
+	struct qstr___hash d_name;
+};
+
 #pragma clang attribute pop
 
 const struct syscall_record *unused_syscall __attribute__((unused));
+const struct syscall_again_record *unused_again __attribute__((unused));
+const enum syscall_kind *unused_kind __attribute__((unused));
 const struct failure_key *unused_failure __attribute__((unused));
 
 struct failure_key {
@@ -183,9 +193,8 @@ static __always_inline struct cgroup *current_cgroup(struct task_struct *task)
 	return memory && memory->root != unified->root ? memory : unified;
 }
 
-static __always_inline void count_failure(struct task_struct *task, __u32 number, __u32 error)
+static __always_inline void count_failure(struct cgroup *cgroup, __u32 number, __u32 error)
 {
-	struct cgroup *cgroup = current_cgroup(task);
 	struct failure_key key = { .cgroup = cgroup->kn->id, .number = number, .error = error };
 	__u64 *n = bpf_map_lookup_elem(&failures, &key), one = 1;
 	struct cgroup_path *path;
@@ -212,48 +221,129 @@ static __always_inline void count_failure(struct task_struct *task, __u32 number
 	bpf_map_update_elem(&failure_paths, &key.cgroup, path, BPF_ANY);
 }
 
+/* Beside the kinds of record.h. */
+enum syscall_kind {
+	TAPIO_SYSCALL_AGAIN = 7,
+};
+
+/* Of the same process, on the same request, as the syscall_record that this CPU sent last,
+ * which has the CPU in its header's pad. Those of a storm are nearly all of this kind. */
+struct syscall_again_record {
+	struct record_header header;
+	__u32 number;
+	__u32 error;
+	__u32 cpu;
+	__u32 pad;
+};
+
 struct sent_syscall {
 	struct syscall_record record;
 	struct record_tail tail;
+};
+
+/* What a syscall_record says is the same while this is. */
+struct failing_process {
+	__u64 leader;
+	__u64 start;
+	__u64 parent;
+	__u64 parent_start;
+	__u64 exe;
+	__u64 exe_name;
+	__u64 cgroup;
+	__u64 comm[2];
+	struct trace_context trace;
+};
+
+struct syscall_scratch {
+	struct failing_process last;
+	struct sent_syscall sent;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct sent_syscall);
+	__type(value, struct syscall_scratch);
 } syscall_scratch SEC(".maps");
 
 /* For benchmarks: every failure is sent. */
 const volatile bool is_unlimited = false;
 
-static __always_inline void send_failure(struct task_struct *task, __u32 number, __u32 error)
+static __always_inline void identify(struct failing_process *p, struct task_struct *task, struct cgroup *cgroup)
 {
+	struct task_struct *leader = task->group_leader, *parent = leader->real_parent;
+	__u64 *comm = (void *)leader + bpf_core_field_offset(struct task_struct, comm);
+	struct mm_struct *mm = task->mm;
+	struct file *exe = mm ? mm->exe_file : NULL;
+	struct dentry *name = exe ? exe->f_path.dentry : NULL;
+
+	p->leader = (__u64)leader;
+	p->start = leader->start_boottime;
+	p->parent = (__u64)parent;
+	p->parent_start = parent->start_boottime;
+	p->exe = (__u64)exe;
+	p->exe_name = name ? ((struct dentry___hash *)name)->d_name.hash_len : 0; /* it may be renamed */
+	p->cgroup = cgroup->kn->id;
+	p->comm[0] = comm[0];
+	p->comm[1] = comm[1];
+	fill_current_trace(&p->trace);
+}
+
+static __always_inline bool is_same(const struct failing_process *a, const struct failing_process *b)
+{
+	const __u64 *x = (const void *)a, *y = (const void *)b;
+
+	UNROLL
+	for (int i = 0; i < sizeof(*a) / sizeof(*x); i++) {
+		if (x[i] != y[i])
+			return false;
+	}
+	return true;
+}
+
+static __always_inline void send_failure(struct task_struct *task, struct cgroup *cgroup, __u32 number, __u32 error)
+{
+	struct failing_process process;
+	struct syscall_scratch *s;
 	struct sent_syscall *sent;
-	struct syscall_record *rec;
 	__u32 zero = 0;
 
 	if (!is_unlimited && !take_token(TAPIO_SYSCALL)) {
 		count_suppressed(TAPIO_SYSCALL);
 		return;
 	}
-	sent = bpf_map_lookup_elem(&syscall_scratch, &zero);
-	if (!sent)
+	s = bpf_map_lookup_elem(&syscall_scratch, &zero);
+	if (!s)
 		return;
-	rec = &sent->record;
-	fill_header(&rec->header, TAPIO_SYSCALL);
-	fill_process(&rec->process, task, BPF_CORE_READ(task, mm));
-	fill_path(&sent->tail.cgroup, task_cgroup(task));
-	rec->number = number;
-	rec->error = error;
-	fill_current_trace(&sent->tail.trace);
-	send_record(TAPIO_SYSCALL, sent, sizeof(*sent) - TAPIO_PATH + names_size(&sent->tail.cgroup));
+	identify(&process, task, cgroup);
+	if (is_same(&process, &s->last)) {
+		struct syscall_again_record again = { .number = number, .error = error, .cpu = bpf_get_smp_processor_id() };
+
+		fill_header(&again.header, TAPIO_SYSCALL_AGAIN);
+		if (bpf_ringbuf_output(&events, &again, sizeof(again), 0))
+			count_lost(TAPIO_SYSCALL);
+		return;
+	}
+	s->last = process;
+	sent = &s->sent;
+	fill_header(&sent->record.header, TAPIO_SYSCALL);
+	sent->record.header.pad = bpf_get_smp_processor_id();
+	fill_process(&sent->record.process, task, BPF_CORE_READ(task, mm));
+	fill_path(&sent->tail.cgroup, cgroup);
+	sent->record.number = number;
+	sent->record.error = error;
+	sent->tail.trace = process.trace;
+	if (bpf_ringbuf_output(&events, sent, sizeof(*sent) - TAPIO_PATH + names_size(&sent->tail.cgroup), 0)) {
+		count_lost(TAPIO_SYSCALL);
+		s->last.leader = 0; /* nobody knows of it */
+	}
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(syscall_failed, struct pt_regs *regs, long ret)
 {
 	struct task_struct *task;
+	struct cgroup *cgroup;
 	__u32 error, number;
 
 	/* All but a few calls end here. */
@@ -266,7 +356,8 @@ int BPF_PROG(syscall_failed, struct pt_regs *regs, long ret)
 	number = syscall_number(regs);
 	if (is_compat(task))
 		number |= TAPIO_COMPAT;
-	count_failure(task, number, error);
+	cgroup = current_cgroup(task);
+	count_failure(cgroup, number, error);
 	switch (error) {
 	case EIO:
 		if (!is_fault(task, regs, number))
@@ -277,7 +368,7 @@ int BPF_PROG(syscall_failed, struct pt_regs *regs, long ret)
 	case ENOSPC:
 	case EROFS:
 	case EDQUOT:
-		send_failure(task, number, error);
+		send_failure(task, cgroup, number, error);
 	}
 	return 0;
 }

@@ -88,15 +88,25 @@ type SyscallsSdkContext struct {
 	SpanId  [8]uint8
 }
 
-type SyscallsSentSyscall struct {
+type SyscallsSyscallAgainRecord struct {
 	_      structs.HostLayout
-	Record SyscallsSyscallRecord
-	Tail   struct {
-		_      structs.HostLayout
-		Trace  SyscallsTraceContext
-		Cgroup SyscallsCgroupPath
+	Header struct {
+		_    structs.HostLayout
+		Time uint64
+		Kind uint32
+		Pad  uint32
 	}
+	Number uint32
+	Error  uint32
+	Cpu    uint32
+	Pad    uint32
 }
+
+type SyscallsSyscallKind uint32
+
+const (
+	SyscallsSyscallKindTAPIO_SYSCALL_AGAIN SyscallsSyscallKind = 7
+)
 
 type SyscallsSyscallRecord struct {
 	_      structs.HostLayout
@@ -109,6 +119,31 @@ type SyscallsSyscallRecord struct {
 	Process SyscallsProcessId
 	Number  uint32
 	Error   uint32
+}
+
+type SyscallsSyscallScratch struct {
+	_    structs.HostLayout
+	Last struct {
+		_           structs.HostLayout
+		Leader      uint64
+		Start       uint64
+		Parent      uint64
+		ParentStart uint64
+		Exe         uint64
+		ExeName     uint64
+		Cgroup      uint64
+		Comm        [2]uint64
+		Trace       SyscallsTraceContext
+	}
+	Sent struct {
+		_      structs.HostLayout
+		Record SyscallsSyscallRecord
+		Tail   struct {
+			_      structs.HostLayout
+			Trace  SyscallsTraceContext
+			Cgroup SyscallsCgroupPath
+		}
+	}
 }
 
 type SyscallsTraceContext struct {
@@ -158,7 +193,9 @@ const (
 	SyscallsVarIsUnlimited      = "is_unlimited"
 	SyscallsVarSdkTracesEnabled = "sdk_traces_enabled"
 	SyscallsVarTracesEnabled    = "traces_enabled"
+	SyscallsVarUnusedAgain      = "unused_again"
 	SyscallsVarUnusedFailure    = "unused_failure"
+	SyscallsVarUnusedKind       = "unused_kind"
 	SyscallsVarUnusedSyscall    = "unused_syscall"
 )
 
@@ -236,7 +273,9 @@ type SyscallsVariableSpecs struct {
 	IsUnlimited      *ebpf.VariableSpec `ebpf:"is_unlimited"`
 	SdkTracesEnabled *ebpf.VariableSpec `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.VariableSpec `ebpf:"traces_enabled"`
+	UnusedAgain      *ebpf.VariableSpec `ebpf:"unused_again"`
 	UnusedFailure    *ebpf.VariableSpec `ebpf:"unused_failure"`
+	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedSyscall    *ebpf.VariableSpec `ebpf:"unused_syscall"`
 }
 
@@ -304,7 +343,9 @@ type SyscallsVariables struct {
 	IsUnlimited      *ebpf.Variable `ebpf:"is_unlimited"`
 	SdkTracesEnabled *ebpf.Variable `ebpf:"sdk_traces_enabled"`
 	TracesEnabled    *ebpf.Variable `ebpf:"traces_enabled"`
+	UnusedAgain      *ebpf.Variable `ebpf:"unused_again"`
 	UnusedFailure    *ebpf.Variable `ebpf:"unused_failure"`
+	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedSyscall    *ebpf.Variable `ebpf:"unused_syscall"`
 }
 

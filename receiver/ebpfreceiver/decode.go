@@ -147,8 +147,7 @@ func decodeSignal(r *bpf.ProcessSignalRecord, known *knownProcesses) kernelEvent
 func decodeSyscall(r *bpf.SyscallsSyscallRecord, t tail, known *knownProcesses) kernelEvent {
 	return syscallEvent{
 		base:  base{r.Header.Time, known.processIn((*bpf.ProcessProcessId)(&r.Process), t.cgroup)},
-		call:  syscallName(r.Number),
-		errno: errnoName(r.Error),
+		calls: []failedCall{{syscallName(r.Number), errnoName(r.Error)}},
 	}
 }
 

@@ -95,8 +95,12 @@ func (e *encoder) logs(run []kernelEvent, seen time.Time) plog.Logs {
 	e.descriptions = e.descriptions[:0]
 	total := 0
 	for _, ev := range run {
-		severity, body := e.record(ev)
-		e.descriptions = append(e.descriptions, description{severity, body})
+		if failed, ok := ev.(syscallEvent); ok {
+			e.recordSyscall(failed, ev)
+		} else {
+			severity, body := e.record(ev)
+			e.descriptions = append(e.descriptions, description{severity, body, ev})
+		}
 		total += weight(ev)
 	}
 	logs := e.builder.Emit()
@@ -106,7 +110,7 @@ func (e *encoder) logs(run []kernelEvent, seen time.Time) plog.Logs {
 	records := recordsOf(logs.ResourceLogs().At(0))
 	for i, record := range records.All() {
 		describe(record, seen, e.descriptions[i])
-		setTrace(record, run[i])
+		setTrace(record, e.descriptions[i].of)
 	}
 	if total > len(run) {
 		e.repeat(records, run, total)
@@ -114,20 +118,21 @@ func (e *encoder) logs(run []kernelEvent, seen time.Time) plog.Logs {
 	return logs
 }
 
-// repeat puts behind the record of each event of a run those of the same that happened again.
+// repeat makes of a record for each call of the events of a run one for each failure.
 func (e *encoder) repeat(records plog.LogRecordSlice, run []kernelEvent, total int) {
-	firsts := plog.NewLogRecordSlice()
-	records.MoveAndAppendTo(firsts)
+	calls := plog.NewLogRecordSlice()
+	records.MoveAndAppendTo(calls)
 	records.EnsureCapacity(total)
-	for i, ev := range run {
-		first := records.AppendEmpty()
-		firsts.At(i).MoveTo(first)
-		failed, _ := ev.(syscallEvent)
-		for _, at := range failed.again {
+	next := 0
+	for _, ev := range run {
+		failed, _ := ev.(syscallEvent) // as all of the run are: others have a weight of 1
+		calls.At(next).CopyTo(records.AppendEmpty())
+		for _, again := range failed.again {
 			record := records.AppendEmpty()
-			first.CopyTo(record)
-			record.SetTimestamp(pcommon.NewTimestampFromTime(e.clock.Wall(at)))
+			calls.At(next + again.call).CopyTo(record)
+			record.SetTimestamp(pcommon.NewTimestampFromTime(e.clock.Wall(again.at)))
 		}
+		next += len(failed.calls)
 	}
 }
 
@@ -145,7 +150,7 @@ func (e *encoder) started(attached []string, failed []failure, at time.Time) plo
 	logs := e.builder.Emit()
 	for _, rl := range logs.ResourceLogs().All() { // none when the event is disabled
 		e.resource(processInfo{}).MoveTo(rl.Resource())
-		describe(recordsOf(rl).At(0), at, description{severity, body})
+		describe(recordsOf(rl).At(0), at, description{severity: severity, body: body})
 	}
 	return logs
 }
@@ -154,6 +159,7 @@ func (e *encoder) started(attached []string, failed []failure, at time.Time) plo
 type description struct {
 	severity plog.SeverityNumber
 	body     string
+	of       kernelEvent
 }
 
 // describe sets what all records have.
@@ -200,8 +206,6 @@ func (e *encoder) record(ev kernelEvent) (plog.SeverityNumber, string) {
 		return e.recordExit(at, ev)
 	case signalEvent:
 		return e.recordSignal(at, ev)
-	case syscallEvent:
-		return e.recordSyscall(at, ev)
 	case syscallsEvent:
 		return e.recordSyscalls(at, ev)
 	case oomEvent:
@@ -321,9 +325,13 @@ func senderOptions(p processInfo) []metadata.EventAttributeOption {
 	return options
 }
 
-func (e *encoder) recordSyscall(at pcommon.Timestamp, ev syscallEvent) (plog.SeverityNumber, string) {
-	e.builder.RecordTapioSyscallFailedEvent(context.Background(), at, ev.call, ev.errno)
-	return plog.SeverityNumberError, ev.call + " failed in " + title(ev.who) + ": " + ev.errno
+// recordSyscall records and describes each of the calls that failed, once. of is ev.
+func (e *encoder) recordSyscall(ev syscallEvent, of kernelEvent) {
+	at, in := pcommon.NewTimestampFromTime(e.clock.Wall(ev.at)), " failed in "+title(ev.who)+": "
+	for _, failed := range ev.calls {
+		e.builder.RecordTapioSyscallFailedEvent(context.Background(), at, failed.call, failed.errno)
+		e.descriptions = append(e.descriptions, description{plog.SeverityNumberError, failed.call + in + failed.errno, of})
+	}
 }
 
 func (e *encoder) recordSyscalls(at pcommon.Timestamp, ev syscallsEvent) (plog.SeverityNumber, string) {

@@ -181,11 +181,11 @@ func TestBytesText(t *testing.T) {
 	}
 }
 
-// TestRepeats: what failed again is a record of its own that differs in its time alone.
+// TestRepeats: what failed again is a record of its own, with its own time.
 func TestRepeats(t *testing.T) {
 	t.Parallel()
-	fail := func(errno string, trace byte, at uint64, again ...uint64) kernelEvent {
-		ev := syscallEvent{base: base{at, testProcess}, call: "openat", errno: errno, again: again}
+	fail := func(errno string, trace byte, at uint64, again ...failedAgain) syscallEvent {
+		ev := syscallEvent{base: base{at, testProcess}, calls: []failedCall{{"openat", errno}}, again: again}
 		if trace != 0 {
 			ev.request = traceContext{traceID: pcommon.TraceID{trace}, spanID: pcommon.SpanID{trace}, association: "thread"}
 		}
@@ -195,9 +195,11 @@ func TestRepeats(t *testing.T) {
 		fail("EMFILE", 0, 1), fail("EMFILE", 0, 2), fail("ENOSPC", 0, 3), fail("ENOSPC", 7, 4), fail("ENOSPC", 7, 5),
 		fail("EMFILE", 0, 6), refused(7), fail("EMFILE", 0, 8), fail("EMFILE", 0, 9), fail("EMFILE", 0, 10),
 	}
+	mixed := fail("EMFILE", 0, 1, failedAgain{2, 0}, failedAgain{3, 1})
+	mixed.calls = append(mixed.calls, failedCall{"openat", "ENOSPC"})
 	events := []kernelEvent{
-		fail("EMFILE", 0, 1, 2), fail("ENOSPC", 0, 3), fail("ENOSPC", 7, 4, 5),
-		fail("EMFILE", 0, 6), refused(7), fail("EMFILE", 0, 8, 9, 10),
+		mixed, fail("ENOSPC", 7, 4, failedAgain{5, 0}),
+		fail("EMFILE", 0, 6), refused(7), fail("EMFILE", 0, 8, failedAgain{9, 0}, failedAgain{10, 0}),
 	}
 	want := describeRecords(newTestEncoder(func(*Config) {}).encode(single, testEpoch))
 	e := newTestEncoder(func(*Config) {})
@@ -231,11 +233,11 @@ func TestQueueRefusesWhatHasNoPlace(t *testing.T) {
 	assert.Len(t, q.pop(nil), 3)
 	assert.Len(t, q.pop(nil), 1)
 
-	repeated := syscallEvent{base: base{7, testProcess}, again: []uint64{8}}
+	repeated := syscallEvent{base: base{7, testProcess}, calls: []failedCall{{}}, again: []failedAgain{{at: 8}}}
 	require.Empty(t, q.push([]kernelEvent{repeated, repeated}))
 	assert.Len(t, q.pop(nil), 1, "a batch has three records at most")
 	assert.Len(t, q.pop(nil), 1)
-	repeated.again = []uint64{8, 9, 10}
+	repeated.again = []failedAgain{{at: 8}, {at: 9}, {at: 10}}
 	require.Empty(t, q.push([]kernelEvent{repeated}))
 	assert.Len(t, q.pop(nil), 1, "it goes all the same")
 }

@@ -113,10 +113,20 @@ func (e signalEvent) isKernels() bool { return e.sender.started == 0 }
 type syscallEvent struct {
 	base
 	traced
-	// call and errno are names, such as openat and EMFILE.
-	call, errno string
-	// again are the times at which the very same failed next, with nothing in between.
-	again []uint64
+	// calls are those that failed, each once: the first is that of the event itself.
+	calls []failedCall
+	// again are the failures of the same process that came next, on the same request and in
+	// the same cgroup.
+	again []failedAgain
+}
+
+// failedCall has names, such as openat and EMFILE.
+type failedCall struct{ call, errno string }
+
+// failedAgain is when it failed, and which of the calls of its event.
+type failedAgain struct {
+	at   uint64
+	call int
 }
 
 // weight is how many records an event becomes.

@@ -3,10 +3,12 @@
 package ebpfreceiver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -31,19 +33,25 @@ import (
 	"github.com/yairfalse/tapio/receiver/ebpfreceiver/internal/metadata"
 )
 
-// flood says what the role "flood-with-failures" does.
+// flood says what each process in the role "flood-with-failures" does.
 type flood struct {
 	// Rate is calls a second, 0 for as many as one thread can make; Calls how many.
 	Rate, Calls int
+	// IsMixed says that no call is the one before: several calls fail, for several reasons, in turn.
+	IsMixed bool
+	// Processes is how many do that at once.
+	Processes int
 }
+
+func (f flood) calls() int { return f.Calls * f.Processes }
 
 const floodEnv = "TAPIO_EBPF_TEST_FLOOD"
 
 // floodTick is how often a paced flood makes the calls that are due.
 const floodTick = 200 * time.Microsecond
 
-// floodWithFailures opens files until it has made its calls, in vain, and prints how
-// long that took.
+// floodWithFailures makes its calls, in vain, once there is something to read, and prints
+// how long that took.
 func floodWithFailures() {
 	var f flood
 	if err := json.Unmarshal([]byte(os.Getenv(floodEnv)), &f); err != nil {
@@ -51,8 +59,17 @@ func floodWithFailures() {
 		os.Exit(1)
 	}
 	runtime.LockOSThread()
+	full, err := unix.Open("/dev/full", unix.O_WRONLY, 0)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: 0})
-	path := []byte("/\x00")
+	failing := callsInVain(uintptr(full))
+	if !f.IsMixed {
+		failing = failing[:1]
+	}
+	_, _ = os.Stdin.Read(make([]byte, 1))
 	begin := time.Now()
 	for made := 0; made < f.Calls; {
 		due := f.Calls
@@ -60,7 +77,8 @@ func floodWithFailures() {
 			due = min(f.Calls, int(time.Since(begin).Seconds()*float64(f.Rate))+1)
 		}
 		for ; made < due; made++ {
-			openInVain(path)
+			c := &failing[made%len(failing)]
+			_, _, _ = unix.RawSyscall6(c.number, c.arguments[0], c.arguments[1], c.arguments[2], c.arguments[3], c.arguments[4], 0)
 		}
 		if f.Rate > 0 {
 			time.Sleep(floodTick)
@@ -70,19 +88,44 @@ func floodWithFailures() {
 	os.Exit(0)
 }
 
-func openInVain(path []byte) {
-	_, _, _ = unix.RawSyscall6(unix.SYS_OPENAT, 0, uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY, 0, 0, 0)
+// callInVain is a system call that fails.
+type callInVain struct {
+	number    uintptr
+	arguments [5]uintptr
+}
+
+// slash is a path for the kernel.
+var slash = [...]byte{'/', 0}
+
+// callsInVain are such calls where no file may be opened any more and full is the device
+// that has no space.
+func callsInVain(full uintptr) []callInVain {
+	path := uintptr(unsafe.Pointer(&slash))
+	const tooLong = 1 << 60
+	return []callInVain{
+		{unix.SYS_OPENAT, [5]uintptr{0, path, unix.O_RDONLY}},                                          // EMFILE
+		{unix.SYS_WRITE, [5]uintptr{full, path, 1}},                                                    // ENOSPC
+		{unix.SYS_DUP, [5]uintptr{0}},                                                                  // EMFILE
+		{unix.SYS_MMAP, [5]uintptr{0, tooLong, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS}}, // ENOMEM
+		{unix.SYS_EPOLL_CREATE1, [5]uintptr{0}},                                                        // EMFILE
+	}
 }
 
 // flooded is what became of a flood.
 type flooded struct {
 	made, delivered, lost, dropped int64
-	// of is what the flooding process had delivered; delivered has others on the machine too.
-	of              processFailures
-	elapsed, reader time.Duration
+	// of is what the flooding processes had delivered; delivered has others on the machine too.
+	of processFailures
+	// reader and makers are CPU time.
+	elapsed, reader, makers time.Duration
 }
 
-func (f flooded) rate() float64 { return float64(f.made) / f.elapsed.Seconds() }
+func (f flooded) rate() float64 {
+	if f.made == 0 {
+		return 0
+	}
+	return float64(f.made) / f.elapsed.Seconds()
+}
 
 // countingConsumer counts the records of a flood.
 type countingConsumer struct {
@@ -158,17 +201,10 @@ func runFlood(tb testing.TB, f flood) flooded {
 	require.NoError(tb, err)
 	require.NoError(tb, r.Start(context.Background(), componenttest.NewNopHost()))
 	require.Empty(tb, r.failed())
+	pids, start := startFlood(tb, f)
 	before := ownCPU()
-	cmd := role("flood-with-failures")
-	text, err := json.Marshal(f)
-	require.NoError(tb, err)
-	cmd.Env = append(cmd.Env, floodEnv+"="+string(text))
-	out, err := cmd.Output()
-	require.NoError(tb, err)
-	var elapsed int64
-	_, err = fmt.Sscan(string(out), &elapsed)
-	require.NoError(tb, err)
-	got := flooded{made: int64(f.Calls), elapsed: time.Duration(elapsed)}
+	got := flooded{made: int64(f.calls())}
+	got.elapsed, got.makers = start()
 	require.Eventually(tb, func() bool {
 		got.lost, got.delivered = r.source.stats().lost[event.SyscallFailed], next.failures.Load()
 		if m, err := tel.GetMetric("otelcol_receiver_tapio_ebpf_dropped"); err == nil { // none: nothing was
@@ -181,8 +217,44 @@ func runFlood(tb testing.TB, f flood) flooded {
 	}, time.Minute, 10*time.Millisecond)
 	got.reader = ownCPU() - before
 	require.NoError(tb, r.Shutdown(context.Background()))
-	got.of = next.byProcess[int64(cmd.Process.Pid)]
+	for _, pid := range pids {
+		of := next.byProcess[pid]
+		got.of.count += of.count
+		got.of.outOfOrder += of.outOfOrder
+	}
 	return got
+}
+
+// startFlood starts the processes of a flood. They make their calls when the function is
+// called, which returns how long the slowest took and the CPU time of all.
+func startFlood(tb testing.TB, f flood) (pids []int64, flood func() (longest, cpu time.Duration)) {
+	tb.Helper()
+	text, err := json.Marshal(f)
+	require.NoError(tb, err)
+	r, w, err := os.Pipe()
+	require.NoError(tb, err)
+	outputs := make([]bytes.Buffer, f.Processes)
+	cmds := make([]*exec.Cmd, f.Processes)
+	for i := range cmds {
+		cmd := role("flood-with-failures")
+		cmd.Env = append(cmd.Env, floodEnv+"="+string(text))
+		cmd.Stdin, cmd.Stdout = r, &outputs[i]
+		require.NoError(tb, cmd.Start())
+		pids, cmds[i] = append(pids, int64(cmd.Process.Pid)), cmd
+	}
+	require.NoError(tb, r.Close())
+	return pids, func() (longest, cpu time.Duration) {
+		require.NoError(tb, w.Close())
+		for i, cmd := range cmds {
+			require.NoError(tb, cmd.Wait())
+			var took time.Duration
+			_, err := fmt.Sscan(outputs[i].String(), (*int64)(&took))
+			require.NoError(tb, err, outputs[i].String())
+			longest = max(longest, took)
+			cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		}
+		return longest, cpu
+	}
 }
 
 func ownCPU() time.Duration {
@@ -192,46 +264,71 @@ func ownCPU() time.Duration {
 }
 
 func (f flooded) String() string {
-	return fmt.Sprintf("%.0f events/s: %d of %d lost in the ring, %d dropped from the queue; %.0f ns of the reader's CPU for each delivered",
-		f.rate(), f.lost, f.made, f.dropped, float64(f.reader)/float64(f.delivered))
+	return fmt.Sprintf("%.0f events/s: %d of %d lost in the ring, %d dropped from the queue; %.0f ns of CPU for each call, %.0f ns of the reader's for each delivered",
+		f.rate(), f.lost, f.made, f.dropped, float64(f.makers)/float64(f.made), float64(f.reader)/float64(f.delivered))
 }
 
-// TestFlood: of a call that fails as fast as it can each failure is a record of its own, or
+// TestFlood: of calls that fail as fast as they can each failure is a record of its own, or
 // is counted as lost.
 func TestFlood(t *testing.T) {
 	requireKernel(t)
-	got := runFlood(t, flood{Calls: 100_000})
-	t.Log(got)
-	assert.GreaterOrEqual(t, got.of.count+got.lost+got.dropped, got.made)
-	assert.NotZero(t, got.of.count)
-	assert.Zero(t, got.of.outOfOrder)
+	for name, f := range map[string]flood{
+		"one call":    {Calls: 100_000, Processes: 1},
+		"calls mixed": {Calls: 50_000, Processes: 2, IsMixed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := runFlood(t, f)
+			t.Log(got)
+			assert.GreaterOrEqual(t, got.of.count+got.lost+got.dropped, got.made)
+			assert.NotZero(t, got.of.count)
+			assert.Zero(t, got.of.outOfOrder)
+		})
+	}
 }
 
-// BenchmarkFlood: one call that fails again and again, through the ring, the queue and the
-// encoder, made by one thread that does nothing else: at rates that grow until some are
-// lost, then as fast as it can. Where none are lost, it makes no more than is read.
+// BenchmarkFlood: calls that fail, through the ring, the queue and the encoder, at rates
+// that grow until some are lost or no more are made, then as fast as they can: one call of
+// one process again and again, and five calls of two processes in turn.
 func BenchmarkFlood(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("kernel programs need root")
 	}
-	for b.Loop() {
-		var without, with flooded
-		for rate := 400_000; rate < 3_000_000 && with.made == 0; rate += rate / 8 {
-			got := runFlood(b, flood{Rate: rate, Calls: rate * 2})
-			if got.lost+got.dropped == 0 {
-				without = got
-			} else {
-				with = got
+	for _, f := range []struct {
+		name string
+		flood
+	}{
+		{"one-call", flood{Processes: 1}},
+		{"calls-mixed", flood{Processes: 2, IsMixed: true}},
+	} {
+		b.Run(f.name, func(b *testing.B) {
+			for b.Loop() {
+				benchmarkFlood(b, f.flood)
 			}
-		}
-		unpaced := runFlood(b, flood{Calls: 1_000_000})
-		b.Log("without loss:", without)
-		if with.made > 0 {
-			b.Log("loss begins:", with)
-			b.ReportMetric(with.rate(), "events/s-where-loss-begins")
-		}
-		b.Log("as fast as it can:", unpaced)
-		b.ReportMetric(without.rate(), "events/s-without-loss")
-		b.ReportMetric(float64(without.reader)/float64(max(without.delivered, 1)), "reader-ns/event")
+		})
 	}
+}
+
+func benchmarkFlood(b *testing.B, f flood) {
+	var without flooded
+	for rate := 400_000; ; rate += rate / 8 {
+		f.Rate, f.Calls = rate/f.Processes, 2*rate/f.Processes
+		got := runFlood(b, f)
+		if got.lost+got.dropped > 0 {
+			b.Log("loss begins:", got)
+			b.ReportMetric(got.rate(), "events/s-where-loss-begins")
+			break
+		}
+		if got.rate() > without.rate() {
+			without = got
+		}
+		if got.rate() < float64(rate)*0.9 {
+			b.Logf("no loss: no more are made (%.0f of %d a second)", got.rate(), rate)
+			break
+		}
+	}
+	f.Rate, f.Calls = 0, 1_000_000/f.Processes
+	b.Log("without loss:", without)
+	b.Log("as fast as it can:", runFlood(b, f))
+	b.ReportMetric(without.rate(), "events/s-without-loss")
+	b.ReportMetric(float64(without.reader)/float64(max(without.delivered, 1)), "reader-ns/event")
 }

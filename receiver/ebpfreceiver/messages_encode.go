@@ -46,7 +46,7 @@ func (e *encoder) message(ev messageEvent, seen time.Time) plog.Logs {
 			record.Attributes().PutStr(a.Key, a.Text)
 		}
 	}
-	describe(record, seen, description{ev.found.Severity, messageBody(ev)})
+	describe(record, seen, description{severity: ev.found.Severity, body: messageBody(ev)})
 	return logs
 }
 

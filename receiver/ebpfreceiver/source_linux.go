@@ -3,12 +3,9 @@
 package ebpfreceiver
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -112,21 +109,19 @@ type kernel struct {
 	// isAhead says that record, or in its place aheadErr, was read and not returned yet.
 	isAhead  bool
 	aheadErr error
-	// times and before are of repeats, which takes at most maxRepeats.
-	times      []uint64
-	before     []byte
-	maxRepeats int
-	known      knownProcesses
-	pace       pace
-	running    []runningProgram
-	failures   []failure
-	features   *features
-	types      *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
-	samplers   []sampler
-	pollers    []poller
-	shared     map[string]*ebpf.Map // by name, of the program that came first
-	traces     *traces              // nil unless the group http runs
-	tracer     *tracer              // the same
+	// failing has calls that were read and not returned yet.
+	failing  failureGroups
+	known    knownProcesses
+	pace     pace
+	running  []runningProgram
+	failures []failure
+	features *features
+	types    *btf.Cache // of the kernel, read once for all programs; nil when they are loaded
+	samplers []sampler
+	pollers  []poller
+	shared   map[string]*ebpf.Map // by name, of the program that came first
+	traces   *traces              // nil unless the group http runs
+	tracer   *tracer              // the same
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -164,7 +159,7 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{maxRepeats: min(maxRepeats, cfg.MaxBatchSize-1), stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
+	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
 	defer func() { k.types = nil }()
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -173,7 +168,7 @@ func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
 	f, err := readFeatures(k.types)
 	k.features = f
 	if err == nil {
-		err = k.openRing(cfg.RingBufferSize)
+		err = k.openRing(cfg)
 	}
 	if err == nil && cfg.Programs.HTTP.Enabled {
 		err = k.openTraces(cfg, log)
@@ -211,13 +206,18 @@ func (k *kernel) fail(name string, err error, log *zap.Logger) {
 }
 
 // openRing makes what all programs share: the ring buffer and the loss counts.
-func (k *kernel) openRing(size int) error {
+func (k *kernel) openRing(cfg *Config) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	k.failing = newFailureGroups(cfg.MaxBatchSize, cpus)
 	spec, err := bpf.LoadProcess()
 	if err != nil {
 		return err
 	}
 	events := spec.Maps[bpf.ProcessMapEvents]
-	events.MaxEntries = uint32(size)
+	events.MaxEntries = uint32(cfg.RingBufferSize)
 	if k.events, err = ebpf.NewMap(events); err != nil {
 		return fmt.Errorf("create ring buffer: %w", err)
 	}
@@ -299,16 +299,18 @@ func (k *kernel) read() (kernelEvent, error) {
 		<-k.stopped
 		return nil, os.ErrClosed
 	}
+	if failed, ok := k.failing.next(); ok {
+		return failed, nil
+	}
 	if err := k.nextRecord(); err != nil {
 		return nil, err
+	}
+	if isFailure(k.record.RawSample) {
+		return k.gather()
 	}
 	ev, err := decode(k.record.RawSample, &k.known)
 	if err != nil {
 		return nil, err
-	}
-	if failed, ok := ev.(syscallEvent); ok {
-		failed.again = k.repeats()
-		return failed, nil
 	}
 	if ev = k.tracer.take(ev); ev == nil {
 		return nil, nil
@@ -316,7 +318,7 @@ func (k *kernel) read() (kernelEvent, error) {
 	return k.features.named(ev), nil
 }
 
-func (k *kernel) hasMore() bool { return k.isAhead || k.record.Remaining > 0 }
+func (k *kernel) hasMore() bool { return k.isAhead || k.failing.hasNext() || k.record.Remaining > 0 }
 
 // nextRecord has the next record in k.record.
 func (k *kernel) nextRecord() error {
@@ -339,28 +341,18 @@ func (k *kernel) readRecord() error {
 	return err
 }
 
-// maxRepeats bounds the repeats of one event.
-const maxRepeats = 63
-
-// recordRest is where in a record that begins which is not its time.
-const recordRest = 8
-
-// repeats takes the records that are next in the ring while they differ from the one in
-// k.record in their time alone, and returns those times. A storm of failing calls is
-// nearly always one call that fails again and again.
-func (k *kernel) repeats() []uint64 {
-	k.times = k.times[:0]
-	k.before = append(k.before[:0], k.record.RawSample[recordRest:]...)
-	for len(k.times) < k.maxRepeats && k.record.Remaining > 0 {
-		k.aheadErr = k.readRecord()
-		raw := k.record.RawSample
-		if k.aheadErr != nil || len(raw) < recordRest || !bytes.Equal(raw[recordRest:], k.before) {
-			k.isAhead = true
-			break
-		}
-		k.times = append(k.times, binary.NativeEndian.Uint64(raw))
+// gather puts the failing calls that are next in the ring together with the one in
+// k.record.
+func (k *kernel) gather() (kernelEvent, error) {
+	if err := k.failing.add(k.record.RawSample, &k.known); err != nil {
+		return nil, err
 	}
-	return slices.Clone(k.times)
+	for k.record.Remaining > 0 && !k.isAhead {
+		k.aheadErr = k.readRecord()
+		k.isAhead = k.aheadErr != nil || !isFailure(k.record.RawSample) || k.failing.add(k.record.RawSample, &k.known) != nil
+	}
+	failed, _ := k.failing.next()
+	return failed, nil
 }
 
 func (k *kernel) attached() []string {
