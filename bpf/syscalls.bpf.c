@@ -63,7 +63,7 @@ struct pt_regs___compat {
 };
 
 struct qstr___hash {
-	__u64 hash_len;
+	__u32 hash;
 };
 
 struct dentry___hash {
@@ -282,7 +282,7 @@ static __always_inline void identify(struct failing_process *p, struct task_stru
 	p->parent = (__u64)parent;
 	p->parent_start = parent->start_boottime;
 	p->exe = (__u64)exe;
-	p->exe_name = name ? ((struct dentry___hash *)name)->d_name.hash_len : 0; /* it may be renamed */
+	p->exe_name = name ? ((struct dentry___hash *)name)->d_name.hash : 0; /* it may be renamed */
 	p->cgroup = cgroup->kn->id;
 	p->comm[0] = comm[0];
 	p->comm[1] = comm[1];
