@@ -13,6 +13,10 @@ func render(f *finding.Finding, s style) string {
 	p := &page{style: s}
 	p.heading("CORRELATION SUMMARY")
 	p.summary(f)
+	if lines := f.RootCause.LastLines; len(lines) > 0 {
+		p.heading("LAST LOG LINES")
+		p.bullets(lineTexts(lines), "")
+	}
 	p.heading("EVENT CHAIN")
 	p.chain(f)
 	p.heading("RECOMMENDED ACTIONS")
@@ -35,6 +39,15 @@ func earlierTexts(causes []finding.EarlierCause) []string {
 	for i, c := range causes {
 		out[i] = fmt.Sprintf("until %s UTC, revision %d: %s (%s, confidence %s). %s",
 			c.Until.UTC().Format(dateTime), c.Revision, c.Title, c.Pattern, percentText(c.Confidence), c.Reason)
+	}
+	return out
+}
+
+// lineTexts writes log records, each with its time in UTC.
+func lineTexts(lines []finding.LogLine) []string {
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		out[i] = l.Time.UTC().Format("15:04:05.000") + " " + l.Text
 	}
 	return out
 }

@@ -46,6 +46,7 @@ func hostile() *finding.Finding {
 	f.Impact.Services, f.Impact.Operations, f.Missing = []string{bad}, []string{bad}, []string{bad}
 	f.Ending = bad
 	f.EarlierCauses = []finding.EarlierCause{{Title: bad, Pattern: bad, Reason: bad, Until: f.StartedAt}}
+	f.RootCause.LastLines = []finding.LogLine{{Time: f.StartedAt, Text: bad}}
 	f.Chain[0].Title, f.Chain[0].Detail, f.Chain[0].Layer = bad, bad, bad
 	f.Chain[1].LinkedOn, f.Chain[1].LinkedBy = bad, bad
 	f.Actions = finding.Actions{Immediate: []string{bad}, ShortTerm: []string{bad}, LongTerm: []string{bad}}

@@ -105,6 +105,9 @@ const (
 	SystemdUnitWatchdog         = "tapio.systemd.unit.watchdog"
 	SystemdUnitRestarting       = "tapio.systemd.unit.restarting"
 	SystemdUnitDependencyFailed = "tapio.systemd.unit.dependency_failed"
+	SystemdUnitActivated        = "tapio.systemd.unit.activated"
+	SystemdUnitDeactivated      = "tapio.systemd.unit.deactivated"
+	SystemdUnitRunning          = "tapio.systemd.unit.running"
 	SystemdJobTimedOut          = "tapio.systemd.job.timed_out"
 	// SystemdProcessOOMKilled: one process of a unit was killed for want of
 	// memory; whether the unit fails for that depends on its OOMPolicy.
@@ -425,6 +428,9 @@ const (
 // FindingScope is the instrumentation scope of findings, as log records and as
 // spans. The processor passes them by, should they be fed back to it.
 const FindingScope = "github.com/yairfalse/tapio/processor/tapiocorrelationprocessor"
+
+// KeySystemdInvocation is the run of a unit, as systemd numbers it.
+const KeySystemdInvocation = "tapio.systemd.invocation_id"
 
 // ReceiverScopes begins the instrumentation scope of all records and spans of
 // Tapio's receivers.

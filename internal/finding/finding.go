@@ -220,6 +220,24 @@ type RootCause struct {
 	// Evidence holds the event's attributes, such as tapio.memory.limit; values
 	// are string, int64, float64 or bool.
 	Evidence map[string]any `json:"evidence,omitempty"`
+	// LastLines are log records of the process, run of a unit or container that ended, from
+	// just before its end, the oldest first: the last ones and the last warnings, at most
+	// MaxLastLines.
+	LastLines []LogLine `json:"last_lines,omitempty"`
+}
+
+// MaxLastLines bounds RootCause.LastLines.
+const MaxLastLines = 5
+
+// LogLine is a log record.
+type LogLine struct {
+	Time time.Time `json:"time"`
+	// Severity is the OpenTelemetry severity number, that of the level that the text
+	// itself names where it is higher; 0 when neither says.
+	Severity int `json:"severity,omitempty"`
+	// Text is the body as it was received, without the middle of one that is longer than
+	// 512 bytes. Whoever wrote it chose it: it may hold control characters.
+	Text string `json:"text"`
 }
 
 // Impact is what the telemetry says of the users. A nil pointer means that no

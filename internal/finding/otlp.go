@@ -20,24 +20,26 @@ import (
 // rejected hypotheses, hurt traces) is one JSON string each, because several
 // backends drop nested attributes.
 const (
-	KeyID             = "tapio.finding.id"
-	KeyRevision       = "tapio.finding.revision"
-	KeyState          = "tapio.finding.state"
-	KeyPattern        = "tapio.finding.pattern"
-	KeyTitle          = "tapio.finding.title"
-	KeyStartedAt      = "tapio.finding.started_at"
-	KeyDetectedAt     = "tapio.finding.detected_at"
-	KeyMendedAt       = "tapio.finding.mended_at"
-	KeyResolvedAt     = "tapio.finding.resolved_at"
-	KeyConfidence     = "tapio.finding.confidence"
-	KeyCompleteness   = "tapio.finding.confidence.completeness"
-	KeyReliability    = "tapio.finding.confidence.reliability"
-	KeyTiming         = "tapio.finding.confidence.timing"
-	KeyCauseEvent     = "tapio.finding.root_cause.event"
-	KeyCauseKind      = "tapio.finding.root_cause.entity.kind"
-	KeyCauseName      = "tapio.finding.root_cause.entity.name"
-	KeyCauseSentence  = "tapio.finding.root_cause.description"
-	KeyCauseEvidence  = "tapio.finding.root_cause.evidence"
+	KeyID            = "tapio.finding.id"
+	KeyRevision      = "tapio.finding.revision"
+	KeyState         = "tapio.finding.state"
+	KeyPattern       = "tapio.finding.pattern"
+	KeyTitle         = "tapio.finding.title"
+	KeyStartedAt     = "tapio.finding.started_at"
+	KeyDetectedAt    = "tapio.finding.detected_at"
+	KeyMendedAt      = "tapio.finding.mended_at"
+	KeyResolvedAt    = "tapio.finding.resolved_at"
+	KeyConfidence    = "tapio.finding.confidence"
+	KeyCompleteness  = "tapio.finding.confidence.completeness"
+	KeyReliability   = "tapio.finding.confidence.reliability"
+	KeyTiming        = "tapio.finding.confidence.timing"
+	KeyCauseEvent    = "tapio.finding.root_cause.event"
+	KeyCauseKind     = "tapio.finding.root_cause.entity.kind"
+	KeyCauseName     = "tapio.finding.root_cause.entity.name"
+	KeyCauseSentence = "tapio.finding.root_cause.description"
+	KeyCauseEvidence = "tapio.finding.root_cause.evidence"
+	// KeyCauseLastLines is JSON.
+	KeyCauseLastLines = "tapio.finding.root_cause.last_lines"
 	KeyFailedRequests = "tapio.impact.failed_requests"
 	KeySlowRequests   = "tapio.impact.slow_requests"
 	KeyUsers          = "tapio.impact.users"
@@ -126,6 +128,7 @@ func (f *Finding) ToLog(rl plog.ResourceLogs, observed time.Time) error {
 		putJSON(a, KeyGaps, f.Impact.Gaps, len(f.Impact.Gaps)),
 		putJSON(a, KeyObjectives, f.Impact.Objectives, len(f.Impact.Objectives)),
 		putJSON(a, KeyCauseEvidence, f.RootCause.Evidence, len(f.RootCause.Evidence)),
+		putJSON(a, KeyCauseLastLines, f.RootCause.LastLines, len(f.RootCause.LastLines)),
 		putJSON(a, KeyChain, f.Chain, len(f.Chain)),
 		putJSON(a, KeyRejected, f.Rejected, len(f.Rejected)),
 		putJSON(a, KeyEarlierCauses, f.EarlierCauses, len(f.EarlierCauses)),
@@ -195,6 +198,7 @@ func FromLog(res pcommon.Resource, r plog.LogRecord) (*Finding, error) {
 	}
 	f.MendedAt, f.ResolvedAt = d.optionalTime(KeyMendedAt), d.optionalTime(KeyResolvedAt)
 	f.RootCause.Evidence = d.attributes(KeyCauseEvidence)
+	d.json(KeyCauseLastLines, &f.RootCause.LastLines)
 	d.json(KeyChain, &f.Chain)
 	d.json(KeyRejected, &f.Rejected)
 	d.json(KeyEarlierCauses, &f.EarlierCauses)

@@ -23,7 +23,7 @@ func (s *shared) observe() error {
 			topology := e.Graph().Stats()
 			for reason, n := range map[string]int64{
 				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "condition": c.Unevaluated.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(), "duplicate": c.Duplicates.Load(),
-				"detail": int64(e.Details().Evicted()), "request": c.RequestsEvicted.Load() + c.Ungrouped.Load(), "span": c.SpansCut.Load(),
+				"detail": int64(e.Details().Evicted()), "tail": e.Tails().Evicted(), "request": c.RequestsEvicted.Load() + c.Ungrouped.Load(), "span": c.SpansCut.Load(),
 				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
 				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "visit": e.VisitsDropped(),
 				"metric": c.PointsIgnored.Load(), "series": c.SeriesRefused.Load() + int64(e.Gauges().Sizes().Evicted), "emit": s.refused.Load(),
@@ -38,7 +38,7 @@ func (s *shared) observe() error {
 				"events": int64(e.Ring().Len()), "details": int64(e.Details().Len()), "entities": int64(topology.Entities),
 				"calls": int64(topology.Calls), "operations": c.Operations.Load(), "requests": c.RequestsHeld.Load(),
 				"occurrences": c.OccurrencesHeld.Load(), "incidents": c.IncidentsOpen.Load(),
-				"traces": e.Visits().Open.Load(), "statements": int64(e.Statements()), "series": int64(e.Gauges().Sizes().Series),
+				"traces": e.Visits().Open.Load(), "statements": int64(e.Statements()), "tails": int64(e.Tails().Len()), "units": c.UnitsHeld.Load(), "series": int64(e.Gauges().Sizes().Series),
 			} {
 				o.Observe(n, with("what", what))
 			}

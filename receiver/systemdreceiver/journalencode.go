@@ -31,7 +31,6 @@ const (
 	keyBootInitrd    = "tapio.system.boot.initrd_duration"
 	keyBootUserspace = "tapio.system.boot.userspace_duration"
 	keyResult        = "tapio.systemd.unit.result"
-	keyInvocation    = "tapio.systemd.invocation_id"
 	keyRestarts      = "tapio.systemd.restart.count"
 )
 
@@ -316,7 +315,7 @@ func (e *journalEncoder) describe(r *entry, record plog.LogRecord) {
 		case "_SYSTEMD_CGROUP":
 			putValid(attrs, event.KeyProcessCgroup, value)
 		case "_SYSTEMD_INVOCATION_ID":
-			putValid(attrs, keyInvocation, value)
+			putValid(attrs, event.KeySystemdInvocation, value)
 		case "_UID":
 			putDigits(attrs, "process.user.id", value)
 		case "CODE_FILE":

@@ -135,7 +135,7 @@ func unitFailed(result string) (journalEvent, bool) {
 	ev.attributes = func(e *journal.Entry, to pcommon.Map) {
 		putValid(to, event.KeyErrorType, result)
 		putValid(to, keyResult, result)
-		putValid(to, keyInvocation, e.Get("INVOCATION_ID"))
+		putValid(to, event.KeySystemdInvocation, e.Get("INVOCATION_ID"))
 	}
 	return ev, true
 }
@@ -169,7 +169,7 @@ func restarting(count string) (journalEvent, bool) {
 		name: event.SystemdUnitRestarting, severity: plog.SeverityNumberWarn, ofUnit: true,
 		attributes: func(e *journal.Entry, to pcommon.Map) {
 			to.PutInt(keyRestarts, int64(n))
-			putValid(to, keyInvocation, e.Get("INVOCATION_ID"))
+			putValid(to, event.KeySystemdInvocation, e.Get("INVOCATION_ID"))
 		},
 	}, true
 }

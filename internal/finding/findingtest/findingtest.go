@@ -32,6 +32,9 @@ func Full() *finding.Finding {
 		RootCause: finding.RootCause{
 			Event: event.OOMKill, Entity: payment,
 			Description: "The kernel killed payment (pid 4242): its memory cgroup had reached its limit of 64 MiB.",
+			LastLines: []finding.LogLine{
+				{Time: Start.Add(-20 * time.Millisecond), Severity: 17, Text: "cache: 64 MiB of 64 MiB used"},
+			},
 			Evidence: map[string]any{
 				event.KeyOOMScope: "cgroup", event.KeyMemoryCgroup: "/tapio-checkout/payment",
 				event.KeyMemoryLimit: int64(64 << 20), event.KeyMemoryPeak: int64(64 << 20),

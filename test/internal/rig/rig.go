@@ -148,6 +148,7 @@ type Receivers struct {
 type Collector struct {
 	*process
 	netns, dir string
+	args       []string
 }
 
 // StartCollector starts a collector in a network namespace and waits until it is up.
@@ -160,13 +161,27 @@ func StartCollector(t *testing.T, netns string, r Receivers) *Collector {
 	base, more := filepath.Join(dir, "base.yaml"), filepath.Join(dir, "receivers.yaml")
 	require.NoError(t, os.WriteFile(base, fmt.Appendf(nil, configuration, dir, list(r.Traces), list(r.Logs), list(r.Metrics)), 0o600))
 	require.NoError(t, os.WriteFile(more, []byte(r.YAML), 0o600))
-	c := &Collector{netns: netns, dir: dir}
-	c.process = start(t, In(netns, Program(t, "otelcol-tapio"), "--config", base, "--config", more))
+	c := &Collector{netns: netns, dir: dir, args: []string{Program(t, "otelcol-tapio"), "--config", base, "--config", more}}
+	c.up(t)
+	return c
+}
+
+// up starts it and waits until it answers.
+func (c *Collector) up(t *testing.T) {
+	t.Helper()
+	c.process = start(t, In(c.netns, c.args...))
 	require.Eventually(t, func() bool {
-		out, _ := In(netns, Program(t, "tapio"), "findings", "--output", "json").Output()
+		out, _ := In(c.netns, Program(t, "tapio"), "findings", "--output", "json").Output()
 		return len(out) > 0
 	}, time.Minute, 100*time.Millisecond, "the collector does not come up")
-	return c
+}
+
+// Restart stops it in an orderly way and starts it again after meanwhile.
+func (c *Collector) Restart(t *testing.T, meanwhile func()) {
+	t.Helper()
+	c.end()
+	meanwhile()
+	c.up(t)
 }
 
 // Send delivers log records, as a receiver of their kind would.
@@ -250,6 +265,14 @@ func (c *Collector) Findings(t *testing.T) []*finding.Finding {
 	return slices.DeleteFunc(page.Findings, func(f *finding.Finding) bool { return f.State == finding.StateWithdrawn || elsewhere(f) })
 }
 
+// Show is what people read of a finding.
+func (c *Collector) Show(t *testing.T, id string) string {
+	t.Helper()
+	out, err := In(c.netns, Program(t, "tapio"), "findings", "show", id).Output()
+	require.NoError(t, err)
+	return string(out)
+}
+
 // Only waits until there is one finding that ready accepts and returns it. Others
 // may not be there.
 func (c *Collector) Only(t *testing.T, pattern string, ready func(*finding.Finding) bool) *finding.Finding {
@@ -270,6 +293,12 @@ func (c *Collector) Only(t *testing.T, pattern string, ready func(*finding.Findi
 func Log(t *testing.T, f *finding.Finding) {
 	t.Helper()
 	t.Logf("%s %s, confidence %.2f: %s", f.Pattern, f.State, f.Confidence.Score, f.Summary)
+	for _, l := range f.RootCause.LastLines {
+		t.Logf("  said %s %s", l.Time.Format("15:04:05.000"), l.Text)
+	}
+	for _, m := range f.Missing {
+		t.Logf("  missing: %s", m)
+	}
 	for _, l := range f.Chain {
 		t.Logf("  %s [%s] %s (x%d) %s: %s", l.Time.Format("15:04:05.000"), l.Layer, l.Title, l.Count, l.LinkedBy, l.LinkedOn)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/tail"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/template"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
@@ -88,6 +89,7 @@ type Decoder struct {
 
 	texts   *texts
 	records Records
+	tails   *tail.Tails
 	logName string // what a log record without a name is called that becomes an event
 
 	seed  maphash.Seed
@@ -96,8 +98,9 @@ type Decoder struct {
 }
 
 type resolved struct {
-	ref topology.Ref
-	at  int64
+	ref    topology.Ref
+	writer writer
+	at     int64
 }
 
 // New returns a decoder that interns into graph and keeps texts in details. now
@@ -157,25 +160,29 @@ func isTapio(scope string) bool {
 	return scope == event.FindingScope || strings.HasPrefix(scope, event.ReceiverScopes)
 }
 
-// resolve returns the entity of a resource, from the cache when it was resolved
-// within the last second of event time.
-func (d *Decoder) resolve(attrs pcommon.Map, at int64) topology.Ref {
+// resolve returns the entity of a resource.
+func (d *Decoder) resolve(attrs pcommon.Map, at int64) topology.Ref { return d.resolved(attrs, at).ref }
+
+// resolved returns what a resource names, from the cache when it was resolved within the
+// last second of event time.
+func (d *Decoder) resolved(attrs pcommon.Map, at int64) resolved {
 	h := d.hash(attrs)
 	d.mu.RLock()
 	c, ok := d.cache[h]
 	d.mu.RUnlock()
 	if ok && at-c.at < resolveEvery && c.at-at < resolveEvery {
-		return c.ref
+		return c
 	}
 	r := topology.ReadResource(attrs)
-	ref := d.graph.Resolve(&r, at)
+	c = resolved{ref: d.graph.Resolve(&r, at), at: at}
+	c.writer = d.writerOf(attrs, c.ref.Subject)
 	d.mu.Lock()
 	if len(d.cache) >= maxResources {
 		clear(d.cache)
 	}
-	d.cache[h] = resolved{ref, at}
+	d.cache[h] = c
 	d.mu.Unlock()
-	return ref
+	return c
 }
 
 // Entity returns the entity that the attributes of a resource name, 0 when they
@@ -380,6 +387,7 @@ func (d *Decoder) Logs(ld plog.Logs, out *Batch) Counts {
 			}
 		}
 		if f.heard > 0 {
+			d.keepTail(rl, f.writer, latest)
 			out.Heard = append(out.Heard, visit.Log{Service: cmp.Or(f.ref.Service, f.ref.Subject), Instance: f.ref.Subject, Time: f.heard})
 		}
 	}
@@ -389,6 +397,7 @@ func (d *Decoder) Logs(ld plog.Logs, out *Batch) Counts {
 // feed is the log records of one resource while they are read.
 type feed struct {
 	ref           topology.Ref
+	writer        writer
 	heard, latest int64 // the newest record without a name; the latest time that is believed
 	out           *Batch
 	counts        *Counts
@@ -399,16 +408,14 @@ func (d *Decoder) record(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogReco
 		f.counts.Skipped++
 		return
 	}
-	at := int64(r.Timestamp())
-	if at <= 0 {
-		at = int64(r.ObservedTimestamp())
-	}
+	at := timeOf(r)
 	if at <= 0 || at > f.latest {
 		f.counts.Invalid++
 		return
 	}
 	if f.ref.Subject == 0 {
-		f.ref = d.resolve(rl.Resource().Attributes(), at)
+		c := d.resolved(rl.Resource().Attributes(), at)
+		f.ref, f.writer = c.ref, c.writer
 	}
 	f.counts.Decoded++
 	keys, failed := d.met(rl, sl, r)
@@ -423,6 +430,17 @@ func (d *Decoder) record(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogReco
 		f.out.Logs = append(f.out.Logs, d.visitLog(r, f.ref, &e))
 	}
 }
+
+// timeOf is when a log record was written or, where it does not say, received; 0 or less
+// when it says neither.
+func timeOf(r plog.LogRecord) int64 {
+	if at := int64(r.Timestamp()); at > 0 {
+		return at
+	}
+	return int64(r.ObservedTimestamp())
+}
+
+func severityOf(r plog.LogRecord) uint8 { return uint8(min(max(r.SeverityNumber(), 0), math.MaxUint8)) }
 
 // visitLog is a log record as the judge of visits sees it.
 func (d *Decoder) visitLog(r plog.LogRecord, ref topology.Ref, e *record.Event) visit.Log {
@@ -449,7 +467,7 @@ func (d *Decoder) visitLog(r plog.LogRecord, ref topology.Ref, e *record.Event) 
 func (d *Decoder) log(r plog.LogRecord, ref topology.Ref, at int64, met []string) record.Event {
 	e := record.Event{
 		Time: at, TraceID: record.TraceID(r.TraceID()), Subject: ref.Subject,
-		Kind: record.KindLog, Severity: uint8(min(max(r.SeverityNumber(), 0), math.MaxUint8)),
+		Kind: record.KindLog, Severity: severityOf(r),
 	}
 	name := r.EventName()
 	if name == "" {

@@ -28,6 +28,7 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/ring"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/slo"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/tail"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/template"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/visit"
@@ -96,7 +97,7 @@ type Counters struct {
 	RequestsHeld, RequestsEvicted, SpansCut                                                                             atomic.Int64
 	OccurrencesHeld, OccurrencesEvicted                                                                                 atomic.Int64
 	IncidentsOpen, IncidentsDropped, Operations                                                                         atomic.Int64
-	HostsDropped, BaselinesDropped                                                                                      atomic.Int64
+	HostsDropped, UnitsHeld, BaselinesDropped                                                                           atomic.Int64
 }
 
 // Engine correlates. Traces and Logs are safe for concurrent use.
@@ -113,6 +114,7 @@ type Engine struct {
 	gauges   *gauge.Tracker
 	slos     *slo.Tracker
 	miner    *template.Miner
+	tails    *tail.Tails
 	jobs     chan job
 	ended    chan struct{}
 	clock    atomic.Int64 // event time, where that is the clock
@@ -146,6 +148,7 @@ type Engine struct {
 	slow        []slowService               // services whose metrics say that requests are slow
 	predicted   map[gauge.Key]*open         // warnings that are open
 	grows       []grown                     // those of processes that the kernel sees grow
+	units       map[record.EntityID]unitState
 }
 
 // open is an incident and what of it has left.
@@ -207,15 +210,18 @@ func New(o Options) *Engine {
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / occurrenceShare),
 		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
 		announced: map[gauge.Key]bool{}, scored: map[record.EntityID]float64{}, predicted: map[gauge.Key]*open{},
+		units: map[record.EntityID]unitState{},
 	}
 	if o.EventTime {
 		e.options.Now = func() time.Time { return time.Unix(0, e.clock.Load()) }
 	}
 	e.details = ring.NewDetails(e.ring, o.MaxDetails)
+	e.tails = tail.New()
 	e.visits, e.miner = visit.New(o.Visits), template.New(maxTemplates)
 	e.gauges = o.Gauges
 	e.slos, _ = slo.New(o.Objectives, e.served) // they are valid
 	e.decoder = decode.New(e.graph, e.details, o.Impact, decode.Visits{Wants: e.visits.Wants, Miner: e.miner}, e.options.Now)
+	e.decoder.Tails(e.tails)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
 	e.uses = newUses(o.Window, o.Patterns)
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
@@ -303,6 +309,9 @@ func (e *Engine) VisitsDropped() int64 {
 	return c.Late.Load() + c.Duplicates.Load() + c.Cut.Load() + c.Evicted.Load() + c.Dropped.Load() + e.visited.dropped.Load()
 }
 
+// Tails returns the last log records of those who write some.
+func (e *Engine) Tails() *tail.Tails { return e.tails }
+
 // Statements returns how many statements of log records are told apart.
 func (e *Engine) Statements() int { return e.miner.Len() }
 
@@ -311,7 +320,7 @@ func (e *Engine) Capacities() map[string]int {
 	return map[string]int{
 		"events": e.ring.Capacity(), "details": e.options.MaxDetails, "entities": e.options.MaxEntities,
 		"requests": e.options.MaxRequests, "incidents": e.options.MaxIncidents,
-		"statements": maxTemplates, "series": e.gauges.Sizes().Capacity,
+		"statements": maxTemplates, "tails": tail.Capacity, "units": maxUnits, "series": e.gauges.Sizes().Capacity,
 	}
 }
 
@@ -402,7 +411,11 @@ func (e *Engine) handle(r *record.Event) {
 			e.hurt(r)
 		}
 	case record.KindEvent:
-		if d := e.details.Get(r.Detail); d != nil && !e.late(r) {
+		d := e.details.Get(r.Detail)
+		if d != nil {
+			e.unitState(d.Name, r.Subject, r.Time)
+		}
+		if d != nil && !e.late(r) {
 			e.occur(&detect.Occurrence{Name: d.Name, Time: r.Time, TraceID: r.TraceID, Subject: r.Subject, Detail: d})
 		}
 	}
@@ -504,6 +517,7 @@ func (e *Engine) Advance() {
 	e.judgeVisits(now)
 	e.judgeGroups(now)
 	for _, o := range e.incidents {
+		e.quote(o, now)
 		e.end(o, now)
 	}
 	e.flush(false)
@@ -585,6 +599,8 @@ func (e *Engine) revise(o *open, now int64) {
 	if o.Hypothesis.Cause.Occurrence == nil {
 		o.Notes = append(o.Notes, e.missingEvents()...)
 	}
+	o.Hypothesis.Quote(e.tails)
+	o.Hypothesis.FailedUnits = e.failedUnits(e.hostOf(o.Hypothesis))
 	e.stakes(o, now)
 	e.send(o.Finding(now), &o.emitted)
 }
@@ -609,6 +625,7 @@ func (e *Engine) keep(now int64) {
 			e.graph.Touch(now, o.Hypothesis.Service)
 		}
 	}
+	e.keepUnits(now)
 }
 
 func (e *Engine) sweep(now int64) {
@@ -619,6 +636,7 @@ func (e *Engine) sweep(now int64) {
 	e.sayShort(now)
 	e.gauges.Sweep(now - int64(e.options.Retention))
 	e.slos.Sweep(now - int64(slo.MaxWindow))
+	e.tails.Sweep(window)
 	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.answered.Sweep(now - int64(e.options.Retention))

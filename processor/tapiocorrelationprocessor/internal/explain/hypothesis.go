@@ -68,6 +68,10 @@ type Hypothesis struct {
 	spreads int
 	failed  int64
 	slow    int64
+	// LastLines are what the one that ended wrote before the cause, see Quote.
+	LastLines []finding.LogLine
+	// FailedUnits are those of pattern.Values.
+	FailedUnits string
 	// Predicted: the cause has no effect yet.
 	Predicted bool
 	// Support is how probable the visits of the cause's service make it that this is

@@ -17,8 +17,8 @@ import (
 func (h *Hypothesis) Values() *pattern.Values {
 	v := &pattern.Values{
 		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
-		Predicted: h.Predicted,
-		Since:     pattern.Clock(h.since()), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
+		Predicted: h.Predicted, FailedUnits: h.FailedUnits,
+		Since: pattern.Clock(h.since()), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
 	}
 	if v.Caller == "" {
 		v.Caller = "a caller"
@@ -77,6 +77,9 @@ func (h *Hypothesis) Missing() []string {
 			}
 		}
 	}
+	if s := h.unsaid(); s != "" {
+		out = append(out, s)
+	}
 	return append(out, h.Pattern.NotObservedFor(v)...)
 }
 
@@ -101,7 +104,7 @@ func (h *Hypothesis) RootCause() finding.RootCause {
 	}
 	return finding.RootCause{
 		Event: event, Entity: EntityOf(h.graph, h.Cause.Entity),
-		Description: h.description(), Evidence: evidence,
+		Description: h.description(), Evidence: evidence, LastLines: slices.Clone(h.LastLines),
 	}
 }
 

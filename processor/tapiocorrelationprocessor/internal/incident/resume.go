@@ -89,6 +89,7 @@ func Resume(g *topology.Graph, p *pattern.Pattern, f *finding.Finding, o Options
 	if err != nil {
 		return nil, err
 	}
+	h.LastLines = f.RootCause.LastLines
 	i := New(g, h, o)
 	i.id, i.revision, i.processor = f.ID, f.Revision, s.Processor
 	i.detected, i.updated = f.DetectedAt.UnixNano(), f.UpdatedAt.UnixNano()

@@ -23,6 +23,9 @@ type Values struct {
 	Since                                     string
 	// Predicted: the cause has no effect yet.
 	Predicted bool
+	// FailedUnits are "on ", the host of the cause, and its units that are failed, each with
+	// since when; "" for none known.
+	FailedUnits string
 	// Attributes are those of the cause's event and entity.
 	Attributes map[string]any
 }

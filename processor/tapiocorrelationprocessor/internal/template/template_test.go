@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
 )
 
 func TestRead(t *testing.T) {
@@ -177,5 +178,22 @@ func BenchmarkMine(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		m.Mine(lines[i%len(lines)])
+	}
+}
+
+func TestLevel(t *testing.T) {
+	for line, want := range map[string]plog.SeverityNumber{
+		"FATAL: cannot read /etc/ledger/tls.key": plog.SeverityNumberFatal,
+		`time="2026-11-27" level=error msg=x`:    plog.SeverityNumberError,
+		"2026-11-27 12:00:00 [main] WARN x":      plog.SeverityNumberWarn,
+		"panic: no key":                          plog.SeverityNumberFatal,
+		"SIGABRT: abort":                         plog.SeverityNumberError,
+		"java.lang.IllegalStateException: x":     plog.SeverityNumberError,
+		"order 7 was accepted":                   0,
+		"SIGNATURE checked":                      0,
+		"":                                       0,
+		"one two three four error":               0,
+	} {
+		assert.EqualValues(t, want, Level(line), line)
 	}
 }

@@ -245,3 +245,34 @@ var levels = []struct {
 	{"EMERG", uint8(plog.SeverityNumberFatal)},
 	{"ALERT", uint8(plog.SeverityNumberFatal)},
 }
+
+// Level returns the OpenTelemetry severity number that a log line names near its
+// beginning: that of a level or, of the name of an exception type or a signal, an error;
+// else 0.
+func Level(body string) uint8 {
+	rest := body[:min(len(body), maxBody)]
+	for n := 0; n < levelWithin && rest != ""; {
+		var word string
+		if word, _, rest = cut(rest); word == "" || classify(word) == value { // such as the time
+			continue
+		}
+		n++
+		if level := levelOf(word); level != 0 {
+			return level
+		}
+		if isException(word) || isSignal(word) {
+			return uint8(plog.SeverityNumberError)
+		}
+	}
+	return 0
+}
+
+// isSignal tells whether a word is the name of a signal that ends a process, as runtimes
+// write it.
+func isSignal(w string) bool {
+	switch w {
+	case "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGQUIT", "SIGSEGV", "SIGSYS", "SIGTERM", "SIGTRAP":
+		return true
+	}
+	return false
+}
