@@ -19,9 +19,10 @@ import (
 const (
 	// Capacity is how many writers are remembered.
 	Capacity = 4096
-	// KeepLast is how many lines are kept of a writer, KeepLoud how many warnings or worse
-	// beside them.
-	KeepLast, KeepLoud = 5, 3
+	// KeepLast is how many lines are kept of a writer.
+	KeepLast = 5
+	// KeepLoud is how many warnings or worse are kept of a writer beside them.
+	KeepLoud = 3
 )
 
 // Part tells several apart who write as one entity: runs of a unit, containers of a pod,
@@ -99,7 +100,8 @@ func (c *circle) put(l *Line, n int) {
 	}
 	h := &c.lines[c.next]
 	h.text = append(h.text[:0], l.Text...)
-	h.Line, h.Line.Text = *l, ""
+	h.Line = *l
+	h.Text = "" // not to hold the batch
 	c.next = (c.next + 1) % n
 }
 
