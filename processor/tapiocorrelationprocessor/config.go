@@ -53,7 +53,7 @@ type Config struct {
 // RingConfig bounds the ring of events.
 type RingConfig struct {
 	// Capacity is how many events are held, rounded up to a power of two; each
-	// takes 56 bytes.
+	// takes 48 bytes.
 	Capacity int `mapstructure:"capacity"`
 }
 
@@ -177,7 +177,7 @@ func createDefaultConfig() component.Config {
 
 const (
 	minRing = 1 << 10
-	maxRing = 1 << 28 // 15 GB
+	maxRing = 1 << 28 // 13 GB
 	// maxRetention is 30 days: longer than any process or address should be remembered
 	// after it was last seen.
 	maxRetention = 720 * time.Hour

@@ -56,6 +56,8 @@ type Batch struct {
 	// Heard are the services and instances that log records came from, each with the
 	// time of its newest.
 	Heard []visit.Log
+
+	topology *topology.Batch
 }
 
 // Reset empties the batch and keeps its memory.
@@ -116,6 +118,10 @@ func New(graph *topology.Graph, details *ring.Details, options Options, visits V
 func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 	var counts Counts
 	latest := d.now().Add(maxAhead).UnixNano()
+	if out.topology == nil {
+		out.topology = d.graph.NewBatch()
+	}
+	defer out.topology.Flush()
 	for _, rs := range td.ResourceSpans().All() {
 		var ref topology.Ref
 		for _, ss := range rs.ScopeSpans().All() {
@@ -133,7 +139,7 @@ func (d *Decoder) Traces(td ptrace.Traces, out *Batch) Counts {
 					ref = d.resolve(rs.Resource().Attributes(), at)
 				}
 				counts.Decoded++
-				event := d.span(span, ref, at)
+				event := d.span(span, ref, at, out.topology)
 				out.Events = append(out.Events, event)
 				if d.visits.Wants(event.TraceID) {
 					out.Spans = append(out.Spans, d.visitSpan(span, ref, &event))
@@ -209,13 +215,13 @@ func (d *Decoder) hash(attrs pcommon.Map) uint64 {
 	return h.Sum64()
 }
 
-func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Event {
+func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64, graph *topology.Batch) record.Event {
 	kind := spanKind(span.Kind())
 	of := ref.Service
 	if of == 0 {
 		of = ref.Subject
 	}
-	operation, slowOver, created := d.graph.Operation(of, kind, span.Name(), at)
+	operation, slowOver, created := graph.Operation(of, kind, span.Name(), at)
 	if created && d.waits(span) {
 		d.graph.SetSlowOver(operation, topology.Waits)
 		slowOver = topology.Waits
@@ -227,12 +233,12 @@ func (d *Decoder) span(span ptrace.Span, ref topology.Ref, at int64) record.Even
 	var peer record.EntityID
 	switch kind {
 	case record.SpanClient:
-		peers := d.peers(span.Attributes(), ref.Network, at)
+		peers := peers(span.Attributes(), ref.Network, at, graph)
 		peer = cmp.Or(peers[0], peers[1])
-		d.graph.Client(record.SpanID(span.SpanID()), ref, peers, at)
+		graph.Client(record.SpanID(span.SpanID()), ref, peers, at)
 	case record.SpanServer:
 		e.Kind = record.KindAnswer
-		d.graph.Server(record.SpanID(span.ParentSpanID()), ref, at)
+		graph.Server(record.SpanID(span.ParentSpanID()), ref, at)
 	}
 	failed := span.Status().Code() == ptrace.StatusCodeError
 	slow := slowOver > 0 && e.Value > slowOver
@@ -270,7 +276,7 @@ func spanKind(k ptrace.SpanKind) record.SpanKind {
 // peers returns the addresses that a client span called: the one that was dialled
 // and the one that the caller asked for. Where a call was refused SDKs often know
 // only the second, so both are learned while it works.
-func (d *Decoder) peers(attrs pcommon.Map, network record.EntityID, at int64) (peers [2]record.EntityID) {
+func peers(attrs pcommon.Map, network record.EntityID, at int64, graph *topology.Batch) (peers [2]record.EntityID) {
 	var server, dialled string
 	var serverPort, dialledPort int64
 	for k, v := range attrs.All() {
@@ -285,9 +291,9 @@ func (d *Decoder) peers(attrs pcommon.Map, network record.EntityID, at int64) (p
 			dialledPort = v.Int()
 		}
 	}
-	peers[0] = d.graph.Address(network, dialled, dialledPort, at)
+	peers[0] = graph.Address(network, dialled, dialledPort, at)
 	if server != dialled || serverPort != dialledPort {
-		peers[1] = d.graph.Address(network, server, serverPort, at)
+		peers[1] = graph.Address(network, server, serverPort, at)
 	}
 	return peers
 }

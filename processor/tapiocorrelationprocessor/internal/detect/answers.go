@@ -12,7 +12,8 @@ const remembered = 1800
 // Answers remember in which seconds an entity took a request: whoever does is not
 // dead any more. They are used by one goroutine.
 type Answers struct {
-	by map[record.EntityID]*seconds
+	by     map[record.EntityID]*seconds
+	recent recent[seconds]
 }
 
 // seconds is a circle of one bit a second; last is the newest that is set.
@@ -26,7 +27,7 @@ func NewAnswers() *Answers { return &Answers{by: map[record.EntityID]*seconds{}}
 
 // Add notes that an entity took a request at a time, in ns.
 func (a *Answers) Add(id record.EntityID, at int64) {
-	s := a.by[id]
+	s := a.recent.get(a.by, id)
 	if s == nil {
 		s = &seconds{}
 		a.by[id] = s
@@ -94,4 +95,5 @@ func (a *Answers) Sweep(before int64) {
 			delete(a.by, id)
 		}
 	}
+	clear(a.recent[:])
 }

@@ -65,6 +65,7 @@ type operation struct {
 // Baselines hold the past of every operation. They are used by one goroutine.
 type Baselines struct {
 	operations map[record.EntityID]*operation
+	recent     recent[operation]
 	// threshold is told when the duration above which a request of an operation
 	// is slow changes, and returns false when none of it is ever slow.
 	threshold func(operation record.EntityID, ns int64) bool
@@ -87,7 +88,7 @@ func (b *Baselines) Len() int { return len(b.operations) }
 
 // Observe counts one span of an operation.
 func (b *Baselines) Observe(id record.EntityID, at, duration int64, failed bool) {
-	o := b.operations[id]
+	o := b.recent.get(b.operations, id)
 	if o == nil {
 		if len(b.operations) >= b.bound {
 			b.dropped++
@@ -180,6 +181,7 @@ func (b *Baselines) Sweep(before int64, known func(record.EntityID) bool) {
 			delete(b.operations, id)
 		}
 	}
+	clear(b.recent[:])
 }
 
 // Score is the signed two-sample G statistic as a z score: sqrt(2 (n1 KL(p1|p) +

@@ -387,9 +387,6 @@ func (e *Engine) Drain() {
 		for i := range n {
 			e.handle(&e.batch[i])
 		}
-		if n == 0 {
-			break // the next record is still being written; its producer wakes us
-		}
 	}
 	e.flush(false)
 }

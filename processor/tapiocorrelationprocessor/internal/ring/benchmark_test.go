@@ -22,7 +22,7 @@ func BenchmarkAppend(b *testing.B) {
 			r.Append(events)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchBatch), "ns/event")
-		b.ReportMetric(float64(unsafe.Sizeof(slot{})), "B/event-held")
+		b.ReportMetric(float64(unsafe.Sizeof(record.Event{})), "B/event-held")
 	})
 	b.Run("parallel", func(b *testing.B) {
 		r := New(1 << 20)

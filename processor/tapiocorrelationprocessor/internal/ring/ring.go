@@ -1,152 +1,81 @@
-// Package ring holds the last events in a fixed amount of memory: 48 bytes an
-// event and 8 for the sequence number that guards it.
+// Package ring holds the last events in a fixed amount of memory: 48 bytes an event.
 package ring
 
 import (
-	"encoding/binary"
 	"math/bits"
-	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
-// words is the number of 64-bit words in which a record is stored.
-const words = 6
-
-// slot is one record. sequence is 0 while nothing was written, odd while a
-// producer writes, and 2*(position+1) once the record at position is complete.
-type slot struct {
-	sequence atomic.Uint64
-	data     [words]atomic.Uint64
-}
-
-// Ring takes records from many goroutines without a lock and forgets the oldest
-// first. All methods are safe for concurrent use.
+// Ring takes records from many goroutines and forgets the oldest first. Batches are
+// copied in and out as a whole under one lock: the atomic stores of each record that go
+// without it cost several times as much. All methods are safe for concurrent use.
 type Ring struct {
-	slots []slot
-	mask  uint64
-	head  atomic.Uint64 // the position that the next record gets
+	mu     sync.Mutex
+	events []record.Event
+	head   atomic.Uint64 // the position that the next record gets; changes under mu
 }
 
 // New returns a ring for at least capacity records, rounded up to a power of two.
 func New(capacity int) *Ring {
-	n := uint64(1) << bits.Len64(uint64(max(capacity, 2)-1))
-	return &Ring{slots: make([]slot, n), mask: n - 1}
+	return &Ring{events: make([]record.Event, uint64(1)<<bits.Len64(uint64(max(capacity, 2)-1)))}
 }
 
 // Capacity returns how many records the ring can hold.
-func (r *Ring) Capacity() int { return len(r.slots) }
+func (r *Ring) Capacity() int { return len(r.events) }
 
-// Head returns the position that the next record gets: the number of records
-// that were ever claimed.
+// Head returns the position that the next record gets: the number of records that
+// were ever appended.
 func (r *Ring) Head() uint64 { return r.head.Load() }
 
 // Len returns how many records the ring holds.
-func (r *Ring) Len() int { return int(min(r.head.Load(), uint64(len(r.slots)))) }
+func (r *Ring) Len() int { return int(min(r.head.Load(), uint64(len(r.events)))) }
+
+// from returns what the ring's memory holds from a position on, up to its end.
+func (r *Ring) from(position uint64) []record.Event {
+	return r.events[position&uint64(len(r.events)-1):]
+}
 
 // Append adds records and returns the position of the first.
 func (r *Ring) Append(events []record.Event) uint64 {
-	n := uint64(len(events))
-	first := r.head.Add(n) - n
-	for i := range events {
-		r.put(first+uint64(i), &events[i])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.head.Load()
+	head := first + uint64(len(events))
+	if over := len(events) - len(r.events); over > 0 {
+		events = events[over:]
 	}
+	n := copy(r.from(head-uint64(len(events))), events)
+	copy(r.events, events[n:])
+	r.head.Store(head)
 	return first
 }
 
-// put writes one record. A producer that is overtaken by a whole round of the
-// ring gives its record up instead of overwriting a newer one.
-func (r *Ring) put(position uint64, e *record.Event) {
-	s := &r.slots[position&r.mask]
-	done := 2 * (position + 1)
-	for {
-		old := s.sequence.Load()
-		if old >= done {
-			return // overtaken
-		}
-		if old&1 == 1 {
-			runtime.Gosched() // a slow producer of an earlier round is writing
-			continue
-		}
-		if s.sequence.CompareAndSwap(old, done-1) {
-			break
-		}
-	}
-	s.data[0].Store(uint64(e.Time))
-	s.data[1].Store(binary.NativeEndian.Uint64(e.TraceID[:8]))
-	s.data[2].Store(binary.NativeEndian.Uint64(e.TraceID[8:]))
-	s.data[3].Store(uint64(e.Subject) | uint64(e.Object)<<32)
-	s.data[4].Store(uint64(e.Kind) | uint64(e.Severity)<<16 | uint64(e.Detail)<<32)
-	s.data[5].Store(uint64(e.Value))
-	s.sequence.Store(done)
-}
-
-// Status is what get found at a position.
-type status uint8
-
-const (
-	present status = iota
-	pending        // claimed, not yet written
-	gone           // overwritten
-)
-
-func (r *Ring) get(position uint64, e *record.Event) status {
-	s := &r.slots[position&r.mask]
-	done := 2 * (position + 1)
-	switch seq := s.sequence.Load(); {
-	case seq > done:
-		return gone
-	case seq < done:
-		return pending
-	}
-	e.Time = int64(s.data[0].Load())
-	binary.NativeEndian.PutUint64(e.TraceID[:8], s.data[1].Load())
-	binary.NativeEndian.PutUint64(e.TraceID[8:], s.data[2].Load())
-	ids := s.data[3].Load()
-	e.Subject, e.Object = record.EntityID(ids), record.EntityID(ids>>32)
-	k := s.data[4].Load()
-	e.Kind, e.Severity, e.Detail = record.Kind(k), uint8(k>>16), record.DetailID(k>>32)
-	e.Value = int64(s.data[5].Load())
-	if s.sequence.Load() != done {
-		return gone
-	}
-	return present
-}
-
-// Read copies records into buf, beginning at position from, in the order in
-// which they were claimed. It returns how many it copied, the position to go on
-// from, and how many records were overwritten before they could be read. It
-// stops early at a record that is still being written.
+// Read copies records into buf, beginning at position from, in the order in which
+// they were appended. It returns how many it copied, the position to go on from, and
+// how many records were overwritten before they could be read.
 func (r *Ring) Read(from uint64, buf []record.Event) (n int, next, lost uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	head := r.head.Load()
-	if head-from > uint64(len(r.slots)) {
-		oldest := head - uint64(len(r.slots))
+	if oldest := head - uint64(r.Len()); from < oldest {
 		lost, from = oldest-from, oldest
 	}
-	for from < head && n < len(buf) {
-		switch r.get(from, &buf[n]) {
-		case present:
-			n++
-		case gone:
-			lost++
-		case pending:
-			return n, from, lost
-		}
-		from++
-	}
-	return n, from, lost
+	buf = buf[:min(uint64(len(buf)), head-from)]
+	n = copy(buf, r.from(from))
+	copy(buf[n:], r.events)
+	return len(buf), from + uint64(len(buf)), lost
 }
 
 // Oldest returns the event time of the oldest record that the ring holds, and
 // false when it is empty.
 func (r *Ring) Oldest() (int64, bool) {
-	var e record.Event
-	head := r.head.Load()
-	for p := head - uint64(r.Len()); p < head; p++ {
-		if r.get(p, &e) == present {
-			return e.Time, true
-		}
+	var oldest [1]record.Event
+	if r.Len() == 0 {
+		return 0, false
 	}
-	return 0, false
+	r.Read(0, oldest[:])
+	return oldest[0].Time, true
 }

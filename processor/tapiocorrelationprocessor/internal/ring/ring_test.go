@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
@@ -75,33 +74,19 @@ func TestOldestIsForgottenFirst(t *testing.T) {
 	assert.EqualValues(t, 12, lost)
 }
 
-func TestReadStopsAtARecordThatIsBeingWritten(t *testing.T) {
+func TestABatchLargerThanTheRing(t *testing.T) {
 	r := New(8)
-	r.Append(some(1, 2))
-	r.head.Add(1) // a producer has claimed position 2 and not written it
-	r.Append(some(4, 1))
-	buf := make([]record.Event, 8)
-	n, next, lost := r.Read(0, buf)
-	assert.Equal(t, 2, n)
-	assert.EqualValues(t, 2, next)
+	r.Append(some(1, 3))
+	assert.EqualValues(t, 3, r.Append(some(4, 18)))
+	buf := make([]record.Event, 5)
+	n, next, lost := r.Read(2, buf)
+	assert.Equal(t, some(14, 5), buf[:n])
+	assert.EqualValues(t, 18, next)
+	assert.EqualValues(t, 11, lost)
+	n, next, lost = r.Read(next, buf)
+	assert.Equal(t, some(19, 3), buf[:n])
+	assert.EqualValues(t, 21, next)
 	assert.Zero(t, lost)
-	e := numbered(3)
-	r.put(2, &e)
-	n, next, _ = r.Read(next, buf)
-	assert.Equal(t, some(3, 2), buf[:n])
-	assert.EqualValues(t, 4, next)
-}
-
-func TestOvertakenProducerGivesUp(t *testing.T) {
-	r := New(2)
-	r.head.Store(4)
-	young, old := numbered(9), numbered(1)
-	r.put(3, &young) // position 1 of the second round
-	r.put(1, &old)
-	var e record.Event
-	require.Equal(t, present, r.get(3, &e))
-	assert.Equal(t, young, e)
-	assert.Equal(t, gone, r.get(1, &e))
 }
 
 // Many producers and a reader: no record is torn, each is read at most once and

@@ -155,6 +155,7 @@ type Graph struct {
 	linker     linker
 	evicted    uint64
 	overflow   uint64
+	drops      atomic.Uint64 // how many entities were forgotten
 }
 
 // Call says that one service called another.

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"encoding/binary"
 	"slices"
 	"sync"
 
@@ -21,54 +22,87 @@ type linker struct {
 
 // half is one side of a call that waits for the other.
 type half struct {
-	span    record.SpanID // of the client span
-	server  bool          // the side that is here
+	span    uint64 // id of the client span
 	subject record.EntityID
 	service record.EntityID
 	peers   [2]record.EntityID
+	server  bool // the side that is here
+}
+
+// told is half a call and when it ended.
+type told struct {
+	half
+	at int64
+}
+
+// call is both halves: which service called which, and who answered at which addresses.
+type call struct {
+	caller, callee, answered record.EntityID
+	peers                    [2]record.EntityID
+	at                       int64
 }
 
 func newLinker() linker { return linker{mu: new(sync.Mutex), slots: make([]half, linkerSlots)} }
 
+func clientHalf(span record.SpanID, subject Ref, peers [2]record.EntityID, at int64) told {
+	return told{half{span: number(span), subject: subject.Subject, service: subject.Service, peers: peers}, at}
+}
+
+func serverHalf(parent record.SpanID, subject Ref, at int64) told {
+	return told{half{span: number(parent), subject: subject.Subject, service: subject.Service, server: true}, at}
+}
+
 // Client tells the graph of a client span: who called, and which addresses: the
 // one that was dialled and the one that was asked for, 0 where unknown.
 func (g *Graph) Client(span record.SpanID, subject Ref, peers [2]record.EntityID, at int64) {
-	g.pair(half{span: span, subject: subject.Subject, service: subject.Service, peers: peers}, at)
+	g.called(g.linker.pair([]told{clientHalf(span, subject, peers, at)}, nil))
 }
 
 // Server tells the graph of a server span: whose it is, and its parent.
 func (g *Graph) Server(parent record.SpanID, subject Ref, at int64) {
 	if parent != (record.SpanID{}) {
-		g.pair(half{span: parent, server: true, subject: subject.Subject, service: subject.Service}, at)
+		g.called(g.linker.pair([]told{serverHalf(parent, subject, at)}, nil))
 	}
 }
 
-func (g *Graph) pair(h half, at int64) {
-	slot := &g.linker.slots[spanHash(h.span)&(linkerSlots-1)]
-	g.linker.mu.Lock()
-	other := *slot
-	matched := other.span == h.span && other.server != h.server
-	if !matched {
-		*slot = h
+// pair appends the calls of which the other half was here to calls; the others wait.
+func (l *linker) pair(halves []told, calls []call) []call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range halves {
+		h := &halves[i]
+		slot := &l.slots[h.span&(linkerSlots-1)]
+		if slot.span != h.span || slot.server == h.server {
+			*slot = h.half
+			continue
+		}
+		client, server := slot, &h.half
+		if slot.server {
+			client, server = server, client
+		}
+		calls = append(calls, call{client.service, server.service, server.subject, client.peers, h.at})
 	}
-	g.linker.mu.Unlock()
-	if !matched {
+	return calls
+}
+
+// called notes calls and who answered.
+func (g *Graph) called(calls []call) {
+	if len(calls) == 0 {
 		return
 	}
-	client, server := other, h
-	if other.server {
-		client, server = h, other
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range calls {
+		c := &calls[i]
+		for _, peer := range c.peers {
+			g.owned(peer, c.answered, c.at)
+		}
+		g.calledBy(c.caller, c.callee, c.at)
 	}
-	for _, peer := range client.peers {
-		g.Owned(peer, server.subject, at)
-	}
-	g.Called(client.service, server.service, at)
 }
 
-// spanHash takes the low bits of a span id, which SDKs draw at random.
-func spanHash(s record.SpanID) uint64 {
-	return uint64(s[7]) | uint64(s[6])<<8 | uint64(s[5])<<16
-}
+// number is a span id whose low bits choose a slot: SDKs draw ids at random.
+func number(s record.SpanID) uint64 { return binary.BigEndian.Uint64(s[:]) }
 
 // nth returns the n-th smallest of times (from 1).
 func nth(times []int64, n int) int64 {

@@ -77,30 +77,34 @@ const Waits = math.MaxInt64
 // the subject), above which duration its spans are slow (ns, 0: not known), and whether
 // it is new.
 func (g *Graph) Operation(of record.EntityID, kind record.SpanKind, name string, at int64) (id record.EntityID, slowOver int64, created bool) {
-	key := operationKey{of, kind, name[:min(len(name), record.MaxText)]}
-	g.mu.RLock()
-	if e, ok := g.operations[key]; ok {
-		e.touch(at)
-		slow := e.SlowOver.Load()
-		g.mu.RUnlock()
-		return e.ID, slow, false
-	}
-	g.mu.RUnlock()
-	id, created = g.newOperation(key, at)
-	return id, 0, created
+	e, slowOver, created := g.operation(of, kind, name, at)
+	return e.ID, slowOver, created
 }
 
-func (g *Graph) newOperation(key operationKey, at int64) (id record.EntityID, created bool) {
+func (g *Graph) operation(of record.EntityID, kind record.SpanKind, name string, at int64) (e *Entity, slowOver int64, created bool) {
+	key := operationKey{of, kind, name[:min(len(name), record.MaxText)]}
+	g.mu.RLock()
+	e, ok := g.operations[key]
+	g.mu.RUnlock()
+	if !ok {
+		e, created = g.newOperation(key, at)
+		return e, 0, created // nor of those beyond the bound, which have nothing in common
+	}
+	e.touch(at)
+	return e, e.SlowOver.Load(), false
+}
+
+func (g *Graph) newOperation(key operationKey, at int64) (e *Entity, created bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.operations[key]; ok {
-		return e.ID, false
+		return e, false
 	}
 	if g.perService[key.service] >= g.limits.OperationsPerService {
 		g.overflow++
 		key.name = otherOperation
 		if e, ok := g.operations[key]; ok {
-			return e.ID, false
+			return e, false
 		}
 	}
 	key.name = strings.Clone(key.name)
@@ -108,12 +112,12 @@ func (g *Graph) newOperation(key operationKey, at int64) (id record.EntityID, cr
 	if s := g.entity(key.service); s != nil {
 		name = s.Name + " " + name
 	}
-	e := g.add(KindOperation, "", record.Text(key.name), at)
+	e = g.add(KindOperation, "", record.Text(key.name), at)
 	e.Key = "operation/" + name + "/" + kindWords[key.kind]
 	e.Service, e.Serves = key.service, key.kind == record.SpanServer
 	g.operations[key] = e
 	g.perService[key.service]++
-	return e.ID, key.name != otherOperation
+	return e, key.name != otherOperation
 }
 
 // Waits tells whether spans of the operation wait for work on purpose.
@@ -142,23 +146,32 @@ func (g *Graph) SetSlowOver(operation record.EntityID, ns int64) bool {
 // one in each pod, container and host, and unknown where none of them is; an
 // address of the default container bridge or of a link is another on each host.
 func (g *Graph) Address(network record.EntityID, address string, port, at int64) record.EntityID {
-	if port <= 0 || port > 65535 {
+	if !validPort(port) {
 		return 0
 	}
 	return g.addressAt(network, address, port, at)
 }
 
+func validPort(port int64) bool { return port > 0 && port <= 65535 }
+
 // anyPort stands for all ports of an address.
 const anyPort = 0
 
 func (g *Graph) addressAt(network record.EntityID, address string, port, at int64) record.EntityID {
+	if e := g.address(network, address, port, at); e != nil {
+		return e.ID
+	}
+	return 0
+}
+
+func (g *Graph) address(network record.EntityID, address string, port, at int64) *Entity {
 	if address == "" || len(address) > maxAddress {
-		return 0
+		return nil
 	}
 	key := addressKey{address: address, port: port}
 	if isLoopback(address) {
 		if network == 0 {
-			return 0 // nobody knows whose
+			return nil // nobody knows whose
 		}
 		key.network = network
 		if !strings.HasPrefix(address, "127.") {
@@ -170,33 +183,37 @@ func (g *Graph) addressAt(network record.EntityID, address string, port, at int6
 	if hostsOwn {
 		key.network = g.hostOf(network)
 	}
-	if e, ok := g.addresses[key]; ok {
-		e.touch(at)
-		g.mu.RUnlock()
-		return e.ID
-	}
+	e, ok := g.addresses[key]
 	g.mu.RUnlock()
+	if !ok {
+		return g.newAddress(key, at)
+	}
+	e.touch(at)
+	return e
+}
+
+func (g *Graph) newAddress(key addressKey, at int64) *Entity {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.addresses[key]; ok {
-		return e.ID
+		return e
 	}
 	key.address = strings.Clone(key.address)
 	text := record.Text(key.address)
-	name := addressName(text, port)
+	name := addressName(text, key.port)
 	scope, host := "", g.hostOf(key.network)
 	if n := g.entity(key.network); n != nil {
 		scope = n.Key
 	}
 	e := g.add(KindAddress, "", name, at)
 	e.Key = "address/" + scope + "/" + name
-	e.Host, e.Address, e.Port, e.network = host, text, port, key.network
+	e.Host, e.Address, e.Port, e.network = host, text, key.port, key.network
 	e.set(event.KeyServerAddress, text)
-	if port != anyPort {
-		e.set(event.KeyServerPort, port)
+	if key.port != anyPort {
+		e.set(event.KeyServerPort, key.port)
 	}
 	g.addresses[key] = e
-	return e.ID
+	return e
 }
 
 func addressName(address string, port int64) string {
@@ -253,11 +270,15 @@ func isLoopback(address string) bool {
 // Owned notes that an entity answered at an address or, of all ports of one, that it
 // has it from then on. In which order that is told does not matter.
 func (g *Graph) Owned(address, by record.EntityID, at int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.owned(address, by, at)
+}
+
+func (g *Graph) owned(address, by record.EntityID, at int64) {
 	if address == 0 || by == 0 {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	a := g.entity(address)
 	if a == nil || a.Kind != KindAddress {
 		return
@@ -480,11 +501,15 @@ func (g *Graph) Touch(at int64, ids ...record.EntityID) {
 
 // Called notes that one service called another.
 func (g *Graph) Called(caller, callee record.EntityID, at int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calledBy(caller, callee, at)
+}
+
+func (g *Graph) calledBy(caller, callee record.EntityID, at int64) {
 	if caller == 0 || callee == 0 || caller == callee {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	key := [2]record.EntityID{caller, callee}
 	c := g.calls[key]
 	if c == nil {
@@ -666,7 +691,10 @@ func (g *Graph) evictOldest() {
 	g.dropIndexes()
 }
 
-func (g *Graph) drop(e *Entity) { delete(g.entities, e.ID) }
+func (g *Graph) drop(e *Entity) {
+	delete(g.entities, e.ID)
+	g.drops.Add(1)
+}
 
 // dropIndexes removes what names dropped entities.
 func (g *Graph) dropIndexes() {
