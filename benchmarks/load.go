@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,41 +25,53 @@ const (
 	senders    = 4
 )
 
-// sendAll sends the spans over four connections and reads what that cost the
-// collector.
-func sendAll(ctx context.Context, endpoint string, pid, spans int) (result, error) {
-	var r result
-	before, err := cpuOf(pid)
+// load is what is sent to one collector.
+type load struct {
+	endpoint      string
+	pid           int
+	log           string // what the collector writes
+	next, refused atomic.Int64
+}
+
+// send sends spans over four connections and reads what that cost the collector.
+func (l *load) send(ctx context.Context, spans int) (phase, error) {
+	p := phase{spans: spans / batchSpans * batchSpans}
+	cpu, err := cpuOf(l.pid)
 	if err != nil {
-		return r, err
+		return p, err
+	}
+	cycles, collecting, err := gcOf(l.log)
+	if err != nil {
+		return p, err
 	}
 	start := time.Now()
-	var next, refused atomic.Int64
+	until := l.next.Load() + int64(spans/batchSpans)
 	var wg sync.WaitGroup
 	errs := make(chan error, senders)
 	for range senders {
-		wg.Go(func() { errs <- send(ctx, endpoint, &next, &refused, int64(spans/batchSpans)) })
+		wg.Go(func() { errs <- l.sender(ctx, until) })
 	}
 	wg.Wait()
-	r.elapsed = time.Since(start)
+	l.next.Store(until)
+	p.elapsed = time.Since(start)
 	for range senders {
 		if err := <-errs; err != nil {
-			return r, err
+			return p, err
 		}
 	}
 	// What waits for its decision is still to be paid for.
 	time.Sleep(3 * time.Second)
-	after, err := cpuOf(pid)
-	if err != nil {
-		return r, err
+	if p.cpu, err = cpuOf(l.pid); err != nil {
+		return p, err
 	}
-	r.cpu, r.refused = after-before, int(refused.Load())
-	r.peak, err = peakOf(pid)
-	return r, err
+	p.cpu -= cpu
+	p.cycles, p.collecting, err = gcOf(l.log)
+	p.cycles, p.collecting = p.cycles-cycles, p.collecting-collecting
+	return p, err
 }
 
-func send(ctx context.Context, endpoint string, next, refused *atomic.Int64, batches int64) error {
-	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (l *load) sender(ctx context.Context, until int64) error {
+	conn, err := grpc.NewClient(l.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
@@ -66,8 +79,8 @@ func send(ctx context.Context, endpoint string, next, refused *atomic.Int64, bat
 	client := ptraceotlp.NewGRPCClient(conn)
 	td := template()
 	for {
-		n := next.Add(1)
-		if n > batches {
+		n := l.next.Add(1)
+		if n > until {
 			return nil
 		}
 		stamp(td, n)
@@ -75,7 +88,7 @@ func send(ctx context.Context, endpoint string, next, refused *atomic.Int64, bat
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			refused.Add(1)
+			l.refused.Add(1)
 		}
 	}
 }
@@ -182,6 +195,30 @@ func cpuOf(pid int) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * clockTick, nil
+}
+
+// gcCPU are the CPU times of a cycle in a line of GODEBUG=gctrace=1, in ms: all stopped
+// + assisting/in the background/idle + all stopped.
+var gcCPU = regexp.MustCompile(`(?m)^gc \d+ @.* ms clock, ([\d.+/]+) ms cpu, `)
+
+// gcOf returns how many cycles of the garbage collector a log tells of, and their CPU
+// time.
+func gcOf(log string) (cycles int, cpu time.Duration, err error) {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, line := range gcCPU.FindAllSubmatch(b, -1) {
+		cycles++
+		for part := range strings.FieldsFuncSeq(string(line[1]), func(r rune) bool { return r == '+' || r == '/' }) {
+			ms, err := strconv.ParseFloat(part, 64)
+			if err != nil {
+				return 0, 0, err
+			}
+			cpu += time.Duration(ms * float64(time.Millisecond))
+		}
+	}
+	return cycles, cpu, nil
 }
 
 // peakOf returns the largest resident size that a process had, in bytes.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -31,32 +33,51 @@ var candidates = []candidate{
 	{name: "groupbytrace (1 s)", processors: "[groupbytrace]", config: "{groupbytrace: {wait_duration: 1s, num_traces: 200000, num_workers: 2}}"},
 }
 
-// result is one round of one candidate.
+// result is one round of one candidate: what the first spans cost, while memory, tables
+// and samplers fill, and what those after them do.
 type result struct {
-	elapsed, cpu time.Duration
-	peak         int64 // bytes
+	first, then phase
+	peak        int64 // bytes
 	// refused are batches that the collector did not take.
 	refused int
 }
 
+// phase is a number of spans in a row.
+type phase struct {
+	spans        int
+	elapsed, cpu time.Duration
+	// cycles are those of the garbage collector, collecting is their CPU time.
+	cycles     int
+	collecting time.Duration
+}
+
+// perMillion is the CPU time of a million spans, in seconds.
+func (p *phase) perMillion() float64 { return p.cpu.Seconds() / float64(p.spans) * 1e6 }
+
 func main() {
 	collector := flag.String("collector", "../bin/peers/otelcol-peers", "the collector's binary")
-	spans := flag.Int("spans", 2_000_000, "spans to send in each round")
-	rounds := flag.Int("rounds", 3, "rounds for each processor")
+	first := flag.Int("first", 1_200_000, "spans to send first in each round: enough to fill the ring and to reach a memory limit of 2 GiB")
+	spans := flag.Int("spans", 1_000_000, "spans to send then")
+	rounds := flag.Int("rounds", 5, "rounds for each processor")
+	only := flag.String("only", "", "names of processors to compare with none, separated by commas; all if empty")
 	flag.Parse()
-	if err := run(*collector, *spans, *rounds); err != nil {
+	if err := run(*collector, [2]int{*first, *spans}, *rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
 		os.Exit(1)
 	}
 }
 
-func run(collector string, spans, rounds int) error {
-	if spans < batchSpans || rounds < 1 {
-		return fmt.Errorf("want at least %d spans and 1 round, not %d and %d", batchSpans, spans, rounds)
+func run(collector string, spans [2]int, rounds int, only string) error {
+	if min(spans[0], spans[1]) < batchSpans || rounds < 1 {
+		return fmt.Errorf("want at least %d spans twice and 1 round, not %v and %d", batchSpans, spans, rounds)
 	}
-	results := make([][]result, len(candidates))
+	chosen, err := choose(only)
+	if err != nil {
+		return err
+	}
+	results := make([][]result, len(chosen))
 	for round := range rounds {
-		for i, c := range candidates {
+		for i, c := range chosen {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, rounds, c.name)
 			r, err := measure(collector, c, spans)
 			if err != nil {
@@ -65,11 +86,29 @@ func run(collector string, spans, rounds int) error {
 			results[i] = append(results[i], r)
 		}
 	}
-	return report(results, spans)
+	return report(chosen, results)
+}
+
+// choose returns the candidates of these names, after the one that all are compared with.
+func choose(only string) ([]candidate, error) {
+	if only == "" {
+		return candidates, nil
+	}
+	chosen := candidates[:1:1]
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no processor %q is measured", name)
+		}
+		if i > 0 {
+			chosen = append(chosen, candidates[i])
+		}
+	}
+	return chosen, nil
 }
 
 // measure runs one collector and sends it the spans.
-func measure(binary string, c candidate, spans int) (r result, err error) {
+func measure(binary string, c candidate, spans [2]int) (r result, err error) {
 	dir, err := os.MkdirTemp("", "tapio-benchmark-")
 	if err != nil {
 		return r, err
@@ -87,6 +126,7 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 	}
 	cmd := exec.CommandContext(ctx, binary, "--config", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1") // one line a cycle
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return r, err
@@ -104,7 +144,16 @@ func measure(binary string, c candidate, spans int) (r result, err error) {
 		text, _ := os.ReadFile(log.Name())
 		return r, fmt.Errorf("%w; the collector says: %s", err, text)
 	}
-	return sendAll(ctx, endpoint, cmd.Process.Pid, spans)
+	l := load{endpoint: endpoint, pid: cmd.Process.Pid, log: log.Name()}
+	if r.first, err = l.send(ctx, spans[0]); err != nil {
+		return r, err
+	}
+	if r.then, err = l.send(ctx, spans[1]); err != nil {
+		return r, err
+	}
+	r.refused = int(l.refused.Load())
+	r.peak, err = peakOf(l.pid)
+	return r, err
 }
 
 // text is the configuration of a collector that listens at an endpoint.
@@ -148,27 +197,42 @@ func waitFor(ctx context.Context, endpoint string) error {
 	return fmt.Errorf("nothing listens at %s after 20 s", endpoint)
 }
 
-func report(results [][]result, spans int) error {
+func report(chosen []candidate, results [][]result) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "processor\tspans/s\tCPU s per M spans\tagainst nop\tpeak RSS MiB\trefused batches")
-	million := float64(spans) / 1e6
-	base := median(results[0], func(r result) float64 { return r.cpu.Seconds() })
-	for i, c := range candidates {
-		cpu := median(results[i], func(r result) float64 { return r.cpu.Seconds() })
-		fmt.Fprintf(w, "%s\t%.0f k\t%.2f\t%.2f\t%.0f\t%.0f\n", c.name,
-			median(results[i], func(r result) float64 { return float64(spans) / r.elapsed.Seconds() })/1000,
-			cpu/million, cpu/base,
-			median(results[i], func(r result) float64 { return float64(r.peak) })/(1<<20),
-			median(results[i], func(r result) float64 { return float64(r.refused) }))
+	for _, part := range []struct {
+		name string
+		of   func(*result) *phase
+	}{
+		{"first", func(r *result) *phase { return &r.first }},
+		{"then", func(r *result) *phase { return &r.then }},
+	} {
+		fmt.Fprintf(w, "%s %d spans\tspans/s\tCPU s per M spans\tagainst nop of the same round (quartiles)\tGC cycles\tGC CPU s\tpeak RSS MiB\trefused batches\n",
+			part.name, part.of(&results[0][0]).spans)
+		for i, c := range chosen {
+			values := func(of func(round int, p *phase) float64) []float64 {
+				var vs []float64
+				for round := range results[i] {
+					vs = append(vs, of(round, part.of(&results[i][round])))
+				}
+				return vs
+			}
+			ratios := values(func(round int, p *phase) float64 { return p.perMillion() / part.of(&results[0][round]).perMillion() })
+			fmt.Fprintf(w, "%s\t%.0f k\t%.2f\t%.2f (%.2f to %.2f)\t%.0f\t%.2f\t%.0f\t%.0f\n", c.name,
+				quantile(values(func(_ int, p *phase) float64 { return float64(p.spans) / p.elapsed.Seconds() }), 0.5)/1000,
+				quantile(values(func(_ int, p *phase) float64 { return p.perMillion() }), 0.5),
+				quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75),
+				quantile(values(func(_ int, p *phase) float64 { return float64(p.cycles) }), 0.5),
+				quantile(values(func(_ int, p *phase) float64 { return p.collecting.Seconds() }), 0.5),
+				quantile(values(func(round int, _ *phase) float64 { return float64(results[i][round].peak) }), 0.5)/(1<<20),
+				quantile(values(func(round int, _ *phase) float64 { return float64(results[i][round].refused) }), 0.5))
+		}
+		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
 
-func median(rs []result, of func(result) float64) float64 {
-	vs := make([]float64, len(rs))
-	for i, r := range rs {
-		vs[i] = of(r)
-	}
+// quantile returns the nearest of the values that are there.
+func quantile(vs []float64, q float64) float64 {
 	slices.Sort(vs)
-	return vs[len(vs)/2]
+	return vs[int(math.Round(q*float64(len(vs)-1)))]
 }
