@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -181,4 +182,42 @@ func TestDamagedEntriesAreTold(t *testing.T) {
 	assert.Equal(t, []string{"a.journal: is damaged, 3 entries lost"}, texts(r.Damages()))
 	readAll(r)
 	assert.Empty(t, r.Damages())
+}
+
+// A header of which all numbers are damaged does not claim more lost entries than the file
+// has room for.
+func TestDamagedHeaderLosesWhatTheFileHolds(t *testing.T) {
+	w := writeJournal(t)
+	for name, damage := range map[string]func(b []byte){
+		"all numbers": func(b []byte) { copy(b[88:208], bytes.Repeat([]byte{0x5a, 0x13, 0x77}, 40)) },
+		"ones":        func(b []byte) { copy(b[88:208], bytes.Repeat([]byte{0xff}, 120)) },
+		"size and entries": func(b []byte) {
+			copy(b[96:104], "\x00\x00\x00\x00\x00\x00\x00\x70")
+			copy(b[152:176], bytes.Repeat([]byte{0x70}, 24))
+			clear(b[176:184])
+		},
+		"entries and numbers": func(b []byte) { copy(b[152:168], bytes.Repeat([]byte{0x70}, 16)); clear(b[168:184]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, clock := t.TempDir(), &fakeClock{}
+			content := append([]byte(nil), w.content...)
+			damage(content)
+			put(t, dir, "a.journal", content)
+			options := testOptions(dir)
+			options.Now = clock.now
+			r := NewReader(options, NewState(0))
+			defer func() { _ = r.Close() }()
+			var backlog uint64
+			for range 4 {
+				r.Refresh()
+				backlog = max(backlog, r.Stats().Backlog)
+				for r.Next() != nil {
+				}
+				clock.advance(patience + scanInterval)
+			}
+			room := uint64(len(content)) / (entryHeaderSize + 4)
+			assert.LessOrEqual(t, r.Stats().LostCorrupt+r.Stats().LostDeleted, room)
+			assert.LessOrEqual(t, backlog, room)
+		})
+	}
 }

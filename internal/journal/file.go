@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"strings"
 )
@@ -82,7 +83,13 @@ func readHeader(in io.ReaderAt) (header, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return header{}, err
 	}
-	return parseHeader(b[:n])
+	h, err := parseHeader(b[:n])
+	if file, ok := in.(interface{ Stat() (fs.FileInfo, error) }); ok && err == nil {
+		if info, err := file.Stat(); err == nil {
+			h.size = uint64(max(info.Size(), 0))
+		}
+	}
+	return h, err
 }
 
 // reread reads the header again, and with it how many entries there are.
@@ -293,7 +300,7 @@ func (f *file) entry(offset uint64, e *Entry) error {
 		return err
 	}
 	f.parseEntry(b, e)
-	if e.Seqnum == 0 || e.Realtime == 0 || e.Realtime > 1<<55 {
+	if e.Seqnum == 0 || e.Realtime == 0 || e.Realtime > maxRealtime {
 		return fmt.Errorf("%w: entry at %d: sequence number %d, time %d µs", errCorrupt, offset, e.Seqnum, e.Realtime)
 	}
 	if e.Realtime < f.since && f.read < f.old {

@@ -104,6 +104,8 @@ type header struct {
 	entries, entryArray               uint64
 	tailSeqnum, headSeqnum            uint64
 	headRealtime, tailRealtime        uint64
+	// size is that of the whole file in bytes, 0 when it is not known.
+	size uint64
 }
 
 // parseHeader reads the first bytes of a file.
@@ -140,13 +142,35 @@ func parseHeader(b []byte) (header, error) {
 }
 
 // plausibleEntries is how many entries there are, to be counted and not read: no
-// more than the numbers that their writer gave out in the meantime.
+// more than the numbers that their writer gave out in the meantime. Where the header
+// contradicts itself, no more than there is room for in what is there of the file; else it
+// is believed, also of a file that was cut off.
 func (h *header) plausibleEntries() uint64 {
 	if span := h.tailSeqnum - h.headSeqnum; h.headSeqnum > 0 && h.tailSeqnum >= h.headSeqnum && span < h.entries {
 		return span + 1
 	}
+	if h.size > 0 && !h.isSound() {
+		return min(h.entries, h.size/(entryHeaderSize+h.entryItemSize()))
+	}
 	return h.entries
 }
+
+const (
+	// maxHeader and maxArena bound what any journald has written: its header has some
+	// hundred bytes, its files at most 4 GiB.
+	maxHeader = 4096
+	maxArena  = 1 << 40
+)
+
+// isSound says that the numbers of a header can belong together.
+func (h *header) isSound() bool {
+	return h.headerSize <= maxHeader && h.arenaSize <= maxArena &&
+		h.tailObject >= h.headerSize && h.tailObject < h.headerSize+h.arenaSize &&
+		h.headSeqnum > 0 && h.tailSeqnum >= h.headSeqnum && h.headRealtime <= maxRealtime && h.tailRealtime <= maxRealtime
+}
+
+// maxRealtime is a time in the year 3111, in µs since 1970.
+const maxRealtime = 1 << 55
 
 // isCut says that a file of that size ends before its last object.
 func (h *header) isCut(size int64) bool { return uint64(max(size, 0)) < h.tailObject+objectHeaderSize }

@@ -408,7 +408,7 @@ func (r *Reader) present(id ID) bool {
 }
 
 // Refresh looks for new entries and, not more often than once a second unless a
-// file was rotated, for new files.
+// file was rotated or files wait for those of which all was read, for new files.
 func (r *Reader) Refresh() {
 	if r.current != nil {
 		r.current.loaded = false
@@ -417,7 +417,7 @@ func (r *Reader) Refresh() {
 	now := r.options.Now()
 	// New files are found first: when one is there, the one before it is complete,
 	// and reading its header after that finds all of it.
-	if now.Sub(r.lastScan) >= scanInterval || now.Before(r.lastScan) {
+	if now.Sub(r.lastScan) >= scanInterval || now.Before(r.lastScan) || r.hasRoom() {
 		r.scan(now)
 	}
 	if r.refreshAll(now) {
@@ -444,6 +444,22 @@ func (r *Reader) tellLost(s *source) {
 		r.damaged(Damage{Path: s.path, Lost: s.lost})
 		s.toldLost = s.lost
 	}
+}
+
+// hasRoom says that files wait for others of which all was read: they need not wait for
+// the time of the next scan, too.
+func (r *Reader) hasRoom() bool {
+	if r.stats.Waiting == 0 {
+		return false
+	}
+	room := len(r.open) < r.options.MaxOpenFiles
+	for _, s := range r.open {
+		if s.loaded {
+			return false
+		}
+		room = room || s.idle()
+	}
+	return room
 }
 
 // refreshAll reads the headers again and says whether journald closed a file.
