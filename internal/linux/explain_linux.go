@@ -38,7 +38,7 @@ func explainPermission(caps uint64, filtered bool, err error) string {
 		why := "a security policy forbids it (kernel lockdown, see /sys/kernel/security/lockdown, or an LSM such as SELinux or AppArmor)"
 		if filtered {
 			why = "a seccomp filter on this process is the likely reason; let it call bpf and perf_event_open: in Docker and Kubernetes by a seccomp profile with them " +
-				"(or Unconfined), in a systemd unit by SystemCallFilter=bpf perf_event_open, with systemd-nspawn by --system-call-filter='bpf perf_event_open'"
+				"(or Unconfined), in a systemd unit by these two in its SystemCallFilter=, with systemd-nspawn by --system-call-filter='bpf perf_event_open'"
 		}
 		return fmt.Sprintf("the kernel refused although the capabilities are there: %s: %s", said, why)
 	}

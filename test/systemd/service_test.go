@@ -73,3 +73,19 @@ func TestServiceOfTheCollector(t *testing.T) {
 		assert.NotContains(t, said(), complaint)
 	}
 }
+
+// TestPatternsOfNoUnit: names in the configuration that no unit of the machine has are told
+// once; those of units that are installed and not loaded, or instances of a template, are not.
+func TestPatternsOfNoUnit(t *testing.T) {
+	m := boot(t)
+	c := newCollector(t, m, 0, func(c *collector) {
+		c.units = "      include: ['*.service', '.*\\.service', leger.service, 'getty@tty7.service', slow.service]\n"
+	})
+	c.start(t)
+	require.Eventually(t, func() bool { return len(c.events(t, "dbus.service", "tapio.systemd.unit.running")) > 0 }, 30*time.Second, 20*time.Millisecond,
+		"which are told after names were looked at")
+	c.stop(t)
+	warnings := strings.Count(c.out.String(), "has a name that the configuration asks for")
+	assert.Equal(t, 1, warnings)
+	assert.Contains(t, c.out.String(), `"patterns": ["units::include[1]: .*\\.service", "units::include[2]: leger.service"]`)
+}
