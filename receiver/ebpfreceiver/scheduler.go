@@ -36,8 +36,10 @@ func (e runQueueEvent) share() float64 {
 }
 
 const (
-	// fewSwitches is less than one can judge a cgroup by.
+	// fewSwitches is less than one can judge a cgroup by. Of short samples those of
+	// gatherWaits are judged together, when each has less.
 	fewSwitches = 50
+	gatherWaits = 10 * time.Second
 	// starvedShare is how many tasks must wait on average: one that wakes up now and
 	// then and waits hurts nobody much.
 	starvedShare = 0.5
@@ -50,10 +52,26 @@ var longWait = threshold{floor: float64(10 * time.Millisecond / time.Microsecond
 type waiting struct {
 	percentile baseline // 90th, in microseconds
 	idle       int
+	// few are waits that were not judged yet, over how long.
+	few  histogram
+	over time.Duration
 }
 
-// judge sets whether the tasks of a cgroup starve.
+// rest tells that nothing waited.
+func (w *waiting) rest() {
+	w.percentile.skip()
+	w.few, w.over = histogram{}, 0
+}
+
+// judge sets whether the tasks of a cgroup starve, and by which waits that was judged.
 func (w *waiting) judge(ev *runQueueEvent) {
+	w.few.add(&ev.waits)
+	w.over += ev.interval
+	if w.few.count < fewSwitches && w.over+ev.interval <= gatherWaits {
+		return
+	}
+	ev.waits, ev.interval = w.few, w.over
+	w.few, w.over = histogram{}, 0
 	if ev.waits.count < fewSwitches {
 		w.percentile.skip()
 		return

@@ -96,7 +96,7 @@ func (w *waitCounts) sample() []kernelEvent {
 	})
 	for id, judge := range w.judges {
 		if !seen[id] {
-			judge.percentile.skip()
+			judge.rest()
 			if judge.idle++; judge.idle >= forgetDevice {
 				delete(w.judges, id)
 			}
