@@ -443,6 +443,7 @@ func TestConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
+			b := g.NewBatch()
 			for n := range 500 {
 				at := base + int64(n)*sec
 				r := g.Resolve(&Resource{Service: fmt.Sprint("s", n%20), Host: "h", PID: int64(w*500 + n + 1)}, at)
@@ -450,6 +451,10 @@ func TestConcurrentUse(t *testing.T) {
 				id, _, _ := g.Operation(r.Service, record.SpanServer, fmt.Sprint(n%8), at)
 				g.Client(record.SpanID{7: byte(n)}, r, [2]record.EntityID{ip}, at)
 				g.Server(record.SpanID{7: byte(n)}, r, at)
+				b.Operation(r.Service, record.SpanServer, fmt.Sprint(n%8), at)
+				b.Client(record.SpanID{7: byte(n)}, r, [2]record.EntityID{b.Address(r.Host, "127.0.0.1", int64(1+n%50), at)}, at)
+				b.Server(record.SpanID{7: byte(n)}, r, at)
+				b.Flush()
 				g.SetSlowOver(id, 5)
 				g.Concerns(r.Subject, r.Service)
 				g.Callees(r.Service, base)
