@@ -291,6 +291,9 @@ func peers(attrs pcommon.Map, network record.EntityID, at int64, graph *topology
 			dialledPort = v.Int()
 		}
 	}
+	if server != "" && serverPort == 0 {
+		serverPort = defaultPort(attrs)
+	}
 	peers[0] = graph.Address(network, dialled, dialledPort, at)
 	if server != dialled || serverPort != dialledPort {
 		peers[1] = graph.Address(network, server, serverPort, at)
