@@ -130,7 +130,8 @@ func TestUnitThatOthersNeedFails(t *testing.T) {
 	n := startNode(t)
 	n.systemctl("kill", "--kill-whom=main", "--signal=ABRT", "ledger")
 	n.load.WaitFailed(t, 30)
-	f := n.only(t, "unit-failed", nil)
+	f := n.only(t, "unit-failed", func(f *finding.Finding) bool { return len(f.RootCause.LastLines) > 0 }) // the journal is read a little later
+	assert.Equal(t, "SIGABRT: abort", f.RootCause.LastLines[0].Text, "what the crash printed first, not the registers after it")
 	assert.Equal(t, "ledger.service", f.RootCause.Entity.Name)
 	assert.Equal(t, n.name, f.RootCause.Entity.Attributes["host.name"])
 	assert.EqualValues(t, 2, f.RootCause.Evidence["process.exit.code"])

@@ -16,14 +16,12 @@ import (
 )
 
 // badRelease says why it cannot run, in colour, and ends.
-const badRelease = `[Unit]
-StartLimitIntervalSec=60
-StartLimitBurst=5
-[Service]
+const badRelease = `[Service]
 ExecStart=
 ExecStart=/bin/sh -c "echo reading configuration; printf '\\033[31mFATAL: cannot read /etc/ledger/tls.key: permission denied\\033[0m\\n' >&2; sleep 0.3; exit 78"
 Restart=on-failure
 RestartSec=300ms
+[Unit]
 `
 
 // rollOut makes a running machine read a drop-in of a unit, and restarts that.
@@ -37,17 +35,23 @@ func (n *node) rollOut(t *testing.T, unit, dropIn string) {
 }
 
 // TestBadRelease: a new release of ledger is rolled out, says why it cannot run and ends,
-// again and again. The finding has what it said.
+// again and again, until systemd gives it up or for ever. The finding has what it said.
 func TestBadRelease(t *testing.T) {
+	t.Run("given up", func(t *testing.T) { badReleaseOf(t, badRelease+"StartLimitIntervalSec=60\nStartLimitBurst=5\n") })
+	t.Run("for ever", func(t *testing.T) { badReleaseOf(t, badRelease+"StartLimitIntervalSec=0\n") })
+}
+
+func badReleaseOf(t *testing.T, dropIn string) {
+	t.Helper()
 	n := startNode(t)
-	n.rollOut(t, "ledger", badRelease)
+	n.rollOut(t, "ledger", dropIn)
 	said := func(f *finding.Finding) bool {
 		return slices.ContainsFunc(f.RootCause.LastLines, func(l finding.LogLine) bool {
 			return strings.Contains(l.Text, "FATAL: cannot read /etc/ledger/tls.key: permission denied")
 		})
 	}
 	var f *finding.Finding
-	n.load.WaitFailed(t, 30)
+	n.load.WaitFailed(t, 100) // until it was restarted several times
 	require.Eventually(t, func() bool {
 		all := n.collector.Findings(t)
 		i := slices.IndexFunc(all, func(f *finding.Finding) bool { return f.RootCause.Entity.Name == "ledger.service" && said(f) })

@@ -20,9 +20,8 @@ func (d *Decoder) Tails(t *tail.Tails) { d.tails = t }
 
 const (
 	// lookAt is how many of a batch's last records of a resource are read for the level that
-	// their text names: those that say no severity of themselves, as all that a process
-	// prints into a journal. A crash can print a hundred lines after the one that says why.
-	lookAt = 128
+	// their text names where they say no severity of themselves.
+	lookAt = 32
 	// keepAtOnce bounds the lines that are kept of one batch of a resource.
 	keepAtOnce = 32
 )
@@ -111,7 +110,8 @@ func (w *writer) most(n int) int {
 }
 
 // wants tells whether a record is to be read, of which seen were looked at and quiet kept
-// that are no warnings. What a unit prints has no severity of its own.
+// that are no warnings. What a unit prints has no severity of its own, and a crash can print
+// hundreds of lines after the one that says why.
 func (w *writer) wants(r plog.LogRecord, seen, quiet int) bool {
 	severity := r.SeverityNumber()
 	switch {
@@ -119,10 +119,12 @@ func (w *writer) wants(r plog.LogRecord, seen, quiet int) bool {
 		return false
 	case severity >= plog.SeverityNumberWarn:
 		return true
+	case w.runs:
+		return true
 	case seen > lookAt:
 		return false
 	}
-	return w.runs || severity == plog.SeverityNumberUnspecified || quiet < tail.KeepLast
+	return severity == plog.SeverityNumberUnspecified || quiet < tail.KeepLast
 }
 
 // line reads a record; false is for one that is blank, the continuation of another one as

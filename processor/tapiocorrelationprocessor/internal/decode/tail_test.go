@@ -57,6 +57,14 @@ func TestKeepTail(t *testing.T) {
 			}
 			say(r, plog.SeverityNumberWarn, "Failed with result 'exit-code'.")
 		}, []string{"25", "26", "27", "28", "29"}},
+		"a crash that prints a lot": {unit, "run", func(r plog.LogRecordSlice) {
+			for i, text := range append([]string{"before", "SIGABRT: abort", "PC=0x4918e1 m=0"}, make([]string, 500)...) {
+				if text == "" {
+					text = fmt.Sprint("register ", i)
+				}
+				say(r, plog.SeverityNumberInfo, text).Attributes().PutStr(event.KeySystemdInvocation, "run")
+			}
+		}, []string{"SIGABRT: abort", "register 498", "register 499", "register 500", "register 501", "register 502"}},
 		"a body that is a map": {process, "", func(r plog.LogRecordSlice) {
 			require.NoError(t, say(r, 0, "").Body().FromRaw(map[string]any{"message": "no key"}))
 		}, []string{`{"message":"no key"}`}},
