@@ -51,7 +51,7 @@ func badReleaseOf(t *testing.T, dropIn string) {
 		})
 	}
 	var f *finding.Finding
-	n.load.WaitFailed(t, 100) // until it was restarted several times
+	n.load.WaitFailed(t, 60) // until it was restarted several times
 	require.Eventually(t, func() bool {
 		all := n.collector.Findings(t)
 		i := slices.IndexFunc(all, func(f *finding.Finding) bool { return f.RootCause.Entity.Name == "ledger.service" && said(f) })
