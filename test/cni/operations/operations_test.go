@@ -102,7 +102,7 @@ func TestExhaustedRange(t *testing.T) {
 	const message = "failed to allocate for range 0: no IP addresses available in range set: 10.197.2.1-10.197.2.2"
 	assert.Equal(t, message, text(record.Attributes(), event.KeyCNIErrorMessage))
 	assert.Equal(t, "1", text(record.Attributes(), event.KeyProcessExitCode))
-	assert.Equal(t, "CNI ADD of eth0 for pod shop/"+h.name+"-second in network "+network+" failed: host-local: "+message, record.Body().Str())
+	assert.Equal(t, "Pod shop/"+h.name+"-second: CNI ADD of eth0 in network "+network+" failed: host-local: "+message, record.Body().Str())
 	spans := w.spans(func(s ptrace.Span) bool { return s.SpanID() == record.SpanID() })
 	require.Len(t, spans, 1)
 	assert.Equal(t, "host-local ADD", spans[0].Name())

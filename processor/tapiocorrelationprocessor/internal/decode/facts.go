@@ -48,7 +48,7 @@ func (d *Decoder) network(e *record.Detail, ref topology.Ref, at int64) record.E
 	}
 	e.Other = d.otherPod(text, ref.Host, at)
 	addresses, _ := e.Attr(event.KeyCNIAddresses).([]string)
-	i := topology.Interface{Addresses: addresses, HostInterface: text(event.KeyCNIHostInterface), Netns: text(event.KeyCNINetns)}
+	i := topology.Interface{Network: text(event.KeyCNINetwork), Addresses: addresses, HostInterface: text(event.KeyCNIHostInterface), Netns: text(event.KeyCNINetns)}
 	switch e.Name {
 	case event.CNIInterface:
 		d.graph.Attached(ref.Network, i, at)

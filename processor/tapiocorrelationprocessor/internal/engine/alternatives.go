@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/yairfalse/tapio/internal/finding"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/incident"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
@@ -59,7 +61,7 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 				if explain.Matches(p, c) {
 					other := e.hypothesis(p, c, h.Addresses()...)
 					x.Score = other.Confidence(e.options.Weights).Score
-					x.Reason = e.whyNot(h, c, x.Score)
+					x.Reason = e.whyNot(o, c, other)
 				} else {
 					x.Reason = "ruled out: " + pattern.Differs(p.Cause.Where, c.Detail)
 				}
@@ -94,12 +96,60 @@ func (e *Engine) unseenCauses(o *open) []finding.Hypothesis {
 	return out
 }
 
-func (e *Engine) whyNot(h *explain.Hypothesis, c *detect.Occurrence, score float64) string {
-	if h.Explains(c) {
-		return fmt.Sprintf("it follows from the cause: same entity, %s later",
-			time.Duration(c.Time-h.Cause.Time).Round(100*time.Microsecond))
+// whyNot says why an event is not what an incident is traced back to, though a pattern knows
+// it as a cause; other is the hypothesis that it makes.
+func (e *Engine) whyNot(o *open, c *detect.Occurrence, other *explain.Hypothesis) string {
+	h := o.Hypothesis
+	later := time.Duration(c.Time - h.Cause.Time).Round(100 * time.Microsecond)
+	score, own := other.Confidence(e.options.Weights).Score, h.Confidence(e.options.Weights).Score
+	switch {
+	case h.Explains(c) && later < 0:
+		return fmt.Sprintf("it follows from the cause: same entity, told of %s before it", -later)
+	case h.Explains(c):
+		return fmt.Sprintf("it follows from the cause: same entity, %s later", later)
+	case e.causeOf(c) != nil:
+		return "it has a finding of its own, " + e.causeOf(c).ID().String()
+	case other.OverBefore(h.Began()):
+		return "it was over before this began, at " + pattern.Clock(other.OverSince())
 	}
-	return fmt.Sprintf("it explains less: confidence %.2f against %.2f", score, h.Confidence(e.options.Weights).Score)
+	if n, all := e.sharedRequests(o, other); n < all {
+		return fmt.Sprintf("it explains %d of the %d requests that were hurt", n, all)
+	}
+	if n, all := other.Shares(h); n < all {
+		return fmt.Sprintf("it explains %d of the %d events that follow from the cause", n, all)
+	}
+	switch difference := int(math.Round(100*own)) - int(math.Round(100*score)); {
+	case difference > 0:
+		return fmt.Sprintf("it explains less: confidence %.2f against %.2f", score, own)
+	case later > 0:
+		return fmt.Sprintf("it explains no more, and happened %s later", later)
+	}
+	return "it explains no more than the cause, of which was told first"
+}
+
+// causeOf returns the incident of an event, nil where it is the cause of none that anybody
+// has heard of.
+func (e *Engine) causeOf(c *detect.Occurrence) *open {
+	for _, i := range e.incidents {
+		if i.Hypothesis.Cause.Occurrence == c && i.Emitted() {
+			return i
+		}
+	}
+	return nil
+}
+
+// sharedRequests is how many of an incident's requests another hypothesis covers, too.
+func (e *Engine) sharedRequests(o *open, other *explain.Hypothesis) (n, all int) {
+	e.requests.Each(func(r *detect.Request) {
+		if incident.Of(r) != o.Incident {
+			return
+		}
+		all++
+		if t, origin := explain.TargetOf(e.graph, r); other.Covers(t, origin.End) && !other.Precedes(r) {
+			n++
+		}
+	})
+	return n, all
 }
 
 // callees are the services that the root calls, each with what it answered.

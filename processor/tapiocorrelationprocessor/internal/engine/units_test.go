@@ -512,24 +512,34 @@ func TestUnitWithoutItsExecutable(t *testing.T) {
 }
 
 // TestConfigurationBreaksAfterOthersFailed: calls of plugins that failed of something else,
-// or long before, are no effect of a configuration that breaks.
+// long before, or of another network are no effect of a configuration that breaks. What
+// cannot be parsed is of no network, and no plugin is called by it.
 func TestConfigurationBreaksAfterOthersFailed(t *testing.T) {
 	for name, tc := range map[string]struct {
-		reason string
-		before time.Duration
-		found  int
+		reason, called, broken string
+		before                 time.Duration
+		found                  int
 	}{
-		"of an address pool": {"address_pool_exhausted", 5 * time.Second, 0},
-		"long before":        {"plugin_failed", 47 * time.Second, 0},
-		"just before":        {"plugin_failed", 5 * time.Second, 1},
+		"of an address pool":          {"address_pool_exhausted", "pods", "pods", 5 * time.Second, 0},
+		"long before":                 {"plugin_failed", "pods", "pods", 47 * time.Second, 0},
+		"just before":                 {"plugin_failed", "pods", "pods", 5 * time.Second, 1},
+		"of another network":          {"plugin_failed", "pods-2", "pods", 5 * time.Second, 0},
+		"of a network, it is no JSON": {"plugin_failed", "pods", "", 5 * time.Second, 0},
+		"no plugin was called":        {"plugin_failed", "", "", 5 * time.Second, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScenario(t)
 			s.healthy(time.Second)
-			s.about("tapio.cni.operation", map[string]any{event.KeyErrorType: tc.reason, event.KeyCNINetwork: "pods"}, nil)
+			of := func(network string, attrs map[string]any) map[string]any {
+				if network != "" {
+					attrs[event.KeyCNINetwork] = network
+				}
+				return attrs
+			}
+			s.about("tapio.cni.operation", of(tc.called, map[string]any{event.KeyErrorType: tc.reason}), nil)
 			s.wait(tc.before)
-			s.about("tapio.cni.config.invalid", map[string]any{event.KeyErrorType: "syntax", event.KeyCNIConfigInUse: true}, nil)
+			s.about("tapio.cni.config.invalid", of(tc.broken, map[string]any{event.KeyErrorType: "schema", event.KeyCNIConfigInUse: true}), nil)
 			s.wait(5 * time.Second)
 			assert.Len(t, s.latest(), tc.found)
 		})

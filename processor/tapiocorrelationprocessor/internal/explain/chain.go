@@ -68,7 +68,7 @@ func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by 
 		rank, key = rankConnection, h.addressKey(o.Name, who, o.Detail.Peer)
 	}
 	l := h.addLink(key, o.Time, rank, func() finding.Link {
-		title, detail := occurrenceWords(who, o)
+		title, detail := occurrenceWords(h.whoIs(o.Subject), o)
 		return finding.Link{
 			Layer: e.Layer, Event: o.Name, Entity: EntityOf(h.graph, o.Subject), Title: title, Detail: detail,
 			LinkedBy: by, LinkedOn: on,
@@ -132,9 +132,21 @@ func occurrenceWords(who string, o *detect.Occurrence) (title, detail string) {
 			"seen by the kernel at the socket, before any SDK"
 	}
 	if o.Detail.Body != "" {
-		return who + ": " + line(o.Detail.Body), o.Name
+		text := line(o.Detail.Body)
+		if !strings.Contains(text, who) {
+			text = who + ": " + text
+		}
+		return text, o.Name
 	}
 	return who + ": " + o.Name, ""
+}
+
+// whoIs names an entity by its service or, as most containers say nothing to people, its pod.
+func (h *Hypothesis) whoIs(id record.EntityID) string {
+	if pod, ok := h.graph.Entity(h.graph.PlaceOf(id).Pod); ok && h.graph.ServiceOf(id) == 0 {
+		return pod.Name
+	}
+	return h.graph.ServiceName(id)
 }
 
 // maxTitle bounds the text of an event in the title of a link, in bytes.

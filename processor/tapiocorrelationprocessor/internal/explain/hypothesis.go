@@ -175,6 +175,17 @@ func (h *Hypothesis) Caller() string { return h.caller }
 // Explains tells whether an occurrence is among the effects.
 func (h *Hypothesis) Explains(o *detect.Occurrence) bool { return o != nil && h.explains[o] }
 
+// Shares is how many of another hypothesis's effects that are events are this one's, too.
+func (h *Hypothesis) Shares(of *Hypothesis) (n, all int) {
+	for o := range of.explains {
+		all++
+		if h.explains[o] || o == h.Cause.Occurrence {
+			n++
+		}
+	}
+	return n, all
+}
+
 // Same tells whether another cause of the same pattern is a repetition of this
 // one: the same service, container or pod again.
 func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
@@ -185,7 +196,7 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 		return true
 	}
 	if p.Cause.Entity != "" {
-		return Lift(h.graph, p.Cause.Entity, o.Subject) == h.Cause.Entity
+		return Lift(h.graph, p.Cause.Entity, o.Subject) == h.Cause.Entity && !h.otherNetwork(o.Subject)
 	}
 	_, ok := h.concerns(o.Subject)
 	return ok

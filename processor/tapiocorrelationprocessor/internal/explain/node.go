@@ -22,6 +22,37 @@ func (h *Hypothesis) Node() record.EntityID {
 	return 0
 }
 
+// Network returns the container network that the cause is about, 0 where it is about none,
+// or about one pod's part of it.
+func (h *Hypothesis) Network() record.EntityID {
+	if h.Cause.Occurrence == nil {
+		return 0
+	}
+	if e, ok := h.graph.Entity(h.Cause.Occurrence.Subject); ok && e.Kind == topology.KindNetwork {
+		return e.ID
+	}
+	return 0
+}
+
+// otherNetwork tells whether what an event is about is another container network than the
+// cause's.
+func (h *Hypothesis) otherNetwork(subject record.EntityID) bool {
+	e, ok := h.graph.Entity(subject)
+	own := h.Network()
+	return ok && e.Kind == topology.KindNetwork && own != 0 && e.ID != own
+}
+
+// elsewhere tells whether an entity is known to be in other container networks than the one
+// that the cause is about.
+func (h *Hypothesis) elsewhere(id record.EntityID) bool {
+	network := h.Network()
+	if network == 0 {
+		return false
+	}
+	in, known := h.graph.InNetwork(id, network)
+	return known && !in
+}
+
 // InTime tells whether what began at a time can follow from the cause.
 func (h *Hypothesis) InTime(began int64) bool { return h.inTime(began, h.Pattern.Cause.Within) }
 

@@ -64,6 +64,9 @@ func (h *Hypothesis) Covers(t Target, first int64) bool {
 	if h.Cuts(t) {
 		return true
 	}
+	if h.elsewhere(cmp.Or(t.Process, t.Service)) || h.elsewhere(t.Holder) {
+		return false
+	}
 	if t.Process != 0 {
 		if _, ok := h.concerns(t.Process); ok {
 			return true
@@ -93,7 +96,14 @@ func (h *Hypothesis) Precedes(r *detect.Request) bool {
 // Cuts tells whether a call fails for what happened to its caller: who was called may be
 // well.
 func (h *Hypothesis) Cuts(t Target) bool {
-	return h.Pattern.Cause.Outbound && t.Caller != 0 && (h.Reaches(t.Caller) || h.onNode(t.Caller))
+	if !h.Pattern.Cause.Outbound || t.Caller == 0 {
+		return false
+	}
+	if network := h.Network(); network != 0 { // a bridge: what is not in its network does without
+		in, _ := h.graph.InNetwork(t.Caller, network)
+		return in
+	}
+	return h.Reaches(t.Caller) || h.onNode(t.Caller)
 }
 
 // Spares tells whether calls of an address cannot suffer from a pattern's cause.

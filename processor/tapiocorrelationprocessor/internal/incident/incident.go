@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -156,7 +157,7 @@ func (i *Incident) Reopen() {
 
 // idOf derives the id from the cause.
 func idOf(g *topology.Graph, h *explain.Hypothesis) finding.ID {
-	e, _ := g.Entity(h.Cause.Entity)
+	e, _ := g.Entity(cmp.Or(h.Network(), h.Cause.Entity)) // several networks of a node can fail at once
 	return finding.NewID(h.Cause.Event, e.Key, record.UTC(h.Cause.Time))
 }
 

@@ -80,6 +80,8 @@ func (g *Graph) Network(host record.EntityID, name string, at int64) record.Enti
 
 // Interface is what a container network says of one interface of a pod.
 type Interface struct {
+	// Network is the name of its container network, "" when that is not known.
+	Network string
 	// Addresses are its IP addresses, with or without prefix.
 	Addresses []string
 	// HostInterface is its other end, Netns the path of its network namespace.
@@ -95,12 +97,38 @@ func (g *Graph) Attached(holder record.EntityID, i Interface, at int64) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if e := g.entity(holder); e != nil && len(i.Addresses) > 0 {
+	e := g.entity(holder)
+	if e == nil {
+		return
+	}
+	if i.Network != "" && len(e.networks) < maxOwners && !slices.Contains(e.networks, i.Network) {
+		e.networks = append(e.networks, record.Text(i.Network))
+	}
+	if len(i.Addresses) > 0 {
 		address, _, _ := strings.Cut(i.Addresses[0], "/")
 		e.setIf(event.KeyPodIP, address)
 		e.setIf(event.KeyCNIHostInterface, i.HostInterface)
 		e.setIf(event.KeyCNINetns, i.Netns)
 	}
+}
+
+// InNetwork tells whether an entity is, or is in, a pod or container that has had an
+// interface of a container network of its node. known is false where none of its networks
+// is known.
+func (g *Graph) InNetwork(id, network record.EntityID) (in, known bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	n, e := g.entity(network), g.entity(id)
+	if n == nil || e == nil {
+		return false, false
+	}
+	for _, at := range []*Entity{e, g.entity(e.Container), g.entity(e.Pod)} {
+		if at != nil && len(at.networks) > 0 {
+			known = true
+			in = in || slices.Contains(at.networks, n.Name) && g.hostOfEntity(at) == n.Host
+		}
+	}
+	return in, known
 }
 
 // Detached notes that a pod has an interface no longer: it is the Holder of its addresses

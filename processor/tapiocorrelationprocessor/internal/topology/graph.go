@@ -76,7 +76,9 @@ type Entity struct {
 	Port    int64
 	network record.EntityID // see addressKey
 	owners  []owner
-	left    []departure // when owners of all ports of an address had it no longer, as a container network says
+	// networks are the names of the container networks of which it had an interface.
+	networks []string
+	left     []departure // when owners of all ports of an address had it no longer, as a container network says
 	// listener is who listens at an address as the kernel tells it, since first.
 	listener owner
 

@@ -129,7 +129,7 @@ func TestLogsBuilder(t *testing.T) {
 			lb.RecordTapioCniConfigChangedEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniPluginsEventAttribute([]any{"tapio.cni.plugins-item1", "tapio.cni.plugins-item2"}), WithTapioCniConfigInUseEventAttribute(false), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"))
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordTapioCniConfigInvalidEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniConfigLineEventAttribute(21), WithErrorTypeEventAttribute("error.type-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"), WithTapioCniConfigInUseEventAttribute(false))
+			lb.RecordTapioCniConfigInvalidEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniNetworkEventAttribute("tapio.cni.network-val"), WithTapioCniConfigLineEventAttribute(21), WithErrorTypeEventAttribute("error.type-val"), WithTapioCniReasonEventAttribute("tapio.cni.reason-val"), WithTapioCniConfigInUseEventAttribute(false))
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordTapioCniConfigMissingEvent(ctx, timestamp, WithFilePathEventAttribute("file.path-val"), WithTapioCniConfigInUseEventAttribute(false))
@@ -317,6 +317,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok := lr.Attributes().Get("file.path")
 					assert.True(t, ok)
 					assert.Equal(t, "file.path-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("tapio.cni.network")
+					assert.True(t, ok)
+					assert.Equal(t, "tapio.cni.network-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("tapio.cni.config.line")
 					assert.True(t, ok)
 					assert.EqualValues(t, 21, attrVal.Int())

@@ -34,6 +34,8 @@ type Error struct {
 	Line int
 	// Reason is for people and names the key.
 	Reason string
+	// Network is the network's name, empty where the file does not get so far.
+	Network string
 }
 
 // Error is the reason, with the line.
@@ -113,6 +115,9 @@ func Parse(name string, content []byte) (*Network, *Error) {
 	r := &reader{content: content}
 	network := r.network(root, path.Ext(name) == ".conflist")
 	if r.err != nil {
+		if network != nil {
+			r.err.Network = network.Name
+		}
 		return nil, r.err
 	}
 	return network, nil

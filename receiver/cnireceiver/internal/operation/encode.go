@@ -256,21 +256,21 @@ func Severity(command string) plog.SeverityNumber {
 	return plog.SeverityNumberError
 }
 
-// subject is for people: "CNI ADD of eth0 for pod shop/payment-0 in network cbr0".
+// subject is for people: "Pod shop/payment-0: CNI ADD of eth0 in network cbr0".
 func subject(o *Operation) string {
 	r := o.Request()
 	s := "CNI " + r.Command
 	if r.Interface != "" {
 		s += " of " + r.Interface
 	}
-	switch {
-	case r.PodName != "":
-		s += " for pod " + r.PodNamespace + "/" + r.PodName
-	case r.ContainerID != "":
-		s += " for container " + r.ContainerID
-	}
 	if n := o.Network(); n != "" {
 		s += " in network " + n
+	}
+	switch {
+	case r.PodName != "":
+		s = "Pod " + r.PodNamespace + "/" + r.PodName + ": " + s
+	case r.ContainerID != "":
+		s = "Container " + r.ContainerID + ": " + s
 	}
 	return s
 }

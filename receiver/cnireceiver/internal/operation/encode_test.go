@@ -100,8 +100,8 @@ func TestSentences(t *testing.T) {
 		bodies = append(bodies, rl.ScopeLogs().At(0).LogRecords().At(0).Body().Str())
 	}
 	assert.Equal(t, []string{
-		"CNI ADD of eth0 for pod shop/payment-0 in network cbr0 failed: host-local: failed to allocate for range 0: no IP addresses available in range set: 10.1.0.2-10.1.0.2",
-		"CNI DEL of eth0 for pod shop/payment-0 in network cbr0 failed: bridge: killed by signal 9",
+		"Pod shop/payment-0: CNI ADD of eth0 in network cbr0 failed: host-local: failed to allocate for range 0: no IP addresses available in range set: 10.1.0.2-10.1.0.2",
+		"Pod shop/payment-0: CNI DEL of eth0 in network cbr0 failed: bridge: killed by signal 9",
 	}, bodies)
 }
 
@@ -136,7 +136,7 @@ func TestPluginThatHangs(t *testing.T) {
 	s, o := hang()
 	record := one(e.Failures(s.done, time.Now()))
 	stuckAt := s.now - ms
-	assert.Equal(t, "CNI ADD of eth0 for pod shop/payment-0 in network cbr0 does not end: dhcp: no end of it was seen within 5m0s", record.Body().Str())
+	assert.Equal(t, "Pod shop/payment-0: CNI ADD of eth0 in network cbr0 does not end: dhcp: no end of it was seen within 5m0s", record.Body().Str())
 	assert.Equal(t, pcommon.NewTimestampFromTime(e.Wall(stuckAt)), record.Timestamp(), "not when it began")
 	assert.Equal(t, time.Duration(stuckAt-began).Seconds(), attribute(record.Attributes(), event.KeyCNIDuration))
 	assert.Equal(t, "dhcp", attribute(record.Attributes(), event.KeyCNIPlugin))
@@ -159,7 +159,7 @@ func TestPluginThatHangs(t *testing.T) {
 	over := one(e.Recoveries(s.done[1:], time.Now()))
 	assert.Equal(t, event.CNIRecovered, over.EventName())
 	assert.Equal(t, event.CNIOperation, attribute(over.Attributes(), event.KeyCNIRecovered))
-	assert.Equal(t, "Over: CNI ADD of eth0 for pod shop/payment-0 in network cbr0 succeeded after 5m0s", over.Body().Str())
+	assert.Equal(t, "Over: Pod shop/payment-0: CNI ADD of eth0 in network cbr0 succeeded after 5m0s", over.Body().Str())
 	root, _ = spanned(o)
 	assert.Equal(t, ptrace.StatusCodeUnset, root.Status().Code())
 
@@ -221,7 +221,7 @@ func TestErrorOfWhichOnlyDetailsAreSeen(t *testing.T) {
 	}
 	details, _ := record.Attributes().Get(event.KeyCNIErrorDetails)
 	assert.Equal(t, "a long sto", details.Str())
-	assert.Equal(t, "CNI ADD of eth0 for pod shop/payment-0 failed: bridge: exit code 1; a long sto", record.Body().Str())
+	assert.Equal(t, "Pod shop/payment-0: CNI ADD of eth0 failed: bridge: exit code 1; a long sto", record.Body().Str())
 }
 
 // FuzzOperation: whatever an environment and streams hold, there is one operation

@@ -165,6 +165,9 @@ func invalidCondition(c ConfigFile, inUse bool) condition {
 	if c.Err.Line > 0 {
 		attrs[event.KeyCNIConfigLine] = int64(c.Err.Line)
 	}
+	if c.Err.Network != "" {
+		attrs[event.KeyCNINetwork] = c.Err.Network
+	}
 	severity := plog.SeverityNumberWarn
 	if inUse {
 		severity = plog.SeverityNumberError
