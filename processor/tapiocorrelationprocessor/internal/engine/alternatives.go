@@ -60,6 +60,9 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 				x := finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
 				if explain.Matches(p, c) {
 					other := e.hypothesis(p, c, h.Addresses()...)
+					if e.beside(o, other) {
+						continue
+					}
 					x.Score = other.Confidence(e.options.Weights).Score
 					x.Reason = e.whyNot(o, c, other)
 				} else {
@@ -125,6 +128,18 @@ func (e *Engine) whyNot(o *open, c *detect.Occurrence, other *explain.Hypothesis
 		return fmt.Sprintf("it explains no more, and happened %s later", later)
 	}
 	return "it explains no more than the cause, of which was told first"
+}
+
+// beside tells whether a hypothesis has nothing to do with an incident, but that it happened
+// on the node that this is about.
+func (e *Engine) beside(o *open, other *explain.Hypothesis) bool {
+	h := o.Hypothesis
+	if h.Node() == 0 || other.Cause.Entity == h.Cause.Entity || h.Explains(other.Cause.Occurrence) {
+		return false
+	}
+	events, _ := other.Shares(h)
+	requests, _ := e.sharedRequests(o, other)
+	return events == 0 && requests == 0
 }
 
 // causeOf returns the incident of an event, nil where it is the cause of none that anybody

@@ -81,6 +81,7 @@ func TestWhyAnotherCauseLost(t *testing.T) {
 	s.wait(100 * time.Millisecond)
 	s.about(event.CNIOperation, map[string]any{event.KeyErrorType: "address_pool_exhausted", event.KeyCNINetwork: "pods"}, nil)
 	s.about(event.CNIInterfaceDown, map[string]any{event.KeyInterfaceName: "eth1"}, nil)
+	s.exit(payment, exit2)
 	s.wait(3 * time.Second)
 	pool := s.one()
 	s.breaks(pods, "a comma", 2)
@@ -96,4 +97,5 @@ func TestWhyAnotherCauseLost(t *testing.T) {
 	}
 	assert.Equal(t, "it has a finding of its own, "+pool.ID.String(), reasons["cni-config-broken address-pool-exhausted"])
 	assert.Equal(t, "it explains 0 of the 1 events that follow from the cause", reasons["cni-config-broken interface-down"])
+	assert.NotContains(t, reasons, "cni-config-broken process-crashed", "it is only on the same node")
 }
