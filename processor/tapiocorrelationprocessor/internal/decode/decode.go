@@ -331,9 +331,7 @@ func (d *Decoder) spanAttributes(span ptrace.Span, s *record.Span) {
 			}
 		}
 	}
-	if s.Message == "" {
-		s.Message = exception
-	}
+	s.Message = record.Text(ends(with(s.Message, exception)))
 	if s.Kind == record.SpanClient && s.Failed && s.HTTPStatus == 0 {
 		s.Failure = classify(s.ErrorType + "\n" + s.Message + "\n" + exception)
 	}

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -66,12 +67,13 @@ func (d *Decoder) met(rl plog.ResourceLogs, sl plog.ScopeLogs, r plog.LogRecord)
 // holds tells whether a record is to become an event. What says of itself that it is no
 // trouble is not looked at.
 func (t *texts) holds(r plog.LogRecord, by record.EntityID, at int64) bool {
-	if s := r.SeverityNumber(); t == nil || (s != plog.SeverityNumberUnspecified && s < plog.SeverityNumberWarn) ||
-		r.Body().Type() != pcommon.ValueTypeStr {
+	if s := r.SeverityNumber(); t == nil || (s != plog.SeverityNumberUnspecified && s < plog.SeverityNumberWarn) {
 		return false
 	}
-	var buffer [record.MaxText]byte
-	n := t.find(buffer[:copy(buffer[:], ends(r.Body().Str()))])
+	n := t.number(words(r.Body()))
+	if n == 0 {
+		n = t.number(exception(r))
+	}
 	if n == 0 {
 		return false
 	}
@@ -89,12 +91,45 @@ func (t *texts) holds(r plog.LogRecord, by record.EntityID, at int64) bool {
 	return true
 }
 
-// body returns the text of a record's body, "" when it is no text.
-func body(r plog.LogRecord) string {
-	if r.Body().Type() != pcommon.ValueTypeStr {
+// number returns which text s holds, 0 for none.
+func (t *texts) number(s string) int {
+	if s == "" {
+		return 0
+	}
+	var buffer [record.MaxText]byte
+	return t.find(buffer[:copy(buffer[:], ends(s))])
+}
+
+// body returns the text of a record: its body, and what the exception says of which it
+// tells, where the body does not; "" when neither is text.
+func body(r plog.LogRecord) string { return record.Text(ends(with(words(r.Body()), exception(r)))) }
+
+// words returns a value that is text, "" for any other.
+func words(v pcommon.Value) string {
+	if v.Type() != pcommon.ValueTypeStr {
 		return ""
 	}
-	return record.Text(ends(r.Body().Str()))
+	return v.Str()
+}
+
+// exception returns the message of the exception that a record tells of, "" for none.
+func exception(r plog.LogRecord) string {
+	v, ok := r.Attributes().Get("exception.message")
+	if !ok {
+		return ""
+	}
+	return words(v)
+}
+
+// with adds to what is said the reason that is given for it, unless it holds that.
+func with(said, reason string) string {
+	switch {
+	case strings.Contains(said, reason):
+		return said
+	case said == "":
+		return reason
+	}
+	return said + ": " + reason
 }
 
 // cut stands for what was left out of a text.

@@ -108,6 +108,7 @@ type Engine struct {
 	ring     *ring.Ring
 	details  *ring.Details
 	decoder  *decode.Decoder
+	texts    *pattern.LogTexts // nil when no pattern looks for any
 	wake     chan struct{}
 	batches  sync.Pool
 	visited  intake
@@ -226,6 +227,7 @@ func New(o Options) *Engine {
 	e.uses = newUses(o.Window, o.Patterns)
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
 		e.decoder.Texts(pattern.Log, texts.Find)
+		e.texts = texts
 	}
 	if o.Records != nil {
 		e.decoder.Test(pattern.Log, o.Records)

@@ -549,6 +549,7 @@ func (e *Engine) offerAround(h *explain.Hypothesis) {
 // assign finds the incident that hurt a request.
 func (e *Engine) assign(r *detect.Request) {
 	target, origin := explain.TargetOf(e.graph, r)
+	e.hear(r, origin)
 	// A cause that was seen comes before one that spans only hint at.
 	for _, seen := range []bool{true, false} {
 		for i := len(e.incidents) - 1; i >= 0; i-- {
@@ -642,6 +643,58 @@ func (e *Engine) candidates(t explain.Target, first int64, yield func(*pattern.P
 			}
 		}
 	}
+	if t.Caller != 0 {
+		e.saidBy(t, first, yield)
+	}
+}
+
+// saidBy calls yield for what the caller of a target says of why its calls fail, who may
+// be the only one to say anything.
+func (e *Engine) saidBy(t explain.Target, first int64, yield func(*pattern.Pattern, *detect.Occurrence)) {
+	said := e.occurrences.Of(t.Caller)
+	for _, o := range slices.Backward(said) {
+		if o.Name != pattern.Log || o.Time > first+explain.Slack {
+			continue
+		}
+		if o.Time < t.Began-explain.Said {
+			return
+		}
+		for _, p := range e.options.Patterns {
+			if p.Cause.Outbound && explain.Matches(p, o) {
+				yield(p, o)
+			}
+		}
+	}
+}
+
+// hear makes an event of what the span says with which a request began to go wrong, when
+// a pattern has a use for it. What is said of a call may be the words of who was called, of
+// whom nothing else is known: it counts only where it is about the calls of the caller.
+func (e *Engine) hear(r *detect.Request, s detect.HurtSpan) {
+	if e.texts == nil || !s.Failed || s.Message == "" {
+		return
+	}
+	text := e.texts.Find([]byte(s.Message))
+	if text == 0 {
+		return
+	}
+	o := &detect.Occurrence{
+		Name: pattern.Log, Time: s.End, TraceID: r.TraceID, Subject: s.Subject,
+		Detail: &record.Detail{Name: pattern.Log, Body: s.Message},
+	}
+	if s.Kind == record.SpanClient && !slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
+		return p.Cause.Outbound && explain.Matches(p, o)
+	}) {
+		return
+	}
+	known := e.occurrences.Named(pattern.Log)
+	if slices.ContainsFunc(known[max(0, len(known)-maxCompared):], func(k *detect.Occurrence) bool {
+		return k.Subject == o.Subject && k.Time >= o.Time-int64(time.Second) && k.Time <= o.Time+int64(time.Second) &&
+			e.texts.Find([]byte(k.Detail.Body)) == text
+	}) {
+		return
+	}
+	e.occur(o)
 }
 
 // canHurt tells whether an event happened so near to a target, or to the pod that has its

@@ -34,7 +34,7 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	coincidence := 1.0
 	for i, o := range h.effects {
 		e := &h.Pattern.Effects[i]
-		if o.count > 0 || !e.Optional {
+		if o.count > 0 || !e.Optional && !h.saw(e.Unless) {
 			all += e.Weight
 		}
 		if o.count == 0 {
@@ -61,6 +61,16 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 		(w.Completeness + w.Reliability + w.Timing)
 	c.Score = max(c.Score, h.Support)
 	return c
+}
+
+// saw tells whether an effect of that name was seen.
+func (h *Hypothesis) saw(event string) bool {
+	for i := range h.effects {
+		if h.effects[i].count > 0 && h.Pattern.Effects[i].Event == event {
+			return true
+		}
+	}
+	return false
 }
 
 // unconfirmed is the completeness of a cause of which nothing need follow, and of

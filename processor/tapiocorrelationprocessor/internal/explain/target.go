@@ -3,6 +3,7 @@ package explain
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
@@ -96,7 +97,7 @@ func (h *Hypothesis) Precedes(r *detect.Request) bool {
 // Cuts tells whether a call fails for what happened to its caller: who was called may be
 // well.
 func (h *Hypothesis) Cuts(t Target) bool {
-	if !h.Pattern.Cause.Outbound || t.Caller == 0 {
+	if !h.Pattern.Cause.Outbound || t.Caller == 0 || h.Cause.Event == pattern.Log && t.Began > h.Last()+Said {
 		return false
 	}
 	if network := h.Network(); network != 0 { // a bridge: what is not in its network does without
@@ -105,6 +106,10 @@ func (h *Hypothesis) Cuts(t Target) bool {
 	}
 	return h.Reaches(t.Caller) || h.onNode(t.Caller)
 }
+
+// Said is for how long what a service says of itself explains why its calls fail: in
+// trouble it says so again and again.
+const Said = int64(10 * time.Second)
 
 // Spares tells whether calls of an address cannot suffer from a pattern's cause.
 func Spares(g *topology.Graph, p *pattern.Pattern, address record.EntityID) bool {

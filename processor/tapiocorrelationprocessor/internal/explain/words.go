@@ -71,7 +71,7 @@ func (h *Hypothesis) Missing() []string {
 	v := h.Values()
 	var out []string
 	for i, o := range h.effects {
-		if o.count == 0 {
+		if o.count == 0 && !h.saw(h.Pattern.Effects[i].Unless) {
 			if s := h.Pattern.Effects[i].MissingFor(v); s != "" {
 				out = append(out, s)
 			}

@@ -172,7 +172,8 @@ type Cause struct {
 	// Answers: whoever it happened to is there and answers: what fails are requests that it
 	// took, and no call that found nobody.
 	Answers bool `yaml:"answers"`
-	// Outbound: calls by whoever it happened to suffer as well, as those of a node do that
+	// Outbound: calls by whoever it happened to suffer as well, those of a service that says
+	// why while it says so, as those of a node do that
 	// lost its network.
 	Outbound bool `yaml:"outbound"`
 	// Entity is what the finding names: the cause's own entity when empty, else its
@@ -232,6 +233,9 @@ type Effect struct {
 	// Optional: not every installation can see it, so that its absence takes nothing
 	// from the completeness of the evidence.
 	Optional bool `yaml:"optional"`
+	// Unless is another effect of the pattern that is enough: where that was seen, the
+	// absence of this one takes nothing from the completeness.
+	Unless string `yaml:"unless"`
 	// Required: without it there is no finding, however sure the cause is.
 	Required bool `yaml:"required"`
 	// Workloads is to how many workloads or units a required effect must have happened, 0 for
@@ -658,6 +662,7 @@ func (p *Pattern) validate() error {
 	for i := range p.Effects {
 		errs = append(errs, p.Effects[i].validate(fmt.Sprintf("effects[%d]", i))...)
 	}
+	errs = append(errs, p.validateUnless()...)
 	errs = append(errs, p.validateUntil()...)
 	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause+c.IsCause != "" }) {
 		bad("cause.where", "holds_cause, is_cause: only effects and until can be compared with their cause")
@@ -669,6 +674,15 @@ func (p *Pattern) validate() error {
 }
 
 // validateUntil says what is wrong with how the cause ends.
+func (p *Pattern) validateUnless() (errs []error) {
+	for i, f := range p.Effects {
+		if f.Unless != "" && !slices.ContainsFunc(p.Effects, func(x Effect) bool { return x.Event == f.Unless && f.Unless != f.Event }) {
+			errs = append(errs, fmt.Errorf("effects[%d].unless: %q: want the event of another effect of the pattern", i, f.Unless))
+		}
+	}
+	return errs
+}
+
 func (p *Pattern) validateUntil() (errs []error) {
 	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
 	for i, u := range p.Until {
