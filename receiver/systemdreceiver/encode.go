@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/exitstatus"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/job"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/unit"
@@ -134,7 +135,10 @@ func (e *encoder) record(ev *unit.Event) note {
 		e.builder.RecordTapioSystemdUnitRestartingEvent(ctx, at, u.ActiveState, u.SubState, int64(ev.Count), clockText(ev.Since),
 			append(options, append(errorOptions(u), runOptions(u)...)...)...)
 		n.severity = plog.SeverityNumberWarn
-		n.body = fmt.Sprintf("%s is restarted by systemd, restart %d since %s: %s", u.Name, ev.Count, clockText(ev.Since), reason(u))
+		n.body = fmt.Sprintf("%s is restarted by systemd: %s", u.Name, reason(u))
+		if ev.Count > 1 {
+			n.body = fmt.Sprintf("%s is restarted by systemd, %d times since %s: %s", u.Name, ev.Count, ev.Since.UTC().Format("2006-01-02 15:04:05 UTC"), reason(u))
+		}
 	case unit.Activated:
 		if u.NRestarts > 0 {
 			options = append(options, metadata.WithTapioSystemdUnitRestartsEventAttribute(int64(u.NRestarts)))
@@ -201,7 +205,7 @@ func (e *encoder) skipped(ev *unit.Event, n note) note {
 func reason(u *unit.Unit) string {
 	if p, ok := otherProcess(u); ok {
 		if p.Code == unit.CodeExited {
-			return fmt.Sprintf("result %s, the process of its %s exited with code %d", u.Result, p.Setting, p.Status)
+			return fmt.Sprintf("result %s, the process of its %s exited with code %s", u.Result, p.Setting, exitstatus.Words(p.Status))
 		}
 		return fmt.Sprintf("result %s, the process of its %s was ended by %s", u.Result, p.Setting, signalName(p.Status))
 	}
@@ -209,9 +213,9 @@ func reason(u *unit.Unit) string {
 	case u.ExecMainExit.IsZero():
 		return "result " + u.Result
 	case u.ExecMainCode == unit.CodeExited && u.Result == "exit-code":
-		return fmt.Sprintf("its main process exited with code %d", u.ExecMainStatus)
+		return "its main process exited with code " + exitstatus.Words(u.ExecMainStatus)
 	case u.ExecMainCode == unit.CodeExited:
-		return fmt.Sprintf("result %s, its main process exited with code %d", u.Result, u.ExecMainStatus)
+		return fmt.Sprintf("result %s, its main process exited with code %s", u.Result, exitstatus.Words(u.ExecMainStatus))
 	case u.ExecMainCode == unit.CodeKilled || u.ExecMainCode == unit.CodeDumped:
 		return fmt.Sprintf("result %s, its main process was ended by %s", u.Result, signalName(u.ExecMainStatus))
 	}

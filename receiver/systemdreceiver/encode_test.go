@@ -81,7 +81,7 @@ func TestEveryKindHasItsEvent(t *testing.T) {
 		{unit.Event{Kind: unit.Failed}, "unit.failed", plog.SeverityNumberError, "app.service failed: result oom-kill, its main process was ended by SIGKILL"},
 		{unit.Event{Kind: unit.Watchdog}, "unit.watchdog", plog.SeverityNumberError, "app.service was ended because it did not report within WatchdogSec"},
 		{unit.Event{Kind: unit.StartLimitHit}, "unit.start_limit_hit", plog.SeverityNumberError, "app.service was started too often and is not started again: result oom-kill, its main process was ended by SIGKILL"},
-		{unit.Event{Kind: unit.Restarting, Count: 4, Since: epoch}, "unit.restarting", plog.SeverityNumberWarn, "app.service is restarted by systemd, restart 4 since 2026-11-23T22:00:00Z: result oom-kill, its main process was ended by SIGKILL"},
+		{unit.Event{Kind: unit.Restarting, Count: 4, Since: epoch}, "unit.restarting", plog.SeverityNumberWarn, "app.service is restarted by systemd, 4 times since 2026-11-23 22:00:00 UTC: result oom-kill, its main process was ended by SIGKILL"},
 		{unit.Event{Kind: unit.Activated}, "unit.activated", plog.SeverityNumberInfo, "app.service is active"},
 		{unit.Event{Kind: unit.Deactivated}, "unit.deactivated", plog.SeverityNumberInfo, "app.service is inactive"},
 		{unit.Event{Kind: unit.Reloaded}, "unit.reloaded", plog.SeverityNumberInfo, "app.service has read its configuration again"},

@@ -168,7 +168,8 @@ func TestUnitInARestartLoop(t *testing.T) {
 	f := n.only(t, "unit-restart-loop", nil)
 	assert.Equal(t, "ledger.service", f.RootCause.Entity.Name)
 	assert.Contains(t, f.Actions.Immediate[0], "systemctl stop ledger.service")
-	assert.Equal(t, finding.LinkedByOwner, rig.Link(t, f, "tapio.systemd.unit.failed", "").LinkedBy)
+	assert.Equal(t, "tapio.systemd.unit.failed", f.RootCause.Event, "the first failure leads")
+	assert.Equal(t, finding.LinkedByOwner, rig.Link(t, f, "tapio.systemd.unit.restarting", "").LinkedBy)
 	rig.Link(t, f, "tapio.call.failed", "")
 }
 

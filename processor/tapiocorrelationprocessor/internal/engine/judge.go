@@ -48,6 +48,9 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	e.occurrences.Add(o, e.uses.until(o), e.under(o)...)
 	var spread []*open
 	for _, i := range e.incidents {
+		if o.Subject == i.Hypothesis.Cause.Entity {
+			e.startsOver(i.Hypothesis)
+		}
 		before := i.Hypothesis.Spreads()
 		shown := i.Hypothesis.Shown()
 		if i.Hypothesis.Offer(o) || i.Hypothesis.Shown() != shown {
@@ -64,8 +67,8 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.absorbGroups(i)
 		e.absorbInferred(i)
 	}
-	e.cause(o)
 	e.completes(o)
+	e.cause(o)
 	e.spreadFrom(o)
 	if o.Name == event.MemoryGrowth {
 		e.growing(o)
@@ -77,12 +80,25 @@ func (e *Engine) occur(o *detect.Occurrence) {
 // may have come first or last.
 func (e *Engine) completes(o *detect.Occurrence) {
 	for _, p := range e.options.Patterns {
-		if p.Alone || !p.Requires() || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == o.Name }) {
+		if !p.Requires() || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == o.Name }) {
+			continue
+		}
+		if i := e.explainer(o); i != nil && i.Hypothesis.Pattern == p {
 			continue
 		}
 		for _, k := range e.causesBeside(p, o) {
 			h := e.hypothesis(p, k)
-			if h.HasRequired() && h.Explains(o) && (e.replaces(p, k) || e.explainsGroup(p, k)) {
+			if !h.HasRequired() || !h.Explains(o) || h.Final() {
+				continue
+			}
+			if e.replaces(p, k) || e.explainsGroup(p, k) {
+				return
+			}
+			if p.Alone && e.explainer(k) == nil && !slices.ContainsFunc(e.incidents, func(i *open) bool { return i.Hypothesis.Cause.Occurrence == k }) {
+				if i := e.open(h); i != nil {
+					e.supersede(i)
+					e.absorbInferred(i)
+				}
 				return
 			}
 		}
@@ -90,14 +106,17 @@ func (e *Engine) completes(o *detect.Occurrence) {
 }
 
 // causesBeside are the last events that can be a pattern's cause and that happened to
-// the workload or unit of another event.
+// the workload or unit of another event or, where that is a wider relation, anywhere.
 func (e *Engine) causesBeside(p *pattern.Pattern, o *detect.Occurrence) []*detect.Occurrence {
 	workload := explain.Lift(e.graph, pattern.LevelWorkload, o.Subject)
+	wide := slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool {
+		return p.Alone && f.Event == o.Name && f.Relation != pattern.RelationOwner && f.Relation != pattern.RelationSame
+	})
 	known := e.occurrences.Named(p.Cause.Event)
 	var causes []*detect.Occurrence
 	for _, k := range known[max(0, len(known)-maxCompared):] {
-		if k != o && explain.Matches(p, k) && explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload {
-			if i := e.explainer(k); i == nil || i.Hypothesis.Cause.Occurrence == k && !i.Hypothesis.Pattern.Requires() {
+		if k != o && explain.Matches(p, k) && (wide || explain.Lift(e.graph, pattern.LevelWorkload, k.Subject) == workload) {
+			if i := e.explainer(k); i == nil || i.Hypothesis.Cause.Occurrence == k && i.Hypothesis.Pattern != p {
 				causes = append(causes, k)
 			}
 		}
@@ -140,16 +159,17 @@ func (e *Engine) spreadFrom(o *detect.Occurrence) {
 
 // deeper tells whether a hypothesis explains the cause of another one. Where each
 // explains the other, as a crash and the back-off after it do, it is the one whose
-// cause is the more often the root. Of one event, the pattern says more that requires
-// what was seen to follow.
+// cause is the more often the root, else the earlier one. Of one event, the pattern says
+// more that requires what was seen to follow.
 func deeper(h, than *explain.Hypothesis) bool {
 	if o := h.Cause.Occurrence; o != nil && o == than.Cause.Occurrence {
-		return h.Pattern.Requires() && !than.Pattern.Requires()
+		return h.SaysMore(than)
 	}
 	if !h.Explains(than.Cause.Occurrence) {
 		return false
 	}
-	return !than.Explains(h.Cause.Occurrence) || h.Pattern.Cause.Reliability > than.Pattern.Cause.Reliability
+	r, other := h.Pattern.Cause.Reliability, than.Pattern.Cause.Reliability
+	return !than.Explains(h.Cause.Occurrence) || r > other || r == other && h.Cause.Time < than.Cause.Time
 }
 
 // maxCompared bounds how many of an entity's last events a new one is compared with.
@@ -200,7 +220,8 @@ func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
 // known tells whether any pattern names the event.
 func (e *Engine) known(name string) bool {
 	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
-		return p.Cause.Is(name) || p.StartsOver == name ||
+		return p.Cause.Is(name) || p.StartsOver.Event == name ||
+			slices.ContainsFunc(p.Changes, func(c pattern.Change) bool { return c.Event == name }) ||
 			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name }) ||
 			slices.ContainsFunc(p.Until, func(u pattern.Until) bool { return u.Event == name })
 	})
@@ -212,10 +233,17 @@ func (e *Engine) known(name string) bool {
 func (e *Engine) cause(o *detect.Occurrence) {
 	var best *explain.Hypothesis
 	for _, p := range e.options.Patterns {
-		if !explain.Matches(p, o) || !e.often(p, o) || !p.Alone && p.Requires() && !e.hypothesis(p, o).HasRequired() {
+		if !explain.Matches(p, o) || !e.often(p, o) {
 			continue
 		}
-		if e.repeats(p, o) || e.replaces(p, o) {
+		complete := !p.Requires() || e.hypothesis(p, o).HasRequired()
+		if (complete || p.Alone) && e.repeats(p, o) {
+			return
+		}
+		if !complete {
+			continue
+		}
+		if e.replaces(p, o) {
 			return
 		}
 		if e.explainer(o) != nil {
@@ -294,7 +322,8 @@ const maxBackOff = int64(8 * time.Minute)
 // of one that was resolved while a crash loop backed off.
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	same := func(i *open) bool {
-		return i.Hypothesis.Cause.Occurrence != nil && !i.Hypothesis.Final() && i.Hypothesis.Same(p, o) && e.main(o, i.Hypothesis, p)
+		h := i.Hypothesis
+		return h.Cause.Occurrence != nil && !h.Final() && h.Same(p, o) && !h.Completes(o) && e.main(o, h, p)
 	}
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {
@@ -497,9 +526,7 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 // offerKnown offers a new hypothesis what was seen at its entities and addresses and
 // around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
-	for _, o := range e.occurrences.Of(h.Cause.Entity) { // first: it bounds which effects are its own
-		h.StartsOver(o)
-	}
+	e.startsOver(h) // first: it bounds which effects are its own
 	e.offerAround(h)
 	if h.Pattern.Requires() { // what such an effect says can tie others, whichever came first
 		e.offerAround(h)
@@ -517,17 +544,54 @@ func (e *Engine) offerKnown(h *explain.Hypothesis) {
 // succeeded ends the cause of a hypothesis when the one to whom it happened has begun
 // anew since, and failed again.
 func (e *Engine) succeeded(h *explain.Hypothesis) {
-	if h.Pattern.StartsOver == "" || h.Final() {
+	if h.Pattern.StartsOver.Event == "" || h.Final() {
 		return
 	}
 	for _, o := range e.occurrences.Of(h.Cause.Entity) {
-		if h.Succeeds(o) && slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
-			return p.StartsOver == h.Pattern.StartsOver && p != h.Pattern && explain.Matches(p, o)
-		}) {
+		if h.Succeeds(o) && e.failsAnew(h.Pattern, o) {
 			h.Succeeded(o.Time)
 			return
 		}
 	}
+}
+
+// failsAnew tells whether an event is the cause of a failure that ends a pattern's own, when
+// the one to whom both happened began anew in between: another one or, where that lasted,
+// the same again.
+func (e *Engine) failsAnew(of *pattern.Pattern, o *detect.Occurrence) bool {
+	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
+		return p.StartsOver.Event == of.StartsOver.Event && (p != of || of.StartsOver.Lasts > 0) && explain.Matches(p, o)
+	})
+}
+
+// startsOver tells a hypothesis when the one to whom its cause happened began anew.
+func (e *Engine) startsOver(h *explain.Hypothesis) {
+	s := &h.Pattern.StartsOver
+	known := e.occurrences.Of(h.Cause.Entity)
+	var begun, again int64
+	seen := false
+	for _, o := range known {
+		if o.Subject != h.Cause.Entity || !s.Is(o.Name, o.Detail) {
+			continue
+		}
+		seen = true
+		switch {
+		case o.Time <= h.Cause.Time:
+			begun = max(begun, o.Time)
+		case o.Time > h.Last() && (again == 0 || o.Time < again) && !e.failsSoon(h.Pattern, o, known):
+			again = o.Time
+		}
+	}
+	if seen { // else it is as it was before a restart, if at all
+		h.StartsOver(begun, again)
+	}
+}
+
+// failsSoon tells whether one that began anew has failed again before that lasted.
+func (e *Engine) failsSoon(p *pattern.Pattern, start *detect.Occurrence, known []*detect.Occurrence) bool {
+	return p.StartsOver.Lasts > 0 && slices.ContainsFunc(known, func(o *detect.Occurrence) bool {
+		return o.Time >= start.Time && o.Time < start.Time+int64(p.StartsOver.Lasts) && o.Subject == start.Subject && e.failsAnew(p, o)
+	})
 }
 
 func (e *Engine) offerAround(h *explain.Hypothesis) {

@@ -271,7 +271,7 @@ func TestUnits(t *testing.T) {
 			assert.Equal(t, tc.want, f.Pattern)
 			assert.Equal(t, tc.entity, f.RootCause.Entity.Name)
 			assert.Positive(t, f.Impact.FailedRequests)
-			if !slices.Contains([]string{"unit-start-limit", "unit-dependency-failed", "node-restarted"}, tc.want) { // which are noticed after they began
+			if !slices.Contains([]string{"unit-dependency-failed", "node-restarted"}, tc.want) { // which are noticed after they began
 				assertCausal(t, f)
 			}
 			assertComplete(t, f)
@@ -463,10 +463,39 @@ func TestUnitFailsAnew(t *testing.T) {
 			anew(s)
 			s.refusals(20, "u")
 		}, []string{"unit-stopped: 22"}},
-		"it fails as before: one that goes on": {true, func(s *scenario) {
-			s.unit(payments, payment, "failed", exit78)
+		"it fails as before": {true, func(s *scenario) {
+			s.unit(payments, payment, "failed", failed3)
 			s.refusals(20, "u")
-		}, []string{"unit-failed: 30"}},
+		}, []string{"unit-failed: 10", "unit-failed: 20"}},
+		"its executable is not there": {true, func(s *scenario) {
+			anew(s)
+			s.wait(time.Millisecond)
+			s.unit(payments, service{}, "exec_failed", nil)
+			s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 203})
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 10", "unit-failed: 20", "unit-stopped: 2"}},
+		"somebody stops it": {true, func(s *scenario) {
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 10", "unit-stopped: 20"}},
+		"it is started in vain several times: one that goes on": {true, func(s *scenario) {
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(5, "u")
+			for range 3 {
+				s.unit(payments, payment, "activated", nil)
+				s.wait(300 * time.Millisecond)
+				s.unit(payments, payment, "failed", exit78)
+				s.refusals(5, "u")
+			}
+		}, []string{"unit-failed: 10", "unit-failed: 20"}},
+		"systemd restarts it after each crash: one that goes on": {false, func(s *scenario) {
+			for n := range 3 {
+				s.unit(payments, payment, "failed", exit78)
+				s.refusals(5, "u")
+				s.unit(payments, payment, "activated", map[string]any{"tapio.systemd.unit.restarts": n + 1})
+				s.healthy(20 * time.Second)
+			}
+		}, []string{"unit-failed: 15"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

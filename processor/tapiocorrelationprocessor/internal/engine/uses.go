@@ -49,8 +49,11 @@ func newUses(window time.Duration, patterns []*pattern.Pattern) uses {
 		for i := range p.Until {
 			add(p.Until[i].Event, fixed(p.Until[i].Where))
 		}
-		if p.StartsOver != "" {
-			add(p.StartsOver, nil)
+		if p.StartsOver.Event != "" {
+			add(p.StartsOver.Event, p.StartsOver.Where)
+		}
+		for i := range p.Changes {
+			add(p.Changes[i].Event, p.Changes[i].Where)
 		}
 	}
 	return u

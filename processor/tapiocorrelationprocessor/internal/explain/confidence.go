@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 )
 
 // Weights say how much each part of the evidence counts for the confidence. They
@@ -34,7 +35,7 @@ func (h *Hypothesis) Confidence(w Weights) finding.Confidence {
 	coincidence := 1.0
 	for i, o := range h.effects {
 		e := &h.Pattern.Effects[i]
-		if o.count > 0 || !e.Optional && !h.saw(e.Unless) {
+		if o.count > 0 || !e.Optional && !h.saw(e.Unless) && !h.isCause(i) {
 			all += e.Weight
 		}
 		if o.count == 0 {
@@ -91,7 +92,7 @@ func (h *Hypothesis) hasEffect() bool {
 // HasRequired tells whether all effects were seen that the pattern requires.
 func (h *Hypothesis) HasRequired() bool {
 	for i := range h.effects {
-		if h.Pattern.Effects[i].Required && (h.effects[i].count == 0 || !h.seenWidely(i)) {
+		if h.Pattern.Effects[i].Required && (h.effects[i].count == 0 && !h.isCause(i) || !h.seenWidely(i)) {
 			return false
 		}
 	}
@@ -108,10 +109,36 @@ func (h *Hypothesis) timing(lag, within int64) float64 {
 	return 1 - 0.5*min(float64(lag)/float64(within), 1)
 }
 
-// Better orders hypotheses: one that explains another's cause comes first, then
+// isCause tells whether an effect is what the cause itself is: of what was seen before it
+// nothing is known.
+func (h *Hypothesis) isCause(i int) bool {
+	f := &h.Pattern.Effects[i]
+	return h.Cause.Occurrence != nil && f.Event == h.Cause.Event && pattern.Holds(f.Where, h.Cause.Occurrence.Detail)
+}
+
+// SaysMore tells whether, of two hypotheses of one event, this one requires an effect that
+// the other does not explain, nor takes for its cause again.
+func (h *Hypothesis) SaysMore(than *Hypothesis) bool {
+	if h.Cause.Occurrence == nil || h.Cause.Occurrence != than.Cause.Occurrence {
+		return false
+	}
+	for i := range h.effects {
+		if o := h.effects[i].said; h.Pattern.Effects[i].Required && o != nil && !than.Explains(o) && !Matches(than.Pattern, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// Better orders hypotheses: one that explains another's cause, or more of what followed
+// from the same one, comes first, then
 // the one with the higher confidence, then the earlier cause.
 func Better(a, b *Hypothesis, w Weights) int {
 	switch {
+	case a.SaysMore(b) && !b.SaysMore(a):
+		return -1
+	case b.SaysMore(a) && !a.SaysMore(b):
+		return 1
 	case a.Explains(b.Cause.Occurrence) && !b.Explains(a.Cause.Occurrence):
 		return -1
 	case b.Explains(a.Cause.Occurrence) && !a.Explains(b.Cause.Occurrence):

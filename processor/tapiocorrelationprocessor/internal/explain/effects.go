@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"slices"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/finding"
@@ -16,13 +17,14 @@ type observed struct {
 	count       int64
 	by          finding.LinkedBy
 	workloads   map[record.EntityID]bool // of the pattern's effect, where it counts them
+	said        *detect.Occurrence       // the last event that told of it, nil where spans do
 }
 
 // Offer takes an occurrence as an effect if the pattern expects it and it shares
 // an identity with the cause. It returns whether it did.
 func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
-	h.StartsOver(o)
-	if o == h.Cause.Occurrence || h.explains[o] || o.Time < h.begun || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
+	h.changed(o)
+	if o == h.Cause.Occurrence || h.explains[o] || o.Time < h.begun || h.beganAnew(o) || h.ends(o) || Spares(h.graph, h.Pattern, o.Detail.Peer) {
 		return false
 	}
 	for i := range h.Pattern.Effects {
@@ -40,6 +42,8 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 		}
 		remember(h.explains, o)
 		h.see(i, o.Time, by)
+		h.say(i, o)
+		h.relapses(o)
 		h.seeAt(i, o.Subject)
 		h.linkOccurrence(e, o, by, on)
 		if e.Spreads {
@@ -84,21 +88,27 @@ func (h *Hypothesis) Reaches(id record.EntityID) bool {
 	return ok
 }
 
-// StartsOver notes an event with which the one to whom the cause happened begins anew.
-func (h *Hypothesis) StartsOver(o *detect.Occurrence) {
-	switch {
-	case o.Name != h.Pattern.StartsOver || o.Subject != h.Cause.Entity:
-	case o.Time <= h.Cause.Time:
-		h.begun = max(h.begun, o.Time)
-	default:
-		h.again = max(h.again, o.Time)
-	}
+// StartsOver notes when the one to whom the cause happened began anew: last before it, and
+// first after it, 0 for never.
+func (h *Hypothesis) StartsOver(begun, again int64) { h.begun, h.again = begun, again }
+
+// beganAnew tells whether an event happened to the same one after it began anew.
+func (h *Hypothesis) beganAnew(o *detect.Occurrence) bool {
+	return h.Succeeds(o) && !h.Pattern.StartsOver.Is(o.Name, o.Detail)
 }
 
-// Succeeds tells whether an event is the cause of a later failure of the same one, who
-// began anew in between: what happens from then on is no effect of this cause.
+// Succeeds tells whether an event happened to the same one as the cause after that one
+// began anew: as the cause of a later failure it ends this one.
 func (h *Hypothesis) Succeeds(o *detect.Occurrence) bool {
 	return h.again > h.Last() && o.Time >= h.again && o.Subject == h.Cause.Entity
+}
+
+// Completes tells whether an event is an effect that the pattern requires, beside which
+// another one is the cause.
+func (h *Hypothesis) Completes(o *detect.Occurrence) bool {
+	return h.Cause.Event != o.Name && slices.ContainsFunc(h.Pattern.Effects, func(f pattern.Effect) bool {
+		return f.Required && f.Event == o.Name && pattern.Holds(f.Where, o.Detail)
+	})
 }
 
 // Final tells whether the cause has ended for good: if the same happens again, that is
@@ -153,6 +163,13 @@ func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {
 		// A cause that spans tell of began with the first of them.
 		h.Cause.Time = at
 		h.root.Time = record.UTC(at)
+	}
+}
+
+// say notes the event that tells of an effect last.
+func (h *Hypothesis) say(i int, o *detect.Occurrence) {
+	if s := &h.effects[i].said; *s == nil || (*s).Time <= o.Time {
+		*s = o
 	}
 }
 

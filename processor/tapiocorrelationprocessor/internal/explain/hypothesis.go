@@ -87,6 +87,8 @@ type Hypothesis struct {
 	// it did after it, 0 for never: Pattern.StartsOver.
 	begun, again int64
 	final        bool // see Final
+	// changes are when each of Pattern.Changes happened last before the cause.
+	changes map[int]int64
 	// resumed is when it was taken up after a restart, 0 for never.
 	resumed int64
 }
@@ -101,7 +103,7 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
-		reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
+		changes: map[int]int64{}, reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
 		stand: stand{causes: []*detect.Occurrence{c.Occurrence}, since: c.Time},
 	}
 	if c.Occurrence != nil {

@@ -42,12 +42,21 @@ func (h *Hypothesis) OverSince() int64 {
 // OverBefore tells whether the cause had ended so long before a time that what began then
 // is no effect of it.
 func (h *Hypothesis) OverBefore(at int64) bool {
-	return h.Over() && h.stand.over+int64(h.Pattern.Settles) < at
+	return h.Over() && h.stand.over+h.settles() < at
 }
 
 // Settled tells whether the cause has ended, and nothing more of it is expected.
 func (h *Hypothesis) Settled(now int64) bool {
-	return h.Over() && now-h.stand.over >= int64(h.Pattern.Settles)
+	return h.Over() && now-h.stand.over >= h.settles()
+}
+
+// settles is how long effects can be seen after the cause is over: not where another one
+// has taken its place.
+func (h *Hypothesis) settles() int64 {
+	if h.final {
+		return 0
+	}
+	return int64(h.Pattern.Settles)
 }
 
 // EndedBy is the event that said that the cause is over, "" for none.
@@ -87,6 +96,19 @@ func (h *Hypothesis) stands(o *detect.Occurrence) {
 	if len(h.Pattern.Until) > 0 && (s.shown == nil || o.Time >= s.shown.Time || len(s.causes) == 1) {
 		s.shown = o
 	}
+}
+
+// relapses notes an effect that is what the pattern's cause is, too: what was said to be over
+// is not, as of a unit that was active for a moment and failed again.
+func (h *Hypothesis) relapses(o *detect.Occurrence) {
+	if !h.Over() || h.final || o.Time <= h.stand.over || !Matches(h.Pattern, o) || !h.Reaches(o.Subject) {
+		return
+	}
+	again := *o // as an event that lasts: the cause is told as before
+	if c := h.shown(); c != nil {
+		again.Name, again.Detail = c.Name, c.Detail
+	}
+	h.stand.causes = []*detect.Occurrence{&again}
 }
 
 // ends notes an event that says that the cause, as it was seen once or several times, is
@@ -141,8 +163,10 @@ func (h *Hypothesis) toldAgain(o *detect.Occurrence) bool {
 
 // Succeeded ends the cause when the one to whom it happened fails anew.
 func (h *Hypothesis) Succeeded(at int64) {
-	h.stand.causes = nil
-	h.stand.over, h.stand.ended, h.final = max(h.stand.over, at), h.Pattern.StartsOver, true
+	if !h.Over() {
+		h.stand.over, h.stand.ended = max(h.stand.over, at), h.Pattern.StartsOver.Event
+	}
+	h.stand.causes, h.final = nil, true
 }
 
 // says returns what the event that tells of the cause says under a key or, where it says

@@ -41,6 +41,7 @@ type Saved struct {
 	Begun     int64          `json:"begun,omitempty"`
 	Again     int64          `json:"again,omitempty"`
 	Final     bool           `json:"final,omitempty"`
+	Changes   map[int]int64  `json:"changes,omitempty"`
 	Caller    string         `json:"caller,omitempty"`
 }
 
@@ -108,6 +109,18 @@ type SavedEffect struct {
 	Last  int64            `json:"last"`
 	Count int64            `json:"count"`
 	By    finding.LinkedBy `json:"by"`
+	// Body and Attributes are those of the last event that told of it.
+	Body       string      `json:"body,omitempty"`
+	Attributes []SavedAttr `json:"attributes,omitempty"`
+}
+
+// occurrence is the event that told of the effect, nil where none did.
+func (e *SavedEffect) occurrence() *detect.Occurrence {
+	if e.Body == "" && len(e.Attributes) == 0 {
+		return nil
+	}
+	d := &record.Detail{Name: e.Event, Body: e.Body, Attrs: resumeAttrs(e.Attributes)}
+	return &detect.Occurrence{Name: e.Event, Time: e.Last, Detail: d}
 }
 
 // SavedLink is what a link of the chain does not say of itself.
@@ -149,7 +162,7 @@ func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
 	s := Saved{
 		Event: h.Cause.Event, Time: h.Cause.Time, Entity: at[h.Cause.Entity], Service: at[h.Service],
 		Certainty: h.Cause.Certainty, Support: h.Support, Entities: places(h.Entities()), Addresses: places(h.Addresses()),
-		Repeats: h.repeats, Last: h.LastEffect, Stand: h.saveStand(), Begun: h.begun, Again: h.again, Final: h.final, Caller: h.caller,
+		Repeats: h.repeats, Last: h.LastEffect, Stand: h.saveStand(), Begun: h.begun, Again: h.again, Final: h.final, Caller: h.caller, Changes: h.changes,
 	}
 	s.Attributes = saveAttrs(h.Cause.Attributes)
 	if o := h.Cause.Occurrence; o != nil {
@@ -157,7 +170,12 @@ func (h *Hypothesis) Save(at map[record.EntityID]topology.Nth) Saved {
 	}
 	for i, o := range h.effects {
 		if o.count > 0 {
-			s.Effects = append(s.Effects, SavedEffect{i, h.Pattern.Effects[i].Event, o.first, o.last, o.count, o.by})
+			e := SavedEffect{Index: i, Event: h.Pattern.Effects[i].Event, First: o.first, Last: o.last, Count: o.count, By: o.by}
+			if o.said != nil {
+				e.Body = o.said.Detail.Body
+				e.Attributes = saveAttrs(o.said.Detail.Attrs)
+			}
+			s.Effects = append(s.Effects, e)
 		}
 	}
 	for key, l := range h.links {
@@ -204,11 +222,16 @@ func Resume(g *topology.Graph, p *pattern.Pattern, s *Saved, chain []finding.Lin
 	h.begun, h.again, h.final = s.Begun, s.Again, s.Final
 	h.Support, h.repeats, h.LastEffect, h.caller, h.resumed = s.Support, max(s.Repeats, 1), s.Last, s.Caller, now
 	h.resumeStand(s.Stand)
+	for i, at := range s.Changes {
+		if i >= 0 && i < len(p.Changes) {
+			h.changes[i] = at
+		}
+	}
 	for _, e := range s.Effects {
 		if e.Index < 0 || e.Index >= len(p.Effects) || p.Effects[e.Index].Event != e.Event {
 			return nil, fmt.Errorf("%s is not effect %d of pattern %s any more", e.Event, e.Index, p.ID)
 		}
-		h.effects[e.Index] = observed{first: e.First, last: e.Last, count: e.Count, by: e.By}
+		h.effects[e.Index] = observed{first: e.First, last: e.Last, count: e.Count, by: e.By, said: e.occurrence()}
 	}
 	h.relinked(chain, s.Links, id)
 	return h, nil

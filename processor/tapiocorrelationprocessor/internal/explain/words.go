@@ -49,6 +49,12 @@ func (h *Hypothesis) Values() *pattern.Values {
 		v.Attributes[pattern.KeyBody] = o.Detail.Body
 	}
 	v.Address = h.address()
+	v.Seen = map[string]*pattern.Seen{}
+	for i := range h.effects {
+		if o := h.effects[i].said; o != nil {
+			v.Seen[o.Name] = pattern.NewSeen(o.Time, o.Detail)
+		}
+	}
 	return v
 }
 
@@ -102,6 +108,9 @@ func (h *Hypothesis) RootCause() finding.RootCause {
 	if h.repeats > 1 {
 		evidence["tapio.cause.count"] = h.repeats
 	}
+	for i, at := range h.changes {
+		evidence[h.Pattern.Changes[i].Event] = pattern.Clock(at)
+	}
 	return finding.RootCause{
 		Event: event, Entity: EntityOf(h.graph, h.Cause.Entity),
 		Description: h.description(), Evidence: evidence, LastLines: slices.Clone(h.LastLines),
@@ -116,9 +125,10 @@ func (h *Hypothesis) since() int64 {
 	return h.stand.since
 }
 
-// description is the cause in a sentence.
+// description is the cause in a sentence, with what was done just before it.
 func (h *Hypothesis) description() string {
-	text := h.Pattern.DescriptionFor(h.Values())
+	v := h.Values()
+	text := strings.TrimSpace(h.Pattern.DescriptionFor(v) + " " + h.doneBefore(v))
 	if h.Over() {
 		text = fmt.Sprintf("%s; over since %s.", strings.TrimSuffix(text, "."), pattern.Clock(h.OverSince()))
 	}

@@ -165,10 +165,13 @@ func idOf(g *topology.Graph, h *explain.Hypothesis) finding.ID {
 // keeps what it counted, and its id and the cause that it named once somebody has seen
 // them.
 func (i *Incident) Replace(h *explain.Hypothesis, at int64, why string) {
+	old := i.Hypothesis.Cause.Occurrence
 	i.Hypothesis = h
-	if i.Emitted() {
+	switch {
+	case i.Emitted() && old != nil && old == h.Cause.Occurrence: // more is known of the same cause
+	case i.Emitted():
 		i.replaced(h, at, why)
-	} else {
+	default:
 		i.id = idOf(i.graph, h)
 	}
 	h.Count(i.failed, i.slow)

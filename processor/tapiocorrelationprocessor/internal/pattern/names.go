@@ -56,7 +56,10 @@ func (p *Pattern) events(do func(key, name string)) {
 	for i := range p.Until {
 		do(fmt.Sprintf("until[%d].event", i), p.Until[i].Event)
 	}
-	if p.StartsOver != "" {
-		do("starts_over", p.StartsOver)
+	if p.StartsOver.Event != "" {
+		do("starts_over.event", p.StartsOver.Event)
+	}
+	for i := range p.Changes {
+		do(fmt.Sprintf("changes[%d].event", i), p.Changes[i].Event)
 	}
 }

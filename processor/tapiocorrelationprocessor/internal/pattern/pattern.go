@@ -129,10 +129,10 @@ type Pattern struct {
 	// Settles is how long effects can be seen after the cause is over: others catch up, by
 	// retries and back-offs.
 	Settles time.Duration `yaml:"settles"`
-	// StartsOver is an event of the one to whom the cause happened with which it begins
-	// anew, "" for none: what was before it is no effect of a later cause, and an earlier
-	// cause explains nothing more once such a later one was seen.
-	StartsOver string `yaml:"starts_over"`
+	// StartsOver is how the one to whom the cause happened begins anew.
+	StartsOver StartsOver `yaml:"starts_over"`
+	// Changes are what people did to it, which findings say of the time before the cause.
+	Changes []Change `yaml:"changes"`
 	// NotObserved says, as templates, what no receiver can see of this.
 	NotObserved []string `yaml:"not_observed"`
 	Actions     Actions  `yaml:"actions"`
@@ -266,6 +266,9 @@ func (p *Pattern) Relations() []Relation {
 	for i := range p.Until {
 		out = append(out, p.Until[i].Relation)
 	}
+	for i := range p.Changes {
+		out = append(out, p.Changes[i].Relation)
+	}
 	return out
 }
 
@@ -295,6 +298,35 @@ type Until struct {
 	Event    string      `yaml:"event"`
 	Where    []Condition `yaml:"where"`
 	Relation Relation    `yaml:"relation"`
+}
+
+// StartsOver is an event of the one to whom a cause happened with which it begins anew, no
+// Event for none: what was before it is no effect of a later cause, and an earlier cause
+// explains nothing more once such a later one was seen.
+type StartsOver struct {
+	Event string      `yaml:"event"`
+	Where []Condition `yaml:"where"`
+	// Lasts is how long it must go well then: one that fails again sooner goes on failing.
+	Lasts time.Duration `yaml:"lasts"`
+}
+
+// Is tells whether an event is such a beginning.
+func (s *StartsOver) Is(name string, d *record.Detail) bool {
+	return s.Event != "" && s.Event == name && Holds(s.Where, d)
+}
+
+// Change is an event that tells of what was done to the one to whom the cause happened,
+// or to what it runs on. Nothing says that the cause follows from it.
+type Change struct {
+	Event    string      `yaml:"event"`
+	Where    []Condition `yaml:"where"`
+	Relation Relation    `yaml:"relation"`
+	// Within is how long before the cause it is worth a word.
+	Within time.Duration `yaml:"within"`
+	// Text says what was done, as a template, such as "it was started".
+	Text string `yaml:"text"`
+
+	text *template.Template
 }
 
 // Actions are templates of what to do.
@@ -673,7 +705,7 @@ func (p *Pattern) validate() error {
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
 }
 
-// validateUntil says what is wrong with how the cause ends.
+// validateUnless says which effects stand for others that the pattern does not have.
 func (p *Pattern) validateUnless() (errs []error) {
 	for i, f := range p.Effects {
 		if f.Unless != "" && !slices.ContainsFunc(p.Effects, func(x Effect) bool { return x.Event == f.Unless && f.Unless != f.Event }) {
@@ -683,6 +715,7 @@ func (p *Pattern) validateUnless() (errs []error) {
 	return errs
 }
 
+// validateUntil says what is wrong with how the cause ends, and what was before it.
 func (p *Pattern) validateUntil() (errs []error) {
 	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
 	for i, u := range p.Until {
@@ -695,6 +728,17 @@ func (p *Pattern) validateUntil() (errs []error) {
 	if p.Settles < 0 || p.Settles > 0 && len(p.Until) == 0 {
 		bad("settles", "%v: want a duration above 0, of a pattern with until", p.Settles)
 	}
+	for i, c := range p.Changes {
+		key := fmt.Sprintf("changes[%d]", i)
+		if c.Event == "" || c.Text == "" || c.Within <= 0 || !slices.Contains(relations, c.Relation) {
+			bad(key, "event %q, text %q, within %v, relation %q: want an event, a text, a duration above 0 and one of %v", c.Event, c.Text, c.Within, c.Relation, relations)
+		}
+		errs = append(errs, conditions(key, c.Where))
+	}
+	if s := &p.StartsOver; s.Lasts < 0 || s.Event == "" && (s.Lasts > 0 || len(s.Where) > 0) {
+		bad("starts_over", "event %q, lasts %v: want an event, and a duration of 0 or more", s.Event, s.Lasts)
+	}
+	errs = append(errs, conditions("starts_over", p.StartsOver.Where))
 	return errs
 }
 

@@ -7,7 +7,10 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/exitstatus"
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
 // Values are what a pattern's templates can name: {{.Service}}, {{.Entity}} (the
@@ -15,8 +18,10 @@ import (
 // {{.Address}}, {{.Failed}}, {{.Slow}} (hurt requests), {{.Since}} (the cause's
 // time), {{failed}} for "12 requests have failed", and {{attr "key"}} for an attribute of the cause's event, {{bytes
 // "key"}} for one that is a size, {{has "key"}}, {{amount "key"}} for one in the unit that
-// tapio.metric.unit names, {{soon "key"}} for one in seconds, and {{raise "key" 1.5}} for a
-// size times a factor.
+// tapio.metric.unit names, {{soon "key"}} for one in seconds, {{raise "key" 1.5}} for a
+// size times a factor, {{ended}} for how a unit's process ended ("" when that is not known),
+// {{notrun}} for why systemd did not even run it ("" when it did), and {{with seen "event"}} for the last effect of that name: {{.Body}}, {{.At}}, {{.Attr
+// "key"}}.
 type Values struct {
 	Service, Version, Entity, Caller, Address string
 	Failed, Slow                              int64
@@ -28,7 +33,21 @@ type Values struct {
 	FailedUnits string
 	// Attributes are those of the cause's event and entity.
 	Attributes map[string]any
+	// Seen are the last effects, by the name of their event.
+	Seen map[string]*Seen
 }
+
+// Seen is an effect as templates see it: what it says, and when it was, for people.
+type Seen struct {
+	Body, At string
+	detail   *record.Detail
+}
+
+// NewSeen returns what templates see of an event.
+func NewSeen(at int64, d *record.Detail) *Seen { return &Seen{d.Body, Clock(at), d} }
+
+// Attr is an attribute of the effect in words.
+func (s *Seen) Attr(key string) string { return words(s.detail.Attr(key)) }
 
 // funcs are bound to no values: they are there for parsing and replaced at
 // execution.
@@ -42,6 +61,9 @@ func (v *Values) funcs() template.FuncMap {
 		"raise":  v.size,
 		"amount": v.amount,
 		"soon":   v.soon,
+		"seen":   func(name string) *Seen { return v.Seen[name] },
+		"ended":  v.ended,
+		"notrun": v.notRun,
 		"failed": func() string {
 			if v.Failed == 1 {
 				return "1 request has failed"
@@ -49,6 +71,28 @@ func (v *Values) funcs() template.FuncMap {
 			return fmt.Sprintf("%d requests have failed", v.Failed)
 		},
 	}
+}
+
+// ended says how the process of a unit ended.
+func (v *Values) ended() string {
+	who := "its main process"
+	if command := v.Attributes[event.KeySystemdUnitCommand]; command != nil {
+		who = "the process of its " + words(command)
+	}
+	if code, ok := v.Attributes[event.KeyProcessExitCode].(int64); ok {
+		return who + " ended with exit code " + exitstatus.Words(code)
+	}
+	if name := v.Attributes[event.KeyExitSignalName]; name != nil {
+		return who + " ended by " + words(name)
+	}
+	return ""
+}
+
+// notRun says what systemd could not do before it ran the process of a unit.
+func (v *Values) notRun() string {
+	code, _ := v.Attributes[event.KeyProcessExitCode].(int64)
+	_, meaning := exitstatus.Name(code)
+	return meaning
 }
 
 // amount writes an attribute in the unit that tapio.metric.unit names.
@@ -134,6 +178,9 @@ func (p *Pattern) compile() error {
 	p.immediate = all("actions.immediate", p.Actions.Immediate)
 	p.shortTerm = all("actions.short_term", p.Actions.ShortTerm)
 	p.longTerm = all("actions.long_term", p.Actions.LongTerm)
+	for i := range p.Changes {
+		p.Changes[i].text = one(fmt.Sprintf("changes[%d].text", i), p.Changes[i].Text)
+	}
 	for i := range p.Effects {
 		p.Effects[i].missing = one(fmt.Sprintf("effects[%d].missing", i), p.Effects[i].Missing)
 	}
@@ -191,6 +238,9 @@ func (p *Pattern) ActionsFor(v *Values) finding.Actions {
 		Immediate: immediate, ShortTerm: texts(p.shortTerm, v), LongTerm: texts(p.longTerm, v),
 	}
 }
+
+// TextFor renders what was done.
+func (c *Change) TextFor(v *Values) string { return text(c.text, v) }
 
 // MissingFor renders what to say when the effect was not seen, "" for nothing.
 func (e *Effect) MissingFor(v *Values) string { return text(e.missing, v) }
