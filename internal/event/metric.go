@@ -63,9 +63,11 @@ const (
 	// KeyMetricFactor is how many times its past a value is.
 	KeyMetricFactor = "tapio.metric.factor"
 	// KeyMetricSlope is the growth per second, KeyMetricETA the seconds until the
-	// limit at that slope, KeyMetricConsistency the share of pairs of samples of
+	// limit at that slope, KeyMetricLimitAt the time of day (UTC) at which that is, for
+	// people who read it later, KeyMetricConsistency the share of pairs of samples of
 	// which the later one is the larger.
 	KeyMetricSlope       = "tapio.metric.slope"
 	KeyMetricETA         = "tapio.metric.eta"
+	KeyMetricLimitAt     = "tapio.metric.limit_at"
 	KeyMetricConsistency = "tapio.metric.consistency"
 )

@@ -25,7 +25,7 @@ func (s *shared) observe() error {
 				"invalid": c.Invalid.Load(), "own": c.Skipped.Load(), "condition": c.Unevaluated.Load(), "ring": c.Lost.Load(), "late": c.Late.Load(), "duplicate": c.Duplicates.Load(),
 				"detail": int64(e.Details().Evicted()), "tail": e.Tails().Evicted(), "request": c.RequestsEvicted.Load() + c.Ungrouped.Load(), "span": c.SpansCut.Load(),
 				"occurrence": c.OccurrencesEvicted.Load(), "entity": int64(topology.Evicted) + c.HostsDropped.Load(),
-				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "visit": e.VisitsDropped(),
+				"operation": int64(topology.Overflow) + c.BaselinesDropped.Load(), "incident": c.IncidentsDropped.Load(), "visit": e.VisitsDropped(), "statement": e.StatementsForgotten(),
 				"metric": c.PointsIgnored.Load(), "series": c.SeriesRefused.Load() + int64(e.Gauges().Sizes().Evicted), "emit": s.refused.Load(),
 			} {
 				o.Observe(n, with("reason", reason))

@@ -311,6 +311,10 @@ func (e *Engine) VisitsDropped() int64 {
 	return c.Late.Load() + c.Duplicates.Load() + c.Cut.Load() + c.Evicted.Load() + c.Dropped.Load() + e.visited.dropped.Load()
 }
 
+// StatementsForgotten returns how many statements of log records made room for others, and
+// how many names were not told apart because there were too many.
+func (e *Engine) StatementsForgotten() int64 { return int64(e.miner.Evicted()) }
+
 // Tails returns the last log records of those who write some.
 func (e *Engine) Tails() *tail.Tails { return e.tails }
 

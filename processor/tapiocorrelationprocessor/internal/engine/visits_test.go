@@ -240,7 +240,7 @@ func TestEarlyWarning(t *testing.T) {
 	assert.Equal(t, "limit-predicted", f.Pattern)
 	assert.Equal(t, finding.StatePredicted, f.State)
 	assert.Nil(t, f.ResolvedAt)
-	assert.Contains(t, f.Title, "payment runs out of memory in about")
+	assert.Contains(t, f.Title, "payment runs out of memory at about")
 	assertComplete(t, f)
 
 	s.oom(payment)

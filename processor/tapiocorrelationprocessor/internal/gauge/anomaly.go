@@ -132,7 +132,8 @@ func (p *Prediction) Detail() *record.Detail {
 	d := &record.Detail{Name: event.MetricLimitPredicted, Attrs: attributesOf(p.Key, p.Value, p.Limit)}
 	d.Attrs = append(d.Attrs, record.Attr{Key: event.KeyMetricSlope, Value: p.Slope},
 		record.Attr{Key: event.KeyMetricConsistency, Value: p.Consistency},
-		record.Attr{Key: event.KeyMetricETA, Value: max(float64(p.ETA-p.Time)/1e9, 0)})
+		record.Attr{Key: event.KeyMetricETA, Value: max(float64(p.ETA-p.Time)/1e9, 0)},
+		record.Attr{Key: event.KeyMetricLimitAt, Value: record.UTC(p.ETA).Format("15:04 MST")})
 	return d
 }
 

@@ -21,6 +21,9 @@ func Decode(b []byte, into any) error {
 	err := dec.Decode(into)
 	var typeErr *yaml.TypeError
 	if !errors.As(err, &typeErr) {
+		if err == nil && dec.Decode(new(yaml.Node)) == nil {
+			return errors.New("a second YAML document (---): want one pattern or scenario a file")
+		}
 		return syntax(err, 1+bytes.Count(bytes.TrimSpace(b), []byte("\n")))
 	}
 	keys := map[string][]string{}

@@ -32,7 +32,7 @@ func typical() *Values {
 			"tapio.reference.with": int64(899), "tapio.duration.limit": "40ms", "tapio.duration.median": "4ms",
 			"tapio.duration.mean": "310ms", "tapio.score": 7.3,
 			event.KeyMetricClass: "memory", event.KeyMetricInstance: "heap", event.KeyMetricUnit: "By",
-			event.KeyMetricValue: 700e6, event.KeyMetricBefore: 300e6, event.KeyMetricLimit: 1000e6, event.KeyMetricETA: 480.0, event.KeyDNSDuration: 2.1, event.KeyWorkloadRevision: "8", event.KeyMetricFactor: 12.0,
+			event.KeyMetricValue: 700e6, event.KeyMetricBefore: 300e6, event.KeyMetricLimit: 1000e6, event.KeyMetricETA: 480.0, event.KeyMetricLimitAt: "14:46 UTC", event.KeyDNSDuration: 2.1, event.KeyWorkloadRevision: "8", event.KeyMetricFactor: 12.0,
 			"tapio.process.signal.origin": "user", "tapio.process.signal.name": "SIGTERM", "tapio.process.signal.sender.name": "kubelet",
 			"k8s.namespace.name": "shop", "k8s.node.name": "node1", "k8s.container.name": "app", "k8s.service.name": "payment",
 			"k8s.container.restart_count": int64(4), "k8s.resourcequota.name": "compute", "k8s.resourcequota.resource_name": "services",
@@ -200,6 +200,7 @@ func TestLoad(t *testing.T) {
 		`b.yaml: id: "x" is already the id of a.yaml`: {"d/a.yaml": file(valid), "d/b.yaml": file(valid)},
 		"a.yaml: line 1: no valid YAML: did not find": {"d/a.yaml": file("[")},
 		"a.yaml: EOF":                                 {"d/a.yaml": file("")},
+		"a.yaml: a second YAML document":              {"d/a.yaml": file(valid + "\n---\n" + two)},
 	} {
 		_, err := Load(files, "d")
 		assert.ErrorContains(t, err, want)
