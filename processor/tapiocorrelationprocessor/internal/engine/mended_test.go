@@ -115,6 +115,13 @@ func TestMendedAndBrokenAgain(t *testing.T) {
 			func(s *scenario) { s.mends(pods, event.CNIConfigInvalid); s.goes(dir) },
 			"No network configuration in", func(s *scenario) { s.mends(dir, event.CNIConfigMissing) }, event.CNIConfigMissing, true,
 		},
+		"it is gone, as one picture shows": {
+			func(s *scenario) {
+				s.aboutIn(event.CNIRecovered, "Over", map[string]any{event.KeyFilePath: pods, event.KeyCNIRecovered: event.CNIConfigInvalid}, nil)
+				s.goes(dir)
+			},
+			"No network configuration in", func(s *scenario) { s.mends(dir, event.CNIConfigMissing) }, event.CNIConfigMissing, true,
+		},
 		"another one is, too": {
 			func(s *scenario) {
 				s.breaks(dir+"/11-b.conflist", "a brace", 1)

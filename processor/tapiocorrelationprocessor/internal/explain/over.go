@@ -86,7 +86,7 @@ func (h *Hypothesis) attributes() []record.Attr {
 // newest event says what is wrong now.
 func (h *Hypothesis) stands(o *detect.Occurrence) {
 	s := &h.stand
-	if o.Time <= s.over {
+	if o.Time < s.over { // of the same moment is what takes its place
 		return // it came late, and is over
 	}
 	if len(s.causes) == 0 {
