@@ -105,7 +105,8 @@ func (u *units) tellRunning(ctx context.Context, conn *bus.Conn) error {
 		}
 		s := unit.New(name)
 		s.Apply(p)
-		if s.MainPID != 0 && s.ActiveState == "active" { // one that is being started is told when it has been
+		// One that is being started is told when it has been.
+		if s.MainPID != 0 && (s.ActiveState == "active" || s.ActiveState == "reloading") {
 			running = append(running, s)
 		}
 	}

@@ -110,6 +110,8 @@ func (e *Engine) whyNot(o *open, c *detect.Occurrence, other *explain.Hypothesis
 		return fmt.Sprintf("it follows from the cause: same entity, told of %s before it", -later)
 	case h.Explains(c):
 		return fmt.Sprintf("it follows from the cause: same entity, %s later", later)
+	case e.causeOf(c) == o:
+		return "it is the cause itself, of which this pattern says less"
 	case e.causeOf(c) != nil:
 		return "it has a finding of its own, " + e.causeOf(c).ID().String()
 	case other.OverBefore(h.Began()):

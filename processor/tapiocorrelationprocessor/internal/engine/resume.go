@@ -63,6 +63,9 @@ func (e *Engine) resume(f *finding.Finding) (whyNot string) {
 	o := &open{Incident: i, emitted: emit.Already(f, e.options.MaxCauseSpans), revised: now, said: i.Hypothesis.LastEffect, since: now}
 	o.told = o.gist(e.options.Weights)
 	e.incidents = append(e.incidents, o)
+	if ending := i.Hypothesis.Ending(); ending != nil {
+		e.occurrences.Add(ending, e.uses.until(ending), e.under(ending)...) // or the cause would be there still
+	}
 	if c := i.Hypothesis.Cause.Occurrence; c != nil {
 		e.occurrences.Add(c, e.uses.until(c), e.under(c)...) // delivered again, it is no other event
 		if c.Name == event.MemoryGrowth && i.Predicted() {

@@ -436,3 +436,43 @@ func TestWithoutAStoreRevisionsCarryNothing(t *testing.T) {
 	oomOf("cgroup")(s)
 	assert.Empty(t, s.one().Resume)
 }
+
+// TestUnitFailsAnewAfterARestart: of a unit that was given up and mended before the
+// collector started again, the next failure is one of its own.
+func TestUnitFailsAnewAfterARestart(t *testing.T) {
+	const payments = "payments.service"
+	limit := map[string]any{"tapio.systemd.unit.restarts": 5, event.KeyErrorType: "start-limit-hit"}
+	gives := func(s *scenario, code int, log ...string) {
+		s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: code})
+		for _, what := range log {
+			s.unit(payments, service{}, what, nil)
+		}
+		s.refusals(10, "u")
+		s.wait(3 * time.Second)
+		s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: code})
+		s.unit(payments, service{}, "start_limit_hit", limit)
+		s.wait(5 * time.Second)
+	}
+	for name, back := range map[string]time.Duration{"mended a moment before": 5 * time.Second, "mended long before": 30 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			s := kept(t)
+			s.healthy(5 * time.Second)
+			gives(s, 3)
+			s.unit(payments, payment, "activated", nil)
+			mended := s.clock
+			s.healthy(back)
+			require.Equal(t, finding.StateMended, s.one().State)
+			s.restart(3 * time.Second)
+			s.wait(3 * time.Second)
+			gives(s, 203, "exec_failed")
+			all := s.latest()
+			require.Len(t, all, 2)
+			for n, code := range []int64{3, 203} {
+				assert.Equal(t, "unit-start-limit", all[n].Pattern)
+				assert.EqualValues(t, code, all[n].RootCause.Evidence[event.KeyProcessExitCode])
+			}
+			assert.True(t, all[1].StartedAt.After(mended), all[1].StartedAt)
+			assert.NotEqual(t, finding.StateMended, all[1].State)
+		})
+	}
+}

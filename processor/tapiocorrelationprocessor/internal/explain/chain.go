@@ -13,6 +13,7 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
 
 // ranks order links that have the same time, from the cause to the user.
@@ -62,7 +63,7 @@ func (h *Hypothesis) addLink(key string, at int64, rank int, build func() findin
 
 func (h *Hypothesis) linkOccurrence(e *pattern.Effect, o *detect.Occurrence, by finding.LinkedBy, on string) {
 	who := h.graph.ServiceName(o.Subject)
-	rank, key := rankEffect, e.Event+"|"+h.keyOf(o.Subject)
+	rank, key := rankEffect, e.Event+"|"+h.keyOf(cmp.Or(h.unitOf(o.Subject), o.Subject))
 	address := e.Relation == pattern.RelationAddress
 	if address {
 		rank, key = rankConnection, h.addressKey(o.Name, who, o.Detail.Peer)
@@ -146,7 +147,25 @@ func (h *Hypothesis) whoIs(id record.EntityID) string {
 	if pod, ok := h.graph.Entity(h.graph.PlaceOf(id).Pod); ok && h.graph.ServiceOf(id) == 0 {
 		return pod.Name
 	}
+	if unit := h.unitOf(id); unit != 0 {
+		u, _ := h.graph.Entity(unit)
+		return fmt.Sprintf("%s (process %s)", u.Name, h.graph.ServiceName(id))
+	}
 	return h.graph.ServiceName(id)
+}
+
+// unitOf is the unit that a process runs for of which no service is known, 0 for none: the
+// fork that has not become the unit's program yet is called systemd.
+func (h *Hypothesis) unitOf(id record.EntityID) record.EntityID {
+	e, ok := h.graph.Entity(id)
+	if !ok || e.Kind != topology.KindProcess || h.graph.ServiceOf(id) != 0 {
+		return 0
+	}
+	unit, ok := h.graph.Entity(h.graph.PlaceOf(id).Workload)
+	if !ok || unit.Kind != topology.KindUnit {
+		return 0
+	}
+	return unit.ID
 }
 
 // maxTitle bounds the text of an event in the title of a link, in bytes.

@@ -20,6 +20,8 @@ type stand struct {
 	// over is when the last of them ended, 0 while none did, ended the event that said so.
 	over  int64
 	ended string
+	// ending is that event, where it happened to whom the cause did; else nil.
+	ending *detect.Occurrence
 	// shown is the newest event that lasts or, where none does, the one that ended last; nil
 	// for the cause itself.
 	shown *detect.Occurrence
@@ -61,6 +63,10 @@ func (h *Hypothesis) settles() int64 {
 
 // EndedBy is the event that said that the cause is over, "" for none.
 func (h *Hypothesis) EndedBy() string { return h.stand.ended }
+
+// Ending is the event of the one to whom the cause happened that said that it is over, nil
+// for none.
+func (h *Hypothesis) Ending() *detect.Occurrence { return h.stand.ending }
 
 // Shown is what a finding says of its cause: the event that it is told by, and since when
 // it is over, 0 while it is not.
@@ -122,7 +128,10 @@ func (h *Hypothesis) ends(o *detect.Occurrence) bool {
 		if left := h.left(u, o); len(left) < len(h.stand.causes) {
 			h.stand.causes = left
 			if len(left) == 0 {
-				h.stand.over, h.stand.ended = max(h.stand.over, o.Time), o.Name
+				h.stand.over, h.stand.ended, h.stand.ending = max(h.stand.over, o.Time), o.Name, nil
+				if o.Subject == h.Cause.Entity {
+					h.stand.ending = o
+				}
 			} else {
 				h.stand.shown = left[len(left)-1]
 			}
@@ -197,6 +206,7 @@ type SavedStand struct {
 	Since  int64        `json:"since"`
 	Over   int64        `json:"over,omitempty"`
 	Ended  string       `json:"ended,omitempty"`
+	Ending *SavedEvent  `json:"ending,omitempty"`
 	// Shown is where in Causes the event is that tells of the cause, from 1, 0 for the cause
 	// itself; one that is Gone does not last.
 	Shown int  `json:"shown,omitempty"`
@@ -212,6 +222,17 @@ type SavedEvent struct {
 	Body       string      `json:"body,omitempty"`
 }
 
+func saveEvent(o *detect.Occurrence) SavedEvent {
+	return SavedEvent{Event: o.Name, Time: o.Time, Attributes: saveAttrs(o.Detail.Attrs), Body: o.Detail.Body}
+}
+
+// of is the event, that it happened to an entity.
+func (e *SavedEvent) of(id record.EntityID) *detect.Occurrence {
+	return &detect.Occurrence{
+		Name: e.Event, Time: e.Time, Subject: id, Detail: &record.Detail{Name: e.Event, Attrs: resumeAttrs(e.Attributes), Body: e.Body},
+	}
+}
+
 func (h *Hypothesis) saveStand() *SavedStand {
 	s := &SavedStand{Since: h.stand.since, Over: h.stand.over, Ended: h.stand.ended}
 	all := h.stand.causes
@@ -223,7 +244,11 @@ func (h *Hypothesis) saveStand() *SavedStand {
 			s.Causes = append(s.Causes, SavedEvent{First: true})
 			continue
 		}
-		s.Causes = append(s.Causes, SavedEvent{Event: o.Name, Time: o.Time, Attributes: saveAttrs(o.Detail.Attrs), Body: o.Detail.Body})
+		s.Causes = append(s.Causes, saveEvent(o))
+	}
+	if o := h.stand.ending; o != nil {
+		ending := saveEvent(o)
+		s.Ending = &ending
 	}
 	if o := h.stand.shown; o != nil {
 		s.Shown = slices.Index(all, o) + 1
@@ -237,14 +262,14 @@ func (h *Hypothesis) resumeStand(s *SavedStand) {
 		return
 	}
 	h.stand = stand{since: s.Since, over: s.Over, ended: s.Ended}
+	if s.Ending != nil {
+		h.stand.ending = s.Ending.of(h.Cause.Entity)
+	}
 	var all []*detect.Occurrence
 	for _, e := range s.Causes[:min(len(s.Causes), maxStanding+1)] {
 		o := h.Cause.Occurrence
 		if !e.First {
-			o = &detect.Occurrence{
-				Name: e.Event, Time: e.Time, Subject: h.Cause.Entity,
-				Detail: &record.Detail{Name: e.Event, Attrs: resumeAttrs(e.Attributes), Body: e.Body},
-			}
+			o = e.of(h.Cause.Entity)
 		}
 		all = append(all, o)
 	}
