@@ -248,11 +248,13 @@ func cleaned(dirs []string) []string {
 
 // settings are what the decider needs.
 func (c *Config) settings() state.Settings {
+	places := c.options()
 	return state.Settings{
-		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, DataDirs: c.IPAM.DataDirs, ConntrackHighWater: c.Conntrack.HighWater,
+		PoolHighWater: c.IPAM.HighWater, Pools: c.IPAM.Enabled, DataDirs: places.DataDirs, ConntrackHighWater: c.Conntrack.HighWater,
 		Hold: c.Interfaces.Hold, Grace: c.Leaks.GracePeriod, NamespacePatterns: c.Leaks.NamespacePatterns,
 		Interfaces: c.Interfaces.Enabled, Leaks: c.Leaks.Enabled, Conntrack: c.Conntrack.Enabled,
-		ConfigDirs: c.ConfigDirs, PluginDirs: c.PluginDirs, Boot: boot(),
+		ConfigDirs: places.ConfigDirs, PluginDirs: places.PluginDirs, ResultDirs: places.ResultDirs,
+		NamespaceDirs: places.NamespaceDirs, HostNamespace: places.HostNamespace, Boot: boot(),
 	}
 }
 

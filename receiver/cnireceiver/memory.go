@@ -117,7 +117,7 @@ func load[T any](ctx context.Context, m *memory, key string) (value T, err error
 	return understood, nil
 }
 
-// restore hands to the decider what was remembered.
+// restore hands to the decider what was remembered, and forgets what it does not look at.
 func (m *memory) restore(d *state.Decider) {
 	var all []state.Kept
 	for _, shard := range m.shards {
@@ -125,7 +125,11 @@ func (m *memory) restore(d *state.Decider) {
 			all = append(all, k)
 		}
 	}
-	d.Restore(m.past, all)
+	for _, key := range d.Restore(m.past, all) {
+		i := shardOf(key)
+		delete(m.shards[i], key)
+		m.unwritten[shardKey(i)] = struct{}{}
+	}
 }
 
 // before remembers what the decider is about to tell.

@@ -181,6 +181,24 @@ func TestWhatIsWrongOutlivesTheCollector(t *testing.T) {
 	}
 }
 
+// Other directories say nothing of a file that is still broken where it was.
+func TestWhatWasInOtherDirectoriesIsForgotten(t *testing.T) {
+	t.Parallel()
+	cfg, _ := nodeWithBrokenConfig(t)
+	s, first := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	_, _, stop := startWith(t, cfg, s, first)
+	eventually(t, first, event.CNIConfigInvalid)
+	stop()
+
+	cfg.ConfigDirs = []string{t.TempDir()}
+	next := &scriptedConsumer{}
+	_, _, stop = startWith(t, cfg, s, next)
+	eventually(t, next, event.CNIStarted)
+	require.Eventually(t, func() bool { return s.keeps(t) == 0 }, time.Minute, time.Millisecond)
+	stop()
+	assert.Empty(t, recordsIn(next, event.CNIRecovered))
+}
+
 // An end that the next component has not taken is told by the next start.
 func TestEndThatWasNotTakenIsNotForgotten(t *testing.T) {
 	t.Parallel()

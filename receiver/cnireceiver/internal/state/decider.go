@@ -24,6 +24,10 @@ type Settings struct {
 	ConfigDirs []string
 	// PluginDirs are where plugins are looked up, for messages.
 	PluginDirs []string
+	// ResultDirs, NamespaceDirs and HostNamespace are the other places that are looked at,
+	// for what was kept of the time before.
+	ResultDirs, NamespaceDirs []string
+	HostNamespace             string
 	// Boot is the id of the kernel's boot, "" when it is not known.
 	Boot string
 }

@@ -148,38 +148,77 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 type Past struct {
 	// Boot is that of the kernel: another numbers its interfaces anew.
 	Boot string `json:"boot,omitempty"`
-	// ConfigDirs are those in which, or in whose network, there was a configuration,
-	// PluginDirs those in which a plugin was; nil when there was none.
-	ConfigDirs []string `json:"config_dirs,omitempty"`
-	PluginDirs []string `json:"plugin_dirs,omitempty"`
+	// Places are those that were looked at, by source; nothing for one of which that is
+	// not known.
+	Places map[Source][]string `json:"places,omitempty"`
+	// HadConfig says that there was a configuration in them, or the result of one,
+	// HadPlugin that a plugin was.
+	HadConfig bool `json:"had_config,omitempty"`
+	HadPlugin bool `json:"had_plugin,omitempty"`
 	// Uplinks are the names of interfaces of the host that worked, by index.
 	Uplinks map[int]string `json:"uplinks,omitempty"`
 }
 
 // Equal says whether two are the same.
 func (p Past) Equal(other Past) bool {
-	return p.Boot == other.Boot && slices.Equal(p.ConfigDirs, other.ConfigDirs) && slices.Equal(p.PluginDirs, other.PluginDirs) && maps.Equal(p.Uplinks, other.Uplinks)
+	return p.Boot == other.Boot && p.HadConfig == other.HadConfig && p.HadPlugin == other.HadPlugin &&
+		maps.EqualFunc(p.Places, other.Places, slices.Equal) && maps.Equal(p.Uplinks, other.Uplinks)
 }
 
 // Past returns what to restore in the next decider.
 func (d *Decider) Past() Past {
-	p := Past{Boot: d.settings.Boot, Uplinks: maps.Clone(d.uplinks)}
-	if d.hadConfig {
-		p.ConfigDirs = d.settings.ConfigDirs
+	return Past{
+		Boot: d.settings.Boot, Places: d.settings.places(), HadConfig: d.hadConfig, HadPlugin: d.hadPlugin, Uplinks: maps.Clone(d.uplinks),
 	}
-	if d.hadPlugin {
-		p.PluginDirs = d.settings.PluginDirs
+}
+
+// places are where each source is read, as far as the settings say it.
+func (s Settings) places() map[Source][]string {
+	return map[Source][]string{
+		SourceConfig: s.ConfigDirs, SourcePlugins: s.PluginDirs, SourceResults: s.ResultDirs, SourcePools: s.DataDirs,
+		SourceNamespaces: append(slices.Clone(s.NamespaceDirs), s.HostNamespace),
 	}
-	return p
+}
+
+// looksAt says whether the settings let all places be looked at in which the past has
+// seen the sources. What was in one that is not looked at any more is neither there
+// nor gone.
+func (s Settings) looksAt(past Past, sources ...Source) bool {
+	places := s.places()
+	for _, source := range sources {
+		for _, place := range past.Places[source] {
+			if !slices.Contains(places[source], place) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Restore takes what another decider knew, before the first picture: its conditions are
 // told again as they were when they are there still, and are over when they are not.
-// What is not looked at any more, by these settings, is forgotten. What was in other
-// directories than these is not missed in them.
-func (d *Decider) Restore(past Past, conditions []Kept) {
-	d.hadConfig = past.ConfigDirs != nil && slices.Equal(past.ConfigDirs, d.settings.ConfigDirs)
-	d.hadPlugin = past.PluginDirs != nil && slices.Equal(past.PluginDirs, d.settings.PluginDirs)
+// What is not looked at any more, by these settings, is forgotten: Restore returns the
+// keys. What was in other directories than these is not missed in them.
+func (d *Decider) Restore(past Past, conditions []Kept) (forgotten []string) {
+	d.hadConfig = past.HadConfig && d.settings.looksAt(past, SourceConfig)
+	d.hadPlugin = past.HadPlugin && d.settings.looksAt(past, SourcePlugins)
+	if d.settings.looksAt(past, SourceNamespaces) {
+		d.restoreUplinks(past)
+	}
+	for _, k := range conditions {
+		if !d.judges(k.Event.Name) || !d.settings.looksAt(past, k.Sources...) || !d.tracker.restore(k) {
+			forgotten = append(forgotten, k.Key)
+			continue
+		}
+		if address, ok := routeOfHost(k); ok {
+			d.routed[k.About+"/"+address.String()] = true // it can be wrong as it was right before
+		}
+	}
+	return forgotten
+}
+
+// restoreUplinks takes up the interfaces of the host that worked.
+func (d *Decider) restoreUplinks(past Past) {
 	unknown := -1
 	for _, index := range slices.Sorted(maps.Keys(past.Uplinks)) {
 		if len(d.uplinks) >= maxUplinks {
@@ -191,15 +230,6 @@ func (d *Decider) Restore(past Past, conditions []Kept) {
 			continue
 		}
 		d.uplinks[index] = past.Uplinks[index]
-	}
-	for _, k := range conditions {
-		if !d.judges(k.Event.Name) || !d.tracker.restore(k) {
-			d.tracker.over = append(d.tracker.over, k.Key)
-			continue
-		}
-		if address, ok := routeOfHost(k); ok {
-			d.routed[k.About+"/"+address.String()] = true // it can be wrong as it was right before
-		}
 	}
 }
 

@@ -49,7 +49,9 @@ func (w *world) restart(t *testing.T, kept keeper, change func(*Settings)) {
 		change(&settings)
 	}
 	w.decider = NewDecider(settings)
-	w.decider.Restore(read, list)
+	for _, key := range w.decider.Restore(read, list) {
+		delete(kept, key)
+	}
 }
 
 // problems are the events that are no facts.
@@ -286,6 +288,63 @@ func TestWhatWasInOtherDirectoriesIsNotMissed(t *testing.T) {
 	w.Configs = nil
 	w.after(time.Minute)
 	assert.Empty(t, problems(w.after(time.Minute)))
+}
+
+// Of what was in directories that are not looked at any more nobody knows whether it is over.
+func TestWhatWasInOtherDirectoriesIsForgotten(t *testing.T) {
+	t.Parallel()
+	elsewhere := []string{"/elsewhere"}
+	for name, c := range map[string]struct {
+		trouble   string
+		move, add func(*Settings)
+		// empty is what the picture shows of the other place.
+		empty func(*world)
+	}{
+		"config_dirs, configuration invalid": {
+			"configuration invalid", func(s *Settings) { s.ConfigDirs = elsewhere }, func(s *Settings) { s.ConfigDirs = append(elsewhere, s.ConfigDirs...) },
+			func(w *world) { w.Configs, w.Plugins = nil, nil },
+		},
+		"config_dirs, pool exhausted": {
+			"pool exhausted", func(s *Settings) { s.ConfigDirs = elsewhere }, func(s *Settings) { s.ConfigDirs = append(elsewhere, s.ConfigDirs...) },
+			func(w *world) { w.Configs, w.Plugins = nil, nil },
+		},
+		"plugin_dirs": {
+			"plugin missing", func(s *Settings) { s.PluginDirs = elsewhere }, func(s *Settings) { s.PluginDirs = append(elsewhere, s.PluginDirs...) },
+			func(*world) {},
+		},
+		"data_dirs": {
+			"pool exhausted", func(s *Settings) { s.DataDirs = elsewhere }, func(s *Settings) { s.DataDirs = append(elsewhere, s.DataDirs...) },
+			func(w *world) { w.Reservations = nil },
+		},
+		"result_dirs": {
+			"MTU", func(s *Settings) { s.ResultDirs = elsewhere }, func(s *Settings) { s.ResultDirs = append(elsewhere, s.ResultDirs...) },
+			func(w *world) { w.Results = nil },
+		},
+		"host_namespace": {
+			"uplink gone", func(s *Settings) { s.HostNamespace = "/run/netns/node" }, func(*Settings) {},
+			func(w *world) { w.Namespaces[0] = &Namespace{Inode: 1, IsHost: true, Entered: true, HasProcess: true} },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, kept := newWorld(1), keeper{}
+			w.decider.settings.ResultDirs = []string{"/var/lib/cni/results"}
+			w.start(t, troubles[c.trouble].begin)
+			w.restart(t, kept, c.move)
+			assert.Empty(t, kept)
+			c.empty(w)
+			for range 2 {
+				assert.NotContains(t, names(w.after(time.Minute)), event.CNIRecovered)
+			}
+
+			w, kept = newWorld(1), keeper{}
+			w.start(t, troubles[c.trouble].begin)
+			w.restart(t, kept, c.add)
+			require.NotEmpty(t, kept, "it is still looked at")
+			troubles[c.trouble].mend(w)
+			assert.Contains(t, append(names(w.after(time.Minute)), names(w.after(time.Minute))...), event.CNIRecovered)
+		})
+	}
 }
 
 // After a boot interfaces have other numbers: an uplink is the same by its name.
