@@ -571,11 +571,16 @@ func (e *Engine) startsOver(h *explain.Hypothesis) {
 	var begun, again int64
 	seen := false
 	for _, o := range known {
-		if o.Subject != h.Cause.Entity || !s.Is(o.Name, o.Detail) {
+		stopped := o.Name == s.Stopped && o.Time > h.Last() && e.wasWell(h, o, known)
+		if o.Subject != h.Cause.Entity || !stopped && !s.Is(o.Name, o.Detail) {
 			continue
 		}
 		seen = true
 		switch {
+		case stopped:
+			if again == 0 || o.Time < again {
+				again = o.Time
+			}
 		case o.Time <= h.Cause.Time:
 			begun = max(begun, o.Time)
 		case o.Time > h.Last() && (again == 0 || o.Time < again) && !e.failsSoon(h.Pattern, o, known):
@@ -585,6 +590,15 @@ func (e *Engine) startsOver(h *explain.Hypothesis) {
 	if seen { // else it is as it was before a restart, if at all
 		h.StartsOver(begun, again)
 	}
+}
+
+// wasWell tells whether something said between a cause and a later event that the cause
+// was over.
+func (e *Engine) wasWell(h *explain.Hypothesis, stop *detect.Occurrence, known []*detect.Occurrence) bool {
+	return slices.ContainsFunc(known, func(o *detect.Occurrence) bool {
+		return o.Subject == stop.Subject && o.Time > h.Last() && o.Time < stop.Time &&
+			slices.ContainsFunc(h.Pattern.Until, func(u pattern.Until) bool { return u.Event == o.Name })
+	})
 }
 
 // failsSoon tells whether one that began anew has failed again before that lasted.

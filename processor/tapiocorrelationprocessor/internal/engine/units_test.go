@@ -444,6 +444,29 @@ func TestUnitFailsAnew(t *testing.T) {
 			s.unit(payments, service{}, "start_limit_hit", limit)
 			s.refusals(10, "u")
 		}, []string{"unit-failed: 10", "unit-start-limit: 30", "unit-stopped: 2"}},
+		"killed once, and well for less than it takes to settle": {false, func(s *scenario) {
+			s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "signal"})
+			s.refusals(5, "u")
+			s.wait(time.Second)
+			s.unit(payments, payment, "activated", map[string]any{"tapio.systemd.unit.restarts": 1})
+			s.healthy(28 * time.Second)
+			anew(s)
+			s.wait(300 * time.Millisecond)
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(20, "u")
+			s.unit(payments, service{}, "start_limit_hit", limit)
+			s.refusals(10, "u")
+		}, []string{"unit-failed: 5", "unit-start-limit: 30", "unit-stopped: 2"}},
+		"stopped while it fails, and started in vain: one that goes on": {false, func(s *scenario) {
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(5, "u")
+			s.unit(payments, payment, "deactivated", nil)
+			s.refusals(5, "u")
+			s.unit(payments, payment, "activated", nil)
+			s.wait(300 * time.Millisecond)
+			s.unit(payments, payment, "failed", exit78)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 30"}},
 		"after it ran well": {false, func(s *scenario) {
 			anew(s)
 			s.wait(300 * time.Millisecond)

@@ -51,6 +51,7 @@ func newUses(window time.Duration, patterns []*pattern.Pattern) uses {
 		}
 		if p.StartsOver.Event != "" {
 			add(p.StartsOver.Event, p.StartsOver.Where)
+			add(p.StartsOver.Stopped, nil)
 		}
 		for i := range p.Changes {
 			add(p.Changes[i].Event, p.Changes[i].Where)

@@ -308,6 +308,9 @@ type StartsOver struct {
 	Where []Condition `yaml:"where"`
 	// Lasts is how long it must go well then: one that fails again sooner goes on failing.
 	Lasts time.Duration `yaml:"lasts"`
+	// Stopped is an event with which it ends in good order, "" for none. After it, too, it
+	// begins anew, however soon it fails then, if it was well before (see Until).
+	Stopped string `yaml:"stopped"`
 }
 
 // Is tells whether an event is such a beginning.
@@ -735,7 +738,7 @@ func (p *Pattern) validateUntil() (errs []error) {
 		}
 		errs = append(errs, conditions(key, c.Where))
 	}
-	if s := &p.StartsOver; s.Lasts < 0 || s.Event == "" && (s.Lasts > 0 || len(s.Where) > 0) {
+	if s := &p.StartsOver; s.Lasts < 0 || s.Event == "" && (s.Lasts > 0 || len(s.Where) > 0 || s.Stopped != "") {
 		bad("starts_over", "event %q, lasts %v: want an event, and a duration of 0 or more", s.Event, s.Lasts)
 	}
 	errs = append(errs, conditions("starts_over", p.StartsOver.Where))
