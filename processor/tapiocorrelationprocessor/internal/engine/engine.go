@@ -521,6 +521,9 @@ func (e *Engine) Advance() {
 	e.judgeGroups(now)
 	for _, o := range e.incidents {
 		e.quote(o, now)
+		if o.Hypothesis.Lasted(now) {
+			o.Dirty = true
+		}
 		e.end(o, now)
 	}
 	e.flush(false)

@@ -527,6 +527,9 @@ func (e *Engine) hypothesis(p *pattern.Pattern, o *detect.Occurrence, addresses 
 // around them.
 func (e *Engine) offerKnown(h *explain.Hypothesis) {
 	e.startsOver(h) // first: it bounds which effects are its own
+	for _, i := range e.incidents {
+		h.Follows(i.Hypothesis)
+	}
 	e.offerAround(h)
 	if h.Pattern.Requires() { // what such an effect says can tie others, whichever came first
 		e.offerAround(h)

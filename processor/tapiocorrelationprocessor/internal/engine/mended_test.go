@@ -202,3 +202,50 @@ func TestToldAgainAfterARestart(t *testing.T) {
 	s.wait(3 * time.Second)
 	assert.Equal(t, finding.StateMended, s.one().State)
 }
+
+// TestBrokenWithoutASign: what keeps libcni from running any plugin is no operation that
+// could be seen; when it lasts, it is a finding all the same.
+func TestBrokenWithoutASign(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(time.Second)
+	s.breaks(pods, "a comma", 2)
+	s.wait(20 * time.Second)
+	s.mends(pods, event.CNIConfigInvalid)
+	s.wait(2 * time.Minute)
+	require.Empty(t, s.latest(), "somebody was writing it")
+	s.breaks(pods, "a comma", 2)
+	s.wait(55 * time.Second)
+	require.Empty(t, s.latest())
+	s.wait(10 * time.Second)
+	f := s.one()
+	assert.Equal(t, "cni-config-broken", f.Pattern)
+	assert.Equal(t, finding.StateOpen, f.State)
+	assert.Less(t, f.Confidence.Score, 0.8, "nothing follows from it, as far as was seen")
+	s.mends(pods, event.CNIConfigInvalid)
+	s.wait(2 * time.Second)
+	assert.Equal(t, finding.StateMended, s.one().State)
+}
+
+// TestTwoPlugins: one that is gone is not another that was gone before.
+func TestTwoPlugins(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.healthy(time.Second)
+	for _, plugin := range []string{"host-local", "bridge"} {
+		about := map[string]any{event.KeyCNIPlugin: plugin, event.KeyCNINetwork: "pods", event.KeyCNIConfigInUse: true}
+		s.said(event.CNIPluginMissing, "Network plugin "+plugin+" cannot be run", about)
+		s.sandbox()
+		s.wait(15 * time.Second)
+		about[event.KeyCNIRecovered] = event.CNIPluginMissing
+		s.said(event.CNIRecovered, "Over: "+plugin, about)
+		s.wait(15 * time.Second)
+	}
+	all := s.latest()
+	require.Len(t, all, 2)
+	for n, plugin := range []string{"host-local", "bridge"} {
+		assert.Contains(t, all[n].Title, plugin)
+		assert.Equal(t, finding.StateMended, all[n].State)
+	}
+	assert.True(t, all[1].StartedAt.After(*all[0].MendedAt))
+}

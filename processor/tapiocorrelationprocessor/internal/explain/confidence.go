@@ -82,7 +82,18 @@ const unconfirmed = 0.5
 // finding. What was over before it was told is worth one if it hurt requests, or somebody
 // who has to catch up.
 func (h *Hypothesis) Supported() bool {
-	return (!h.Over() || h.failed+h.slow > 0 || h.Pattern.Settles > 0 && h.hasEffect()) && h.HasRequired() && (!h.Pattern.Harmful || h.hasEffect())
+	return (!h.Over() || h.failed+h.slow > 0 || h.Pattern.Settles > 0 && h.hasEffect()) && h.HasRequired() && (!h.Pattern.Harmful || h.lasted || h.hasEffect())
+}
+
+// Lasted notes that time has passed, and returns whether the cause makes a finding from now
+// on though no effect of it was seen.
+func (h *Hypothesis) Lasted(now int64) bool {
+	p := h.Pattern
+	if h.lasted || p.Lasts == 0 || h.Over() || h.hasEffect() || now-h.stand.since < int64(p.Lasts) {
+		return false
+	}
+	h.lasted = true
+	return true
 }
 
 func (h *Hypothesis) hasEffect() bool {

@@ -92,6 +92,15 @@ func (h *Hypothesis) Reaches(id record.EntityID) bool {
 // first after it, 0 for never.
 func (h *Hypothesis) StartsOver(begun, again int64) { h.begun, h.again = begun, again }
 
+// Follows bounds what follows from the cause where another of its pattern and entity, of
+// another identity, was over before it: what was before that is the other's.
+func (h *Hypothesis) Follows(other *Hypothesis) {
+	over := other.OverSince()
+	if other.Pattern == h.Pattern && len(h.Pattern.Cause.Identity) > 0 && other.Cause.Entity == h.Cause.Entity && over > 0 && over <= h.Cause.Time {
+		h.begun = max(h.begun, over)
+	}
+}
+
 // beganAnew tells whether an event happened to the same one after it began anew.
 func (h *Hypothesis) beganAnew(o *detect.Occurrence) bool {
 	return h.Succeeds(o) && !h.Pattern.StartsOver.Is(o.Name, o.Detail)

@@ -5,6 +5,7 @@
 package explain
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -87,6 +88,7 @@ type Hypothesis struct {
 	// it did after it, 0 for never: Pattern.StartsOver.
 	begun, again int64
 	final        bool // see Final
+	lasted       bool // see Lasted
 	// changes are when each of Pattern.Changes happened last before the cause.
 	changes map[int]int64
 	// resumed is when it was taken up after a restart, 0 for never.
@@ -196,6 +198,11 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 	}
 	if s := h.graph.ServiceOf(o.Subject); s != 0 && s == h.Service {
 		return true
+	}
+	if h.Cause.Occurrence != nil && slices.ContainsFunc(p.Cause.Identity, func(key string) bool {
+		return fmt.Sprint(h.Cause.Occurrence.Detail.Attr(key)) != fmt.Sprint(o.Detail.Attr(key)) // a list cannot be compared
+	}) {
+		return false
 	}
 	if p.Cause.Entity != "" {
 		return Lift(h.graph, p.Cause.Entity, o.Subject) == h.Cause.Entity && !h.otherNetwork(o.Subject)

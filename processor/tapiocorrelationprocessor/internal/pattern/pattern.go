@@ -119,6 +119,9 @@ type Pattern struct {
 	Alone bool `yaml:"alone"`
 	// Harmful: it is a finding only when one of its effects was seen, whichever.
 	Harmful bool `yaml:"harmful"`
+	// Lasts is after what time a cause that goes on is a finding though it is Harmful and no
+	// effect was seen, 0 for never: what it does may be nowhere to be seen.
+	Lasts time.Duration `yaml:"lasts"`
 	// MinTraces is how many requests must have been hurt, unless Alone.
 	MinTraces int `yaml:"min_traces"`
 	// Effects are what one expects to see of it.
@@ -179,6 +182,9 @@ type Cause struct {
 	// Entity is what the finding names: the cause's own entity when empty, else its
 	// pod, workload, node or namespace.
 	Entity Level `yaml:"entity"`
+	// Identity are attributes in which two events of one entity must agree to be the same
+	// cause again.
+	Identity []string `yaml:"identity"`
 	// MinCount is how often the cause must be seen at the entity within CountWithin; 0
 	// and 1 are once.
 	MinCount    int           `yaml:"min_count"`
@@ -696,6 +702,9 @@ func (p *Pattern) validate() error {
 	}
 	for i := range p.Effects {
 		errs = append(errs, p.Effects[i].validate(fmt.Sprintf("effects[%d]", i))...)
+	}
+	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
+		bad("lasts", "%v: want a duration above 0, of a pattern that is harmful", p.Lasts)
 	}
 	errs = append(errs, p.validateUnless()...)
 	errs = append(errs, p.validateUntil()...)
