@@ -455,13 +455,14 @@ func (e *Engine) aliveAfter(t explain.Target, happened, failure int64) bool {
 // took tells whether a target took a request after a time and not after another: of a pod
 // that has an address, who was answered there says so, too.
 func (e *Engine) took(t explain.Target, after, until int64) bool {
-	return slices.ContainsFunc(witnesses(t), func(id record.EntityID) bool { return e.answered.Between(id, after, until) })
+	return slices.ContainsFunc(e.witnesses(t), func(id record.EntityID) bool { return e.answered.Between(id, after, until) })
 }
 
-// witnesses are those whose answers say that a target takes requests.
-func witnesses(t explain.Target) []record.EntityID {
-	if t.Holder != 0 && t.Holder == t.Process {
-		return []record.EntityID{t.Process, t.Address}
+// witnesses are those whose answers say that a target takes requests: at a loopback address
+// nobody else answers.
+func (e *Engine) witnesses(t explain.Target) []record.EntityID {
+	if t.Holder != 0 && t.Holder == t.Process || t.Address != 0 && e.graph.Loopback(t.Address) {
+		return []record.EntityID{cmp.Or(t.Process, t.Service), t.Address}
 	}
 	return []record.EntityID{cmp.Or(t.Process, t.Service)}
 }

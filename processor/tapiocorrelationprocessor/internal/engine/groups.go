@@ -260,7 +260,7 @@ func (e *Engine) preceded(p *pattern.Pattern, o *detect.Occurrence, key record.E
 		return false
 	}
 	began := o.Time - explain.Slack - int64(p.Cause.Before)
-	return began-g.first >= minSilence && slices.ContainsFunc(witnesses(t), e.answered.Any) && !e.took(t, g.first, began)
+	return began-g.first >= minSilence && slices.ContainsFunc(e.witnesses(t), e.answered.Any) && !e.took(t, g.first, began)
 }
 
 // absorbGroups moves the waiting requests that an incident explains into it.

@@ -46,6 +46,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: event.KeySystemdUnit, Value: x.Name})
 	}
 	e.occurrences.Add(o, e.uses.until(o), e.under(o)...)
+	e.parts(o)
 	var spread []*open
 	for _, i := range e.incidents {
 		if o.Subject == i.Hypothesis.Cause.Entity {
@@ -72,6 +73,20 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	e.spreadFrom(o)
 	if o.Name == event.MemoryGrowth {
 		e.growing(o)
+	}
+}
+
+// parts ends for good what was over for a while before an event that happened to the same
+// one and is a cause of such, whichever.
+func (e *Engine) parts(o *detect.Occurrence) {
+	if !slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool { return p.Apart > 0 && explain.Matches(p, o) }) {
+		return
+	}
+	workload := explain.Lift(e.graph, pattern.LevelWorkload, o.Subject)
+	for _, i := range e.incidents {
+		if h := i.Hypothesis; h.Over() && (h.Reaches(o.Subject) || explain.Lift(e.graph, pattern.LevelWorkload, h.Cause.Entity) == workload) {
+			h.Parts(o)
+		}
 	}
 }
 
@@ -323,7 +338,7 @@ const maxBackOff = int64(8 * time.Minute)
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	same := func(i *open) bool {
 		h := i.Hypothesis
-		return h.Cause.Occurrence != nil && !h.Final() && h.Same(p, o) && !h.Completes(o) && e.main(o, h, p)
+		return h.Cause.Occurrence != nil && !h.Final() && h.Same(p, o) && !h.Completes(o) && e.main(o, h, p) && !h.Parts(o)
 	}
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {

@@ -170,6 +170,16 @@ func (h *Hypothesis) toldAgain(o *detect.Occurrence) bool {
 	})
 }
 
+// Parts tells whether an event, the cause once more, is another incident: this one had been
+// over for long enough. From then on it has ended for good.
+func (h *Hypothesis) Parts(o *detect.Occurrence) bool {
+	if h.Pattern.Apart == 0 || !h.Over() || o.Time < h.stand.over+int64(h.Pattern.Apart) {
+		return false
+	}
+	h.final = true
+	return true
+}
+
 // Succeeded ends the cause when the one to whom it happened fails anew.
 func (h *Hypothesis) Succeeded(at int64) {
 	if !h.Over() {

@@ -132,6 +132,9 @@ type Pattern struct {
 	// Settles is how long effects can be seen after the cause is over: others catch up, by
 	// retries and back-offs.
 	Settles time.Duration `yaml:"settles"`
+	// Apart is how long a cause must have been over for the same again to be another
+	// incident, 0 for never: it is another round.
+	Apart time.Duration `yaml:"apart"`
 	// StartsOver is how the one to whom the cause happened begins anew.
 	StartsOver StartsOver `yaml:"starts_over"`
 	// Changes are what people did to it, which findings say of the time before the cause.
@@ -705,6 +708,9 @@ func (p *Pattern) validate() error {
 	}
 	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
 		bad("lasts", "%v: want a duration above 0, of a pattern that is harmful", p.Lasts)
+	}
+	if p.Apart < 0 || p.Apart > 0 && len(p.Until) == 0 {
+		bad("apart", "%v: want a duration above 0, of a pattern with until", p.Apart)
 	}
 	errs = append(errs, p.validateUnless()...)
 	errs = append(errs, p.validateUntil()...)
