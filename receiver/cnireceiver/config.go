@@ -62,6 +62,9 @@ type Config struct {
 	Interval time.Duration `mapstructure:"interval"`
 	// Debounce is how long changes are gathered before everything is read.
 	Debounce time.Duration `mapstructure:"debounce"`
+
+	// resultDirsSet says that the configuration names result_dirs, be it the default ones.
+	resultDirsSet bool
 }
 
 // IPAMConfig is about address pools.
@@ -161,7 +164,10 @@ func defaultLogs() []string {
 }
 
 // Unmarshal implements confmap.Unmarshaler.
-func (c *Config) Unmarshal(conf *confmap.Conf) error { return section.Unmarshal(conf, c) }
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	c.resultDirsSet = conf.IsSet("result_dirs")
+	return section.Unmarshal(conf, c)
+}
 
 // Validate names every key that is wrong, its value and what is allowed.
 func (c *Config) Validate() error {

@@ -29,7 +29,7 @@ func TestLoadConfig(t *testing.T) {
 	all.StorageID = &keeper
 	all.ConfigDirs = []string{"/etc/cni/net.d", "/etc/cni/multus/net.d"}
 	all.PluginDirs = []string{"/opt/cni/bin"}
-	all.ResultDirs = []string{"/var/lib/cni/results", "/var/lib/cni/other"}
+	all.ResultDirs, all.resultDirsSet = []string{"/var/lib/cni/results", "/var/lib/cni/other"}, true
 	all.NamespaceDirs = []string{"/run/netns", "/run/docker/netns"}
 	all.IPAM = IPAMConfig{Enabled: true, DataDirs: []string{"/var/lib/cni/networks", "/run/my-ipam"}, HighWater: 0.7}
 	all.Interfaces = InterfacesConfig{Hold: 10 * time.Second}
@@ -89,6 +89,9 @@ func TestValidateNamesKeyValueAndRange(t *testing.T) {
 // optionKeys are the keys of a configuration, as users write them.
 func optionKeys(prefix string, typ reflect.Type) (out []string) {
 	for field := range typ.Fields() {
+		if !field.IsExported() {
+			continue
+		}
 		key := prefix + field.Tag.Get("mapstructure")
 		if field.Type.Kind() == reflect.Struct && field.Tag.Get("mapstructure") != ",squash" {
 			out = append(out, optionKeys(key+"::", field.Type)...)

@@ -56,7 +56,5 @@ func isAbsent(path string) bool {
 }
 
 // sharesResults says that a node that is a container may be taken for another one: its
-// network namespace is its own, and the results are those of all.
-func (c *Config) sharesResults() bool {
-	return c.HostNamespace != "" && slices.Equal(c.ResultDirs, createDefaultConfig().(*Config).ResultDirs)
-}
+// network namespace is its own, and nobody said so of the results.
+func (c *Config) sharesResults() bool { return c.HostNamespace != "" && !c.resultDirsSet }

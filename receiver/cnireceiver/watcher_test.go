@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -204,8 +205,8 @@ func TestAbsentPaths(t *testing.T) {
 	assert.Equal(t, want, cfg.absentPaths(false))
 	assert.Equal(t, append(want, fmt.Sprintf("logs::files[%d]: /var/log/k3s.log", len(cfg.Logs.Files)-1)), cfg.absentPaths(true))
 	assert.True(t, cfg.sharesResults())
-	cfg.ResultDirs = []string{"/nodes/1/results"}
-	assert.False(t, cfg.sharesResults())
+	require.NoError(t, confmap.NewFromStringMap(map[string]any{"result_dirs": []any{"/var/lib/cni/results"}}).Unmarshal(cfg))
+	assert.False(t, cfg.sharesResults(), "somebody looked at it, and it is the node's own mount")
 	cfg.RootPath = "/nowhere/at/all"
 	assert.Equal(t, []string{"root_path: /nowhere/at/all"}, cfg.absentPaths(true))
 }
