@@ -142,6 +142,8 @@ func TestWrongUsage(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
 		{"bogus", `unknown command "bogus"`},
 		{"findings bogus", `unknown command "bogus"`},
+		{"finding", `unknown command "finding" for "tapio"; do you mean findings?; see: tapio --help`},
+		{"findings shwo", `; do you mean show?; see: tapio findings --help`},
 		{"findings --limit x", "--limit"},
 		{"findings --limit 0", "--limit 0: want 1 to 100000"},
 		{"findings --state closed", `--state "closed": want predicted, open, mended, resolved or withdrawn`},

@@ -124,10 +124,20 @@ func (a *app) rootCommand(getenv func(string) string) *cobra.Command {
 	return root
 }
 
-// usage marks the error of an argument check as one of usage.
+// typing is how many letters of a command may be wrong for it to be proposed.
+const typing = 2
+
+// usage marks the error of an argument check as one of usage, and proposes the commands that
+// one that is none may have meant.
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			cmd.SuggestionsMinimumDistance = typing
+			if cmd.HasSubCommands() && len(args) > 0 {
+				if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
+					err = fmt.Errorf("%w; do you mean %s?", err, strings.Join(meant, " or "))
+				}
+			}
 			return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 		}
 		return nil
