@@ -218,6 +218,41 @@ func TestSockets(t *testing.T) {
 	assert.Equal(t, []record.EntityID{service("payment")}, r.graph.Callees(service("shop"), at))
 }
 
+// TestSocketsOutsideOfThePIDNamespace: who has no pid here may be in another network
+// namespace: its ports are not the host's.
+func TestSocketsOutsideOfThePIDNamespace(t *testing.T) {
+	r := newRig()
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	require.NoError(t, rl.Resource().Attributes().FromRaw(map[string]any{
+		"host.name": "n", "process.vpid": 7, "process.creation.time": "2026-11-23T11:00:00Z", "process.executable.name": "test",
+	}))
+	records := rl.ScopeLogs().AppendEmpty().LogRecords()
+	for port, address := range map[int64]string{80: "::", 81: "127.0.0.1", 82: "::1", 83: "10.0.0.7"} {
+		for _, name := range []string{event.TCPListen, event.UDPListen, event.TCPConnections, event.TCPReset} {
+			lr := records.AppendEmpty()
+			lr.SetEventName(name)
+			lr.SetTimestamp(pcommon.NewTimestampFromTime(noon))
+			require.NoError(t, lr.Attributes().FromRaw(map[string]any{
+				event.KeyLocalAddress: address, event.KeyLocalPort: port, event.KeyConnectionState: "listen", event.KeyTCPRole: "server",
+				event.KeyPeerAddress: "127.0.0.1", event.KeyPeerPort: 90,
+			}))
+		}
+	}
+	events, counts := r.decodeLogs(ld)
+	require.Equal(t, 16, counts.Decoded)
+	at := noon.UnixNano()
+	host := r.graph.Resolve(&topology.Resource{Host: "n"}, at).Host
+	for _, port := range []int64{80, 81, 82} {
+		assert.Zero(t, r.graph.Owner(r.graph.Address(host, "127.0.0.1", port, at), at))
+	}
+	assert.Equal(t, "test", r.graph.ServiceName(r.graph.Owner(r.graph.Address(host, "10.0.0.7", 83, at), at)), "any other is the same for both")
+	for _, e := range events {
+		assert.NotEqual(t, host, e.Subject)
+		assert.NotEqual(t, r.graph.Address(host, "127.0.0.1", 90, at), r.details.Get(e.Detail).Peer)
+	}
+}
+
 func TestClassify(t *testing.T) {
 	for said, want := range map[string]record.Failure{
 		// Go

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
@@ -112,6 +114,49 @@ func TestLateCauseReplacesTheInferredOne(t *testing.T) {
 	assert.NotContains(t, missingText(f), "Kernel evidence is missing")
 	assertCausal(t, f)
 	assertComplete(t, f)
+}
+
+// outside hands over a kernel event of a process outside of the collector's pid namespace.
+func (s *scenario) outside(name string, attrs map[string]any) {
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	require.NoError(s.t, rl.Resource().Attributes().FromRaw(map[string]any{
+		event.KeyHostName: payment.host, event.KeyProcessVPID: 7, event.KeyProcessExecutableName: "batch", event.KeyProcessCgroup: "/batch",
+		event.KeyProcessCreationTime: epoch.Add(-time.Hour).Format(time.RFC3339Nano),
+	}))
+	r := rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	r.SetEventName(name)
+	r.SetTimestamp(pcommon.NewTimestampFromTime(s.clock))
+	require.NoError(s.t, r.Attributes().FromRaw(attrs))
+	s.deliver(item{logs: ld})
+}
+
+// TestOutsideOfThePIDNamespace: a process that the collector cannot number is not the
+// host, and its loopback ports, maybe of another network namespace, are not the host's.
+func TestOutsideOfThePIDNamespace(t *testing.T) {
+	s := newScenario(t)
+	s.outside(event.TCPListen, map[string]any{event.KeyLocalAddress: "127.0.0.1", event.KeyLocalPort: payment.port, event.KeyConnectionState: "listen"})
+	s.wait(time.Second)
+	s.outside(event.OOMKill, map[string]any{
+		event.KeyOOMScope: "cgroup", event.KeyMemoryCgroup: "/batch", event.KeyMemoryLimit: 64 << 20,
+		event.KeyMemoryPeak: 64 << 20, event.KeyOOMRSS: 60 << 20,
+	})
+	s.wait(10 * time.Millisecond)
+	s.outside(event.ProcessExit, killed)
+	s.refusals(10, "u")
+	s.wait(5 * time.Second)
+
+	all := s.latest()
+	require.Len(t, all, 2)
+	i := slices.IndexFunc(all, func(f *finding.Finding) bool { return f.Pattern == "memory-limit-oom-kill" })
+	require.GreaterOrEqual(t, i, 0)
+	other, ours := all[i], all[1-i]
+	assert.Equal(t, "process", other.RootCause.Entity.Kind)
+	assert.Equal(t, "batch was killed by the kernel: out of memory", other.Title)
+	assert.Contains(t, other.RootCause.Description, "batch (outside of the collector's pid namespace)")
+	assert.Zero(t, other.Impact.FailedRequests)
+	assert.Equal(t, "connection-refused", ours.Pattern)
+	assert.EqualValues(t, 10, ours.Impact.FailedRequests)
 }
 
 func TestSamePIDOnAnotherHostDoesNotLink(t *testing.T) {

@@ -172,15 +172,23 @@ func Words(g *topology.Graph, id record.EntityID) string {
 	switch e.Kind {
 	case topology.KindProcess:
 		if e.Executable != "" && e.Executable != name {
-			return fmt.Sprintf("%s (process %s, pid %d)", name, e.Executable, e.PID)
+			return fmt.Sprintf("%s (process %s, %s)", name, e.Executable, pidWords(e))
 		}
-		return fmt.Sprintf("%s (pid %d)", name, e.PID)
+		return fmt.Sprintf("%s (%s)", name, pidWords(e))
 	case topology.KindContainer, topology.KindPod:
 		return fmt.Sprintf("%s (%s %s)", name, e.Kind, e.Name)
 	case topology.KindAddress:
 		return e.Name
 	}
 	return name
+}
+
+// pidWords is the number of a process for people.
+func pidWords(e topology.Snapshot) string {
+	if e.PID == 0 {
+		return "outside of the collector's pid namespace"
+	}
+	return fmt.Sprintf("pid %d", e.PID)
 }
 
 // addressOf says what an address is and who answered there at a time or, where nobody did
@@ -203,7 +211,7 @@ func (h *Hypothesis) identity(id record.EntityID, by finding.LinkedBy) string {
 	e, _ := h.graph.Entity(id)
 	switch by {
 	case finding.LinkedByProcess:
-		s := fmt.Sprintf("pid %d", e.PID)
+		s := pidWords(e)
 		if e.Created != 0 {
 			s += " started " + pattern.Clock(e.Created)
 		}

@@ -25,7 +25,7 @@ func (g *Graph) Runs(unit record.EntityID, pid, created, at int64) {
 	if u == nil || u.Kind != KindUnit || pid <= 0 {
 		return
 	}
-	key := pidKey{u.Host, pid}
+	key := pidKey{scope: u.Host, pid: pid}
 	p := g.entity(g.byPID[key])
 	if p == nil || !p.startedAt(created) {
 		r := Resource{PID: pid}

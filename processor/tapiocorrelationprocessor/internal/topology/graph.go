@@ -109,7 +109,8 @@ type Ref struct {
 	// Host where it runs; 0 when unknown.
 	Subject, Service, Host record.EntityID
 	// Network is whose loopback interface it has: its pod's, its container's, or
-	// its host's.
+	// its host's. That of a process outside of its observer's pid namespace may be
+	// another one on the same host: the process itself stands for it.
 	Network record.EntityID
 	// Workload and Namespace are the Kubernetes objects that the resource names.
 	Workload, Namespace record.EntityID
@@ -130,6 +131,8 @@ type operationKey struct {
 type pidKey struct {
 	scope record.EntityID // the host, or the container for a virtual pid
 	pid   int64
+	// created is when a process began that has no pid where it was seen from, else 0.
+	created int64
 }
 
 // Limits bound the graph.
@@ -295,8 +298,13 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 	g.owners(r, &ref, at)
 	pod := g.pod(r, ref, at)
 	container := g.container(r, ref, pod, at)
-	ref.Subject = g.process(r, ref, container, pod, at)
-	for _, id := range []record.EntityID{container, pod, g.k8sService(r, ref, at), ref.Workload, ref.Service, ref.Host, ref.Namespace} {
+	own := ref.Host
+	if process := g.process(r, ref, container, pod, at); r.PID > 0 {
+		ref.Subject = process
+	} else if process != 0 {
+		own = process // what happened to it did not happen to the host
+	}
+	for _, id := range []record.EntityID{container, pod, g.k8sService(r, ref, at), ref.Workload, ref.Service, own, ref.Namespace} {
 		if ref.Subject == 0 {
 			ref.Subject = id
 		}
@@ -307,7 +315,7 @@ func (g *Graph) Resolve(r *Resource, at int64) Ref {
 	if c := g.entity(container); c != nil && pod == 0 {
 		pod = c.Pod
 	}
-	ref.Network = cmp.Or(pod, container, ref.Host)
+	ref.Network = cmp.Or(pod, container, own)
 	if ref.Subject == 0 {
 		ref.Subject = g.intern(KindUnknown, "", "a source without identity", at).ID
 	}

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -18,7 +19,8 @@ const reportSlack = int64(time.Second)
 
 // process returns the process of a resource, 0 when it names none. A process is
 // known by the pid that its host gives it and, for an SDK inside a container, by
-// the pid that it has there.
+// the pid that it has there; one without a pid, because it is outside of its
+// observer's pid namespace, and without a container by the time at which it began.
 func (g *Graph) process(r *Resource, ref Ref, container, pod record.EntityID, at int64) record.EntityID {
 	keys := processKeys(r, ref, container)
 	if len(keys) == 0 {
@@ -46,7 +48,10 @@ func (g *Graph) process(r *Resource, ref Ref, container, pod record.EntityID, at
 
 func processKeys(r *Resource, ref Ref, container record.EntityID) []pidKey {
 	if r.PID <= 0 {
-		return nil
+		if r.Created == 0 || ref.Host == 0 || container != 0 {
+			return nil
+		}
+		return []pidKey{{scope: ref.Host, created: r.Created}}
 	}
 	var keys []pidKey
 	if container != 0 {
@@ -56,10 +61,10 @@ func processKeys(r *Resource, ref Ref, container record.EntityID) []pidKey {
 		if r.VPID > 0 {
 			inner = r.VPID
 		}
-		keys = append(keys, pidKey{container, inner})
+		keys = append(keys, pidKey{scope: container, pid: inner})
 	}
 	if ref.Host != 0 && (container == 0 || r.VPID > 0 || r.Cgroup != "") {
-		keys = append(keys, pidKey{ref.Host, r.PID})
+		keys = append(keys, pidKey{scope: ref.Host, pid: r.PID})
 	}
 	return keys
 }
@@ -95,7 +100,7 @@ func (g *Graph) newProcess(r *Resource, ref Ref, at int64) *Entity {
 	if h := g.entity(ref.Host); h != nil {
 		host = h.Name
 	}
-	key := "process/" + host + "/" + r.Container + "/" + strconv.FormatInt(r.PID, 10)
+	key := "process/" + host + "/" + r.Container + "/" + strconv.FormatInt(cmp.Or(r.PID, r.Created), 10)
 	return g.add(KindProcess, key, name, at)
 }
 
@@ -113,7 +118,7 @@ func (e *Entity) learn(r *Resource, ref Ref, container, pod record.EntityID) {
 		e.Created = r.Created
 		e.set(event.KeyProcessCreationTime, time.Unix(0, r.Created).UTC().Format(time.RFC3339Nano))
 	}
-	if e.PID == 0 || r.Created != 0 {
+	if r.PID > 0 && (e.PID == 0 || r.Created != 0) {
 		e.PID = r.PID
 		e.set(event.KeyProcessPID, r.PID)
 	}

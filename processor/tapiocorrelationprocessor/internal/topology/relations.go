@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"math"
 	"net"
 	"net/netip"
@@ -329,12 +330,13 @@ func (e *Entity) otherBetween(o *owner, at int64) bool {
 const initPID = 1
 
 // Listens notes that a process listens at an address. It stands for the owner while
-// nobody is known to have answered there, or he who did has ended.
+// nobody is known to have answered there, or he who did has ended. A host listens
+// nowhere: which process of it does is not known then.
 func (g *Graph) Listens(address, by record.EntityID, at int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a, p := g.entity(address), g.entity(by)
-	if a == nil || a.Kind != KindAddress || p == nil || p.PID == initPID && p.Container == 0 {
+	if a == nil || a.Kind != KindAddress || p == nil || p.Kind == KindHost || cmp.Or(p.PID, p.VPID) == initPID && p.Container == 0 {
 		return
 	}
 	if a.listener.entity != by {

@@ -166,7 +166,7 @@ func (g *Graph) recall(r *Remembered, id func(Nth) record.EntityID) record.Entit
 }
 
 func (g *Graph) processKeysOf(r *Remembered, id func(Nth) record.EntityID) []pidKey {
-	resource := Resource{PID: r.PID, VPID: r.VPID, Cgroup: r.Cgroup}
+	resource := Resource{PID: r.PID, VPID: r.VPID, Created: r.Created, Cgroup: r.Cgroup}
 	return processKeys(&resource, Ref{Host: id(r.Host)}, id(r.Container))
 }
 

@@ -494,3 +494,79 @@ func TestLoopbackIsThePodsOwn(t *testing.T) {
 	a, _ := g.Entity(address(one))
 	assert.Equal(t, one.Host, a.Host)
 }
+
+// TestProcessWithoutPID: one outside of its observer's pid namespace is itself, not its
+// host; what happened to another one or to the host did not happen to it, and what it
+// calls loopback is nobody else's.
+func TestProcessWithoutPID(t *testing.T) {
+	g := newGraph()
+	host := g.Resolve(&Resource{Host: "node1"}, base)
+	hidden := &Resource{Host: "node1", VPID: 7, Created: base - sec, Executable: "test", Cgroup: "/limit"}
+	one := g.Resolve(hidden, base)
+	two := g.Resolve(&Resource{Host: "node1", VPID: 7, Created: base - 2*sec, Executable: "test", Cgroup: "/limit"}, base)
+	assert.Equal(t, one, g.Resolve(hidden, base+sec), "it is the same one later")
+	assert.NotEqual(t, host.Subject, one.Subject)
+	assert.NotEqual(t, two.Subject, one.Subject)
+	for _, other := range []record.EntityID{host.Subject, two.Subject} {
+		_, ok := g.Concerns(one.Subject, other)
+		assert.False(t, ok)
+	}
+	p := entity(t, g, one.Subject)
+	assert.Equal(t, KindProcess, p.Kind)
+	assert.Equal(t, "test", p.Name)
+	assert.Equal(t, host.Subject, p.Host)
+	assert.Zero(t, p.PID)
+	assert.NotContains(t, p.Attributes, event.KeyProcessPID)
+	assert.NotEqual(t, p.Key, entity(t, g, two.Subject).Key)
+
+	address := func(r Ref, a string) record.EntityID { return g.Address(r.Network, a, 8080, base) }
+	assert.NotEqual(t, address(host, "127.0.0.1"), address(one, "127.0.0.1"))
+	assert.NotEqual(t, address(two, "127.0.0.1"), address(one, "127.0.0.1"))
+	assert.Equal(t, address(host, "10.0.0.7"), address(one, "10.0.0.7"))
+	assert.Equal(t, address(host, "172.17.0.2"), address(one, "172.17.0.2"), "it is on that host")
+
+	list, places := g.Remember(one.Subject)
+	again := newGraph()
+	ids := again.Recall(list)
+	assert.Equal(t, again.Resolve(hidden, base+sec).Subject, ids[places[one.Subject]-1])
+}
+
+// TestWhoseProcessWithoutPID: what it is part of, where that is known, but never the host.
+func TestWhoseProcessWithoutPID(t *testing.T) {
+	for name, c := range map[string]struct {
+		r    Resource
+		kind Kind
+	}{
+		"container": {Resource{Container: "c1"}, KindContainer},
+		"pod":       {Resource{PodUID: "uid"}, KindPod},
+		"unit":      {Resource{Unit: "a.service"}, KindUnit},
+		"service":   {Resource{Service: "payment"}, KindService},
+		"cgroup":    {Resource{Cgroup: "/limit"}, KindProcess},
+		"nothing":   {Resource{}, KindProcess},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGraph()
+			host := g.Resolve(&Resource{Host: "node1"}, base)
+			c.r.Host, c.r.Created, c.r.Executable = "node1", base-sec, "test"
+			ref := g.Resolve(&c.r, base)
+			assert.Equal(t, c.kind, entity(t, g, ref.Subject).Kind)
+			assert.Equal(t, host.Subject, ref.Host)
+			assert.NotEqual(t, host.Network, ref.Network)
+		})
+	}
+}
+
+// TestHostListensNowhere: which process of it did is not known, and the first process of
+// another pid namespace holds the sockets of others as that of the host does.
+func TestHostListensNowhere(t *testing.T) {
+	g := newGraph()
+	host := g.Resolve(&Resource{Host: "node1"}, base)
+	address := g.Address(host.Network, "10.0.0.7", 8080, base)
+	g.Listens(address, host.Subject, base)
+	assert.Zero(t, g.Owner(address, base))
+	g.Listens(address, g.Resolve(&Resource{Host: "node1", VPID: 1, Created: base - sec, Executable: "systemd"}, base).Subject, base)
+	assert.Zero(t, g.Owner(address, base))
+	hidden := g.Resolve(&Resource{Host: "node1", VPID: 7, Created: base - sec/2, Executable: "test"}, base)
+	g.Listens(address, hidden.Subject, base)
+	assert.Equal(t, hidden.Subject, g.Owner(address, base))
+}
