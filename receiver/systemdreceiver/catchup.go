@@ -36,21 +36,24 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	first := !u.started
 	events, names, err := u.readUnits(ctx, conn)
 	if err == nil {
 		u.announce(ctx, manager)
 	}
 	u.tell(ctx, conn, events, names...) // what was found before systemd left, too
-	if err == nil && first {
-		u.checkGlobs(ctx, conn)
+	if err == nil && !u.toldRunning {
 		err = u.tellRunning(ctx, conn)
+		u.toldRunning = err == nil // else at the next connection
 	}
 	if err != nil {
 		return err
 	}
 	u.foundJobs(ctx, conn, jobs)
 	u.tellBoot(ctx, conn)
+	if !u.checkedGlobs { // last: it takes systemd a third of a second
+		u.checkedGlobs = true
+		u.checkGlobs(ctx, conn)
+	}
 	return nil
 }
 

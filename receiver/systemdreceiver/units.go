@@ -59,6 +59,9 @@ type units struct {
 	// started says that the first record was sent, lost since when nothing is
 	// seen, zero while something is.
 	started bool
+	// toldRunning and checkedGlobs: what is done once, at the first connection that lasts
+	// long enough, is done.
+	toldRunning, checkedGlobs bool
 	lost    time.Time
 	// said is what was said last while systemd was never seen.
 	said string

@@ -706,12 +706,7 @@ func (p *Pattern) validate() error {
 	for i := range p.Effects {
 		errs = append(errs, p.Effects[i].validate(fmt.Sprintf("effects[%d]", i))...)
 	}
-	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
-		bad("lasts", "%v: want a duration above 0, of a pattern that is harmful", p.Lasts)
-	}
-	if p.Apart < 0 || p.Apart > 0 && len(p.Until) == 0 {
-		bad("apart", "%v: want a duration above 0, of a pattern with until", p.Apart)
-	}
+	errs = append(errs, p.validateTimes()...)
 	errs = append(errs, p.validateUnless()...)
 	errs = append(errs, p.validateUntil()...)
 	if slices.ContainsFunc(p.Cause.Where, func(c Condition) bool { return c.HoldsCause+c.IsCause != "" }) {
@@ -724,6 +719,16 @@ func (p *Pattern) validate() error {
 }
 
 // validateUnless says which effects stand for others that the pattern does not have.
+func (p *Pattern) validateTimes() (errs []error) {
+	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
+		errs = append(errs, fmt.Errorf("lasts: %v: want a duration above 0, of a pattern that is harmful", p.Lasts))
+	}
+	if p.Apart < 0 || p.Apart > 0 && len(p.Until) == 0 {
+		errs = append(errs, fmt.Errorf("apart: %v: want a duration above 0, of a pattern with until", p.Apart))
+	}
+	return errs
+}
+
 func (p *Pattern) validateUnless() (errs []error) {
 	for i, f := range p.Effects {
 		if f.Unless != "" && !slices.ContainsFunc(p.Effects, func(x Effect) bool { return x.Event == f.Unless && f.Unless != f.Event }) {

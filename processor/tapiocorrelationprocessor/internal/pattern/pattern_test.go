@@ -168,6 +168,8 @@ func TestParseNamesTheWrongKey(t *testing.T) {
 		"effects[0].within: -1s: want a duration above 0":                        {"within: 1m", "within: -1s"},
 		"effects[0].weight: 0: want a number above 0":                            {"weight: 1", "weight: 0"},
 		"effects[0].workloads: 2: want 1 or more, of an effect that is required": {"weight: 1", "weight: 1, workloads: 2"},
+		"lasts: 1m0s: want a duration above 0, of a pattern that is harmful":     {"title:", "lasts: 1m\ntitle:"},
+		"apart: 10s: want a duration above 0, of a pattern with until":           {"title:", "apart: 10s\ntitle:"},
 		"effects[0].unless: \"f\": want the event of another effect":             {"weight: 1", "weight: 1, unless: f"},
 		"effects: want at least one":                                             {"effects:\n  - {event: f, layer: APP, relation: trace, within: 1m, weight: 1}", "effects: []"},
 		"cause.where[0]: want key and exactly one of":                            {"layer: KERNEL", "where: [{key: a}], layer: KERNEL"},

@@ -222,7 +222,7 @@ func (c *Conn) Units(ctx context.Context) ([]Unit, error) {
 }
 
 // UnitFiles lists the names of the units that are installed, loaded or not. systemd
-// reads its directories for it, which takes some ms.
+// reads its directories for it, which takes a third of a second.
 func (c *Conn) UnitFiles(ctx context.Context) ([]string, error) {
 	var rows []struct{ Path, State string }
 	if err := c.call(ctx, c.manager, managerIface+".ListUnitFiles").Store(&rows); err != nil {
