@@ -30,6 +30,8 @@ type collector struct {
 	journal, units string
 	cmd            *exec.Cmd
 	out            bytes.Buffer
+	// awaited are the events of each unit that was waited for.
+	awaited map[string][]string
 }
 
 const configuration = `
@@ -60,7 +62,7 @@ func newCollector(t *testing.T, m *machine, uid uint32, options ...func(*collect
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tapio-systemd-collector-")
 	require.NoError(t, err)
-	c := &collector{dir: dir, config: filepath.Join(dir, "config.yaml"), uid: uid, journal: "{enabled: false}"}
+	c := &collector{dir: dir, config: filepath.Join(dir, "config.yaml"), uid: uid, journal: "{enabled: false}", awaited: map[string][]string{}}
 	for _, option := range options {
 		option(c)
 	}
@@ -226,6 +228,15 @@ func (c *collector) await(t *testing.T, unit string, want ...string) {
 		t.Errorf("%s: too few events", unit)
 	}
 	assert.Equal(t, want, c.names(t, unit), unit)
+	c.awaited[unit] = want
+}
+
+// checkNoMore: nothing has followed what was awaited of each unit, such as a second copy.
+func (c *collector) checkNoMore(t *testing.T) {
+	t.Helper()
+	for unit, want := range c.awaited {
+		assert.Equal(t, want, c.names(t, unit), unit)
+	}
 }
 
 // spans are those of a service so far ("" for all).
