@@ -90,10 +90,10 @@ bench-peers: ## Compare a whole collector with and without the processor, and wi
 	$(TOOL) builder --config benchmarks/peers.yaml
 	cd benchmarks && $(GO) run . --collector ../bin/peers/otelcol-peers
 
-e2e: build ## Run the shop, break it, check every number (minutes; needs root for kernel evidence)
+e2e: build ## Run the shop, break it, check every number (five to six minutes; needs root for kernel evidence)
 	cd test && $(GO) test -count=1 -v -timeout 20m ./e2e
 
-e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (two to three minutes; needs root)
+e2e-systemd: build ## Break units and reboots of a real systemd in a container and explain them; rotate a journal and kill its reader (about four minutes; needs root)
 	cd test && $(GO) test -count=1 -p 1 -v -timeout 10m ./systemd ./journal
 
 journal-million: ## Compare a million journal entries, read over rotations, with journalctl -o json, one by one (about five minutes)
