@@ -154,6 +154,8 @@ func TestOutsideOfThePIDNamespace(t *testing.T) {
 	assert.Equal(t, "process", other.RootCause.Entity.Kind)
 	assert.Equal(t, "batch was killed by the kernel: out of memory", other.Title)
 	assert.Contains(t, other.RootCause.Description, "batch (outside of the collector's pid namespace)")
+	require.Len(t, other.Chain, 2)
+	assert.True(t, strings.HasPrefix(other.Chain[1].LinkedOn, "process batch started "), other.Chain[1].LinkedOn)
 	assert.Zero(t, other.Impact.FailedRequests)
 	assert.Equal(t, "connection-refused", ours.Pattern)
 	assert.EqualValues(t, 10, ours.Impact.FailedRequests)

@@ -212,6 +212,9 @@ func (h *Hypothesis) identity(id record.EntityID, by finding.LinkedBy) string {
 	switch by {
 	case finding.LinkedByProcess:
 		s := pidWords(e)
+		if e.PID == 0 {
+			s = "process " + e.Name
+		}
 		if e.Created != 0 {
 			s += " started " + pattern.Clock(e.Created)
 		}
