@@ -453,7 +453,7 @@ func TestUnitFailsAnewAfterARestart(t *testing.T) {
 		s.unit(payments, service{}, "start_limit_hit", limit)
 		s.wait(5 * time.Second)
 	}
-	for name, back := range map[string]time.Duration{"mended a moment before": 5 * time.Second, "mended long before": 30 * time.Second} {
+	for name, back := range map[string]time.Duration{"mended a moment before": 5 * time.Second, "mended long before": 30 * time.Second, "it is over": 50 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			s := kept(t)
 			s.healthy(5 * time.Second)
@@ -463,7 +463,7 @@ func TestUnitFailsAnewAfterARestart(t *testing.T) {
 			s.healthy(back)
 			require.Equal(t, finding.StateMended, s.one().State)
 			s.restart(3 * time.Second)
-			s.wait(3 * time.Second)
+			s.wait(15 * time.Second)
 			gives(s, 203, "exec_failed")
 			all := s.latest()
 			require.Len(t, all, 2)

@@ -444,6 +444,18 @@ func TestUnitFailsAnew(t *testing.T) {
 			s.unit(payments, service{}, "start_limit_hit", limit)
 			s.refusals(10, "u")
 		}, []string{"unit-failed: 10", "unit-start-limit: 30", "unit-stopped: 2"}},
+		"well for so long that it was resolved": {true, func(s *scenario) {
+			s.healthy(3 * time.Minute)
+			s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "signal"})
+			s.refusals(5, "u")
+			s.unit(payments, service{}, "start_limit_hit", limit)
+			s.refusals(5, "u")
+		}, []string{"unit-failed: 10", "unit-start-limit: 10"}},
+		"well for so long, and fails as before": {true, func(s *scenario) {
+			s.healthy(3 * time.Minute)
+			s.unit(payments, payment, "failed", failed3)
+			s.refusals(20, "u")
+		}, []string{"unit-failed: 10", "unit-failed: 20"}},
 		"killed once, and well for less than it takes to settle": {false, func(s *scenario) {
 			s.unit(payments, payment, "failed", map[string]any{event.KeyErrorType: "signal"})
 			s.refusals(5, "u")

@@ -154,6 +154,15 @@ func (h *Hypothesis) whoIs(id record.EntityID) string {
 	return h.graph.ServiceName(id)
 }
 
+// whose is the service that an entity is of, or the unit for which it runs, else its own
+// name.
+func (h *Hypothesis) whose(id record.EntityID) string {
+	if u, ok := h.graph.Entity(h.unitOf(id)); ok {
+		return u.Name
+	}
+	return h.graph.ServiceName(id)
+}
+
 // unitOf is the unit that a process runs for of which no service is known, 0 for none: the
 // fork that has not become the unit's program yet is called systemd.
 func (h *Hypothesis) unitOf(id record.EntityID) record.EntityID {

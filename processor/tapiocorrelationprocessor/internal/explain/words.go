@@ -16,7 +16,7 @@ import (
 // Values are what the pattern's templates see.
 func (h *Hypothesis) Values() *pattern.Values {
 	v := &pattern.Values{
-		Service: h.graph.ServiceName(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
+		Service: h.whose(h.Cause.Entity), Entity: Words(h.graph, h.Cause.Entity), Caller: h.caller,
 		Predicted: h.Predicted, FailedUnits: h.FailedUnits,
 		Since: pattern.Clock(h.since()), Failed: h.failed, Slow: h.slow, Attributes: map[string]any{},
 	}
