@@ -41,7 +41,10 @@ type memory struct {
 
 const (
 	shardCount = 32
-	pastKey    = "past"
+	// maxOver bounds what is over and was not handed on: beyond it that is forgotten, and
+	// after a kill nobody is told that it is over.
+	maxOver = 8192
+	pastKey = "past"
 	// memoryVersion is that of what is written. What another one wrote is not understood.
 	memoryVersion = 1
 )
@@ -146,6 +149,9 @@ func (m *memory) before(ctx context.Context, d *state.Decider) error {
 		m.shards[shardOf(k.Key)][k.Key] = k
 		m.unwritten[shardKey(shardOf(k.Key))] = struct{}{}
 	}
+	if len(m.over) > maxOver {
+		m.forget()
+	}
 	if past := d.Past(); !past.Equal(m.past) {
 		m.past = past
 		m.unwritten[pastKey] = struct{}{}
@@ -155,6 +161,12 @@ func (m *memory) before(ctx context.Context, d *state.Decider) error {
 
 // after forgets what is over, as all that the decider told was handed on.
 func (m *memory) after(ctx context.Context) error {
+	m.forget()
+	return m.write(ctx)
+}
+
+// forget forgets what is over.
+func (m *memory) forget() {
 	for key := range m.over {
 		i := shardOf(key)
 		if _, ok := m.shards[i][key]; ok {
@@ -163,7 +175,6 @@ func (m *memory) after(ctx context.Context) error {
 		}
 	}
 	clear(m.over)
-	return m.write(ctx)
 }
 
 // write writes what is not written yet. It does not end with ctx: what was told must be

@@ -3,6 +3,7 @@ package cnireceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
+	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
 // mapStorage is a storage extension that keeps everything in a map, which outlives
@@ -237,6 +239,31 @@ func (c *peekingConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) error
 
 // What begins is kept before it is told, what ends until after: a kill in between loses
 // neither.
+// TestWhatIsOverIsBounded: while nobody takes what is told, conditions that come and go do
+// not pile up.
+func TestWhatIsOverIsBounded(t *testing.T) {
+	t.Parallel()
+	s := &mapStorage{values: map[string][]byte{}}
+	m := &memory{client: s, over: map[string]struct{}{}, unwritten: map[string]struct{}{}}
+	for i := range m.shards {
+		m.shards[i] = map[string]state.Kept{}
+	}
+	held := func() (n int) {
+		for _, shard := range m.shards {
+			n += len(shard)
+		}
+		return n
+	}
+	for n := range 3 * maxOver {
+		key := fmt.Sprint("gone/", n)
+		m.shards[shardOf(key)][key], m.over[key] = state.Kept{Key: key}, struct{}{}
+		if n%1000 == 0 {
+			require.NoError(t, m.before(t.Context(), state.NewDecider(state.Settings{})))
+		}
+		require.LessOrEqual(t, held(), maxOver+1001)
+	}
+}
+
 func TestKilledWhileItTells(t *testing.T) {
 	t.Parallel()
 	cfg, mend := nodeWithBrokenConfig(t)

@@ -62,7 +62,7 @@ type units struct {
 	// toldRunning and checkedGlobs: what is done once, at the first connection that lasts
 	// long enough, is done.
 	toldRunning, checkedGlobs bool
-	lost    time.Time
+	lost                      time.Time
 	// said is what was said last while systemd was never seen.
 	said string
 	// inBoot says that the boot is not over and will be told, reloading that unit files are read.

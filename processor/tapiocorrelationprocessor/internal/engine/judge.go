@@ -343,7 +343,9 @@ func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {
 		// What was said to be over, and of which nothing more came, was that.
-		old := slices.IndexFunc(e.resolved, func(i *open) bool { return same(i) && !i.Hypothesis.Over() && o.Time-i.Hypothesis.LastEffect <= maxBackOff })
+		old := slices.IndexFunc(e.resolved, func(i *open) bool {
+			return same(i) && !i.Hypothesis.Over() && o.Time-i.Hypothesis.LastEffect <= maxBackOff
+		})
 		if old < 0 || len(e.incidents) >= e.options.MaxIncidents {
 			return false
 		}

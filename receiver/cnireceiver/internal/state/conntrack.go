@@ -8,6 +8,9 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 )
 
+// conntrackFullEnds is below which part of its limit a table that was full is so no more.
+const conntrackFullEnds = 0.95
+
 // conntrackConditions tells which tables of tracked connections are nearly or
 // quite full. Every namespace has its own count; the limit is the machine's.
 func conntrackConditions(v *view) []condition {
@@ -23,8 +26,8 @@ func conntrackConditions(v *view) []condition {
 		}
 		full := ns.ConntrackCount >= ns.ConntrackMax
 		out = append(out, v.conntrack(ns, event.CNIConntrackHigh, plog.SeverityNumberWarn, "nearly full", fill < high || full))
-		if full {
-			out = append(out, v.conntrack(ns, event.CNIConntrackFull, plog.SeverityNumberError, "full: packets of new connections are dropped", false))
+		if fill >= conntrackFullEnds { // a table that is full hovers below its limit
+			out = append(out, v.conntrack(ns, event.CNIConntrackFull, plog.SeverityNumberError, "full: packets of new connections are dropped", !full))
 		}
 	}
 	return out

@@ -534,6 +534,14 @@ func TestFullConntrackIsToldOnce(t *testing.T) {
 	w.after(0)
 	w.pod(1).ConntrackCount, w.pod(1).ConntrackMax = 100, 100
 	assert.Equal(t, []string{event.CNIConntrackFull}, names(append(w.after(time.Second), w.after(time.Hour)...)))
+	w.pod(1).ConntrackCount = 99
+	assert.Equal(t, []string{event.CNIConntrackHigh}, names(w.after(time.Second)))
+	for _, count := range []int64{100, 99, 96, 100} {
+		w.pod(1).ConntrackCount = count
+		assert.Empty(t, w.after(time.Second), "it hovers below its limit: %d", count)
+	}
+	w.pod(1).ConntrackCount = 94
+	assert.Contains(t, names(w.after(time.Minute)), event.CNIRecovered)
 }
 
 // A part that cannot be read ends nothing and begins nothing.
