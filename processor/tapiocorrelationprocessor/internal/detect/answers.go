@@ -88,6 +88,24 @@ func (a *Answers) Between(id record.EntityID, after, until int64) bool {
 	return false
 }
 
+// Since returns the first and the last second after a time in which an entity took a
+// request, by their starts in ns, and how many there were: 0 for none.
+func (a *Answers) Since(id record.EntityID, after int64) (first, last int64, n int) {
+	s := a.by[id]
+	if s == nil {
+		return 0, 0, 0
+	}
+	for t := max(after/int64(time.Second)+1, s.last-remembered+1); t <= s.last; t++ {
+		if s.get(t) {
+			if n++; n == 1 {
+				first = t * int64(time.Second)
+			}
+			last = t * int64(time.Second)
+		}
+	}
+	return first, last, n
+}
+
 // Sweep forgets entities that took no request since a time, in ns.
 func (a *Answers) Sweep(before int64) {
 	for id, s := range a.by {

@@ -537,13 +537,14 @@ func (e *Engine) Advance() {
 // end resolves an incident that is over, and makes one that goes on say so now and then.
 func (e *Engine) end(o *open, now int64) {
 	h := o.Hypothesis
+	e.wellAgain(o)
 	last := max(h.LastEffect, h.Cause.Time, h.OverSince())
 	switch {
 	case o.Resolved():
 	case o.Predicted():
 		e.forgotten(o, now)
 	case o.Emitted() && h.Settled(now):
-		o.Resolve(last, h.EndedBy()+" says that it is over.")
+		o.Resolve(last, e.whyOver(h))
 	case now-max(last, h.Resumed()) > e.quiet(o):
 		o.Resolve(last, e.whyQuiet(o))
 	case h.LastEffect-o.said > int64(sayEvery):
@@ -607,7 +608,7 @@ func (e *Engine) revise(o *open, now int64) {
 		o.Notes = append(o.Notes, e.missingEvents()...)
 	}
 	o.Hypothesis.Quote(e.tails)
-	o.Hypothesis.FailedUnits = e.failedUnits(e.hostOf(o.Hypothesis))
+	o.Hypothesis.FailedUnits = e.failedUnits(e.hostOf(o.Hypothesis), o.Hypothesis.Began())
 	e.stakes(o, now)
 	e.send(o.Finding(now), &o.emitted)
 }

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
@@ -17,12 +19,18 @@ const (
 	maxNamed = 5
 )
 
-// unitState is whether a unit is failed, and since when. That it is well is remembered for
-// a while: events of it can come in another order.
+// unitState is whether a unit is failed, when that was told last, and since when it is or,
+// where it is well again, from when until when it was; 0 for never. That it is well is
+// remembered for a while: events of it can come in another order.
 type unitState struct {
-	failed bool
-	at     int64
+	failed           bool
+	at, since, until int64
 }
+
+// beside is how long before or after the beginning of an incident a unit can have been failed
+// to be named though it is well again, and how long it must have been to fail anew: it is
+// restarted meanwhile.
+const beside = int64(10 * time.Second)
 
 // unitState notes what an event, however old, says of a unit's state.
 func (e *Engine) unitState(name string, unit record.EntityID, at int64) {
@@ -36,30 +44,38 @@ func (e *Engine) unitState(name string, unit record.EntityID, at int64) {
 	}
 	known, ok := e.units[unit]
 	switch {
-	case at < known.at, s.failed && known.failed: // since the first of several failures
+	case at < known.at:
 		return
 	case !ok && len(e.units) >= maxUnits:
 		e.Counters.HostsDropped.Add(1)
 		return
 	}
-	s.at = at
+	s.at, s.since, s.until = at, known.since, known.until
+	switch {
+	case known.failed && !s.failed:
+		s.until = at
+	case s.failed && !known.failed && (s.since == 0 || at-s.until >= beside): // else of several failures the first
+		s.since = at
+	}
 	e.units[unit] = s
 }
 
-// failedUnits names a host and its units that are failed, and since when, the last first;
-// "" for none.
-func (e *Engine) failedUnits(host record.EntityID) string {
+// failedUnits names a host and its units that are failed, and since when, or were when
+// something began: those first that failed the nearest to that; "" for none.
+func (e *Engine) failedUnits(host record.EntityID, began int64) string {
 	var failed []record.EntityID
 	for id, s := range e.units {
-		if s.failed && host != 0 && e.graph.PlaceOf(id).Host == host {
+		then := s.since > 0 && s.since <= began+beside && s.until >= began-beside
+		if (s.failed || then) && host != 0 && e.graph.PlaceOf(id).Host == host {
 			failed = append(failed, id)
 		}
 	}
+	away := func(id record.EntityID) int64 {
+		d := e.units[id].since - began
+		return max(d, -d)
+	}
 	slices.SortFunc(failed, func(a, b record.EntityID) int {
-		if x, y := e.units[a].at, e.units[b].at; x != y {
-			return int(max(min(y-x, 1), -1))
-		}
-		return int(a) - int(b)
+		return cmp.Or(cmp.Compare(away(a), away(b)), cmp.Compare(a, b))
 	})
 	var words []string
 	for i, id := range failed {
@@ -68,12 +84,21 @@ func (e *Engine) failedUnits(host record.EntityID) string {
 			break
 		}
 		x, _ := e.graph.Entity(id)
-		words = append(words, fmt.Sprintf("%s since %s UTC", x.Name, record.UTC(e.units[id].at).Format("2006-01-02 15:04:05")))
+		words = append(words, x.Name+" "+e.units[id].words())
 	}
 	if len(words) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("on %s: %s", explain.Words(e.graph, host), strings.Join(words, ", "))
+}
+
+// words say from when to when a unit was failed.
+func (s unitState) words() string {
+	at := func(t int64) string { return record.UTC(t).Format("2006-01-02 15:04:05") }
+	if s.failed {
+		return fmt.Sprintf("since %s UTC", at(s.since))
+	}
+	return fmt.Sprintf("from %s to %s UTC", at(s.since), at(s.until))
 }
 
 // keepUnits makes the topology remember the units that are failed, and forgets those that

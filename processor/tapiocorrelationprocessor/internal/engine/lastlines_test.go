@@ -172,7 +172,7 @@ func TestLastLinesOverARestart(t *testing.T) {
 
 // TestFailedUnitsAreNamed: why nothing listens is not known, but which units are failed there.
 func TestFailedUnitsAreNamed(t *testing.T) {
-	const says = "What listened there before; these units are failed on node1: "
+	const says = "What listened there before; these units are or were failed on node1: "
 	for name, tc := range map[string]struct {
 		want string
 		play func(*scenario)
@@ -186,6 +186,19 @@ func TestFailedUnitsAreNamed(t *testing.T) {
 			for i := range 6 {
 				s.wait(time.Second)
 				s.unitAt(epoch.Add(time.Duration(i+1)*time.Second), "u"+string(rune('1'+i))+".service", service{}, "failed", nil)
+			}
+		}},
+		"the nearest first, well again or not": {says + "payments.service from 2026-11-23 12:05:00 to 2026-11-23 12:05:04 UTC, job.service since 2026-11-23 12:00:00 UTC.", func(s *scenario) {
+			s.unit("job.service", service{}, "failed", nil)
+			s.unit("old.service", service{}, "failed", nil)
+			s.wait(2 * time.Minute)
+			s.unit("old.service", service{}, "activated", nil)
+			s.wait(3 * time.Minute)
+			s.unit(paymentUnit, service{}, "failed", nil)
+			s.refusals(5, "u")
+			at := epoch.Add(5 * time.Minute)
+			for n, what := range []string{"activated", "failed", "start_limit_hit", "activated"} {
+				s.unitAt(at.Add(time.Duration(n+1)*time.Second), paymentUnit, service{}, what, nil)
 			}
 		}},
 		"one that was started again": {"", func(s *scenario) {

@@ -2,7 +2,9 @@ package explain
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
@@ -44,7 +46,55 @@ func (h *Hypothesis) OverSince() int64 {
 // OverBefore tells whether the cause had ended so long before a time that what began then
 // is no effect of it.
 func (h *Hypothesis) OverBefore(at int64) bool {
-	return h.Over() && h.stand.over+h.settles() < at
+	later := h.settles()
+	if h.Cause.Occurrence == nil { // what it does is all that tells of it
+		later = h.Proof()
+	}
+	return h.Over() && h.stand.over+later < at
+}
+
+// What shows that a cause that spans tell of is over.
+const (
+	// wellFor is for how long calls must have succeeded again, at least.
+	wellFor = int64(10 * time.Second)
+	// wellTimes is how many times as long as between two requests that failed: of who
+	// fails now and then, so long a while without any is a chance of e^-5 (below 1 %).
+	wellTimes = 5
+)
+
+// Proof is for how long calls must have succeeded again to show that a cause that spans tell
+// of is over.
+func (h *Hypothesis) Proof() int64 {
+	return max(wellFor, wellTimes*(h.LastCall()-h.Cause.Time)/max(h.failed+h.slow-1, 1))
+}
+
+// LastCall is when a call failed last because of the cause, when it happened while none did.
+func (h *Hypothesis) LastCall() int64 {
+	last := h.Cause.Time
+	for i, o := range h.effects {
+		if f := &h.Pattern.Effects[i]; f.Event == pattern.CallFailed || f.Relation == pattern.RelationAddress {
+			last = max(last, o.last)
+		}
+	}
+	return last
+}
+
+// CalledInVain returns the addresses at which calls failed because of the cause.
+func (h *Hypothesis) CalledInVain() []record.EntityID {
+	all := maps.Clone(h.addresses)
+	maps.Copy(all, h.suffered)
+	return keys(all)
+}
+
+// WellAgain notes since when calls succeed again, 0 where that is not shown. A cause that was
+// over is not when a call failed since, as one that is told of late.
+func (h *Hypothesis) WellAgain(since int64) {
+	switch {
+	case since > 0:
+		h.stand.over, h.stand.causes = since, nil
+	case h.Over() && h.LastCall() > h.stand.over:
+		h.stand.over, h.stand.causes = 0, []*detect.Occurrence{nil}
+	}
 }
 
 // Settled tells whether the cause has ended, and nothing more of it is expected.

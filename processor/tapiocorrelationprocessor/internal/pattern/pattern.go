@@ -748,8 +748,8 @@ func (p *Pattern) validateUntil() (errs []error) {
 		}
 		errs = append(errs, conditions(key, u.Where))
 	}
-	if p.Settles < 0 || p.Settles > 0 && len(p.Until) == 0 {
-		bad("settles", "%v: want a duration above 0, of a pattern with until", p.Settles)
+	if p.Settles < 0 || p.Settles > 0 && len(p.Until) == 0 && !p.Cause.Is(CallRefused) {
+		bad("settles", "%v: want a duration above 0, of a pattern with until or with the cause %s", p.Settles, CallRefused)
 	}
 	for i, c := range p.Changes {
 		key := fmt.Sprintf("changes[%d]", i)
