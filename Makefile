@@ -72,7 +72,7 @@ test: ## Run the tests of all modules but test/ (make e2e); ends with what was s
 
 # Not otelcol-tapio: the race detector would compile all of the collector again, for packages that are tested here.
 test-race: ## The tests of our own packages with the race detector
-	@$(MAKE) --no-print-directory test TESTED='tools .' TESTFLAGS='-race $(TESTFLAGS)' CGO_ENABLED=1
+	@$(MAKE) --no-print-directory test TESTED='tools .' TESTFLAGS='-race -timeout 20m $(TESTFLAGS)' CGO_ENABLED=1
 
 bench: ## Run the benchmarks of the processor
 	$(GO) test -run='^$$' -bench=. -benchmem ./processor/...
