@@ -50,9 +50,13 @@ func (u *units) catchUp(ctx context.Context, conn *bus.Conn) error {
 	}
 	u.foundJobs(ctx, conn, jobs)
 	u.tellBoot(ctx, conn)
-	if !u.checkedGlobs { // last: it takes systemd a third of a second
-		u.checkedGlobs = true
-		u.checkGlobs(ctx, conn)
+	if !u.checkedGlobs.Load() {
+		u.checks.Go(func() {
+			// Not at once: for a third of a second systemd does nothing else.
+			if sleep(ctx, globsAfter); ctx.Err() == nil {
+				u.checkedGlobs.Store(u.checkGlobs(ctx, conn))
+			}
+		})
 	}
 	return nil
 }
@@ -117,9 +121,12 @@ func (u *units) tellRunning(ctx context.Context, conn *bus.Conn) error {
 	return nil
 }
 
+// globsAfter is how long after the bus was connected names of the configuration are looked up.
+const globsAfter = 10 * time.Second
+
 // checkGlobs warns of globs of the configuration that match no unit of this machine,
-// loaded or installed: they would be silent for ever.
-func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) {
+// loaded or installed: they would be silent for ever. It returns false when it could not.
+func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) bool {
 	unmatched := func(names []string) []string {
 		cfg, defaults := u.r.cfg, defaultUnitsConfig()
 		out := append(cfg.Units.include().unmatched(defaults.Include, names), cfg.Units.critical().unmatched(defaults.Critical, names)...)
@@ -130,7 +137,7 @@ func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) {
 		return out
 	}
 	if len(unmatched(nil)) == 0 {
-		return
+		return true
 	}
 	var names []string
 	list, err := conn.Units(ctx)
@@ -139,7 +146,7 @@ func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) {
 	}
 	if err != nil {
 		u.readError("look for the units that the configuration names", err)
-		return
+		return false
 	}
 	for _, row := range list {
 		names = append(names, row.Name)
@@ -148,6 +155,7 @@ func (u *units) checkGlobs(ctx context.Context, conn *bus.Conn) {
 		u.log.Warn("no unit of this machine, loaded or installed, has a name that the configuration asks for", zap.Strings("patterns", slips),
 			zap.String("hint", "a pattern is a whole name with its type, such as ledger.service, with *, ? and [a-z]; it is no regular expression"))
 	}
+	return true
 }
 
 // announce tells that systemd is seen: for the first time, or again.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,9 +61,11 @@ type units struct {
 	// seen, zero while something is.
 	started bool
 	// toldRunning and checkedGlobs: what is done once, at the first connection that lasts
-	// long enough, is done.
-	toldRunning, checkedGlobs bool
-	lost                      time.Time
+	// long enough, is done. checks is the second, under way.
+	toldRunning  bool
+	checkedGlobs atomic.Bool
+	checks       sync.WaitGroup
+	lost         time.Time
 	// said is what was said last while systemd was never seen.
 	said string
 	// inBoot says that the boot is not over and will be told, reloading that unit files are read.
@@ -167,12 +170,15 @@ func (u *units) watch(ctx context.Context, conn *bus.Conn) (seen bool) {
 			return false
 		}
 	}
-	err := u.session(ctx, conn)
+	session, end := context.WithCancel(ctx)
+	err := u.session(session, conn)
+	end()
 	u.sight.ended(time.Now())
 	seen = u.connected.Swap(0) == 1
 	if closeErr := conn.Close(); closeErr != nil {
 		u.log.Debug("close the bus", zap.Error(closeErr))
 	}
+	u.checks.Wait()
 	if ctx.Err() == nil {
 		u.lose(ctx, err)
 	}

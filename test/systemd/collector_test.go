@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ type collector struct {
 	// journal is the configuration of the part that reads it, units more lines of the other.
 	journal, units string
 	cmd            *exec.Cmd
-	out            bytes.Buffer
+	out            output
 	// awaited are the events of each unit that was waited for.
 	awaited map[string][]string
 }
@@ -269,4 +270,22 @@ func text(attrs pcommon.Map, key string) string {
 		return ""
 	}
 	return v.AsString()
+}
+
+// output is what a collector prints, which is read while it runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
