@@ -103,6 +103,7 @@ func (e *Engine) unseenCauses(o *open) []finding.Hypothesis {
 // it as a cause; other is the hypothesis that it makes.
 func (e *Engine) whyNot(o *open, c *detect.Occurrence, other *explain.Hypothesis) string {
 	h := o.Hypothesis
+	of := e.causeOf(c)
 	later := time.Duration(c.Time - h.Cause.Time).Round(100 * time.Microsecond)
 	score, own := other.Confidence(e.options.Weights).Score, h.Confidence(e.options.Weights).Score
 	switch {
@@ -110,10 +111,10 @@ func (e *Engine) whyNot(o *open, c *detect.Occurrence, other *explain.Hypothesis
 		return fmt.Sprintf("it follows from the cause: same entity, told of %s before it", -later)
 	case h.Explains(c):
 		return fmt.Sprintf("it follows from the cause: same entity, %s later", later)
-	case e.causeOf(c) == o:
+	case of == o:
 		return "it is the cause itself, of which this pattern says less"
-	case e.causeOf(c) != nil:
-		return "it has a finding of its own, " + e.causeOf(c).ID().String()
+	case of != nil:
+		return "it has a finding of its own, " + of.ID().String()
 	case other.OverBefore(h.Began()):
 		return "it was over before this began, at " + pattern.Clock(other.OverSince())
 	}

@@ -109,6 +109,7 @@ type Engine struct {
 	details  *ring.Details
 	decoder  *decode.Decoder
 	texts    *pattern.LogTexts // nil when no pattern looks for any
+	named    map[string]bool   // the events that patterns name
 	wake     chan struct{}
 	batches  sync.Pool
 	visited  intake
@@ -224,7 +225,7 @@ func New(o Options) *Engine {
 	e.decoder = decode.New(e.graph, e.details, o.Impact, decode.Visits{Wants: e.visits.Wants, Miner: e.miner}, e.options.Now)
 	e.decoder.Tails(e.tails)
 	e.baselines = detect.NewBaselines(min(o.MaxEntities, maxBaselines), e.graph.SetSlowOver)
-	e.uses = newUses(o.Window, o.Patterns)
+	e.uses, e.named = newUses(o.Window, o.Patterns), pattern.Named(o.Patterns)
 	if texts := pattern.TextsOf(o.Patterns); texts != nil {
 		e.decoder.Texts(pattern.Log, texts.Find)
 		e.texts = texts

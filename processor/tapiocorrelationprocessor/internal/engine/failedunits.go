@@ -27,10 +27,10 @@ type unitState struct {
 	at, since, until int64
 }
 
-// beside is how long before or after the beginning of an incident a unit can have been failed
+// unitSlack is how long before or after the beginning of an incident a unit can have been failed
 // to be named though it is well again, and how long it must have been to fail anew: it is
 // restarted meanwhile.
-const beside = int64(10 * time.Second)
+const unitSlack = int64(10 * time.Second)
 
 // unitState notes what an event, however old, says of a unit's state.
 func (e *Engine) unitState(name string, unit record.EntityID, at int64) {
@@ -54,7 +54,7 @@ func (e *Engine) unitState(name string, unit record.EntityID, at int64) {
 	switch {
 	case known.failed && !s.failed:
 		s.until = at
-	case s.failed && !known.failed && (s.since == 0 || at-s.until >= beside): // else of several failures the first
+	case s.failed && !known.failed && (s.since == 0 || at-s.until >= unitSlack): // else of several failures the first
 		s.since = at
 	}
 	e.units[unit] = s
@@ -65,7 +65,7 @@ func (e *Engine) unitState(name string, unit record.EntityID, at int64) {
 func (e *Engine) failedUnits(host record.EntityID, began int64) string {
 	var failed []record.EntityID
 	for id, s := range e.units {
-		then := s.since > 0 && s.since <= began+beside && s.until >= began-beside
+		then := s.since > 0 && s.since <= began+unitSlack && s.until >= began-unitSlack
 		if (s.failed || then) && host != 0 && e.graph.PlaceOf(id).Host == host {
 			failed = append(failed, id)
 		}

@@ -26,7 +26,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.occurrences.Add(o, e.uses.until(o), o.Subject) // evidence of who ended a process; of itself it is nothing
 		return
 	}
-	if !e.known(o.Name) {
+	if !e.named[o.Name] {
 		return
 	}
 	if e.duplicate(o) {
@@ -84,7 +84,7 @@ func (e *Engine) parts(o *detect.Occurrence) {
 	}
 	workload := explain.Lift(e.graph, pattern.LevelWorkload, o.Subject)
 	for _, i := range e.incidents {
-		if h := i.Hypothesis; h.Over() && (h.Reaches(o.Subject) || explain.Lift(e.graph, pattern.LevelWorkload, h.Cause.Entity) == workload) {
+		if h := i.Hypothesis; h.Over() && (h.Same(h.Pattern, o) || h.Reaches(o.Subject) || explain.Lift(e.graph, pattern.LevelWorkload, h.Cause.Entity) == workload) {
 			h.Parts(o)
 		}
 	}
@@ -232,16 +232,6 @@ func (e *Engine) under(o *detect.Occurrence) []record.EntityID {
 	return ids
 }
 
-// known tells whether any pattern names the event.
-func (e *Engine) known(name string) bool {
-	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
-		return p.Cause.Is(name) || p.StartsOver.Event == name ||
-			slices.ContainsFunc(p.Changes, func(c pattern.Change) bool { return c.Event == name }) ||
-			slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == name }) ||
-			slices.ContainsFunc(p.Until, func(u pattern.Until) bool { return u.Event == name })
-	})
-}
-
 // cause looks whether an event is the root of something: of another round of an
 // open incident, of an incident or of failed requests that had no better
 // explanation, or of an incident of its own.
@@ -338,7 +328,7 @@ const maxBackOff = int64(8 * time.Minute)
 func (e *Engine) repeats(p *pattern.Pattern, o *detect.Occurrence) bool {
 	same := func(i *open) bool {
 		h := i.Hypothesis
-		return h.Cause.Occurrence != nil && !h.Final() && h.Same(p, o) && !h.Completes(o) && e.main(o, h, p) && !h.Parts(o)
+		return h.Cause.Occurrence != nil && !h.Final() && h.Same(p, o) && !h.Completes(o) && e.main(o, h, p)
 	}
 	n := slices.IndexFunc(e.incidents, same)
 	if n < 0 {

@@ -220,14 +220,12 @@ func (h *Hypothesis) toldAgain(o *detect.Occurrence) bool {
 	})
 }
 
-// Parts tells whether an event, the cause once more, is another incident: this one had been
-// over for long enough. From then on it has ended for good.
-func (h *Hypothesis) Parts(o *detect.Occurrence) bool {
-	if h.Pattern.Apart == 0 || !h.Over() || o.Time < h.stand.over+int64(h.Pattern.Apart) {
-		return false
+// Parts notes an event that is such a cause once more: where this one had been over for
+// long enough, it has ended for good, and the event is of another incident.
+func (h *Hypothesis) Parts(o *detect.Occurrence) {
+	if h.Pattern.Apart > 0 && h.Over() && o.Time >= h.stand.over+int64(h.Pattern.Apart) {
+		h.final = true
 	}
-	h.final = true
-	return true
 }
 
 // Succeeded ends the cause when the one to whom it happened fails anew.

@@ -44,6 +44,15 @@ func Unknown(p *Pattern) error {
 	return errors.Join(errs...)
 }
 
+// Named returns the events that any of the patterns names.
+func Named(patterns []*Pattern) map[string]bool {
+	all := map[string]bool{}
+	for _, p := range patterns {
+		p.events(func(_, name string) { all[name] = true })
+	}
+	return all
+}
+
 // events calls do with each event that the pattern names, and its key.
 func (p *Pattern) events(do func(key, name string)) {
 	do("cause.event", p.Cause.Event)
@@ -58,6 +67,9 @@ func (p *Pattern) events(do func(key, name string)) {
 	}
 	if p.StartsOver.Event != "" {
 		do("starts_over.event", p.StartsOver.Event)
+	}
+	if p.StartsOver.Stopped != "" {
+		do("starts_over.stopped", p.StartsOver.Stopped)
 	}
 	for i := range p.Changes {
 		do(fmt.Sprintf("changes[%d].event", i), p.Changes[i].Event)

@@ -53,4 +53,6 @@ func TestEveryEventIsKnown(t *testing.T) {
 	assert.NoError(t, Unknown(&Pattern{Cause: Cause{Event: "shop.quota.exceeded"}}))
 	assert.ErrorContains(t, Unknown(&Pattern{Cause: Cause{Event: "a", Or: []string{"tapio.oom.kill", "tapio.oom.kil"}}}),
 		`cause.or[1]: "tapio.oom.kil": there is no such event; do you mean tapio.oom.kill?`)
+	assert.ErrorContains(t, Unknown(&Pattern{Cause: Cause{Event: "a"}, StartsOver: StartsOver{Event: "b", Stopped: "tapio.systemd.unit.deactivate"}}),
+		`starts_over.stopped: "tapio.systemd.unit.deactivate": there is no such event; do you mean tapio.systemd.unit.deactivated?`)
 }

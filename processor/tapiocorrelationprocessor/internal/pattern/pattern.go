@@ -718,7 +718,7 @@ func (p *Pattern) validate() error {
 	return errors.Join(append(errs, conditions("cause", p.Cause.Where))...)
 }
 
-// validateUnless says which effects stand for others that the pattern does not have.
+// validateTimes says which times stand without what they are about.
 func (p *Pattern) validateTimes() (errs []error) {
 	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
 		errs = append(errs, fmt.Errorf("lasts: %v: want a duration above 0, of a pattern that is harmful", p.Lasts))
@@ -729,6 +729,7 @@ func (p *Pattern) validateTimes() (errs []error) {
 	return errs
 }
 
+// validateUnless says which effects name another one that the pattern does not have.
 func (p *Pattern) validateUnless() (errs []error) {
 	for i, f := range p.Effects {
 		if f.Unless != "" && !slices.ContainsFunc(p.Effects, func(x Effect) bool { return x.Event == f.Unless && f.Unless != f.Event }) {
