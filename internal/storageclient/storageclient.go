@@ -1,4 +1,5 @@
-// Package storageclient opens a receiver's place in a storage extension of the collector.
+// Package storageclient opens a receiver's place in a storage extension of the collector, and writes what
+// has changed there.
 package storageclient
 
 import (

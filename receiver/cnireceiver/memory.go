@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strconv"
@@ -32,9 +31,8 @@ type memory struct {
 	shards [shardCount]map[string]state.Kept
 	past   state.Past
 	// over are the keys of conditions whose end was decided and not handed on yet.
-	over map[string]struct{}
-	// unwritten are the keys whose last write failed; they are written with the next ones.
-	unwritten map[string]struct{}
+	over      map[string]struct{}
+	unwritten storageclient.Unwritten
 	// forgotten says why values could not be understood.
 	forgotten []error
 }
@@ -59,7 +57,7 @@ func shardKey(i int) string { return "conditions/" + strconv.Itoa(i) }
 
 // openMemory reads what was remembered. id nil is a memory that keeps nothing.
 func openMemory(ctx context.Context, host component.Host, id *component.ID, of component.ID) (*memory, error) {
-	m := &memory{over: map[string]struct{}{}, unwritten: map[string]struct{}{}}
+	m := &memory{over: map[string]struct{}{}, unwritten: storageclient.Unwritten{}}
 	for i := range m.shards {
 		m.shards[i] = map[string]state.Kept{}
 	}
@@ -131,7 +129,7 @@ func (m *memory) restore(d *state.Decider) {
 	for _, key := range d.Restore(m.past, all) {
 		i := shardOf(key)
 		delete(m.shards[i], key)
-		m.unwritten[shardKey(i)] = struct{}{}
+		m.unwritten.Add(shardKey(i))
 	}
 }
 
@@ -147,14 +145,14 @@ func (m *memory) before(ctx context.Context, d *state.Decider) error {
 	for _, k := range told {
 		delete(m.over, k.Key)
 		m.shards[shardOf(k.Key)][k.Key] = k
-		m.unwritten[shardKey(shardOf(k.Key))] = struct{}{}
+		m.unwritten.Add(shardKey(shardOf(k.Key)))
 	}
 	if len(m.over) > maxOver {
 		m.forget()
 	}
 	if past := d.Past(); !past.Equal(m.past) {
 		m.past = past
-		m.unwritten[pastKey] = struct{}{}
+		m.unwritten.Add(pastKey)
 	}
 	return m.write(ctx)
 }
@@ -171,31 +169,17 @@ func (m *memory) forget() {
 		i := shardOf(key)
 		if _, ok := m.shards[i][key]; ok {
 			delete(m.shards[i], key)
-			m.unwritten[shardKey(i)] = struct{}{}
+			m.unwritten.Add(shardKey(i))
 		}
 	}
 	clear(m.over)
 }
 
-// write writes what is not written yet. It does not end with ctx: what was told must be
-// remembered, also at shutdown.
 func (m *memory) write(ctx context.Context) error {
-	if m.client == nil || len(m.unwritten) == 0 {
+	if m.client == nil {
 		return nil
 	}
-	operations := make([]*storage.Operation, 0, len(m.unwritten))
-	for key := range m.unwritten {
-		data, err := m.encode(key)
-		if err != nil {
-			return fmt.Errorf("storage: %s: %w", key, err)
-		}
-		operations = append(operations, storage.SetOperation(key, data))
-	}
-	if err := m.client.Batch(context.WithoutCancel(ctx), operations...); err != nil {
-		return fmt.Errorf("storage: write: %w", err)
-	}
-	clear(m.unwritten)
-	return nil
+	return m.unwritten.Write(ctx, m.client, m.encode)
 }
 
 // encode returns what is kept under a key.
@@ -221,8 +205,4 @@ func (m *memory) close(ctx context.Context) error {
 	return errors.Join(m.write(ctx), m.client.Close(ctx))
 }
 
-func shardOf(key string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key))
-	return int(h.Sum32() % shardCount)
-}
+func shardOf(key string) int { return storageclient.Shard(key, shardCount) }

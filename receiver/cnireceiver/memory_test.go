@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,70 +15,21 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/storageclient"
+	"github.com/yairfalse/tapio/internal/storageclient/storagetest"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadata"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/metadatatest"
 	"github.com/yairfalse/tapio/receiver/cnireceiver/internal/state"
 )
 
-// mapStorage is a storage extension that keeps everything in a map, which outlives
-// receivers as a database does.
-type mapStorage struct {
-	component.StartFunc
-	component.ShutdownFunc
-	mu     sync.Mutex
-	values map[string][]byte
-	// refuse is the error of every write.
-	refuse error
-}
-
-func (s *mapStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return s, nil
-}
-
-func (s *mapStorage) Get(_ context.Context, key string) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.values[key], nil
-}
-
-func (s *mapStorage) Set(ctx context.Context, key string, value []byte) error {
-	return s.Batch(ctx, storage.SetOperation(key, value))
-}
-
-func (s *mapStorage) Delete(ctx context.Context, key string) error {
-	return s.Batch(ctx, storage.DeleteOperation(key))
-}
-
-func (s *mapStorage) Batch(_ context.Context, operations ...*storage.Operation) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refuse != nil {
-		return s.refuse
-	}
-	for _, o := range operations {
-		s.values[o.Key] = o.Value
-	}
-	return nil
-}
-
-func (s *mapStorage) Close(context.Context) error { return nil }
-
-// copy is what a collector that starts after a kill at this moment finds.
-func (s *mapStorage) copy() *mapStorage {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &mapStorage{values: maps.Clone(s.values)}
-}
-
 // keeps is how many conditions are kept.
-func (s *mapStorage) keeps(t *testing.T) int {
-	m, err := openMemory(context.Background(), storageHost{storage: s.copy()}, &storageID, component.NewID(metadata.Type))
+func keeps(t *testing.T, s *storagetest.Map) int {
+	m, err := openMemory(context.Background(), storageHost{storage: s.Copy()}, &storageID, component.NewID(metadata.Type))
 	require.NoError(t, err)
 	n := 0
 	for _, shard := range m.shards {
@@ -98,7 +48,7 @@ func (h storageHost) GetExtensions() map[component.ID]component.Component {
 }
 
 // startWith starts a receiver on the storage; the last result stops it.
-func startWith(t *testing.T, cfg *Config, s *mapStorage, next consumer.Logs) (*observer.ObservedLogs, *componenttest.Telemetry, func()) {
+func startWith(t *testing.T, cfg *Config, s *storagetest.Map, next consumer.Logs) (*observer.ObservedLogs, *componenttest.Telemetry, func()) {
 	t.Helper()
 	cfg.StorageID = &storageID
 	tel := componenttest.NewTelemetry()
@@ -148,13 +98,13 @@ func eventually(t *testing.T, next *scriptedConsumer, name string) plog.LogRecor
 func TestWhatIsWrongOutlivesTheCollector(t *testing.T) {
 	t.Parallel()
 	cfg, mend := nodeWithBrokenConfig(t)
-	s, first := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	s, first := &storagetest.Map{}, &scriptedConsumer{}
 	_, _, stop := startWith(t, cfg, s, first)
 	told := eventually(t, first, event.CNIConfigInvalid)
-	killed := s.copy() // as after a kill
+	killed := s.Copy() // as after a kill
 	stop()
 
-	for name, kept := range map[string]*mapStorage{"stopped": s.copy(), "killed": killed} {
+	for name, kept := range map[string]*storagetest.Map{"stopped": s.Copy(), "killed": killed} {
 		next := &scriptedConsumer{}
 		_, _, stop := startWith(t, cfg, kept, next)
 		again := eventually(t, next, event.CNIConfigInvalid)
@@ -165,14 +115,14 @@ func TestWhatIsWrongOutlivesTheCollector(t *testing.T) {
 	}
 
 	mend()
-	for name, kept := range map[string]*mapStorage{"stopped": s.copy(), "killed": killed.copy()} {
+	for name, kept := range map[string]*storagetest.Map{"stopped": s.Copy(), "killed": killed.Copy()} {
 		next := &scriptedConsumer{}
 		_, _, stop := startWith(t, cfg, kept, next)
 		over := eventually(t, next, event.CNIRecovered)
 		assert.Contains(t, over.Body().Str(), "Over when the collector looked again", name)
 		assert.Empty(t, recordsIn(next, event.CNIConfigInvalid))
 		assert.Greater(t, over.Timestamp(), told.Timestamp())
-		require.Eventually(t, func() bool { return kept.keeps(t) == 0 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return keeps(t, kept) == 0 }, time.Minute, time.Millisecond)
 		stop()
 
 		last := &scriptedConsumer{}
@@ -187,7 +137,7 @@ func TestWhatIsWrongOutlivesTheCollector(t *testing.T) {
 func TestWhatWasInOtherDirectoriesIsForgotten(t *testing.T) {
 	t.Parallel()
 	cfg, _ := nodeWithBrokenConfig(t)
-	s, first := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	s, first := &storagetest.Map{}, &scriptedConsumer{}
 	_, _, stop := startWith(t, cfg, s, first)
 	eventually(t, first, event.CNIConfigInvalid)
 	stop()
@@ -196,7 +146,7 @@ func TestWhatWasInOtherDirectoriesIsForgotten(t *testing.T) {
 	next := &scriptedConsumer{}
 	_, _, stop = startWith(t, cfg, s, next)
 	eventually(t, next, event.CNIStarted)
-	require.Eventually(t, func() bool { return s.keeps(t) == 0 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return keeps(t, s) == 0 }, time.Minute, time.Millisecond)
 	stop()
 	assert.Empty(t, recordsIn(next, event.CNIRecovered))
 }
@@ -205,7 +155,7 @@ func TestWhatWasInOtherDirectoriesIsForgotten(t *testing.T) {
 func TestEndThatWasNotTakenIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	cfg, mend := nodeWithBrokenConfig(t)
-	s, next := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+	s, next := &storagetest.Map{}, &scriptedConsumer{}
 	_, _, stop := startWith(t, cfg, s, next)
 	eventually(t, next, event.CNIConfigInvalid)
 	next.mu.Lock()
@@ -219,7 +169,7 @@ func TestEndThatWasNotTakenIsNotForgotten(t *testing.T) {
 		defer next.mu.Unlock()
 		return len(next.answers) < 1000
 	}, time.Minute, time.Millisecond)
-	assert.Equal(t, 1, s.keeps(t))
+	assert.Equal(t, 1, keeps(t, s))
 	stop()
 	last := &scriptedConsumer{}
 	startWith(t, cfg, s, last)
@@ -243,8 +193,8 @@ func (c *peekingConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) error
 // not pile up.
 func TestWhatIsOverIsBounded(t *testing.T) {
 	t.Parallel()
-	s := &mapStorage{values: map[string][]byte{}}
-	m := &memory{client: s, over: map[string]struct{}{}, unwritten: map[string]struct{}{}}
+	s := &storagetest.Map{}
+	m := &memory{client: s, over: map[string]struct{}{}, unwritten: storageclient.Unwritten{}}
 	for i := range m.shards {
 		m.shards[i] = map[string]state.Kept{}
 	}
@@ -267,20 +217,20 @@ func TestWhatIsOverIsBounded(t *testing.T) {
 func TestKilledWhileItTells(t *testing.T) {
 	t.Parallel()
 	cfg, mend := nodeWithBrokenConfig(t)
-	s := &mapStorage{values: map[string][]byte{}}
+	s := &storagetest.Map{}
 	kept := make(chan int, 2)
 	next := &peekingConsumer{}
 	next.peek = func(logs plog.Logs) {
 		seen := scriptedConsumer{}
 		if seen.ConsumeLogs(context.Background(), logs) == nil && len(recordsIn(&seen, event.CNIConfigInvalid))+len(recordsIn(&seen, event.CNIRecovered)) > 0 {
-			kept <- s.keeps(t)
+			kept <- keeps(t, s)
 		}
 	}
 	startWith(t, cfg, s, next)
 	assert.Equal(t, 1, <-kept, "while its begin is told")
 	mend()
 	assert.Equal(t, 1, <-kept, "while its end is told")
-	require.Eventually(t, func() bool { return s.keeps(t) == 0 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return keeps(t, s) == 0 }, time.Minute, time.Millisecond)
 }
 
 func TestDamagedMemoryIsAWarningAndAFreshStart(t *testing.T) {
@@ -295,9 +245,9 @@ func TestDamagedMemoryIsAWarningAndAFreshStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, _ := nodeWithBrokenConfig(t)
-			s, next := &mapStorage{values: map[string][]byte{}}, &scriptedConsumer{}
+			s, next := &storagetest.Map{Values: map[string][]byte{}}, &scriptedConsumer{}
 			for i := range shardCount {
-				s.values[shardKey(i)] = []byte(damage)
+				s.Values[shardKey(i)] = []byte(damage)
 			}
 			logs, tel, _ := startWith(t, cfg, s, next)
 			eventually(t, next, event.CNIConfigInvalid)
@@ -307,7 +257,7 @@ func TestDamagedMemoryIsAWarningAndAFreshStart(t *testing.T) {
 			m, err := tel.GetMetric("otelcol_receiver_tapio_cni_read_errors")
 			require.NoError(t, err)
 			assert.NotNil(t, m)
-			assert.Equal(t, 1, s.keeps(t), "it is written over")
+			assert.Equal(t, 1, keeps(t, s), "it is written over")
 		})
 	}
 }
@@ -316,16 +266,14 @@ func TestMemoryThatCannotBeWrittenIsToldOnceAndWrittenLater(t *testing.T) {
 	t.Parallel()
 	cfg, _ := nodeWithBrokenConfig(t)
 	cfg.Interval = time.Second
-	s, next := &mapStorage{values: map[string][]byte{}, refuse: errors.New("disk full")}, &scriptedConsumer{}
+	s, next := &storagetest.Map{Refuse: errors.New("disk full")}, &scriptedConsumer{}
 	logs, _, stop := startWith(t, cfg, s, next)
 	eventually(t, next, event.CNIConfigInvalid)
 	time.Sleep(2 * time.Second) // some more pictures, each of which tries again
 	assert.Len(t, logs.FilterMessageSnippet("cannot be remembered").All(), 1)
-	s.mu.Lock()
-	s.refuse = nil
-	s.mu.Unlock()
+	s.SetRefuse(nil)
 	stop()
-	assert.Equal(t, 1, s.keeps(t), "written at the stop")
+	assert.Equal(t, 1, keeps(t, s), "written at the stop")
 }
 
 func TestStorageThatIsNoneIsAnError(t *testing.T) {

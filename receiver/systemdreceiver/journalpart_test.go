@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
@@ -28,59 +26,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/yairfalse/tapio/internal/journal/journaltest"
+	"github.com/yairfalse/tapio/internal/storageclient/storagetest"
 	"github.com/yairfalse/tapio/receiver/systemdreceiver/internal/metadata"
 )
-
-// mapStorage is a storage extension that keeps everything in a map.
-type mapStorage struct {
-	noLife
-	mu     sync.Mutex
-	values map[string][]byte
-}
-
-type noLife struct {
-	component.StartFunc
-	component.ShutdownFunc
-}
-
-func (s *mapStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return s, nil
-}
-
-func (s *mapStorage) Get(_ context.Context, key string) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.values[key], nil
-}
-
-func (s *mapStorage) Set(ctx context.Context, key string, value []byte) error {
-	return s.Batch(ctx, storage.SetOperation(key, value))
-}
-
-func (s *mapStorage) Delete(ctx context.Context, key string) error {
-	return s.Batch(ctx, storage.DeleteOperation(key))
-}
-
-func (s *mapStorage) Batch(_ context.Context, operations ...*storage.Operation) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	values := map[string][]byte{} // a copy, as nothing of a batch that fails may be kept
-	maps.Copy(values, s.values)
-	for _, o := range operations {
-		switch o.Type {
-		case storage.Set:
-			values[o.Key] = o.Value
-		case storage.Delete:
-			delete(values, o.Key)
-		case storage.Get:
-			o.Value = values[o.Key]
-		}
-	}
-	s.values = values
-	return nil
-}
-
-func (s *mapStorage) Close(context.Context) error { return nil }
 
 type storageHost struct {
 	component.Host
@@ -104,7 +52,7 @@ type journalRun struct {
 	largest int
 }
 
-func startJournal(t *testing.T, dir string, s *mapStorage, change func(*JournalConfig), refuse error) *journalRun {
+func startJournal(t *testing.T, dir string, s *storagetest.Map, change func(*JournalConfig), refuse error) *journalRun {
 	t.Helper()
 	id := component.MustNewID("map_storage")
 	cfg := createDefaultConfig().(*Config)
@@ -178,11 +126,11 @@ func (r *journalRun) warned(t *testing.T, count int) (all []map[string]any) {
 func TestDirectoriesWithoutJournal(t *testing.T) {
 	dir := t.TempDir()
 	journaltest.Remote(t, filepath.Join(dir, "journal", "0123456789abcdef0123456789abcd01", "system.journal"), true, true, journaltest.Export(0, 10, 1))
-	run := startJournal(t, dir, &mapStorage{}, nil, nil)
+	run := startJournal(t, dir, &storagetest.Map{}, nil, nil)
 	assert.Equal(t, []any{"journal::directories[0]: no *.journal in " + dir + " nor in a folder in it; do you mean " + dir + "/journal?"}, run.warned(t, 1)[0]["reasons"])
 	run.stop(t)
 
-	run = startJournal(t, dir, &mapStorage{}, func(c *JournalConfig) {
+	run = startJournal(t, dir, &storagetest.Map{}, func(c *JournalConfig) {
 		c.Directories = []string{"/run/log/journal", dir + "/journal", dir + "/nowhere"}
 	}, nil)
 	assert.Equal(t, []any{"journal::directories[2]: " + dir + "/nowhere does not exist"}, run.warned(t, 1)[0]["reasons"])
@@ -192,7 +140,7 @@ func TestDirectoriesWithoutJournal(t *testing.T) {
 
 // A damaged file is told once, with what is lost.
 func TestDamagedJournalIsTold(t *testing.T) {
-	dir, s := t.TempDir(), &mapStorage{}
+	dir, s := t.TempDir(), &storagetest.Map{}
 	path := filepath.Join(dir, "cut.journal")
 	journaltest.Remote(t, path, true, true, journaltest.Export(0, 3000, 1))
 	info, err := os.Stat(path)
@@ -207,7 +155,7 @@ func TestDamagedJournalIsTold(t *testing.T) {
 
 // Stopped at any moment and started again, it hands every entry on once.
 func TestJournalGoesOn(t *testing.T) {
-	dir, s := t.TempDir(), &mapStorage{}
+	dir, s := t.TempDir(), &storagetest.Map{}
 	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 5000, 1))
 	seen := map[string]int{}
 	runs := 0
@@ -236,14 +184,14 @@ func TestJournalRefused(t *testing.T) {
 	dir := t.TempDir()
 	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 1000, 1))
 
-	run := startJournal(t, dir, &mapStorage{}, nil, errors.New("later"))
+	run := startJournal(t, dir, &storagetest.Map{}, nil, errors.New("later"))
 	time.Sleep(20 * minPollInterval)
 	assert.Zero(t, run.count())
 	run.refuse.Store(nil)
 	require.Eventually(t, func() bool { return run.count() == 1000 }, 20*time.Second, time.Millisecond)
 	run.stop(t)
 
-	s := &mapStorage{}
+	s := &storagetest.Map{}
 	run = startJournal(t, dir, s, nil, errors.New("later"))
 	time.Sleep(10 * minPollInterval)
 	run.stop(t)
@@ -251,7 +199,7 @@ func TestJournalRefused(t *testing.T) {
 	require.Eventually(t, func() bool { return run.count() == 1000 }, 20*time.Second, time.Millisecond, "nothing was handed on before")
 	run.stop(t)
 
-	s = &mapStorage{}
+	s = &storagetest.Map{}
 	run = startJournal(t, dir, s, nil, consumererror.NewPermanent(errors.New("never")))
 	time.Sleep(50 * minPollInterval)
 	run.stop(t)
@@ -265,7 +213,7 @@ func TestJournalRefused(t *testing.T) {
 // late and a file that is none are no reason not to start.
 func TestJournalStarts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "later")
-	run := startJournal(t, dir, &mapStorage{values: map[string][]byte{positionKey: []byte("{")}}, nil, nil)
+	run := startJournal(t, dir, &storagetest.Map{Values: map[string][]byte{positionKey: []byte("{")}}, nil, nil)
 	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, journaltest.Export(0, 100, 1))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "none.journal"), []byte("none"), 0o600))
 	require.Eventually(t, func() bool { return run.count() == 100 }, 20*time.Second, time.Millisecond)
@@ -300,7 +248,7 @@ func TestJournalBatchBytes(t *testing.T) {
 	}
 	entries = bytes.ReplaceAll(entries, []byte("\nMESSAGE=request"), []byte("\nREQUEST=request"))
 	journaltest.Remote(t, filepath.Join(dir, "system.journal"), true, true, entries)
-	run := startJournal(t, dir, &mapStorage{}, func(c *JournalConfig) { c.MaxBatchSize = 1000 }, nil)
+	run := startJournal(t, dir, &storagetest.Map{}, func(c *JournalConfig) { c.MaxBatchSize = 1000 }, nil)
 	require.Eventually(t, func() bool { return run.count() == n }, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, run.receiver.Shutdown(t.Context()))
 	assert.Less(t, run.largest, fullBatch+each)

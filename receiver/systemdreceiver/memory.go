@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"reflect"
 	"strconv"
 	"time"
@@ -26,10 +25,9 @@ import (
 type memory struct {
 	client storage.Client
 	// shards hold what was told last, by the name of the unit.
-	shards [shardCount]map[string]unit.Memory
-	jobs   openJobs
-	// unwritten are the keys whose last write failed; they are written with the next ones.
-	unwritten map[string]struct{}
+	shards    [shardCount]map[string]unit.Memory
+	jobs      openJobs
+	unwritten storageclient.Unwritten
 	// forgotten counts values that could not be understood.
 	forgotten int64
 }
@@ -55,7 +53,7 @@ func shardKey(i int) string { return "units/" + strconv.Itoa(i) }
 
 // openMemory reads what was remembered. id nil is a memory that keeps nothing.
 func openMemory(ctx context.Context, host component.Host, id *component.ID, of component.ID) (*memory, error) {
-	m := &memory{unwritten: map[string]struct{}{}}
+	m := &memory{unwritten: storageclient.Unwritten{}}
 	for i := range m.shards {
 		m.shards[i] = map[string]unit.Memory{}
 	}
@@ -127,7 +125,7 @@ func (m *memory) save(ctx context.Context, t *unit.Tracker, names map[string]str
 		default:
 			delete(m.shards[i], name)
 		}
-		m.unwritten[shardKey(i)] = struct{}{}
+		m.unwritten.Add(shardKey(i))
 	}
 	return m.write(ctx)
 }
@@ -137,29 +135,12 @@ func (m *memory) saveJobs(ctx context.Context) error {
 	if m.client == nil {
 		return nil
 	}
-	m.unwritten[jobsKey] = struct{}{}
+	m.unwritten.Add(jobsKey)
 	return m.write(ctx)
 }
 
-// write writes what is not written yet. It does not end with ctx: what was told must be
-// remembered, also at shutdown.
 func (m *memory) write(ctx context.Context) error {
-	var operations []*storage.Operation
-	for key := range m.unwritten {
-		data, err := json.Marshal(m.value(key))
-		if err != nil {
-			return fmt.Errorf("storage: %s: %w", key, err)
-		}
-		operations = append(operations, storage.SetOperation(key, data))
-	}
-	if len(operations) == 0 {
-		return nil
-	}
-	if err := m.client.Batch(context.WithoutCancel(ctx), operations...); err != nil {
-		return fmt.Errorf("storage: write: %w", err)
-	}
-	clear(m.unwritten)
-	return nil
+	return m.unwritten.Write(ctx, m.client, func(key string) ([]byte, error) { return json.Marshal(m.value(key)) })
 }
 
 // value is what is kept under a key.
@@ -180,8 +161,4 @@ func (m *memory) close(ctx context.Context) error {
 	return errors.Join(m.write(ctx), m.client.Close(ctx))
 }
 
-func shardOf(name string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name))
-	return int(h.Sum32() % shardCount)
-}
+func shardOf(name string) int { return storageclient.Shard(name, shardCount) }
