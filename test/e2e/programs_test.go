@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net"
@@ -10,12 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/yairfalse/tapio/test/internal/rig"
 )
 
 // Names of the programs under test.
@@ -86,28 +86,10 @@ func requireKernel(t *testing.T) {
 	}
 }
 
-// output keeps what a program writes; reading while it runs is safe.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // program is a process that a test started.
 type program struct {
 	cmd   *exec.Cmd
-	out   output
+	out   rig.Output
 	ended chan struct{}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +17,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/yairfalse/tapio/test/internal/rig"
 )
 
 // collector is a real collector with the receiver under test, and files for all
@@ -30,7 +31,7 @@ type collector struct {
 	// journal is the configuration of the part that reads it, units more lines of the other.
 	journal, units string
 	cmd            *exec.Cmd
-	out            output
+	out            rig.Output
 	// awaited are the events of each unit that was waited for.
 	awaited map[string][]string
 }
@@ -270,22 +271,4 @@ func text(attrs pcommon.Map, key string) string {
 		return ""
 	}
 	return v.AsString()
-}
-
-// output is what a collector prints, which is read while it runs.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }

@@ -1,8 +1,6 @@
 package systemd
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -17,11 +15,7 @@ import (
 // deploy gives ledger another release, as everybody does.
 func (n *node) deploy(t *testing.T, service string) {
 	t.Helper()
-	dir := filepath.Join(n.base, "units", "ledger.service.d")
-	require.NoError(t, os.MkdirAll(dir, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "release.conf"), []byte("[Service]\n"+service), 0o644))
-	n.systemctl("daemon-reload")
-	_ = n.command("systemctl", "restart", "ledger").Run() // which fails where the release does at once
+	_ = n.rollOut(t, "ledger", "[Service]\n"+service) // which fails where the release does at once
 }
 
 const (

@@ -24,14 +24,15 @@ RestartSec=300ms
 [Unit]
 `
 
-// rollOut makes a running machine read a drop-in of a unit, and restarts that.
-func (n *node) rollOut(t *testing.T, unit, dropIn string) {
+// rollOut makes a running machine read a drop-in of a unit, and restarts that: the error of
+// the restart is that of a release that fails at once.
+func (n *node) rollOut(t *testing.T, unit, dropIn string) error {
 	t.Helper()
 	dir := filepath.Join(n.base, "units", unit+".service.d")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "release.conf"), []byte(dropIn), 0o644))
 	n.systemctl("daemon-reload")
-	n.systemctl("restart", unit)
+	return n.command("systemctl", "restart", unit).Run()
 }
 
 // TestBadRelease: a new release of ledger is rolled out, says why it cannot run and ends,
@@ -44,7 +45,7 @@ func TestBadRelease(t *testing.T) {
 func badReleaseOf(t *testing.T, dropIn string) {
 	t.Helper()
 	n := startNode(t)
-	n.rollOut(t, "ledger", dropIn)
+	require.NoError(t, n.rollOut(t, "ledger", dropIn))
 	said := func(f *finding.Finding) bool {
 		return slices.ContainsFunc(f.RootCause.LastLines, func(l finding.LogLine) bool {
 			return strings.Contains(l.Text, "FATAL: cannot read /etc/ledger/tls.key: permission denied")
