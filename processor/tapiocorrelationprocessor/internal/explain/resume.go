@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/yairfalse/tapio/internal/finding"
+	"github.com/yairfalse/tapio/internal/typed"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
@@ -47,58 +48,23 @@ type Saved struct {
 
 // SavedAttr is an attribute with its type.
 type SavedAttr struct {
-	Key    string   `json:"k"`
-	Text   *string  `json:"s,omitempty"`
-	Int    *int64   `json:"i,omitempty"`
-	Double *float64 `json:"d,omitempty"`
-	Bool   *bool    `json:"b,omitempty"`
-	List   []string `json:"l,omitempty"`
-}
-
-func saveAttr(a record.Attr) SavedAttr {
-	s := SavedAttr{Key: a.Key}
-	switch v := a.Value.(type) {
-	case string:
-		s.Text = &v
-	case int64:
-		s.Int = &v
-	case float64:
-		s.Double = &v
-	case bool:
-		s.Bool = &v
-	case []string:
-		s.List = v
-	}
-	return s
+	Key string `json:"k"`
+	typed.Value
 }
 
 func saveAttrs(attrs []record.Attr) (out []SavedAttr) {
 	for _, a := range attrs {
-		out = append(out, saveAttr(a))
+		v, _ := typed.Of(a.Value) // of the types that record.Attr has
+		out = append(out, SavedAttr{a.Key, v})
 	}
 	return out
 }
 
 func resumeAttrs(saved []SavedAttr) (out []record.Attr) {
 	for i := range saved {
-		out = append(out, saved[i].attr())
+		out = append(out, record.Attr{Key: saved[i].Key, Value: saved[i].Any()})
 	}
 	return out
-}
-
-func (s *SavedAttr) attr() record.Attr {
-	a := record.Attr{Key: s.Key, Value: s.List}
-	switch {
-	case s.Text != nil:
-		a.Value = *s.Text
-	case s.Int != nil:
-		a.Value = *s.Int
-	case s.Double != nil:
-		a.Value = *s.Double
-	case s.Bool != nil:
-		a.Value = *s.Bool
-	}
-	return a
 }
 
 // SavedEffect is what was seen of the effect of the pattern with that index.

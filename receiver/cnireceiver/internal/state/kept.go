@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/typed"
 )
 
 // Kept is a condition that was told and is not over, as it outlives the decider.
@@ -64,26 +65,17 @@ func (k *Kept) UnmarshalJSON(data []byte) error {
 
 // storedEvent is an event in JSON. Numbers keep their type.
 type storedEvent struct {
-	Name       string                `json:"name"`
-	Time       time.Time             `json:"time"`
-	Severity   int32                 `json:"severity"`
-	Body       string                `json:"body"`
-	Pod        Pod                   `json:"pod,omitzero"`
-	Attributes map[string]storedAttr `json:"attributes,omitempty"`
-}
-
-// storedAttr is the value of an attribute; one of them is there.
-type storedAttr struct {
-	Text   *string  `json:"text,omitempty"`
-	Int    *int64   `json:"int,omitempty"`
-	Double *float64 `json:"double,omitempty"`
-	Bool   *bool    `json:"bool,omitempty"`
-	List   []string `json:"list,omitempty"`
+	Name       string                 `json:"name"`
+	Time       time.Time              `json:"time"`
+	Severity   int32                  `json:"severity"`
+	Body       string                 `json:"body"`
+	Pod        Pod                    `json:"pod,omitzero"`
+	Attributes map[string]typed.Value `json:"attributes,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (e Event) MarshalJSON() ([]byte, error) {
-	out := storedEvent{Name: e.Name, Time: e.Time.UTC(), Severity: int32(e.Severity), Body: e.Body, Pod: e.Pod, Attributes: make(map[string]storedAttr, len(e.Attributes))}
+	out := storedEvent{Name: e.Name, Time: e.Time.UTC(), Severity: int32(e.Severity), Body: e.Body, Pod: e.Pod, Attributes: make(map[string]typed.Value, len(e.Attributes))}
 	for key, value := range e.Attributes {
 		stored, err := storeAttr(value)
 		if err != nil {
@@ -94,28 +86,21 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func storeAttr(value any) (storedAttr, error) {
-	switch v := value.(type) {
-	case string:
-		return storedAttr{Text: &v}, nil
-	case int64:
-		return storedAttr{Int: &v}, nil
-	case float64:
-		return storedAttr{Double: &v}, nil
-	case bool:
-		return storedAttr{Bool: &v}, nil
-	case []any:
-		list := make([]string, len(v))
-		for i, one := range v {
-			text, ok := one.(string)
-			if !ok {
-				return storedAttr{}, fmt.Errorf("a list of %T", one)
-			}
-			list[i] = text
-		}
-		return storedAttr{List: list}, nil
+// storeAttr stores a value; a list is one of texts.
+func storeAttr(value any) (typed.Value, error) {
+	list, ok := value.([]any)
+	if !ok {
+		return typed.Of(value)
 	}
-	return storedAttr{}, fmt.Errorf("a %T", value)
+	texts := make([]string, len(list))
+	for i, one := range list {
+		text, ok := one.(string)
+		if !ok {
+			return typed.Value{}, fmt.Errorf("a list of %T", one)
+		}
+		texts[i] = text
+	}
+	return typed.Of(texts)
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -126,17 +111,9 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	}
 	attrs := make(map[string]any, len(in.Attributes))
 	for key, a := range in.Attributes {
-		switch {
-		case a.Text != nil:
-			attrs[key] = *a.Text
-		case a.Int != nil:
-			attrs[key] = *a.Int
-		case a.Double != nil:
-			attrs[key] = *a.Double
-		case a.Bool != nil:
-			attrs[key] = *a.Bool
-		default:
-			attrs[key] = anySlice(a.List, func(s string) string { return s })
+		attrs[key] = a.Any()
+		if list, ok := attrs[key].([]string); ok {
+			attrs[key] = anySlice(list, func(s string) string { return s })
 		}
 	}
 	*e = Event{Name: in.Name, Time: in.Time, Severity: plog.SeverityNumber(in.Severity), Body: in.Body, Pod: in.Pod, Attributes: attrs}
