@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -137,9 +138,13 @@ func TestTracesAreConnected(t *testing.T) {
 	assert.Zero(t, after.OK)
 	traces := sink.byTrace()
 	require.Len(t, traces, int(before.Sent+after.Sent))
+	refused := 0
 	for _, id := range after.FailedTraceIDs {
-		assertFailed(t, traces, id)
+		if strings.Contains(assertFailed(t, traces, id), "refused") {
+			refused++ // a first one may be reset or find a broken pipe: its connection was open already
+		}
 	}
+	assert.Positive(t, refused)
 	for id, spans := range traces {
 		if spans[pcommon.SpanID{}].Status().Code() != ptrace.StatusCodeError {
 			assertPath(t, id.String(), spans, "shop-load checkout Client", "storefront POST /orders Server", "storefront POST /charge Client",
@@ -148,7 +153,8 @@ func TestTracesAreConnected(t *testing.T) {
 	}
 }
 
-func assertFailed(t *testing.T, traces map[pcommon.TraceID]map[pcommon.SpanID]span, id string) {
+// assertFailed follows one failed order and returns what its client was told.
+func assertFailed(t *testing.T, traces map[pcommon.TraceID]map[pcommon.SpanID]span, id string) string {
 	t.Helper()
 	for traceID, spans := range traces {
 		if traceID.String() != id {
@@ -161,11 +167,12 @@ func assertFailed(t *testing.T, traces map[pcommon.TraceID]map[pcommon.SpanID]sp
 		assert.Equal(t, "500", str(path[0].Attributes(), "http.response.status_code"))
 		assert.NotEmpty(t, str(path[0].Attributes(), "user.id"))
 		assert.NotEmpty(t, str(path[0].Attributes(), "order.amount"))
-		assert.Contains(t, path[2].Status().Message(), "refused")
+		assert.NotEmpty(t, path[2].Status().Message())
 		assert.NotEmpty(t, str(path[2].Attributes(), "server.port"))
-		return
+		return path[2].Status().Message()
 	}
 	assert.Fail(t, "trace was not received", id)
+	return ""
 }
 
 // assertPath walks from the root to the last span and compares.
