@@ -89,12 +89,11 @@ func (e *Engine) parts(o *detect.Occurrence) {
 	}
 }
 
-// completes looks whether an event is an effect of a cause that was seen before and
-// is one only with an effect that it requires: of all its effects, the required one
-// may have come first or last.
+// completes looks whether an event is the effect without which one that was seen before
+// is no cause.
 func (e *Engine) completes(o *detect.Occurrence) {
 	for _, p := range e.options.Patterns {
-		if !p.Requires() || !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Event == o.Name }) {
+		if !slices.ContainsFunc(p.Effects, func(f pattern.Effect) bool { return f.Required && f.Event == o.Name }) {
 			continue
 		}
 		if i := e.explainer(o); i != nil && i.Hypothesis.Pattern == p {

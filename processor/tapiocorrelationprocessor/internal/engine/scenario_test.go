@@ -23,7 +23,7 @@ import (
 // scenario feeds an engine with the telemetry of a shop (load -> storefront ->
 // payment -> ledger) on a clock of its own, and keeps what the engine finds.
 type scenario struct {
-	t       *testing.T
+	t       testing.TB
 	engine  *Engine
 	options Options
 	clock   time.Time
@@ -40,7 +40,7 @@ type scenario struct {
 
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func newScenario(t *testing.T, change ...func(*Options)) *scenario {
+func newScenario(t testing.TB, change ...func(*Options)) *scenario {
 	t.Helper()
 	patterns, err := pattern.Library()
 	require.NoError(t, err)
