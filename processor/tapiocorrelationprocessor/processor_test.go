@@ -325,8 +325,10 @@ func TestMetrics(t *testing.T) {
 	for _, what := range []string{"events", "details", "entities", "calls", "operations", "requests", "occurrences", "incidents"} {
 		value(t, p, "held", "what", what)
 	}
-	_, err := p.telemetry.GetMetric("otelcol_processor_tapiocorrelation_ring_span")
-	assert.NoError(t, err)
+	for _, name := range []string{"ring_span", "lag"} {
+		_, err := p.telemetry.GetMetric("otelcol_processor_tapiocorrelation_" + name)
+		assert.NoError(t, err, name)
+	}
 }
 
 // A collector that could not start all of its components stops all of them.

@@ -50,6 +50,10 @@ func (s *shared) observe() error {
 			}
 			return nil
 		}),
+		t.RegisterProcessorTapiocorrelationLagCallback(func(_ context.Context, o metric.Float64Observer) error {
+			o.Observe(e.Lag().Seconds())
+			return nil
+		}),
 		t.RegisterProcessorTapiocorrelationRingSpanCallback(func(_ context.Context, o metric.Float64Observer) error {
 			if oldest, ok := e.Ring().Oldest(); ok {
 				o.Observe(max(e.Now().Sub(time.Unix(0, oldest)).Seconds(), 0))

@@ -23,8 +23,15 @@ func BenchmarkNodeInTrouble(b *testing.B) {
 			}
 			one := func(n int) {
 				s.about(event.ProcessExit, map[string]any{event.KeyProcessExitCode: 1}, s.process(int64(1000+n)))
+				s.about(event.ProcessExit, map[string]any{event.KeyProcessExitCode: 1}, map[string]any{
+					event.KeyProcessPID: int64(100_000 + n), event.KeyProcessExecutableName: "sh",
+				})
 				s.connectFailed(storefront, payment)
+				if n%10 == 0 {
+					s.unit("u3.service", service{}, "failed", failed3)
+				}
 				s.engine.Drain()
+				s.engine.Advance()
 			}
 			for n := range before {
 				one(n)

@@ -120,6 +120,7 @@ type Engine struct {
 	jobs     chan job
 	ended    chan struct{}
 	clock    atomic.Int64 // event time, where that is the clock
+	caughtUp atomic.Int64 // when the last look began that judged all that had arrived
 
 	// What follows belongs to the goroutine of Run.
 	sink        Sink
@@ -384,6 +385,7 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 
 // Drain handles all records that have arrived.
 func (e *Engine) Drain() {
+	begun, warned := e.now(), false
 	e.visited.take(e.visits)
 	// Not what arrives meanwhile: time has its own work to do.
 	for head := e.ring.Head(); e.cursor < head; {
@@ -394,8 +396,30 @@ func (e *Engine) Drain() {
 		for i := range n {
 			e.handle(&e.batch[i])
 		}
+		if !warned && e.now()-begun > int64(behindAfter) {
+			warned = true
+			e.options.Logger.Warn("More arrives than can be judged: findings come late, and what is overwritten before it was read is lost; see processor_tapiocorrelation_lag",
+				zap.Uint64("waiting", head-e.cursor), zap.Duration("behind", e.Lag()))
+		}
 	}
+	if warned {
+		e.options.Logger.Info("What had arrived is judged", zap.Duration("behind", e.Lag()))
+	}
+	e.caughtUp.Store(begun)
 	e.flush(false)
+}
+
+// behindAfter is how long a look at what has arrived takes before that is worth a warning.
+const behindAfter = 10 * time.Second
+
+// Lag returns how long ago the last look began that judged all that had arrived, 0 before
+// the first: what has arrived since may wait for so long.
+func (e *Engine) Lag() time.Duration {
+	begun := e.caughtUp.Load()
+	if begun == 0 {
+		return 0
+	}
+	return time.Duration(max(e.now()-begun, 0))
 }
 
 // handle takes one record through detection.

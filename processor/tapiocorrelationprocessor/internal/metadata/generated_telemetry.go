@@ -33,6 +33,7 @@ type TelemetryBuilder struct {
 	ProcessorTapiocorrelationEvents   metric.Int64ObservableCounter
 	ProcessorTapiocorrelationFindings metric.Int64Counter
 	ProcessorTapiocorrelationHeld     metric.Int64ObservableGauge
+	ProcessorTapiocorrelationLag      metric.Float64ObservableGauge
 	ProcessorTapiocorrelationRingSpan metric.Float64ObservableGauge
 }
 
@@ -98,6 +99,21 @@ func (builder *TelemetryBuilder) RegisterProcessorTapiocorrelationHeldCallback(c
 		cb(ctx, &observerInt64{inst: builder.ProcessorTapiocorrelationHeld, obs: o})
 		return nil
 	}, builder.ProcessorTapiocorrelationHeld)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterProcessorTapiocorrelationLagCallback sets callback for observable ProcessorTapiocorrelationLag metric.
+func (builder *TelemetryBuilder) RegisterProcessorTapiocorrelationLagCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.ProcessorTapiocorrelationLag, obs: o})
+		return nil
+	}, builder.ProcessorTapiocorrelationLag)
 	if err != nil {
 		return err
 	}
@@ -188,6 +204,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_tapiocorrelation_held",
 		metric.WithDescription("What the engine holds now. [Alpha]"),
 		metric.WithUnit("{items}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorTapiocorrelationLag, err = builder.meter.Float64ObservableGauge(
+		"otelcol_processor_tapiocorrelation_lag",
+		metric.WithDescription("How long ago the engine began the last look that judged all that had arrived; below a second unless more arrives than it can judge. [Alpha]"),
+		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorTapiocorrelationRingSpan, err = builder.meter.Float64ObservableGauge(
