@@ -71,6 +71,31 @@ func TestEarlierRequests(t *testing.T) {
 	}
 }
 
+// TestEventsBeforeTheirSpans: what the kernel says is there at once, while spans wait for
+// their batch: the cause has happened again and again by then, and is one all the same.
+func TestEventsBeforeTheirSpans(t *testing.T) {
+	s := newScenario(t)
+	s.healthy(time.Minute)
+	for range 25 {
+		s.kernel(payment, "tapio.syscall.failed", s.clock.Add(-3*time.Millisecond), map[string]any{
+			event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write", "tapio.trace.association": "goroutine",
+		})
+		s.recording = true // on the tape: the batch
+		s.send(answering(500, 5*time.Millisecond))
+		s.recording = false
+		s.wait(200 * time.Millisecond)
+	}
+	for _, x := range s.tape {
+		s.deliver(x)
+	}
+	s.wait(5 * time.Second)
+
+	f := s.one()
+	assert.Equal(t, "request-out-of-space", f.Pattern)
+	assert.EqualValues(t, 25, f.Impact.FailedRequests)
+	assert.EqualValues(t, 25, f.Chain[0].Count)
+}
+
 // TestFailedAndSlowAreTwoSteps: the same operation is slow first and fails then.
 func TestFailedAndSlowAreTwoSteps(t *testing.T) {
 	s := newScenario(t)

@@ -21,6 +21,7 @@ func (e *Engine) open(h *explain.Hypothesis) *open {
 		e.Counters.IncidentsDropped.Add(1)
 		return nil
 	}
+	e.rounds(h)
 	o := &open{Incident: i}
 	e.incidents = append(e.incidents, o)
 	e.absorbGroups(o)
@@ -46,6 +47,20 @@ func (e *Engine) retire(o *open) {
 
 func (e *Engine) forgetResolved(before int64) {
 	e.resolved = slices.DeleteFunc(e.resolved, func(o *open) bool { return o.Hypothesis.LastEffect < before })
+}
+
+// rounds takes what is known already of a cause that happened again and again as further
+// rounds of it: events come at once, but spans in batches. Of a pattern that knows when its
+// cause is over, what came since may be another one.
+func (e *Engine) rounds(h *explain.Hypothesis) {
+	if h.Cause.Occurrence == nil || len(h.Pattern.Until) > 0 || h.Pattern.StartsOver.Event != "" {
+		return
+	}
+	for _, o := range e.occurrences.Of(h.Cause.Entity) {
+		if o.Time > h.Cause.Time && explain.Matches(h.Pattern, o) && h.Same(h.Pattern, o) && !h.Completes(o) && e.main(o, h, h.Pattern) {
+			h.Repeat(o)
+		}
+	}
 }
 
 // reopen goes on with a resolved incident.
