@@ -637,12 +637,15 @@ static __always_inline void remember_request(struct execution *by, const struct 
 {
 	__u32 zero = 0;
 	__u64 *so_far;
+	struct task_struct *task = (void *)bpf_get_current_task();
 	struct request *r = bpf_map_lookup_elem(&request_scratch, &zero);
 
 	if (!r)
 		return;
 	__builtin_memcpy(&r->context, &x->context, sizeof(r->context));
 	r->begun = x->begun;
+	r->start = start_of(task);
+	r->exec_id = exec_id_of(task);
 	so_far = children_enabled ? children_so_far() : NULL;
 	r->children = so_far ? *so_far : 0;
 	r->sk = sk;
@@ -674,7 +677,7 @@ static __always_inline bool works_on_another(const struct execution *by, __u64 s
 {
 	struct request *r = bpf_map_lookup_elem(&requests, by);
 
-	return r && r->sk != sk && is_unanswered(&r->context, r->sk);
+	return r && r->sk != sk && is_unanswered(&r->context, r->sk) && is_own(r);
 }
 
 /* Whether it can be told who works on a request that is read, and who. */

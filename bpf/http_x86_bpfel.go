@@ -243,6 +243,8 @@ type HTTPRequest struct {
 	Context  HTTPTraceContext
 	SpanId   [8]uint8
 	Begun    uint64
+	Start    uint64
+	ExecId   uint64
 	Children uint64
 	Sk       uint64
 	Stack    uint64

@@ -116,6 +116,8 @@ type MemoryRequest struct {
 	Context  MemoryTraceContext
 	SpanId   [8]uint8
 	Begun    uint64
+	Start    uint64
+	ExecId   uint64
 	Children uint64
 	Sk       uint64
 	Stack    uint64

@@ -209,6 +209,8 @@ type NetworkRequest struct {
 	Context  NetworkTraceContext
 	SpanId   [8]uint8
 	Begun    uint64
+	Start    uint64
+	ExecId   uint64
 	Children uint64
 	Sk       uint64
 	Stack    uint64

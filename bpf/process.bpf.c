@@ -140,22 +140,15 @@ struct {
 	__type(value, struct sent_exit);
 } exit_scratch SEC(".maps");
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct task_struct___exec {
-	__u64 parent_exec_id; /* the parent's self_exec_id at the fork */
-	__u64 self_exec_id;   /* how many there were, from the first process on */
-};
-#pragma clang attribute pop
-
 /* Whether a process runs what its parent runs. One that was adopted has another parent
  * than the one that forked it; if no exec was between, it runs the same all the same. */
 static __noinline int is_copy(struct task_struct *task)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct task_struct___exec *child = (void *)leader, *parent = (void *)BPF_CORE_READ(leader, real_parent);
-	__u64 id = BPF_CORE_READ(child, self_exec_id);
+	__u64 id = exec_id_of(leader);
 
-	return id == BPF_CORE_READ(child, parent_exec_id) && id == BPF_CORE_READ(parent, self_exec_id);
+	return id == BPF_CORE_READ((struct task_struct___exec *)leader, parent_exec_id) &&
+	       id == exec_id_of(BPF_CORE_READ(leader, real_parent));
 }
 
 SEC("tp_btf/sched_process_exit")

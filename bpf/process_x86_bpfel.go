@@ -156,6 +156,8 @@ type ProcessRequest struct {
 	Context  ProcessTraceContext
 	SpanId   [8]uint8
 	Begun    uint64
+	Start    uint64
+	ExecId   uint64
 	Children uint64
 	Sk       uint64
 	Stack    uint64

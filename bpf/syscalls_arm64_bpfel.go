@@ -76,6 +76,8 @@ type SyscallsRequest struct {
 	Context  SyscallsTraceContext
 	SpanId   [8]uint8
 	Begun    uint64
+	Start    uint64
+	ExecId   uint64
 	Children uint64
 	Sk       uint64
 	Stack    uint64

@@ -91,6 +91,8 @@ struct request {
 	struct trace_context context;
 	__u8 span_id[8]; /* of the span that is made of it */
 	__u64 begun;
+	__u64 start;	/* of the process that read it */
+	__u64 exec_id;	/* which of its programs it ran then */
 	__u64 children; /* how many there had been by then, of all requests */
 	__u64 sk;
 	__u64 stack; /* stack pointer at the read; 0: not an event loop */
@@ -267,12 +269,33 @@ static __always_inline bool is_unanswered(const struct trace_context *c, __u64 s
 	return (state == TRACE_TCP_ESTABLISHED || state == TRACE_TCP_CLOSE_WAIT) && !is_answered(c, sk);
 }
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct task_struct___exec {
+	__u64 parent_exec_id; /* the parent's self_exec_id at the fork */
+	__u64 self_exec_id;   /* how many there were, from the first process on */
+};
+#pragma clang attribute pop
+
+static __always_inline __u64 exec_id_of(struct task_struct *task)
+{
+	return BPF_CORE_READ((struct task_struct___exec *)task, self_exec_id);
+}
+
+/* Whether the program that runs now has read a request: its numbers may have been those of
+ * another process, or of what this one ran before, whose connection another one keeps open. */
+static __always_inline bool is_own(const struct request *r)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return r->start == BPF_CORE_READ(task, group_leader, start_boottime) && r->exec_id == exec_id_of(task);
+}
+
 /* The request that somebody has read, until its response begins. */
 static __always_inline struct request *unanswered_request(const struct execution *e)
 {
 	struct request *r = bpf_map_lookup_elem(&requests, e);
 
-	return r && r->context.association && is_unanswered(&r->context, r->sk) ? r : NULL;
+	return r && r->context.association && is_unanswered(&r->context, r->sk) && is_own(r) ? r : NULL;
 }
 
 /* The request on which somebody works. */

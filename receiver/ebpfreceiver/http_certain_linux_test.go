@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +239,48 @@ func TestAfterTheResponse(t *testing.T) {
 	trace := randomHex(t, 16)
 	s.open("GET", toTarget(10)+"&before=1", "", trace)
 	assert.Equal(t, trace, r.traceOf(s, 10), "100 Continue is no response")
+}
+
+// TestAnotherProgramOfTheSameNumber: a request that nobody has answered is not that of the
+// program that the process begins to run then, nor of another process that gets its pid,
+// while somebody keeps the connection open.
+func TestAnotherProgramOfTheSameNumber(t *testing.T) {
+	requireKernel(t)
+	r := startRig(t, enableHTTP)
+	for i, how := range []string{"exec", "pid"} {
+		t.Run(how, func(t *testing.T) {
+			s := startSocketServer(t, how)
+			var who http.Header
+			require.Eventually(t, func() bool {
+				resp, err := s.client(1).Get(s.url(""))
+				if err != nil {
+					return false
+				}
+				_ = resp.Body.Close()
+				who = resp.Header
+				s.pid, err = strconv.Atoi(who.Get("X-Pid"))
+				return err == nil && r.receiver.source.(*kernel).tracer.knows(s.pid)
+			}, 10*time.Second, 10*time.Millisecond)
+			trace := randomHex(t, 16)
+			s.open("GET", toTarget(10*i), "", trace)
+			require.Equal(t, trace, r.traceOf(s, 10*i), "of who reads it")
+
+			commands, err := net.Dial("udp", who.Get("X-Commands"))
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = commands.Close() })
+			require.NoError(t, commands.SetDeadline(time.Now().Add(30*time.Second)))
+			tell := func(command string) {
+				_, err := commands.Write([]byte(command))
+				require.NoError(t, err)
+				_, err = commands.Read(make([]byte, 100))
+				require.NoError(t, err)
+			}
+			tell("hello") // it listens
+			r.warmUp(s)
+			tell(toTarget(10*i + 1))
+			assert.Empty(t, r.traceOf(s, 10*i+1))
+		})
+	}
 }
 
 // TestForgottenExchange: the kernel may forget of a request what says when its

@@ -1,7 +1,9 @@
 # A server of the tests of the group http that works at its sockets itself, in the
 # way that its first argument names.
+import ctypes
 import os
 import select
+import signal
 import socket
 import sys
 import tempfile
@@ -90,6 +92,71 @@ def serve_job(listener):
     time.sleep(60)
 
 
+def start_anew(commands):
+    """What another process, or another program of this one, does: it listens, so that it is
+    looked at, and dials when a datagram says so: who accepts or reads a request would be at
+    something else by then."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody else would end it
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(16)
+    while True:
+        command, sender = commands.recvfrom(65536)
+        if command != b"hello":
+            dial(command)
+        commands.sendto(command, sender)
+
+
+def command_socket():
+    commands = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    commands.bind(("127.0.0.1", 0))
+    return commands
+
+
+def accept_traced(listener, commands):
+    """Reads requests until one has a traceparent, for which it dials. It does not answer that."""
+    who = b"X-Pid: %d\r\nX-Commands: 127.0.0.1:%d\r\n\r\n" % (os.getpid(), commands.getsockname()[1])
+    while True:
+        connection = listener.accept()[0]
+        request = connection.recv(65536)
+        if b"traceparent" in request:
+            dial(request)
+            return connection
+        connection.sendall(RESPONSE[:-2] + who)
+        connection.close()
+
+
+def serve_exec(listener):
+    """Reads a request and becomes another program, which keeps the connection."""
+    commands = command_socket()
+    connection = accept_traced(listener, commands)
+    os.set_inheritable(connection.fileno(), True)
+    os.set_inheritable(commands.fileno(), True)
+    os.execv(sys.executable, [sys.executable, sys.argv[0], "anew", str(commands.fileno())])
+
+
+def serve_pid(listener):
+    """A child reads a request and ends, but its own child keeps the connection; then another
+    one gets its pid."""
+    commands = command_socket()
+    first = os.fork()
+    if first == 0:
+        connection = accept_traced(listener, commands)
+        if os.fork() == 0:
+            connection.recv(1)  # until the client closes it
+        os._exit(0)
+    os.waitpid(first, 0)
+    while True:
+        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+            last.write(str(first - 1))
+        pid = os.fork()
+        if pid == 0:
+            if os.getpid() == first:
+                start_anew(commands)
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
 def respond(connection, how):
     if how == "pieces":
         connection.sendall(RESPONSE[:9])
@@ -146,6 +213,8 @@ def serve_pooled(listener):
 
 
 def main():
+    if sys.argv[1] == "anew":
+        start_anew(socket.socket(fileno=int(sys.argv[2])))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(16)
