@@ -118,6 +118,23 @@ func (r *Request) Origin() HurtSpan {
 	return origin
 }
 
+// Waits returns the slow spans below which nothing is hurt: where a request lost time.
+func (r *Request) Waits() []HurtSpan {
+	above := make(map[record.SpanID]bool, len(r.Spans))
+	for _, s := range r.Spans {
+		if s.Parent != s.ID {
+			above[s.Parent] = true
+		}
+	}
+	var out []HurtSpan
+	for _, s := range r.Spans {
+		if !s.Failed && !above[s.ID] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Entry returns the span through which the request came in, if it was hurt: the
 // root span, or a server span whose caller is not among the hurt spans. certain
 // is true for the root: a server span's caller may still arrive, or may have

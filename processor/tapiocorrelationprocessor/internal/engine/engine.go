@@ -522,6 +522,9 @@ func (e *Engine) hurt(r *record.Event) {
 	}
 	if i := incident.Of(request); i != nil {
 		i.AddSpan(request, span)
+		for _, other := range incident.Shared(request) {
+			other.AddSpan(request, span)
+		}
 		return
 	}
 	if len(request.Spans) == 1 {
@@ -588,6 +591,9 @@ func (e *Engine) settle(now int64) {
 		r.Settled = true
 		if i := incident.Of(r); i != nil {
 			i.Count(r)
+			for _, other := range incident.Shared(r) {
+				other.Count(r)
+			}
 		} else {
 			e.assign(r)
 		}

@@ -272,7 +272,7 @@ func (e *Engine) absorbGroups(o *open) {
 				return true
 			}
 			target, origin := explain.TargetOf(e.graph, r)
-			if !e.covers(o, target, origin) {
+			if !e.covers(o, target, origin) && !e.slows(o, r) {
 				return false
 			}
 			return e.hurtBy(o, r)
@@ -283,6 +283,7 @@ func (e *Engine) absorbGroups(o *open) {
 		}
 	}
 	e.grouped = left
+	e.shares(o)
 }
 
 // absorbInferred takes the place of incidents whose cause was only inferred from spans,

@@ -11,8 +11,16 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
-// assign finds the incident that hurt a request.
+// assign finds the incident that hurt a request, and the others that made it slower.
 func (e *Engine) assign(r *detect.Request) {
+	e.own(r)
+	for _, o := range e.incidents {
+		e.share(o, r)
+	}
+}
+
+// own finds the incident that hurt a request.
+func (e *Engine) own(r *detect.Request) {
 	target, origin := explain.TargetOf(e.graph, r)
 	e.hear(r, origin)
 	// A cause that was seen comes before one that spans only hint at.
@@ -21,6 +29,11 @@ func (e *Engine) assign(r *detect.Request) {
 			if o := e.incidents[i]; seen == (o.Hypothesis.Cause.Occurrence != nil) && e.covers(o, target, origin) && e.hurtBy(o, r) {
 				return
 			}
+		}
+	}
+	for _, o := range e.incidents {
+		if !r.Failed() && e.slows(o, r) && e.hurtBy(o, r) {
+			return
 		}
 	}
 	if h := e.root(e.unresolved(target, origin)); h != nil {

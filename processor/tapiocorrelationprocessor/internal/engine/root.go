@@ -146,13 +146,15 @@ func (e *Engine) release(o *open) {
 		return
 	}
 	o.Recount(kept)
+	e.requests.Each(o.Unshare)
+	e.shares(o)
 	e.unassign(early)
 }
 
 // unassign looks for another explanation of requests.
 func (e *Engine) unassign(requests []*detect.Request) {
 	for _, r := range requests {
-		r.Assigned = nil
+		incident.Unassign(r)
 		e.assign(r)
 	}
 }

@@ -301,7 +301,7 @@ func (e *Engine) delayed(s *visit.Suspect) (callee record.EntityID, ok bool) {
 func (e *Engine) suspected(s *visit.Suspect) *open {
 	for _, id := range s.Traces {
 		// What only statistics hold against another service explains nothing of this one.
-		if o := e.incidentOf(id); o != nil && (o.Hypothesis.Cause.Certainty == 0 || o.Hypothesis.Service == s.Service) {
+		if o := e.incidentOf(id); o != nil && (o.Hypothesis.Cause.Certainty == 0 || o.Hypothesis.Service == s.Service) && !e.elsewhere(s, o) {
 			return o
 		}
 	}
@@ -330,6 +330,33 @@ func (e *Engine) suspected(s *visit.Suspect) *open {
 		}
 	}
 	return nil
+}
+
+// elsewhere tells whether a suspect is slow by itself in another branch of the requests that
+// an incident made fail, of which only spans tell: neither of the two services calls the
+// other one.
+func (e *Engine) elsewhere(s *visit.Suspect, o *open) bool {
+	h := o.Hypothesis
+	slow := len(s.Signals) > 0 && (s.Signals[0].Kind == visit.Self || s.Signals[0].Kind == visit.Slow)
+	return slow && s.Score >= sure && h.Service != 0 && h.Service != s.Service && h.Cause.Occurrence == nil && !o.Resolved() &&
+		!e.calls(s.Service, h.Service) && !e.calls(h.Service, s.Service)
+}
+
+// calls tells whether a service calls another one, itself or through others.
+func (e *Engine) calls(service, other record.EntityID) bool {
+	seen := map[record.EntityID]bool{service: true}
+	for next := []record.EntityID{service}; len(next) > 0; next = next[1:] {
+		for _, callee := range e.calleesOf(next[0]) {
+			if callee == other {
+				return true
+			}
+			if !seen[callee] {
+				seen[callee] = true
+				next = append(next, callee)
+			}
+		}
+	}
+	return false
 }
 
 // incidentOf returns the incident that hurt a trace, also one that was resolved a

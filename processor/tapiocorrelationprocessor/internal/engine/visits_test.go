@@ -31,6 +31,8 @@ type stay struct {
 	answer time.Duration // how much longer ledger takes when storefront asks it
 	by     string        // the name of who serves it, payment when empty
 	gives  bool          // storefront is given an error
+	denies bool          // payment and storefront answer with an error
+	remote bool          // the query is a call of an address of which nothing else is known
 }
 
 // usual is a stay like all others.
@@ -51,13 +53,16 @@ func (s *scenario) visit(v stay) {
 		payment.name, payment.pid = v.by, 112
 	}
 	end := s.clock
-	start := end.Add(-waited - time.Millisecond)
+	start := end.Add(-max(waited, v.answer) - time.Millisecond)
 	put := func(of service, id, parent, operation string, kind ptrace.SpanKind, from, to time.Time) ptrace.Span {
 		up := pcommon.SpanID{}
 		if parent != "" {
 			up = id8(name + parent)
 		}
 		sp, td := newSpan(of, trace, id8(name+id), up, operation, kind, from, to)
+		if v.denies && (operation == "POST /order" || operation == "POST /charge") {
+			sp.Status().SetCode(ptrace.StatusCodeError)
+		}
 		s.deliver(item{traces: td})
 		return sp
 	}
@@ -72,6 +77,11 @@ func (s *scenario) visit(v stay) {
 	at := start.Add(v.lost + 250*time.Microsecond)
 	put(payment, "pay", "out", "POST /charge", ptrace.SpanKindServer, at, at.Add(served))
 	sp, td := newSpan(payment, trace, id8(name+"sql"), id8(name+"pay"), "SELECT price", ptrace.SpanKindInternal, at, at.Add(v.query))
+	if v.remote {
+		sp.SetKind(ptrace.SpanKindClient)
+		sp.Attributes().PutStr("server.address", "db.internal")
+		sp.Attributes().PutInt("server.port", 5432)
+	}
 	if v.fails {
 		sp.Status().SetCode(ptrace.StatusCodeError)
 	}

@@ -41,7 +41,11 @@ func (t Target) AtHolder() (Target, bool) {
 
 // TargetOf finds the target of a request from its deepest hurt span.
 func TargetOf(g *topology.Graph, r *detect.Request) (Target, detect.HurtSpan) {
-	origin := r.Origin()
+	return TargetAt(g, r.Origin())
+}
+
+// TargetAt is the target where a span is the one with which a request began to go wrong.
+func TargetAt(g *topology.Graph, origin detect.HurtSpan) (Target, detect.HurtSpan) {
 	if origin.Kind == record.SpanClient && origin.Peer != 0 {
 		t := Target{Caller: origin.Subject, Address: origin.Peer, Process: g.Owner(origin.Peer, origin.End), Began: origin.Start}
 		holder, has := g.LastHolder(origin.Peer, origin.Start)

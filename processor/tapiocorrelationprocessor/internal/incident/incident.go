@@ -84,19 +84,73 @@ type Incident struct {
 	Objectives  []finding.Objective
 }
 
-// counted says what of a request was counted.
+// counted says what of a request was counted. Of one that shares it, another incident says
+// how it ended: this one made it slower.
 type counted struct {
-	incident                     *Incident
-	listed, request, user, value bool
+	incident                             *Incident
+	listed, request, user, value, shares bool
+}
+
+// assignment is whose a request is, nil for nobody's, and who else made it slower.
+type assignment struct {
+	owner  *counted
+	shared []*counted
+}
+
+// of returns the assignment of a request.
+func of(r *detect.Request) *assignment {
+	a, ok := r.Assigned.(*assignment)
+	if !ok {
+		a = &assignment{}
+		r.Assigned = a
+	}
+	return a
+}
+
+// by returns what an incident counted of a request, nil where it is not one of its.
+func (a *assignment) by(i *Incident) *counted {
+	if a.owner != nil && a.owner.incident == i {
+		return a.owner
+	}
+	for _, c := range a.shared {
+		if c.incident == i {
+			return c
+		}
+	}
+	return nil
+}
+
+// drop makes a request none of an incident's.
+func (a *assignment) drop(i *Incident) {
+	if a.owner != nil && a.owner.incident == i {
+		a.owner = nil
+	}
+	a.shared = slices.DeleteFunc(a.shared, func(c *counted) bool { return c.incident == i })
 }
 
 // Of returns the incident that a request was assigned to, nil for none.
 func Of(r *detect.Request) *Incident {
-	if c, ok := r.Assigned.(*counted); ok {
-		return c.incident
+	if a, ok := r.Assigned.(*assignment); ok && a.owner != nil {
+		return a.owner.incident
 	}
 	return nil
 }
+
+// Shared returns the other incidents that made a request slower.
+func Shared(r *detect.Request) []*Incident {
+	a, ok := r.Assigned.(*assignment)
+	if !ok || len(a.shared) == 0 {
+		return nil
+	}
+	out := make([]*Incident, len(a.shared))
+	for n, c := range a.shared {
+		out[n] = c.incident
+	}
+	return out
+}
+
+// Unassign takes a request from the incident that it was assigned to.
+func Unassign(r *detect.Request) { of(r).owner = nil }
 
 // New opens an incident.
 func New(g *topology.Graph, h *explain.Hypothesis, o Options) *Incident {
@@ -201,9 +255,39 @@ func says(f *finding.Finding) finding.EarlierCause {
 
 // Assign makes a request one of the incident's, with all of its spans so far.
 func (i *Incident) Assign(r *detect.Request) {
-	r.Assigned = &counted{incident: i}
+	a := of(r)
+	c := a.by(i)
+	if c == nil {
+		c = &counted{incident: i}
+	}
+	a.drop(i)
+	c.shares, a.owner = false, c
 	i.Hypothesis.AddSpans(r, r.Spans...)
 	i.Count(r)
+}
+
+// maxShared bounds the incidents that share a request.
+const maxShared = 4
+
+// Share counts a request of another incident that this one made slower, too. It does
+// nothing where it is one of its own.
+func (i *Incident) Share(r *detect.Request) {
+	a := of(r)
+	if a.by(i) != nil || len(a.shared) >= maxShared {
+		return
+	}
+	a.shared = append(a.shared, &counted{incident: i, shares: true, value: true})
+	if !r.Failed() {
+		i.Hypothesis.AddSpans(r, r.Spans...)
+	}
+	i.Count(r)
+}
+
+// Unshare forgets that an incident made a request of another one slower.
+func (i *Incident) Unshare(r *detect.Request) {
+	if a := of(r); a.owner == nil || a.owner.incident != i {
+		a.drop(i)
+	}
 }
 
 // Recount counts anew, after its cause was replaced: these are all requests that are held
@@ -215,7 +299,9 @@ func (i *Incident) Recount(requests []*detect.Request) {
 	i.business, i.entryKey, i.traces, i.unvalued = nil, "", nil, nil
 	i.Hypothesis.Count(0, 0)
 	for _, r := range requests {
-		r.Assigned = &counted{incident: i}
+		a := of(r)
+		a.drop(i)
+		a.owner = &counted{incident: i}
 		i.Count(r)
 	}
 	i.Dirty = true
@@ -223,7 +309,9 @@ func (i *Incident) Recount(requests []*detect.Request) {
 
 // AddSpan takes a later span of a request that is assigned already.
 func (i *Incident) AddSpan(r *detect.Request, s detect.HurtSpan) {
-	i.Hypothesis.AddSpans(r, s)
+	if c := of(r).by(i); c == nil || !c.shares || !r.Failed() {
+		i.Hypothesis.AddSpans(r, s)
+	}
 	i.Count(r)
 }
 
@@ -265,8 +353,8 @@ func (i *Incident) Hurts(id record.TraceID) bool {
 // request is failed when its root span is, or, once no more spans are waited for,
 // when the server span through which it came in is.
 func (i *Incident) Count(r *detect.Request) {
-	c, ok := r.Assigned.(*counted)
-	if !ok || c.incident != i {
+	c := of(r).by(i)
+	if c == nil {
 		return
 	}
 	i.updated = max(i.updated, r.Last)
@@ -284,7 +372,7 @@ func (i *Incident) Count(r *detect.Request) {
 	}
 	if !c.request {
 		c.request = true
-		i.countRequest(r, entry)
+		i.countRequest(r, entry, r.Failed() && !c.shares)
 	}
 	if s, ok := find(r, entry, func(s *record.Span) bool { return s.User != "" }); ok && !c.user {
 		c.user = true
@@ -328,8 +416,8 @@ func find(r *detect.Request, entry detect.HurtSpan, has func(*record.Span) bool)
 // businessKey is the key of the link that sums up the impact.
 const businessKey = "impact"
 
-func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan) {
-	if r.Failed() {
+func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan, failed bool) {
+	if failed {
 		i.failed++
 		i.unvalued = append(i.unvalued[max(0, len(i.unvalued)-maxUnvalued+1):], r.TraceID.String())
 	} else {
