@@ -32,7 +32,7 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.Counters.Duplicates.Add(1)
 		return
 	}
-	if o.Name == event.OOMKill {
+	if outOfMemory(o) {
 		e.killed(o)
 		e.reached(o)
 	}
@@ -73,6 +73,12 @@ func (e *Engine) occur(o *detect.Occurrence) {
 	if o.Name == event.MemoryGrowth {
 		e.growing(o)
 	}
+}
+
+// outOfMemory tells whether an event says that one was killed for want of memory: the
+// kernel's, or, where nobody watches that, what Kubernetes says of a container.
+func outOfMemory(o *detect.Occurrence) bool {
+	return o.Name == event.OOMKill || o.Name == event.K8sContainerTerminated && o.Detail.Attr(event.KeyContainerReason) == "OOMKilled"
 }
 
 // parts ends for good what was over for a while before an event that happened to the same
@@ -384,15 +390,21 @@ func (e *Engine) replaces(p *pattern.Pattern, o *detect.Occurrence) bool {
 // replace gives an incident another cause.
 func (e *Engine) replace(i *open, h *explain.Hypothesis) {
 	i.Replace(h, e.now(), e.whyReplaced(i.Hypothesis, h))
+	e.relink(i)
+	e.release(i)
+	e.absorbGroups(i)
+	e.supersede(i)
+}
+
+// relink makes the requests of an incident effects of its new cause.
+func (e *Engine) relink(i *open) {
+	h := i.Hypothesis
 	e.requests.Each(func(r *detect.Request) {
 		if incident.Of(r) == i.Incident && !h.Precedes(r) {
 			e.namesOf(h, r)
 			h.AddSpans(r, r.Spans...)
 		}
 	})
-	e.release(i)
-	e.absorbGroups(i)
-	e.supersede(i)
 }
 
 // convinces tells whether a hypothesis is sure enough by itself to be a finding: nothing

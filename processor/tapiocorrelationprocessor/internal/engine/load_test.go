@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/internal/finding"
 )
 
 // ask is a call as both ends see it: to begins when its caller asks.
@@ -174,6 +175,54 @@ func TestLoad(t *testing.T) {
 			assertComplete(t, f)
 		})
 	}
+}
+
+// TestStormIsOneFinding: callers that give up, ask again and fail in the end, by a name of
+// which no port is known, are one finding together with what payment looks like meanwhile.
+func TestStormIsOneFinding(t *testing.T) {
+	s := newScenario(t)
+	order := func(tries int, waits, works time.Duration, steps bool) {
+		s.serial++
+		name := fmt.Sprint("order", s.serial)
+		trace, begun, fails := id16(name), s.clock, works > waits
+		put := func(of service, id, parent, op string, kind ptrace.SpanKind, from, to time.Time, fails bool) {
+			up := noParent
+			if parent != "" {
+				up = id8(name + parent)
+			}
+			span, td := newSpan(of, trace, id8(name+id), up, op, kind, from, to)
+			if kind == spanClient {
+				span.Attributes().PutStr(event.KeyServerAddress, "payment")
+			}
+			if fails {
+				span.Status().SetCode(ptrace.StatusCodeError)
+			}
+			s.deliver(item{traces: td})
+		}
+		for n := range tries {
+			client, server := fmt.Sprint("c", n), fmt.Sprint("s", n)
+			at := begun.Add(ms + time.Duration(n)*(waits+ms))
+			put(storefront, client, "in", "POST", spanClient, at, at.Add(min(waits, works+ms)), fails)
+			put(payment, server, client, "POST /charge", spanServer, at, at.Add(works), false)
+			if steps {
+				put(payment, server+"q", server, "SELECT price", ptrace.SpanKindInternal, at, at.Add(ms), false)
+			}
+		}
+		put(storefront, "in", "", "POST /order", spanServer, begun, begun.Add(time.Duration(tries)*(waits+ms)+2*ms), fails)
+	}
+	s.each(500*ms, 6*time.Minute, func(int) { order(1, 30*ms, 10*ms, true) })
+	s.each(500*ms, 90*time.Second, func(int) { order(4, 20*ms, 70*ms, false) })
+	s.wait(15 * time.Second)
+	var open []*finding.Finding
+	for _, f := range s.latest() {
+		if f.State == finding.StateOpen {
+			open = append(open, f)
+		}
+	}
+	require.Len(t, open, 1, "%v", titles(s.latest()))
+	assert.Equal(t, "retry-storm", open[0].Pattern)
+	assert.EqualValues(t, 180, open[0].Impact.FailedRequests, open[0].Summary)
+	assertCausal(t, open[0])
 }
 
 // TestCallsFromANodeWithoutNetwork: whom a node's processes call in vain may be well, when

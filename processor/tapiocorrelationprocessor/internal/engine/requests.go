@@ -67,6 +67,9 @@ func (e *Engine) covers(o *open, t explain.Target, origin detect.HurtSpan) bool 
 	if e.lookup(o.Hypothesis, t, origin) != nil {
 		return true
 	}
+	if e.givesUp(o, t, origin) {
+		return true
+	}
 	h := o.Hypothesis
 	if !h.Covers(t, failure) {
 		at, ok := t.AtHolder()

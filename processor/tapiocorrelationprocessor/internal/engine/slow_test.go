@@ -16,7 +16,7 @@ import (
 func TestSlowRequestsAreCounted(t *testing.T) {
 	const n = 80
 	direct := func(change func(*stay)) func(int) stay {
-		return func(n int) stay {
+		return func(int) stay {
 			v := usual()
 			v.remote, v.direct, v.calls = true, true, 0
 			if change != nil {

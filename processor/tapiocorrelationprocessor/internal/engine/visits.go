@@ -85,7 +85,10 @@ func (e *Engine) judgeVisits(now int64) {
 		}
 		switch {
 		case o != nil && e.saysWhy(s, o):
-			e.accuse(s, o)
+			if e.whyOf(s) == nil {
+				e.accuse(s, o)
+			}
+			e.takesOver(s)
 		case o != nil && e.outgrows(s, o):
 			e.accuse(s, o)
 			e.withdrawEnds(s, o)
@@ -128,6 +131,38 @@ func (e *Engine) saysWhy(s *visit.Suspect, o *open) bool {
 	return slices.Contains(why, signalEvents[g.Kind]) && !slices.Contains(why, h.Cause.Event) &&
 		(h.Service == s.Service || g.Kind == visit.Retries && h.Service == g.Peer) &&
 		h.Cause.Occurrence == nil && !o.Resolved() && s.Score >= visit.Alarm && !anecdotal(s) && (g.Kind != visit.Herd || h.Cause.Time >= s.Since-explain.Slack)
+}
+
+// whyOf returns the open incident that says why a suspect is in trouble, nil for none.
+func (e *Engine) whyOf(s *visit.Suspect) *open {
+	for _, o := range e.incidents {
+		if h := o.Hypothesis; h.Service == s.Service && h.Cause.Event == signalEvents[s.Signals[0].Kind] && slices.Contains(why, h.Cause.Event) && !o.Resolved() {
+			return o
+		}
+	}
+	return nil
+}
+
+// takesOver makes one finding of what says why a suspect is in trouble and of those that
+// tell only that it is or, of a storm of retries, that those fail who give up on it.
+func (e *Engine) takesOver(s *visit.Suspect) {
+	root := e.whyOf(s)
+	if root == nil {
+		return
+	}
+	e.replaceAll(root, func(i *open) bool {
+		h := i.Hypothesis
+		same := h.Service == s.Service || h.Cause.Event == pattern.ServiceFailing && s.Signals[0].Kind == visit.Retries && h.Service == s.Signals[0].Peer
+		return same && h.Cause.Occurrence == nil && !slices.Contains(why, h.Cause.Event) && !i.Resolved()
+	})
+}
+
+// givesUp tells whether a request failed because its caller gave up on a service of which
+// an incident says that retries storm it: who was called knows of no failure.
+func (e *Engine) givesUp(o *open, t explain.Target, origin detect.HurtSpan) bool {
+	h := o.Hypothesis
+	return h.Cause.Event == pattern.RetryStorm && origin.Failed && origin.Kind == record.SpanClient && t.Address == 0 &&
+		!h.OverBefore(origin.Start) && origin.End >= h.Cause.Time-explain.Slack && slices.Contains(e.calleesOf(t.Service), h.Service)
 }
 
 // knowsWhy tells whether an incident says why a service is in trouble.
@@ -449,6 +484,7 @@ func (e *Engine) accuse(s *visit.Suspect, o *open) {
 	if o != nil {
 		o.Replace(h, e.now(), fmt.Sprintf("By now the visits of %s have changed more.", e.graph.ServiceName(s.Service)))
 		o.peak, o.rival = 0, 0
+		e.relink(o)
 		e.release(o)
 	} else {
 		o = e.open(h)

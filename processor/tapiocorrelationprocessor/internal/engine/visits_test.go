@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/internal/finding"
 )
 
@@ -209,10 +210,12 @@ func titles(all []*finding.Finding) (out []string) {
 }
 
 // gauge hands over one sample of a container's memory, in MB, with what is free.
-func (s *scenario) memory(of service, used, free float64) {
+func (s *scenario) memory(of service, used, free float64) { s.memoryOf(of.resource, used, free) }
+
+func (s *scenario) memoryOf(resource func(pcommon.Resource), used, free float64) {
 	md := pmetric.NewMetrics()
 	rm := md.ResourceMetrics().AppendEmpty()
-	of.resource(rm.Resource())
+	resource(rm.Resource())
 	metrics := rm.ScopeMetrics().AppendEmpty().Metrics()
 	for name, v := range map[string]float64{"container.memory.working_set": used, "container.memory.available": free} {
 		m := metrics.AppendEmpty()
@@ -265,6 +268,59 @@ func TestEarlyWarning(t *testing.T) {
 	assert.EqualValues(t, 10, g.Impact.FailedRequests)
 	assertCausal(t, g)
 	assertComplete(t, g)
+}
+
+// TestEarlyWarningOfAPod: the metrics name the pod, and who tells of the kill names a
+// container of it: Kubernetes, after the kernel or alone. That is one finding, and the kill
+// of another pod of the same workload is not.
+func TestEarlyWarningOfAPod(t *testing.T) {
+	pod := func(name string, more ...string) resource {
+		r := resource{
+			"k8s.namespace.name": "shop", "k8s.deployment.name": "cart", "k8s.pod.name": "cart-7d4b9c-" + name, "k8s.pod.uid": "uid-" + name,
+			"k8s.node.name": "node1",
+		}
+		for n := 0; n < len(more); n += 2 {
+			r[more[n]] = more[n+1]
+		}
+		return r
+	}
+	for name, tc := range map[string]struct {
+		kernel bool
+		pod    string
+		want   []string
+	}{
+		"Kubernetes alone":       {false, "a", []string{"limit-predicted open"}},
+		"the kernel, Kubernetes": {true, "a", []string{"limit-predicted open"}},
+		"another pod":            {false, "b", []string{"limit-predicted predicted", "k8s-container-oom-killed open"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			for n := range 44 {
+				used := steady(n)
+				if n >= 30 {
+					used = leak(n - 30)
+				}
+				s.memoryOf(func(r pcommon.Resource) { require.NoError(t, r.Attributes().FromRaw(pod("a"))) }, used, 1000-used)
+				s.wait(time.Minute)
+			}
+			require.Equal(t, finding.StatePredicted, s.one().State)
+			if tc.kernel {
+				s.event(pod(tc.pod, "container.id", "c1", "host.name", "node1"), event.OOMKill, limitHit)
+				s.wait(time.Second)
+			}
+			s.event(pod(tc.pod, "container.id", "c1", "k8s.container.name", "cart"), event.K8sContainerTerminated,
+				map[string]any{event.KeyContainerReason: "OOMKilled", "process.exit.code": 137, "k8s.container.restart_count": 1})
+			s.wait(time.Second)
+			s.event(pod(tc.pod, "k8s.container.name", "cart"), event.K8sContainerWaiting, map[string]any{event.KeyContainerReason: "CrashLoopBackOff"})
+			s.wait(10 * time.Second)
+			var got []string
+			for _, f := range s.latest() {
+				got = append(got, f.Pattern+" "+string(f.State))
+			}
+			assert.Equal(t, tc.want, got, titles(s.latest()))
+		})
+	}
 }
 
 // TestEarlyWarningIsWithdrawn: the growth ends before the limit.
