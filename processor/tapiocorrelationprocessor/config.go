@@ -115,7 +115,7 @@ func (c *PatternsConfig) load() ([]*pattern.Pattern, error) {
 		}
 		if slices.Contains(c.OnlyWithImpact, p.ID) {
 			quiet := *p
-			quiet.Alone, quiet.MinTraces = false, max(p.MinTraces, 1)
+			quiet.Alone, quiet.Lasts, quiet.LastsWhere, quiet.MinTraces = false, 0, nil, max(p.MinTraces, 1)
 			p = &quiet
 		}
 		if slices.Contains(c.OnCauseAlone, p.ID) {

@@ -113,13 +113,13 @@ func (e *encoder) record(ev *unit.Event) note {
 	}
 	switch ev.Kind {
 	case unit.Failed:
-		e.builder.RecordTapioSystemdUnitFailedEvent(ctx, at, u.ActiveState, u.SubState, append(options, failureOptions(u)...)...)
+		e.builder.RecordTapioSystemdUnitFailedEvent(ctx, at, u.ActiveState, u.SubState, append(options, e.failureOptions(u)...)...)
 		n.body = fmt.Sprintf("%s failed: %s", u.Name, reason(u))
 	case unit.OOMKilled:
-		e.builder.RecordTapioSystemdUnitOomKilledEvent(ctx, at, u.ActiveState, u.SubState, append(options, failureOptions(u)...)...)
+		e.builder.RecordTapioSystemdUnitOomKilledEvent(ctx, at, u.ActiveState, u.SubState, append(options, e.failureOptions(u)...)...)
 		n.body = fmt.Sprintf("%s was ended because one of its processes was killed for want of memory", u.Name)
 	case unit.Watchdog:
-		e.builder.RecordTapioSystemdUnitWatchdogEvent(ctx, at, u.ActiveState, u.SubState, append(options, failureOptions(u)...)...)
+		e.builder.RecordTapioSystemdUnitWatchdogEvent(ctx, at, u.ActiveState, u.SubState, append(options, e.failureOptions(u)...)...)
 		n.body = fmt.Sprintf("%s was ended because it did not report within WatchdogSec", u.Name)
 	case unit.StartLimitHit:
 		options = append(options, metadata.WithErrorTypeEventAttribute("start-limit-hit"),
@@ -231,7 +231,7 @@ func otherProcess(u *unit.Unit) (unit.Process, bool) {
 }
 
 // failureOptions are all facts that can explain a failure.
-func failureOptions(u *unit.Unit) []metadata.EventAttributeOption {
+func (e *encoder) failureOptions(u *unit.Unit) []metadata.EventAttributeOption {
 	options := append(errorOptions(u), runOptions(u)...)
 	options = append(options, cgroupOptions(u)...)
 	options = append(options, metadata.WithTapioSystemdUnitRestartsEventAttribute(int64(u.NRestarts)))
@@ -248,6 +248,9 @@ func failureOptions(u *unit.Unit) []metadata.EventAttributeOption {
 		if o.value != unit.None {
 			options = append(options, o.with(int64(o.value)))
 		}
+	}
+	if u.IsMissed(matches(e.cfg.Critical, u.Name)) {
+		options = append(options, metadata.WithTapioSystemdUnitShouldRunEventAttribute(true))
 	}
 	if u.StatusText != "" {
 		options = append(options, metadata.WithTapioSystemdUnitStatusTextEventAttribute(cut(u.StatusText, maxStatusText)))

@@ -51,8 +51,9 @@ func TestFailureTellsWhatExplainsIt(t *testing.T) {
 		"systemd.unit.active_state": "failed", "systemd.unit.state": "failed", "error.type": "oom-kill", "tapio.systemd.unit.result": "oom-kill",
 		"tapio.systemd.invocation_id": "ab01", "process.pid": int64(42), "process.creation.time": "2026-11-23T21:59:00Z",
 		"tapio.process.exit.signal": int64(9), "tapio.process.exit.signal_name": "SIGKILL", "tapio.process.exit.core_dumped": true,
-		"process.linux.cgroup": "/system.slice/kubelet.service", "tapio.systemd.unit.restarts": int64(3),
-		"tapio.memory.peak": int64(1 << 19), "tapio.memory.limit": int64(1 << 20), "tapio.systemd.tasks.max": int64(7),
+		"process.linux.cgroup": "/system.slice/kubelet.service", "tapio.systemd.unit.should_run": true,
+		"tapio.systemd.unit.restarts": int64(3),
+		"tapio.memory.peak":           int64(1 << 19), "tapio.memory.limit": int64(1 << 20), "tapio.systemd.tasks.max": int64(7),
 		"tapio.systemd.snapshot": true,
 	}, record.Attributes().AsRaw())
 }

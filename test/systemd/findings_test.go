@@ -141,6 +141,44 @@ func TestUnitThatOthersNeedFails(t *testing.T) {
 	assert.Equal(t, "cause", call.Parent)
 }
 
+// TestUnitStaysFailed: of units that fail and nobody is seen to need, those are findings that
+// should run: no task, and none that was stopped.
+func TestUnitStaysFailed(t *testing.T) {
+	n := bootNode(t, withUnits(map[string]string{
+		"lonely.service":  "[Service]\nExecStart=/bin/sleep infinity\n",
+		"stopped.service": "[Service]\nExecStart=/bin/sh -c \"trap 'exit 143' TERM; while :; do sleep 0.1; done\"\n",
+		"nightly.service": "[Service]\nExecStart=/bin/false\n",
+		"nightly.timer":   "[Timer]\nOnActiveSec=10ms\nAccuracySec=1ms\n",
+		"task.service":    "[Service]\nType=oneshot\nExecStart=/bin/false\n",
+	}))
+	n.systemctl("start", "lonely", "stopped")
+	n.systemctl("kill", "--kill-whom=main", "--signal=KILL", "lonely")
+	time.Sleep(200 * time.Millisecond) // the shell sets its trap
+	n.systemctl("stop", "stopped")
+	n.systemctl("start", "nightly.timer", "--no-block")
+	n.systemctl("start", "task")
+	for _, unit := range []string{"stopped.service", "nightly.service", "task.service"} {
+		assert.NotContains(t, n.collector.Record(t, "tapio.systemd.unit.failed", unit), "tapio.systemd.unit.should_run", unit)
+	}
+	state := func(want finding.State) *finding.Finding {
+		var all []*finding.Finding
+		require.Eventually(t, func() bool {
+			all = n.collector.Findings(t)
+			return len(all) == 1 && all[0].State == want
+		}, 2*time.Minute, 200*time.Millisecond, "no single finding that is %s", want)
+		rig.Log(t, all[0])
+		return all[0]
+	}
+	f := state(finding.StateOpen)
+	assert.Equal(t, "unit-failed", f.Pattern)
+	assert.Equal(t, "lonely.service", f.RootCause.Entity.Name)
+	assert.Contains(t, f.Summary, "no request was seen to be hurt")
+	n.collector.Restart(t, func() {})
+	assert.Equal(t, f.ID, state(finding.StateOpen).ID, "a restart of the collector changes nothing")
+	n.systemctl("restart", "lonely")
+	assert.Equal(t, f.ID, state(finding.StateMended).ID)
+}
+
 // withUnits adds unit files and drop-ins.
 func withUnits(units map[string]string) func(*machine) {
 	return func(m *machine) {

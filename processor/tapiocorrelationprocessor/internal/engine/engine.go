@@ -165,6 +165,8 @@ type open struct {
 	// peak and rival are the highest scores of the cause's service and of another one
 	// while the incident was open, where statistics name the cause.
 	peak, rival float64
+	// traced says that it was looked where its cause came from, since it hurt somebody.
+	traced bool
 	// spares is the service that a node's cause does not hurt, 0 for none (see judgeNodes).
 	spares record.EntityID
 }
@@ -548,6 +550,7 @@ func (e *Engine) Advance() {
 	e.withdrawGrowth(now)
 	e.judgeVisits(now)
 	e.judgeGroups(now)
+	e.traceBack()
 	for _, o := range e.incidents {
 		e.quote(o, now)
 		if o.Hypothesis.Lasted(now) {
@@ -559,6 +562,17 @@ func (e *Engine) Advance() {
 	if now-e.lastSweep >= int64(sweepEvery) || now < e.lastSweep {
 		e.lastSweep = now
 		e.sweep(now)
+	}
+}
+
+// traceBack looks where the cause of an incident came from that hurt nobody at first: what
+// makes a finding only with requests can be that, now that it has some.
+func (e *Engine) traceBack() {
+	for _, o := range slices.Clone(e.incidents) {
+		if c := o.Hypothesis.Cause.Occurrence; !o.traced && c != nil && o.Hypothesis.Pattern.MayLast(c.Detail) && o.HasHurt() {
+			o.traced = true
+			e.spreadFrom(c)
+		}
 	}
 }
 

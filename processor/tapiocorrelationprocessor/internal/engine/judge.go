@@ -158,7 +158,7 @@ func (e *Engine) spreadFrom(o *detect.Occurrence) {
 		}
 		known := e.occurrences.Named(p.Cause.Event)
 		for _, k := range known[max(0, len(known)-maxCompared):] {
-			if k == o || !explain.Matches(p, k) || !e.often(p, k) {
+			if k == o || !explain.Matches(p, k) || !e.often(p, k) || !i.HasHurt() && !p.StandsAlone(k.Detail) {
 				continue
 			}
 			// Where others answered ties nobody to an event that is not tied to it anyhow.
@@ -261,7 +261,7 @@ func (e *Engine) cause(o *detect.Occurrence) {
 		if e.explainsGroup(p, o) {
 			return
 		}
-		if !p.Alone {
+		if !p.StandsAlone(o.Detail) {
 			continue
 		}
 		if h := e.hypothesis(p, o); best == nil || explain.Better(h, best, e.options.Weights) < 0 {

@@ -227,6 +227,31 @@ func TestUnits(t *testing.T) {
 			s.unit(payments, payment, "failed", failed3)
 			s.refusals(10, "u")
 		}},
+		"its disk is full, long before anybody calls": {"unit-out-of-space", payments, func(s *scenario) {
+			s.unit(payments, payment, "activated", nil)
+			s.enospc(payment)
+			s.unit(payments, payment, "failed", missed)
+			s.wait(time.Minute)
+			s.refusals(10, "u")
+		}},
+		"it fails long before anybody calls": {"unit-failed", payments, func(s *scenario) {
+			s.unit(payments, payment, "failed", missed)
+			s.wait(time.Minute)
+			s.refusals(10, "u")
+		}},
+		"the kernel saw it end, long before anybody calls": {"process-crashed", "payment", func(s *scenario) {
+			s.exit(payment, exit2)
+			s.wait(20 * time.Millisecond)
+			s.unit(payments, payment, "failed", missed)
+			s.wait(time.Minute)
+			s.refusals(10, "u")
+		}},
+		"the kernel saw it end, and it should run": {"process-crashed", "payment", func(s *scenario) {
+			s.exit(payment, exit2)
+			s.wait(20 * time.Millisecond)
+			s.unit(payments, payment, "failed", missed)
+			s.refusals(10, "u")
+		}},
 		"its disk was full, and it went on": {"connection-refused", "payment", func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
 			s.enospc(payment)
@@ -275,6 +300,89 @@ func TestUnits(t *testing.T) {
 				assertCausal(t, f)
 			}
 			assertComplete(t, f)
+		})
+	}
+}
+
+// missed is a failure of a unit that should run, as tapio_systemd tells it.
+var missed = map[string]any{event.KeyErrorType: "exit-code", event.KeyProcessExitCode: 3, "tapio.systemd.unit.should_run": true}
+
+// TestUnitStaysFailed: a unit that should run stays failed, and nobody is seen to need it.
+func TestUnitStaysFailed(t *testing.T) {
+	const backup = "backup.service"
+	for name, tc := range map[string]struct {
+		want string
+		play func(*scenario)
+	}{
+		"it should run": {"unit-failed", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", missed)
+		}},
+		"the kernel saw it end, too": {"unit-failed", func(s *scenario) {
+			s.exit(service{host: "node1", pid: 60}, exit2)
+			s.unit(backup, service{pid: 60}, "failed", missed)
+		}},
+		"the kernel's word comes last": {"unit-failed", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", missed)
+			s.wait(10 * time.Millisecond)
+			s.exit(service{host: "node1", pid: 60}, exit2)
+		}},
+		"the same, and it was told already": {"unit-failed", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", missed)
+			s.wait(time.Minute)
+			s.exit(service{host: "node1", pid: 60}, exit2)
+		}},
+		"it is a task": {"", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", failed3)
+		}},
+		"a task whose executable is missing": {"", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", failed3)
+			s.unit(backup, service{pid: 60}, "exec_failed", nil)
+		}},
+		"it is restarted": {"", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", missed)
+			s.wait(10 * time.Second)
+			s.unit(backup, service{pid: 61}, "activated", nil)
+		}},
+		"systemd restarts it": {"", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", failed3)
+			s.unit(backup, service{pid: 60}, "restarting", map[string]any{"tapio.systemd.restart.count": 1})
+			s.unit(backup, service{pid: 61}, "activated", map[string]any{"tapio.systemd.unit.restarts": 1})
+		}},
+		"it is given up": {"unit-start-limit", func(s *scenario) {
+			s.unit(backup, service{pid: 60}, "failed", missed)
+			s.wait(time.Minute)
+			s.unit(backup, service{}, "start_limit_hit", map[string]any{event.KeyErrorType: "start-limit-hit"})
+		}},
+		"it is the kubelet": {"kubelet-down", func(s *scenario) {
+			s.unit("kubelet.service", service{pid: 60}, "failed", missed)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.healthy(5 * time.Second)
+			tc.play(s)
+			s.wait(10 * time.Second)
+			if tc.want == "unit-failed" && name != "the same, and it was told already" {
+				assert.Empty(t, s.findings, "it may be restarted yet")
+			}
+			s.wait(time.Minute)
+			if tc.want == "" {
+				require.Empty(t, s.findings)
+				return
+			}
+			f := s.one()
+			assert.Equal(t, tc.want, f.Pattern)
+			assert.Equal(t, finding.StateOpen, f.State)
+			assert.Zero(t, f.Impact.FailedRequests)
+			if tc.want != "unit-failed" {
+				return
+			}
+			assert.Equal(t, backup, f.RootCause.Entity.Name)
+			assert.Contains(t, f.Summary, "no request was seen to be hurt")
+			s.unit(backup, service{pid: 62}, "activated", nil)
+			s.wait(2 * time.Second)
+			assert.Equal(t, finding.StateMended, s.one().State)
 		})
 	}
 }

@@ -86,15 +86,21 @@ func (h *Hypothesis) Supported() bool {
 }
 
 // Lasted notes that time has passed, and returns whether the cause makes a finding from now
-// on though no effect of it was seen.
+// on though nothing was seen of what it does.
 func (h *Hypothesis) Lasted(now int64) bool {
 	p := h.Pattern
-	if h.lasted || p.Lasts == 0 || h.Over() || h.hasEffect() || now-h.stand.since < int64(p.Lasts) {
+	switch {
+	case h.lasted, h.Over(), h.Cause.Occurrence == nil, !p.MayLast(h.Cause.Occurrence.Detail):
+		return false
+	case p.Harmful && h.hasEffect(), now-h.stand.since < int64(p.Lasts):
 		return false
 	}
 	h.lasted = true
 	return true
 }
+
+// HasLasted tells whether the cause is a finding though no request was hurt, see Lasted.
+func (h *Hypothesis) HasLasted() bool { return h.lasted }
 
 func (h *Hypothesis) hasEffect() bool {
 	return slices.ContainsFunc(h.effects, func(o observed) bool { return o.count > 0 })

@@ -343,6 +343,9 @@ func (i *Incident) Services() []record.EntityID {
 // though perhaps no request has failed.
 func (i *Incident) Witness() { i.witnessed = true }
 
+// HasHurt tells whether a request was seen to be hurt.
+func (i *Incident) HasHurt() bool { return i.failed+i.slow > 0 }
+
 // Hurts tells whether a trace is listed as hurt.
 func (i *Incident) Hurts(id record.TraceID) bool {
 	text := id.String()
@@ -455,7 +458,7 @@ func (i *Incident) countRequest(r *detect.Request, entry detect.HurtSpan, failed
 func (i *Incident) Ready(minScore float64) bool {
 	h := i.Hypothesis
 	return h.Supported() && h.Confidence(i.options.Weights).Score >= minScore &&
-		(h.Pattern.Alone || i.witnessed || i.failed+i.slow >= int64(h.Pattern.MinTraces))
+		(h.Pattern.Alone || h.HasLasted() || i.witnessed || i.failed+i.slow >= int64(h.Pattern.MinTraces))
 }
 
 // Finding writes the next revision. now is the engine's time.

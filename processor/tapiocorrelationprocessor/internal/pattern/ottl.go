@@ -70,6 +70,7 @@ func RecordsOf(patterns []*Pattern) (*Records, error) {
 	}
 	for _, p := range patterns {
 		add(append([]string{p.Cause.Event}, p.Cause.Or...), p.Cause.Where)
+		add(append([]string{p.Cause.Event}, p.Cause.Or...), p.LastsWhere)
 		for i := range p.Effects {
 			add([]string{p.Effects[i].Event}, p.Effects[i].Where)
 		}

@@ -34,6 +34,9 @@ func pageOf(patterns []*Pattern) string {
 		if p.MinTraces == 1 {
 			needs = "1 hurt request"
 		}
+		if p.Lasts > 0 {
+			needs += fmt.Sprintf(", or that it goes on for %v%s", p.Lasts, whereWords(p.LastsWhere))
+		}
 		if p.Alone {
 			needs = "nothing more"
 		}
@@ -54,8 +57,13 @@ func pageOf(patterns []*Pattern) string {
 
 func causeWords(c *Cause) string {
 	out := "`" + strings.Join(append([]string{c.Event}, c.Or...), "`, `") + "`"
-	for i := range c.Where {
-		w := &c.Where[i]
+	return out + whereWords(c.Where)
+}
+
+// whereWords are conditions in a few words.
+func whereWords(where []Condition) (out string) {
+	for i := range where {
+		w := &where[i]
 		switch {
 		case w.Key == KeyBody:
 			out += ", by its text"

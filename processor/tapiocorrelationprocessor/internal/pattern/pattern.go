@@ -105,9 +105,11 @@ type Pattern struct {
 	// Harmful: it is a finding only when one of its effects was seen, whichever.
 	Harmful bool `yaml:"harmful"`
 	// Lasts is after what time a cause that goes on is a finding though it is Harmful and no
-	// effect was seen, 0 for never: what it does may be nowhere to be seen.
-	Lasts time.Duration `yaml:"lasts"`
-	// MinTraces is how many requests must have been hurt, unless Alone.
+	// effect was seen, or is not Alone and no request was hurt, 0 for never: what it does may
+	// be nowhere to be seen. LastsWhere are conditions on the cause for that.
+	Lasts      time.Duration `yaml:"lasts"`
+	LastsWhere []Condition   `yaml:"lasts_where"`
+	// MinTraces is how many requests must have been hurt, unless Alone or see Lasts.
 	MinTraces int `yaml:"min_traces"`
 	// Effects are what one expects to see of it.
 	Effects []Effect `yaml:"effects"`
@@ -265,6 +267,16 @@ func (p *Pattern) Relations() []Relation {
 	}
 	return out
 }
+
+// MayLast tells whether a cause is a finding when it goes on, though nothing is seen of what
+// it does.
+func (p *Pattern) MayLast(cause *record.Detail) bool {
+	return p.Lasts > 0 && Holds(p.LastsWhere, cause)
+}
+
+// StandsAlone tells whether a cause is a finding though no request was hurt: at once, or when
+// it goes on.
+func (p *Pattern) StandsAlone(cause *record.Detail) bool { return p.Alone || p.MayLast(cause) }
 
 // Requires tells whether any effect is required.
 func (p *Pattern) Requires() bool {

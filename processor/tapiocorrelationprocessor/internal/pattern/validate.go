@@ -81,9 +81,13 @@ func (p *Pattern) validate() error {
 
 // validateTimes says which times stand without what they are about.
 func (p *Pattern) validateTimes() (errs []error) {
-	if p.Lasts < 0 || p.Lasts > 0 && !p.Harmful {
-		errs = append(errs, fmt.Errorf("lasts: %v: want a duration above 0, of a pattern that is harmful", p.Lasts))
+	if p.Lasts < 0 || p.Lasts > 0 && p.Alone && !p.Harmful {
+		errs = append(errs, fmt.Errorf("lasts: %v: want a duration above 0, of a pattern that is harmful or not alone", p.Lasts))
 	}
+	if len(p.LastsWhere) > 0 && p.Lasts == 0 {
+		errs = append(errs, errors.New("lasts_where: want lasts, too: after what time it is a finding"))
+	}
+	errs = append(errs, conditions("lasts_where", p.LastsWhere))
 	if p.Apart < 0 || p.Apart > 0 && len(p.Until) == 0 {
 		errs = append(errs, fmt.Errorf("apart: %v: want a duration above 0, of a pattern with until", p.Apart))
 	}

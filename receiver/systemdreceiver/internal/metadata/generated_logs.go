@@ -429,6 +429,12 @@ func WithTapioSystemdUnitResultEventAttribute(tapioSystemdUnitResultAttributeVal
 	})
 }
 
+func WithTapioSystemdUnitShouldRunEventAttribute(tapioSystemdUnitShouldRunAttributeValue bool) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutBool("tapio.systemd.unit.should_run", tapioSystemdUnitShouldRunAttributeValue)
+	})
+}
+
 func WithTapioSystemdUnitStatusTextEventAttribute(tapioSystemdUnitStatusTextAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("tapio.systemd.unit.status_text", tapioSystemdUnitStatusTextAttributeValue)

@@ -2,6 +2,7 @@ package unit
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -76,10 +77,11 @@ func (u *Unit) failed(setting string, v any) {
 }
 
 // AddProcesses takes over from now, what systemd says of the same unit later, which
-// processes failed beside the main one, and which ends of that are good. The signals leave
-// both out.
+// processes failed beside the main one, which ends of that are good, and what kind of unit it
+// is. The signals leave all that out.
 func (u *Unit) AddProcesses(now *Unit) {
 	u.Type, u.SuccessCodes, u.SuccessSignals = now.Type, now.SuccessCodes, now.SuccessSignals
+	u.RemainAfterExit, u.TriggeredBy = now.RemainAfterExit, now.TriggeredBy
 	if u.InvocationID == now.InvocationID {
 		u.Failed = now.Failed
 	}
@@ -144,4 +146,26 @@ func (u *Unit) FailedAt() time.Time {
 // (RemainAfterExit). Of others systemd notices the end at once.
 func (u *Unit) outlived() bool {
 	return u.ActiveEnter.After(u.ExecMainExit) || u.ActiveExit.Sub(u.ExecMainExit) > settle
+}
+
+// IsMissed tells whether a unit that is failed should be active: nobody asked it to end, and it
+// is critical or no task, which ends by itself. Of a service whose type is not known it is false.
+func (u *Unit) IsMissed(critical bool) bool {
+	return u.ActiveState == "failed" && !u.wasStopped() && (critical || !u.isTask())
+}
+
+// wasStopped tells whether the main process ended after systemd had begun to end the run, as it
+// does when somebody stops the unit, or its time is up (RuntimeMaxSec).
+func (u *Unit) wasStopped() bool {
+	return !u.ExecMainStart.IsZero() && u.ActiveExit.After(u.ExecMainStart) && u.ExecMainExit.After(u.ActiveExit) && u.Result != "watchdog"
+}
+
+// isTask tells whether a unit is there to be done with: a service of Type=oneshot that does not
+// remain active, or one that a timer starts.
+func (u *Unit) isTask() bool {
+	if !strings.HasSuffix(u.Name, ".service") {
+		return false
+	}
+	return u.Type == "" || u.Type == "oneshot" && !u.RemainAfterExit ||
+		slices.ContainsFunc(u.TriggeredBy, func(name string) bool { return strings.HasSuffix(name, ".timer") })
 }

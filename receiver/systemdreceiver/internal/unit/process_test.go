@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -117,5 +118,32 @@ func TestWhenARunFailed(t *testing.T) {
 		"a clock that was set back":           {Unit{ExecMainExit: at(200), StateChange: at(99), Failed: []Process{{Setting: "ExecStop", Exit: at(201)}}}, at(99)},
 	} {
 		assert.Equal(t, c.want, c.unit.FailedAt(), name)
+	}
+}
+
+// TestMissed: a unit that is failed should be active, unless somebody stopped it or it is a task.
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	for name, c := range map[string]struct {
+		unit           Unit
+		want, critical bool
+	}{
+		"a daemon ended":              {Unit{Type: "simple", ExecMainStart: at(1), ExecMainExit: at(9), ActiveExit: at(9)}, true, true},
+		"it did not start":            {Unit{Type: "notify", ExecMainStart: at(1), ExecMainExit: at(2)}, true, true},
+		"it was started again":        {Unit{Type: "notify", ActiveExit: at(5), ExecMainStart: at(6), ExecMainExit: at(7)}, true, true},
+		"it was stopped":              {Unit{Type: "simple", ExecMainStart: at(1), ActiveExit: at(9), ExecMainExit: at(10)}, false, false},
+		"it hung":                     {Unit{Type: "simple", ExecMainStart: at(1), ActiveExit: at(9), ExecMainExit: at(10), Result: "watchdog"}, true, true},
+		"a task":                      {Unit{Type: "oneshot", ExecMainStart: at(1), ExecMainExit: at(2)}, false, true},
+		"a state that is set up":      {Unit{Type: "oneshot", RemainAfterExit: true, ExecMainStart: at(1), ExecMainExit: at(2)}, true, true},
+		"a timer started it":          {Unit{Type: "simple", TriggeredBy: []string{"a.timer"}, ExecMainStart: at(1), ExecMainExit: at(2), ActiveExit: at(2)}, false, true},
+		"a socket started it":         {Unit{Type: "simple", TriggeredBy: []string{"a.socket"}, ExecMainStart: at(1), ExecMainExit: at(2), ActiveExit: at(2)}, true, true},
+		"nothing is known of it":      {Unit{}, false, true},
+		"a mount":                     {Unit{Name: "a.mount", Type: "ext4"}, true, true},
+		"systemd will start it again": {Unit{ActiveState: "activating", Type: "simple"}, false, false},
+	} {
+		c.unit.Name, c.unit.ActiveState = cmp.Or(c.unit.Name, "a.service"), cmp.Or(c.unit.ActiveState, "failed")
+		assert.Equal(t, c.want, c.unit.IsMissed(false), name)
+		assert.Equal(t, c.critical, c.unit.IsMissed(true), "critical: %s", name)
 	}
 }

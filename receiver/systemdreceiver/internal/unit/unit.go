@@ -39,6 +39,10 @@ type Unit struct {
 	// that count as good beside the usual ones.
 	Type                         string
 	SuccessCodes, SuccessSignals []int32
+	// RemainAfterExit: a service is active, too, when its processes have ended well.
+	RemainAfterExit bool
+	// TriggeredBy are the units that start it, such as timers and sockets.
+	TriggeredBy []string
 	// Failed are the other processes that failed, also those of earlier runs.
 	Failed       []Process
 	NRestarts    uint64
@@ -127,6 +131,8 @@ var setters = map[string]func(*Unit, any){
 	"ExecMainCode":           signed(func(u *Unit) *int64 { return &u.ExecMainCode }),
 	"ExecMainStatus":         signed(func(u *Unit) *int64 { return &u.ExecMainStatus }),
 	"Type":                   text(func(u *Unit) *string { return &u.Type }),
+	"RemainAfterExit":        truth(func(u *Unit) *bool { return &u.RemainAfterExit }),
+	"TriggeredBy":            func(u *Unit, v any) { u.TriggeredBy, _ = v.([]string) },
 	"SuccessExitStatus":      func(u *Unit, v any) { u.SuccessCodes, u.SuccessSignals = successes(v) },
 	"NRestarts":              unsigned(func(u *Unit) *uint64 { return &u.NRestarts }),
 	"StatusText":             text(func(u *Unit) *string { return &u.StatusText }),
