@@ -479,6 +479,13 @@ func (e *Engine) aliveAfter(t explain.Target, happened, failure int64) bool {
 	return e.took(t, happened+explain.Slack, failure)
 }
 
+// wellBefore tells whether a target took a request between a failure and a later cause,
+// of which it is no effect then, however late such may be told: one that starts over after
+// the cause has served nobody since it began.
+func (e *Engine) wellBefore(p *pattern.Pattern, cause int64, t explain.Target, failure int64) bool {
+	return p.StartsOver.Event != "" && e.took(t, failure, cause-explain.Slack)
+}
+
 // took tells whether a target took a request after a time and not after another: of a pod
 // that has an address, who was answered there says so, too.
 func (e *Engine) took(t explain.Target, after, until int64) bool {
@@ -495,8 +502,11 @@ func (e *Engine) witnesses(t explain.Target) []record.EntityID {
 }
 
 // well tells whether a target took a request between the cause of a hypothesis, or an
-// effect by which that came to the target later, and a failure.
+// effect by which that came to the target later, and a failure; or before the cause.
 func (e *Engine) well(h *explain.Hypothesis, t explain.Target, failure int64) bool {
+	if e.wellBefore(h.Pattern, h.Cause.Time, t, failure) {
+		return true
+	}
 	last, reached := h.Last(), h.ReachedAt(t.Process)
 	if reached <= last {
 		return e.aliveAfter(t, last, failure)

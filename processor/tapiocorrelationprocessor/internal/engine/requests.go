@@ -182,7 +182,8 @@ func (e *Engine) hear(r *detect.Request, s detect.HurtSpan) {
 // address, that a pattern can name it for a failure, and nothing says that it was not that.
 func (e *Engine) canHurt(p *pattern.Pattern, o *detect.Occurrence, t explain.Target, failure int64) bool {
 	fits := func(at explain.Target) bool {
-		return (p.Cause.Impairs || !e.aliveAfter(at, o.Time, failure)) && !e.preceded(p, o, t.Key(), at)
+		well := e.aliveAfter(at, o.Time, failure) || e.wellBefore(p, o.Time, at, failure)
+		return (p.Cause.Impairs || !well) && !e.preceded(p, o, t.Key(), at)
 	}
 	if fits(t) && e.near(o, cmp.Or(t.Process, t.Service), p) {
 		return true
