@@ -100,3 +100,35 @@ func BenchmarkMetrics(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkForecast judges the memory of one container that is near its limit after a
+// day: it grows, or it swings.
+func BenchmarkForecast(b *testing.B) {
+	for name, used := range map[string]func(m float64) float64{
+		"leak":     func(m float64) float64 { return 300 + 0.4*m },
+		"sawtooth": func(m float64) float64 { return 500 + saw(m, 12, 400) },
+		"idle":     func(float64) float64 { return 500 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			tr, err := New(Options{MaxSeries: 1, Horizon: DefaultHorizon})
+			require.NoError(b, err)
+			s := &series{class: ClassMemory}
+			s.use.rule, s.limit.rule = &rule{}, &rule{}
+			at := noon.UnixNano()
+			push := func(m float64) {
+				s.use.value, s.use.at, s.limit.value, s.limit.at = used(m), at, 1000, at
+				s.push(at)
+			}
+			for i := range 24 * 120 {
+				at += step
+				push(float64(i) / 2)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				at += step
+				push(12*120 + float64(i%24)/2)
+				tr.forecast(s)
+			}
+		})
+	}
+}

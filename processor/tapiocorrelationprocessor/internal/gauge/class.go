@@ -93,8 +93,9 @@ type spec struct {
 	alarms bool
 	change
 	ceiling
-	// trend: how far from its limit a steadily growing value is, is worth a warning.
-	trend bool
+	// goal is the share of the limit which a steadily growing value is foretold to
+	// reach; 0 for never.
+	goal float64
 	// grows: a value that grows steadily, several times above its past, is the event
 	// of change, whatever its z score.
 	grows bool
@@ -118,11 +119,11 @@ var specs = [classEnd]spec{
 		change: change{floor: 0.05, least: 0.25, score: 2.5, event: event.MetricCPUThrottled},
 	},
 	ClassMemory: {
-		name: "memory", unit: "By", trend: true,
+		name: "memory", unit: "By", goal: reached,
 		ceiling: ceiling{at: 0.9, clear: 0.85, usual: 0.87, event: event.MetricMemoryNearLimit},
 	},
 	ClassHeap: {
-		name: "heap", unit: "By", trend: true,
+		name: "heap", unit: "By", goal: reached,
 		ceiling: ceiling{at: 0.9, clear: 0.85, usual: 0.87, event: event.MetricHeapNearLimit},
 	},
 	ClassGC: {
@@ -130,11 +131,11 @@ var specs = [classEnd]spec{
 		change: change{floor: 0.02, least: 0.1, score: 4.5, event: event.MetricGCPressure},
 	},
 	ClassDisk: {
-		name: "disk", unit: "By", trend: true,
+		name: "disk", unit: "By", goal: 0.95,
 		ceiling: ceiling{at: 0.95, clear: 0.93, usual: 0.949, event: event.MetricDiskFull},
 	},
 	ClassInodes: {
-		name: "inodes", unit: "{inode}", trend: true,
+		name: "inodes", unit: "{inode}", goal: 0.95,
 		ceiling: ceiling{at: 0.95, clear: 0.93, usual: 0.949, event: event.MetricInodesExhausted},
 	},
 	ClassDiskIO: {
@@ -146,20 +147,20 @@ var specs = [classEnd]spec{
 		change: change{floor: 1, least: 1, score: 4.5, event: event.MetricNetworkErrors},
 	},
 	ClassConnections: {
-		name: "connections", unit: "{connection}", scores: true, trend: true,
+		name: "connections", unit: "{connection}", scores: true, goal: reached,
 		change:  change{floor: 1, least: 5, leastShare: 0.5},
 		ceiling: ceiling{at: 1, clear: 0.9, usual: 0.9, event: event.MetricConnectionsExhausted},
 	},
 	ClassConntrack: {
-		name: "conntrack", unit: "{entry}", trend: true,
+		name: "conntrack", unit: "{entry}", goal: 0.95,
 		ceiling: ceiling{at: 0.95, clear: 0.9, usual: 0.9, event: event.MetricConntrackFull},
 	},
 	ClassFDs: {
-		name: "fds", unit: "{file_descriptor}", trend: true,
+		name: "fds", unit: "{file_descriptor}", goal: 0.95,
 		ceiling: ceiling{at: 0.95, clear: 0.9, usual: 0.9, event: event.MetricFDsExhausted},
 	},
 	ClassThreads: {
-		name: "threads", unit: "{thread}", trend: true,
+		name: "threads", unit: "{thread}", goal: 0.95,
 		ceiling: ceiling{at: 0.95, clear: 0.9, usual: 0.9, event: event.MetricThreadsExhausted},
 	},
 	ClassQueue: {

@@ -56,7 +56,7 @@ func TestClassesAreJudged(t *testing.T) {
 			assert.GreaterOrEqual(t, sp.score, minZ, c)
 			assert.Positive(t, sp.floor, c)
 		}
-		if sp.trend {
+		if sp.goal > 0 {
 			assert.Positive(t, sp.at, c)
 		}
 	}

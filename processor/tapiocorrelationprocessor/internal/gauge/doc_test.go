@@ -41,7 +41,7 @@ func classTable() string {
 	b.WriteString("| class | unit | event: when | predicted | in the score of the service |\n|---|---|---|---|---|\n")
 	for c := Class(1); c < classEnd; c++ {
 		sp := &specs[c]
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", sp.name, sp.unit, strings.Join(sp.conditions(), "; "), yes(sp.trend), yes(sp.scores))
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", sp.name, sp.unit, strings.Join(sp.conditions(), "; "), yes(sp.goal > 0), yes(sp.scores))
 	}
 	return b.String()
 }

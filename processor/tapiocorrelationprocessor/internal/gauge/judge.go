@@ -52,6 +52,8 @@ type scratch struct {
 	values [maxSamples]float64
 	logs   [maxSamples]float64
 	peers  []float64
+	// samples and parts are those of a trend.
+	samples, parts [maxHistory + maxSamples + 1]sample
 }
 
 // Judge looks at all series with new samples and returns what holds at a time, in

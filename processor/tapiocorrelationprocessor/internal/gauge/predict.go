@@ -9,8 +9,12 @@ const (
 	// minShare is how much of its limit a resource uses before anything is predicted:
 	// below, there is time, and what starts up looks like a leak.
 	minShare = 0.7
-	// reached is the share of the limit at which a prediction has come true.
-	reached = 0.98
+	// reached is the share of the limit at which a prediction has come true when the
+	// line is there soon, brimful the one at which it has in any case.
+	reached, brimful = 0.98, 0.995
+	soon             = int64(5 * time.Minute)
+	// rearm is the share of the limit below which the next time can be foretold.
+	rearm = 0.9
 	// predictAfter is how long a trend must have held, endAfter how long it must have
 	// been gone, where samples are frequent.
 	predictAfter = int64(30 * time.Second)
@@ -25,6 +29,8 @@ type forecast struct {
 	// first is when the trend was first seen, open whether it was told.
 	first int64
 	open  bool
+	// line is the trend when it was seen last.
+	line trend
 	// missing is since when the trend is gone, misses for how many samples.
 	missing int64
 	misses  int
@@ -35,7 +41,7 @@ type forecast struct {
 // forecast updates the prediction of a series; it returns one that is new, changed
 // or at its end.
 func (t *Tracker) forecast(s *series) *Prediction {
-	if t.options.Horizon == 0 || !specs[s.class].trend {
+	if t.options.Horizon == 0 || specs[s.class].goal == 0 {
 		return nil
 	}
 	value, at := s.now()
@@ -43,69 +49,84 @@ func (t *Tracker) forecast(s *series) *Prediction {
 	if at == 0 || limit <= 0 {
 		return s.withdraw()
 	}
-	if s.prediction != nil && s.prediction.open && value >= reached*limit {
+	if value < rearm*s.deadly(limit) {
+		s.arrived = false
+	}
+	if s.prediction != nil && s.prediction.open && s.hasArrived(value, limit, at) {
+		s.arrived, s.died = true, at
 		return s.end(StateConfirmed, value, limit, at)
 	}
-	next, ok := s.extrapolate(value, limit, at, t.options.Horizon)
+	next, line, ok := t.extrapolate(s, value, limit, at)
 	if !ok {
 		return s.fade(value, limit, at)
 	}
-	return s.hold(next, at)
+	return s.hold(next, line, at)
+}
+
+// hasArrived tells whether what was foretold has come true: what grows slowly is near
+// its limit long before it is there.
+func (s *series) hasArrived(value, limit float64, at int64) bool {
+	return value >= brimful*limit || value >= reached*limit && s.prediction.ETA-at <= soon
 }
 
 // extrapolate returns when the limit is reached, if that is soon.
-func (s *series) extrapolate(value, limit float64, at int64, horizon time.Duration) (Prediction, bool) {
-	until := horizon.Seconds()
-	if s.prediction != nil && s.prediction.open {
+func (t *Tracker) extrapolate(s *series, value, limit float64, at int64) (Prediction, trend, bool) {
+	until, goal := t.options.Horizon.Seconds(), specs[s.class].goal
+	open := s.prediction != nil && s.prediction.open
+	if open {
 		until *= 2 // what was told is not taken back for a slope that varies
+	} else if s.arrived || !s.mayReach(value, limit, goal, until) {
+		return Prediction{}, trend{}, false
 	}
-	if value < minShare*limit || value >= reached*limit || !s.mayReach(value, limit, until) {
-		return Prediction{}, false
+	samples := s.history.samples(t.scratch.samples[:0])
+	samples = append(append(samples, s.past...), sample{at: at, value: float32(value)})
+	collected := s.falls[0] > max(s.died+2*step, at-day)
+	line, ok := fit(samples, limit, goal, min(lives*limit, s.deadly(limit)), collected, t.scratch.parts[:0])
+	if !ok || (goal*limit-line.value)/line.slope > until || !open && line.value >= goal*limit {
+		return Prediction{}, trend{}, false
 	}
-	line, ok := fit(s.samples(value, at), limit)
-	if !ok {
-		return Prediction{}, false
-	}
-	left := (limit - max(line.value, value)) / line.slope
-	if left > until || math.IsNaN(left) {
-		return Prediction{}, false
-	}
+	left := max((limit-line.value)/line.slope, 0)
 	return Prediction{
 		Key: s.name(), State: StatePredicted, Value: value, Limit: limit, Slope: line.slope, Unit: s.class.Unit(),
-		Consistency: line.consistency, Since: line.since, Time: at, ETA: at + int64(max(left, 0)*1e9),
-	}, true
+		Consistency: line.consistency, Since: line.since, Time: at, ETA: at + int64(left*1e9),
+	}, line, true
 }
 
-// mayReach is the cheap test before the line: at twice the steepest growth of the
-// last samples, is the limit within reach?
-func (s *series) mayReach(value, limit, until float64) bool {
+// deadly is the value at which something was seen to end, the limit before that.
+func (s *series) deadly(limit float64) float64 {
+	if s.fatal > 0 {
+		return min(s.fatal, limit)
+	}
+	return limit
+}
+
+// mayReach is the cheap test before the line: is much in use, and at twice the
+// steepest growth of the last samples, is the goal within reach?
+func (s *series) mayReach(value, limit, goal, until float64) bool {
 	if len(s.past) < minTrend-1 {
 		return false
 	}
-	for _, x := range s.past[len(s.past)-minTrend+1:] {
-		if dt := float64(s.lastSeen()-x.at) / 1e9; dt > 0 && 2*(value-float64(x.value))/dt*until >= limit-value {
+	last := s.past[len(s.past)-minTrend+1:]
+	if top := max(float64(peak(last)), value); top < minShare*limit || value >= goal*limit {
+		return false
+	}
+	for _, x := range last {
+		if dt := float64(s.lastSeen()-x.at) / 1e9; dt > 0 && 2*(value-float64(x.value))/dt*until >= goal*limit-value {
 			return true
 		}
 	}
 	return false
 }
 
-// samples are the past and the present.
-func (s *series) samples(value float64, at int64) []sample {
-	out := make([]sample, 0, len(s.past)+1)
-	out = append(out, s.past...)
-	return append(out, sample{at: at, value: float32(value)})
-}
-
 // hold notes that the trend holds.
-func (s *series) hold(next Prediction, at int64) *Prediction {
+func (s *series) hold(next Prediction, line trend, at int64) *Prediction {
 	f := s.prediction
 	if f == nil {
-		s.prediction = &forecast{Prediction: next, first: at}
+		s.prediction = &forecast{Prediction: next, line: line, first: at}
 		return nil // once more, to be sure
 	}
 	key, since := f.Key, f.Since
-	f.Prediction, f.misses = next, 0
+	f.Prediction, f.line, f.misses = next, line, 0
 	if f.open {
 		f.Key, f.Since = key, since // whom it was told of
 	}
@@ -120,7 +141,8 @@ func (s *series) hold(next Prediction, at int64) *Prediction {
 	return &p
 }
 
-// fade notes that the trend does not hold; after a while the prediction ends.
+// fade notes that the trend does not hold; the prediction ends when the value is
+// behind the line by half of what was left, and by more than it varies.
 func (s *series) fade(value, limit float64, at int64) *Prediction {
 	f := s.prediction
 	if f == nil {
@@ -128,6 +150,11 @@ func (s *series) fade(value, limit float64, at int64) *Prediction {
 	}
 	if !f.open {
 		s.prediction = nil
+		return nil
+	}
+	expected := f.line.value + f.line.slope*float64(at-f.Time)/1e9
+	if behind := expected - value; behind < max((limit-f.line.value)/2, 5*f.line.residual) {
+		f.misses = 0
 		return nil
 	}
 	if f.misses == 0 {
@@ -170,6 +197,7 @@ func (t *Tracker) Confirm(k Key, at int64) (p Prediction, ok bool) {
 		if f == nil || !f.open || f.Key != k {
 			continue
 		}
+		s.fatal, s.arrived, s.died = reached*f.Value, true, at
 		ended := s.end(StateConfirmed, f.Value, f.Limit, at)
 		if !ok || ended.Since < p.Since { // two metrics of one resource: the longer trend
 			p, ok = *ended, true

@@ -135,8 +135,8 @@ func TestNoFalseWarnings(t *testing.T) {
 func TestHorizon(t *testing.T) {
 	for horizon, want := range map[time.Duration]bool{-1: false, 5 * time.Minute: false, 30 * time.Minute: true} {
 		r := newRig(t, Options{Horizon: max(horizon, 1)})
-		// At minute 20 the limit is 20 minutes away.
-		ps := r.grow(10*time.Second, 20, func(m float64) float64 { return 500 + 12.5*m })
+		// At minute 22 the limit is 18 minutes away.
+		ps := r.grow(10*time.Second, 22, func(m float64) float64 { return 500 + 12.5*m })
 		assert.Equal(t, want, len(ps) > 0, horizon)
 	}
 }

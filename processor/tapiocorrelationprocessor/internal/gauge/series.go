@@ -73,12 +73,22 @@ type series struct {
 	// young are the first samples, oldest first, while there is no past.
 	young []float32
 	past  []sample // ordered by time, oldest first
+	// history is what was before the past, of classes that are foretold.
+	history *history
+	// falls are the last times that something was let go of, oldest first.
+	falls [teeth]int64
 	open  bucket
 	stats stats
 
 	dirty      bool
 	alarm      alarm
 	prediction *forecast
+	// arrived is set when what was foretold came true, until the value is well below.
+	arrived bool
+	// fatal is from which value on it was killed once, died when it was last at its
+	// limit, as foretold; 0 for never.
+	fatal float64
+	died  int64
 }
 
 type sample64 struct {
@@ -191,7 +201,7 @@ func (c *channel) rate(p *point) (late, ok bool) {
 
 // forget drops the past: what comes is measured in another way.
 func (s *series) forget() {
-	s.nRecent, s.young, s.past, s.open, s.stats, s.first = 0, nil, s.past[:0], bucket{}, stats{}, 0
+	s.nRecent, s.young, s.past, s.history, s.open, s.stats, s.first = 0, nil, s.past[:0], nil, bucket{}, stats{}, 0
 }
 
 // push adds the signal to the past when the channels that make it up are complete
@@ -280,8 +290,18 @@ func (s *series) fill(at int64, value float64) {
 
 func (s *series) keep(x sample) {
 	if len(s.past) == maxSamples {
+		if specs[s.class].goal > 0 {
+			if s.history == nil {
+				s.history = &history{}
+			}
+			s.history.add(s.past[0])
+		}
 		copy(s.past, s.past[1:])
 		s.past = s.past[:maxSamples-1]
+	}
+	if n := len(s.past); n > 0 && fell(s.past[n-1], x) {
+		copy(s.falls[:], s.falls[1:])
+		s.falls[teeth-1] = x.at
 	}
 	s.past = append(s.past, x)
 	s.stats.stale = true

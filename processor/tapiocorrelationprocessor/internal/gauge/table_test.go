@@ -27,7 +27,7 @@ func TestBuiltinRules(t *testing.T) {
 			continue // no convention reports a limit of threads: for rules of users
 		}
 		assert.True(t, roles[c][RoleUse] || roles[c][RoleFree], "nothing measures %s", c)
-		if specs[c].trend {
+		if specs[c].goal > 0 {
 			assert.True(t, roles[c][RoleLimit] || roles[c][RoleFree], "nothing says how much %s there is", c)
 		}
 	}

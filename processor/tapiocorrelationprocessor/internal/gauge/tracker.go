@@ -12,7 +12,7 @@ import (
 
 // Options configure a Tracker.
 type Options struct {
-	// MaxSeries bounds the resources that are watched, about 2 KB each.
+	// MaxSeries bounds the resources that are watched, about 2.5 KB each at most.
 	MaxSeries int
 	// Horizon is how far ahead limits are predicted; 0 predicts nothing.
 	Horizon time.Duration

@@ -56,7 +56,7 @@ func TestFit(t *testing.T) {
 		{"steps", line(20, func(m float64) float64 { return 500 + 200*math.Floor(m/15) }), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, ok := fit(test.samples, 1000)
+			got, ok := fit(test.samples, 1000, reached, lives*1000, false, make([]sample, 0, maxSamples))
 			if test.want == 0 {
 				assert.False(t, ok, "%+v", got)
 				return
