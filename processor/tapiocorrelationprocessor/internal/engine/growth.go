@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 )
 
 // growthEnds is how many of its own windows a process must not have grown in, for a
@@ -32,7 +34,7 @@ func (e *Engine) growing(o *detect.Occurrence) {
 		g := &e.grows[i]
 		if _, same := e.graph.Concerns(o.Subject, g.Hypothesis.Cause.Occurrence.Subject); same && g.Predicted() {
 			g.until = until
-			g.Hypothesis.Cause.Attributes = o.Detail.Attrs
+			g.Hypothesis.Cause.Attributes = fullAt(o)
 			g.Dirty = true
 			return
 		}
@@ -40,9 +42,18 @@ func (e *Engine) growing(o *detect.Occurrence) {
 	for _, i := range e.incidents {
 		if i.Hypothesis.Cause.Occurrence == o && !i.Emitted() {
 			i.Predict()
+			i.Hypothesis.Cause.Attributes = fullAt(o)
 			e.grows = append(e.grows, grown{i, until})
 		}
 	}
+}
+
+// fullAt returns what is known of a growth, with the time of day at which the limit is
+// reached: how long it takes is true only when it is said.
+func fullAt(o *detect.Occurrence) []record.Attr {
+	seconds, _ := o.Detail.Attr(event.KeyMemoryTimeToLimit).(float64)
+	at := record.UTC(o.Time + int64(seconds*float64(time.Second))).Format("15:04 MST")
+	return append(slices.Clone(o.Detail.Attrs), record.Attr{Key: event.KeyMetricLimitAt, Value: at})
 }
 
 // reached confirms the warnings of a process that the kernel kills for want of memory.

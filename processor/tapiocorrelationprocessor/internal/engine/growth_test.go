@@ -24,18 +24,21 @@ func (s *scenario) growth(used, left float64) {
 func TestGrowthIsAWarning(t *testing.T) {
 	s := newScenario(t)
 	s.healthy(5 * time.Second)
+	full := s.clock.Add(450 * time.Second)
 	s.growth(0.78, 450)
 	s.healthy(5 * time.Second)
 	f := s.one()
 	assert.Equal(t, "memory-leak", f.Pattern)
 	assert.Equal(t, finding.StatePredicted, f.State)
-	assert.Contains(t, f.Title, "payment runs out of memory in about")
+	assert.Contains(t, f.Title, "payment runs out of memory at about "+full.UTC().Format("15:04 MST"))
 	assertComplete(t, f)
 
 	s.healthy(5 * time.Minute) // longer than an incident goes on without an effect
+	full = s.clock.Add(100 * time.Second)
 	s.growth(0.95, 100)
 	s.healthy(5 * time.Second)
 	require.Equal(t, finding.StatePredicted, s.one().State)
+	assert.Contains(t, s.one().Title, "at about "+full.UTC().Format("15:04 MST"))
 
 	s.oom(payment)
 	s.wait(10 * time.Millisecond)

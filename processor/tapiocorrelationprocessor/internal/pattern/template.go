@@ -18,7 +18,7 @@ import (
 // {{.Address}}, {{.Failed}}, {{.Slow}} (hurt requests), {{.Since}} (the cause's
 // time), {{failed}} for "12 requests have failed", and {{attr "key"}} for an attribute of the cause's event, {{bytes
 // "key"}} for one that is a size, {{has "key"}}, {{amount "key"}} for one in the unit that
-// tapio.metric.unit names, {{soon "key"}} for one in seconds, {{raise "key" 1.5}} for a
+// tapio.metric.unit names, {{raise "key" 1.5}} for a
 // size times a factor, {{ended}} for how a unit's process ended ("" when that is not known),
 // {{notrun}} for why systemd did not even run it ("" when it did), and {{with seen "event"}} for the last effect of that name: {{.Body}}, {{.At}}, {{.Attr
 // "key"}}.
@@ -60,7 +60,6 @@ func (v *Values) funcs() template.FuncMap {
 		"bytes":  func(key string) string { return v.size(key, 1) },
 		"raise":  v.size,
 		"amount": v.amount,
-		"soon":   v.soon,
 		"seen":   func(name string) *Seen { return v.Seen[name] },
 		"ended":  v.ended,
 		"notrun": v.notRun,
@@ -109,18 +108,6 @@ func (v *Values) amount(key string) string {
 	default:
 		return fmt.Sprintf("%.3g %s", n, strings.Trim(unit, "{}"))
 	}
-}
-
-// soon writes an attribute that is a number of seconds, roughly.
-func (v *Values) soon(key string) string {
-	n, ok := asNumber(v.Attributes[key])
-	switch {
-	case !ok:
-		return "an unknown time"
-	case n < 90:
-		return fmt.Sprintf("about %.0f seconds", n)
-	}
-	return fmt.Sprintf("about %.0f minutes", n/60)
 }
 
 func words(v any) string {
