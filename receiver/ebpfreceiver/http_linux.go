@@ -264,14 +264,22 @@ func (r *tracer) isStill(who processInfo) error {
 	return err
 }
 
-// close ends the goroutine. Nobody asks any more.
+// close ends the goroutine, as soon as the file that it reads answers: that can be on a file
+// system that never does. Nobody asks any more.
 func (r *tracer) close() {
 	if r == nil {
 		return
 	}
 	r.stop.Do(func() { close(r.questions) })
-	<-r.done
+	select {
+	case <-r.done:
+	case <-time.After(maxInspection):
+		r.log.Warn("an executable or library on a file system that does not answer is not waited for any longer")
+	}
 }
+
+// maxInspection is how long a file of a process is waited for at the end.
+const maxInspection = 5 * time.Second
 
 // knows says whether the kernel was told what a process of the first pid namespace is.
 func (r *tracer) knows(tgid int) bool {

@@ -25,6 +25,10 @@ const (
 	maxServiceName = 256
 	// maxLooks bounds the processes that are to be looked at again.
 	maxLooks = 4096
+	// lookPatience is how long the memory of a process is waited for, and maxHanging how many
+	// may hang at a time: it can be on a file system that never answers (FUSE, NFS).
+	lookPatience = 100 * time.Millisecond
+	maxHanging   = 8
 )
 
 // An SDK publishes the process context when it has begun; what begins later, such as
@@ -45,11 +49,17 @@ const (
 	unresolvedTooLong   = "too_long"
 	unresolvedMalformed = "malformed"
 	unresolvedTooMany   = "too_many"
+	unresolvedSlow      = "slow"
 	unresolvedOther     = "other"
 )
 
 // errTooLong: the variables may be in the part that was not read.
 var errTooLong = errors.New("environment is longer than is read")
+
+var (
+	errSlow    = errors.New("the memory of the process does not answer")
+	errHanging = errors.New("the memory of too many processes does not answer")
+)
 
 // serviceName is what a process says that it is, in the context that it publishes
 // or else in its environment.
@@ -69,6 +79,8 @@ type services struct {
 	// unresolved is called with the reason when a process's cannot be read.
 	unresolved func(reason string)
 
+	hanging chan struct{} // one for each look under way
+
 	mu sync.Mutex
 	// The newer of two generations gets what is looked up; when it is full it
 	// becomes the older one, and what that held is forgotten.
@@ -77,7 +89,38 @@ type services struct {
 }
 
 func newServices(proc string, unresolved func(reason string)) *services {
-	return &services{proc: proc, unresolved: unresolved, newer: map[processKey]serviceName{}, looks: newLooks()}
+	return &services{
+		proc: proc, unresolved: unresolved, hanging: make(chan struct{}, maxHanging), newer: map[processKey]serviceName{}, looks: newLooks(),
+	}
+}
+
+// patiently looks at the memory of a process, for so long: what a process has mapped, or
+// closes when it executes, can be a file of somebody who never answers, and who waits for
+// that in the kernel cannot be called back. Nothing else may wait for it.
+func (s *services) patiently(look func(pid uint32) (serviceName, error), pid uint32) (serviceName, error) {
+	select {
+	case s.hanging <- struct{}{}:
+	default:
+		return serviceName{}, errHanging
+	}
+	type answer struct {
+		name serviceName
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		name, err := look(pid)
+		answers <- answer{name, err}
+		<-s.hanging
+	}()
+	patience := time.NewTimer(lookPatience)
+	defer patience.Stop()
+	select {
+	case a := <-answers:
+		return a.name, a.err
+	case <-patience.C:
+		return serviceName{}, errSlow
+	}
 }
 
 // learn makes sure that an event's process is known. A process that began to run
@@ -171,7 +214,7 @@ func (s *services) lookAgain(now time.Time) {
 
 // contextOf reads the context of a process, and that it is that process's.
 func (s *services) contextOf(key processKey) (serviceName, error) {
-	name, err := s.readContext(key.pid)
+	name, err := s.patiently(s.readContext, key.pid)
 	if err != nil || name.name == "" {
 		return serviceName{}, err
 	}
@@ -254,7 +297,7 @@ func (s *services) held() int {
 // read reads the environment of a process. The start time is read after it: if
 // it is the process's, so was the environment, though pids are used again.
 func (s *services) read(key processKey) (serviceName, error) {
-	name, err := s.readEnviron(key.pid)
+	name, err := s.patiently(s.readEnviron, key.pid)
 	if err != nil && !errors.Is(err, errTooLong) {
 		return serviceName{}, err
 	}
@@ -337,6 +380,10 @@ func unresolvedReason(err error) string {
 		return unresolvedForbidden
 	case errors.Is(err, errTooLong):
 		return unresolvedTooLong
+	case errors.Is(err, errSlow):
+		return unresolvedSlow
+	case errors.Is(err, errHanging):
+		return unresolvedTooMany
 	case errors.Is(err, errContextMalformed), errors.Is(err, errContextChanging):
 		return unresolvedMalformed
 	}

@@ -340,3 +340,48 @@ func BenchmarkReadEnvironment(b *testing.B) {
 		}
 	}
 }
+
+// TestMemoryThatDoesNotAnswer: nothing waits for a process whose files in /proc cannot be
+// opened, as while it executes and closes a file on a file system that does not answer. A
+// FIFO that nobody writes to stands in for that.
+func TestMemoryThatDoesNotAnswer(t *testing.T) {
+	proc := t.TempDir()
+	var mu sync.Mutex
+	reasons := map[string]int{}
+	s := newServices(proc, func(reason string) {
+		mu.Lock()
+		defer mu.Unlock()
+		reasons[reason]++
+	})
+	const processes = maxHanging + 4
+	for pid := range processes {
+		dir := fmt.Sprintf("%s/%d", proc, pid+1)
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, unix.Mkfifo(dir+"/environ", 0o600))
+	}
+	learnt := make(chan struct{})
+	go func() {
+		defer close(learnt)
+		for pid := range uint32(processes) {
+			s.learn(execEvent{base: base{who: processInfo{pid: pid + 1, started: 700 * tick}}})
+		}
+	}()
+	select {
+	case <-learnt:
+	case <-time.After(30 * time.Second):
+		t.Error("an event waits for a process")
+	}
+	mu.Lock()
+	assert.Equal(t, map[string]int{unresolvedSlow: maxHanging, unresolvedTooMany: processes - maxHanging}, reasons)
+	mu.Unlock()
+	assert.Len(t, s.hanging, maxHanging)
+	for pid := range processes { // they answer
+		fifo, err := os.OpenFile(fmt.Sprintf("%s/%d/environ", proc, pid+1), os.O_RDWR|unix.O_NONBLOCK, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = fifo.Close() })
+		_, err = fifo.WriteString("A=b")
+		require.NoError(t, err)
+		require.NoError(t, fifo.Close())
+	}
+	require.Eventually(t, func() bool { return len(s.hanging) == 0 }, 10*time.Second, time.Millisecond)
+}
