@@ -663,7 +663,9 @@ func (e *Engine) revise(o *open, now int64) {
 		o.Notes = append(o.Notes, e.missingEvents()...)
 	}
 	o.Hypothesis.Quote(e.tails)
-	o.Hypothesis.FailedUnits = e.failedUnits(e.hostOf(o.Hypothesis), o.Hypothesis.Began())
+	if !o.told.over { // what fails later says nothing of it
+		o.Hypothesis.FailedUnits = e.failedUnits(e.hostOf(o.Hypothesis), o.Hypothesis.Began())
+	}
 	e.stakes(o, now)
 	e.send(o.Finding(now), &o.emitted)
 }

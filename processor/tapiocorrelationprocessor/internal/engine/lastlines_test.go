@@ -242,6 +242,24 @@ func TestFailedUnitsAreNamed(t *testing.T) {
 				return
 			}
 			assert.Contains(t, missing, tc.want)
+			assert.Contains(t, f.Actions.Immediate[0], "failed on node1: ", "who reads what to do is told, too")
 		})
 	}
+}
+
+// TestFailedUnitsStayNamed: the unit fails again later, which takes nothing from what was said
+// of the outage before.
+func TestFailedUnitsStayNamed(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t)
+	s.unit(paymentUnit, service{}, "failed", nil)
+	s.refusals(10, "u")
+	s.unit(paymentUnit, service{}, "activated", nil)
+	s.healthy(30 * time.Second)
+	s.unit(paymentUnit, service{}, "failed", nil)
+	s.wait(10 * time.Minute)
+	f := s.latest()[0]
+	require.Equal(t, "connection-refused", f.Pattern)
+	assert.Equal(t, finding.StateResolved, f.State)
+	assert.Contains(t, strings.Join(f.Missing, "\n"), "payments.service from 2026-11-23 12:00:00 to ")
 }

@@ -480,6 +480,39 @@ func TestNodeServiceLoops(t *testing.T) {
 	assert.Equal(t, "other.service", all[1].RootCause.Entity.Name)
 }
 
+// TestNodeServiceIsBack: a service of the node that runs again is down no longer, and another
+// unit of the node that is started says nothing of it.
+func TestNodeServiceIsBack(t *testing.T) {
+	for unit, want := range map[string]string{
+		"kubelet.service": "kubelet-down", "containerd.service": "container-runtime-down", "kube-proxy.service": "kube-proxy-down",
+		"kube-scheduler.service": "scheduler-down", "etcd.service": "control-plane-down",
+	} {
+		for _, how := range []string{"failed", "deactivated"} {
+			t.Run(unit+" "+how, func(t *testing.T) {
+				t.Parallel()
+				s := newScenario(t)
+				s.healthy(time.Second)
+				s.unit(unit, service{pid: 70}, how, nil)
+				s.wait(5 * time.Second)
+				s.unit("other.service", service{pid: 71}, "activated", nil)
+				s.wait(5 * time.Second)
+				assert.Equal(t, finding.StateOpen, s.one().State)
+				s.unit(unit, service{pid: 72}, "activated", nil)
+				s.wait(5 * time.Second)
+				f := s.one()
+				assert.Equal(t, want, f.Pattern)
+				assert.Equal(t, finding.StateMended, f.State)
+				s.wait(2 * time.Minute)
+				assert.Equal(t, finding.StateResolved, s.one().State)
+				s.unit(unit, service{pid: 72}, "failed", failed3)
+				s.wait(5 * time.Second)
+				require.Len(t, s.latest(), 2, "that it is down again is another finding")
+				assert.Equal(t, finding.StateOpen, s.latest()[1].State)
+			})
+		}
+	}
+}
+
 // TestNodeThatMissesSeveral: callers of two of its services fail while a node is away.
 // Nothing says why before it comes up again; then there is one finding, and the other
 // is withdrawn.
