@@ -186,8 +186,12 @@ func objectiveText(o finding.Objective) string {
 	if o.Burn < 1 {
 		return text + fmt.Sprintf("the budget lasts, %s of it is left", percentText(o.Left))
 	}
+	over := windowText(o.BurnSeconds)
+	if o.CoveredSeconds < o.BurnSeconds { // nobody knows how the rest of the window went
+		over = fmt.Sprintf("the %s that were seen of %s", windowText(o.CoveredSeconds), over)
+	}
 	return text + fmt.Sprintf("burning %.1f times too fast over %s (%s), %s of the budget is left",
-		o.Burn, windowText(o.BurnSeconds), clean(o.Severity), percentText(o.Left))
+		o.Burn, over, clean(o.Severity), percentText(o.Left))
 }
 
 // windowText writes a length of time that is whole minutes, hours or days.
