@@ -47,17 +47,19 @@ func (e *Engine) alternatives(o *open) []finding.Hypothesis {
 func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 	h := o.Hypothesis
 	var out []finding.Hypothesis
-	said := map[string]bool{}
+	said := map[string]int{}    // where in out, from 1
+	before := map[string]bool{} // what was said is of an earlier outage: of this one there may be more to say
 	for _, id := range h.Entities() {
 		for _, c := range e.occurrences.Of(id) {
 			if c.Time > h.LastEffect || c.Time < h.Cause.Time-int64(e.options.Window) {
 				continue
 			}
 			for _, p := range e.options.Patterns {
-				if p == h.Pattern || said[p.ID] || !p.Cause.Is(c.Name) {
+				if p == h.Pattern || said[p.ID] > 0 && !before[p.ID] || !p.Cause.Is(c.Name) {
 					continue
 				}
 				x := finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
+				over := false
 				if explain.Matches(p, c) {
 					other := e.hypothesis(p, c, h.Addresses()...)
 					if e.beside(o, other) {
@@ -65,11 +67,17 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 					}
 					x.Score = other.Confidence(e.options.Weights).Score
 					x.Reason = e.whyNot(o, c, other)
+					over = other.OverBefore(h.Began())
 				} else {
 					x.Reason = "ruled out: " + pattern.Differs(p.Cause.Where, c.Detail)
 				}
-				said[p.ID] = true
+				before[p.ID] = over
+				if n := said[p.ID]; n > 0 {
+					out[n-1] = x
+					continue
+				}
 				out = append(out, x)
+				said[p.ID] = len(out)
 			}
 		}
 	}
@@ -337,12 +345,15 @@ const (
 	exitFault    = "fault"   // by a fault: an invalid access, an abort
 	exitKilled   = "killed"  // by a signal from outside
 	exitUnknown  = "unknown" // the event says neither a code nor a signal
+	// exitNotRun is that of a process of systemd's own that could not execute the program of
+	// its unit, as the code says why.
+	exitNotRun = "not_run"
 )
 
 // exitClass tells how a process ended. A process that is asked to stop by SIGTERM,
 // SIGINT or SIGHUP and does was stopped, also when it reports that as 128 plus the
 // number of the signal, as shells and the JVM do.
-func exitClass(d *record.Detail) string {
+func exitClass(d *record.Detail, executable string) string {
 	if signal, ok := d.Attr(event.KeyExitSignal).(int64); ok && signal != 0 {
 		switch signal {
 		case 1, 2, 15:
@@ -360,5 +371,15 @@ func exitClass(d *record.Detail) string {
 	case 0, 128 + 1, 128 + 2, 128 + 15:
 		return exitStopped
 	}
+	if code >= minSetupCode && code <= maxSetupCode && slices.Contains([]string{"systemd", "systemd-executor"}, executable) {
+		return exitNotRun
+	}
 	return exitError
 }
+
+// The exit codes of a process that systemd has made and that could not become what the unit
+// is to run (systemd.exec, "Process Exit Codes").
+const (
+	minSetupCode = 200
+	maxSetupCode = 245
+)

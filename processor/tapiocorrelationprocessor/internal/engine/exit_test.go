@@ -40,7 +40,12 @@ func TestExitClass(t *testing.T) {
 		{"neither", &record.Detail{}, exitUnknown},
 		{"a code that is no number", code("0"), exitUnknown},
 	} {
-		assert.Equal(t, tc.want, exitClass(tc.d), tc.name)
+		assert.Equal(t, tc.want, exitClass(tc.d, "ledgerd"), tc.name)
+	}
+	for code, want := range map[int64]string{199: exitError, 200: exitNotRun, 203: exitNotRun, 245: exitNotRun, 246: exitError} {
+		d := &record.Detail{Attrs: []record.Attr{{Key: event.KeyProcessExitCode, Value: code}}}
+		assert.Equal(t, want, exitClass(d, "systemd"), code)
+		assert.Equal(t, exitError, exitClass(d, "ledgerd"), code)
 	}
 }
 

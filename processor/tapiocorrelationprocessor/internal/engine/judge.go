@@ -37,14 +37,17 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		e.reached(o)
 	}
 	if o.Name == event.ProcessExit {
-		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail)})
+		process, _ := e.graph.Entity(o.Subject)
+		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: keyExitClass, Value: exitClass(o.Detail, process.Executable)})
 		e.sender(o)
 		e.graph.End(o.Subject, o.Time)
+		e.toldByUnit(o)
 	}
 	if x, ok := e.graph.Entity(o.Subject); ok && x.Kind == topology.KindUnit {
 		o.Detail.Attrs = append(o.Detail.Attrs, record.Attr{Key: event.KeySystemdUnit, Value: x.Name})
 	}
 	e.occurrences.Add(o, e.uses.until(o), e.under(o)...)
+	e.tellsOfEnds(o)
 	e.parts(o)
 	var spread []*open
 	for _, i := range e.incidents {
@@ -82,13 +85,20 @@ func outOfMemory(o *detect.Occurrence) bool {
 }
 
 // parts ends for good what was over for a while before an event that happened to the same
-// one and is a cause of such, whichever.
+// one and is a cause of such, whichever. Of a unit, that is the end of the process with which
+// it was well again; others of its processes come and go.
 func (e *Engine) parts(o *detect.Occurrence) {
 	if !slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool { return p.Apart > 0 && explain.Matches(p, o) }) {
 		return
 	}
 	workload := explain.Lift(e.graph, pattern.LevelWorkload, o.Subject)
+	subject, _ := e.graph.Entity(o.Subject)
 	for _, i := range e.incidents {
+		if ending := i.Hypothesis.Ending(); ending != nil && o.Name == event.ProcessExit && i.Hypothesis.Pattern.StartsOver.Event != "" {
+			if pid, _ := ending.Detail.Attr(event.KeyProcessPID).(int64); pid != subject.PID {
+				continue
+			}
+		}
 		if h := i.Hypothesis; h.Over() && (h.Same(h.Pattern, o) || h.Reaches(o.Subject) || explain.Lift(e.graph, pattern.LevelWorkload, h.Cause.Entity) == workload) {
 			h.Parts(o)
 		}
@@ -107,8 +117,8 @@ func (e *Engine) completes(o *detect.Occurrence) {
 		}
 		for _, k := range e.causesBeside(p, o) {
 			h := e.hypothesis(p, k)
-			if !h.HasRequired() || !h.Explains(o) || h.Final() {
-				continue
+			if !h.HasRequired() || !h.Explains(o) || h.Final() || h.Over() && h.OverSince() < o.Time {
+				continue // what comes after it was over completes nothing
 			}
 			if e.replaces(p, k) || e.explainsGroup(p, k) {
 				return
@@ -162,7 +172,8 @@ func (e *Engine) spreadFrom(o *detect.Occurrence) {
 				continue
 			}
 			// Where others answered ties nobody to an event that is not tied to it anyhow.
-			if own := e.hypothesis(p, k); !own.HasRequired() || !deeper(own, i.Hypothesis) {
+			own := e.hypothesis(p, k)
+			if !own.HasRequired() || !deeper(own, i.Hypothesis) || own.Over() && own.OverSince() < o.Time {
 				continue
 			}
 			h := e.hypothesis(p, k, i.Hypothesis.Addresses()...)
@@ -183,6 +194,9 @@ func (e *Engine) spreadFrom(o *detect.Occurrence) {
 func deeper(h, than *explain.Hypothesis) bool {
 	if o := h.Cause.Occurrence; o != nil && o == than.Cause.Occurrence {
 		return h.SaysMore(than)
+	}
+	if o := than.Cause.Occurrence; o != nil && !explain.Matches(than.Pattern, o) { // it is known for no cause since
+		return h.Explains(o)
 	}
 	if !h.Explains(than.Cause.Occurrence) {
 		return false

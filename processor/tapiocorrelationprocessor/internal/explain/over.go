@@ -221,8 +221,12 @@ func (h *Hypothesis) toldAgain(o *detect.Occurrence) bool {
 }
 
 // Parts notes an event that is such a cause once more: where this one had been over for
-// long enough, it has ended for good, and the event is of another incident.
+// long enough, it has ended for good, and the event is of another incident; not where systemd
+// restarts it each time.
 func (h *Hypothesis) Parts(o *detect.Occurrence) {
+	if h.Pattern.StartsOver.Event != "" && h.again == 0 {
+		return
+	}
 	if h.Pattern.Apart > 0 && h.Over() && o.Time >= h.stand.over+int64(h.Pattern.Apart) {
 		h.final = true
 	}

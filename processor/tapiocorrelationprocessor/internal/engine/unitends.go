@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/yairfalse/tapio/internal/event"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
+)
+
+const (
+	// keyFailedUnit names, at the end of a process, the unit of systemd whose failure tells
+	// of it: the end is evidence, and no cause beside that.
+	keyFailedUnit = "tapio.process.exit.failed_unit"
+
+	unitFailed        = "tapio.systemd.unit.failed"
+	unitStartLimitHit = "tapio.systemd.unit.start_limit_hit"
+	unitActivated     = "tapio.systemd.unit.activated"
+
+	// maxRestart is how long after the end of a run the next one begins, at most, for both to
+	// be a restart.
+	maxRestart = int64(10 * time.Second)
+	// unitLasts is for how long a run must have been active to have been well, as in the
+	// starts_over of the patterns of units.
+	unitLasts = int64(10 * time.Second)
+	// maxLoop is how long after a failure that systemd tells of further runs may fail of which
+	// it tells no more, one after the other.
+	maxLoop = int64(2 * time.Minute)
+)
+
+// tellsOfEnds marks the ends of processes of which a unit's failure, that has just been told,
+// tells more.
+func (e *Engine) tellsOfEnds(failure *detect.Occurrence) {
+	if failure.Name != unitFailed && failure.Name != unitStartLimitHit {
+		return
+	}
+	for _, o := range e.occurrences.Of(failure.Subject) {
+		if o.Name == event.ProcessExit && e.tellsOf(failure, o) {
+			e.markEnd(o, failure.Subject)
+		}
+	}
+}
+
+// toldByUnit marks the end of a process when a failure of its unit was told before.
+func (e *Engine) toldByUnit(exit *detect.Occurrence) {
+	unit := e.unitOf(exit.Subject)
+	if unit == 0 {
+		return
+	}
+	for _, name := range []string{unitFailed, unitStartLimitHit} {
+		known := e.occurrences.Named(name)
+		for _, failure := range known[max(0, len(known)-maxCompared):] {
+			if failure.Subject == unit && e.tellsOf(failure, exit) {
+				e.markEnd(exit, unit)
+				return
+			}
+		}
+	}
+}
+
+func (e *Engine) markEnd(exit *detect.Occurrence, unit record.EntityID) {
+	if x, ok := e.graph.Entity(unit); ok && exit.Detail.Attr(keyFailedUnit) == nil && len(exit.Detail.Attrs) < maxAttributes {
+		exit.Detail.Attrs = append(exit.Detail.Attrs, record.Attr{Key: keyFailedUnit, Value: x.Name})
+	}
+}
+
+// unitOf returns the unit of systemd that an entity belongs to, 0 for none.
+func (e *Engine) unitOf(id record.EntityID) record.EntityID {
+	unit := e.graph.PlaceOf(id).Workload
+	if x, ok := e.graph.Entity(unit); !ok || x.Kind != topology.KindUnit {
+		return 0
+	}
+	return unit
+}
+
+// tellsOf tells whether the failure of a unit is more than the end of one of its processes:
+// that was the run that failed, or a later one before it was well; or systemd ended the run
+// before, to start this one.
+func (e *Engine) tellsOf(failure, exit *detect.Occurrence) bool {
+	process, ok := e.graph.Entity(exit.Subject)
+	if !ok {
+		return false
+	}
+	pid, began := run(failure)
+	switch class := exit.Detail.Attr(keyExitClass); class {
+	case exitError, exitFault:
+		if failure.Name != unitFailed {
+			return false
+		}
+		later := exit.Time > failure.Time && exit.Time <= failure.Time+maxLoop && !e.activeIn(failure.Subject, failure.Time, exit.Time)
+		return later || pid != 0 && pid == process.PID && exit.Time >= began-int64(time.Second)
+	case exitStopped, exitKilled:
+		sender, _ := exit.Detail.Attr(event.KeySenderName).(string)
+		if sender != "systemd" && (sender != "" || class == exitKilled) {
+			return false // who sent it says more
+		}
+		if pid != 0 && pid == process.PID {
+			return failure.Name == unitFailed && failure.Detail.Attr(event.KeyErrorType) == "timeout"
+		}
+		return exit.Time <= began && exit.Time >= began-maxRestart && !e.activeIn(failure.Subject, began-int64(time.Second), failure.Time-unitLasts)
+	}
+	return false
+}
+
+// run returns the main process of the run of a unit that failed, 0 where none was started, and
+// when that began or, where it is not known, failed.
+func run(failure *detect.Occurrence) (pid, began int64) {
+	if failure.Name != unitFailed { // of a run that systemd refused to start
+		return 0, failure.Time
+	}
+	pid, _ = failure.Detail.Attr(event.KeyProcessPID).(int64)
+	text, _ := failure.Detail.Attr(event.KeyProcessCreationTime).(string)
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return pid, t.UnixNano()
+	}
+	return pid, failure.Time
+}
+
+// activeIn tells whether a unit was said to be active in a span of time.
+func (e *Engine) activeIn(unit record.EntityID, from, to int64) bool {
+	return slices.ContainsFunc(e.occurrences.Of(unit), func(o *detect.Occurrence) bool {
+		return o.Name == unitActivated && o.Subject == unit && o.Time >= from && o.Time <= to
+	})
+}
