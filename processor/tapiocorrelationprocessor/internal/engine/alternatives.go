@@ -58,18 +58,9 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 				if p == h.Pattern || said[p.ID] > 0 && !before[p.ID] || !p.Cause.Is(c.Name) {
 					continue
 				}
-				x := finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
-				over := false
-				if explain.Matches(p, c) {
-					other := e.hypothesis(p, c, h.Addresses()...)
-					if e.beside(o, other) {
-						continue
-					}
-					x.Score = other.Confidence(e.options.Weights).Score
-					x.Reason = e.whyNot(o, c, other)
-					over = other.OverBefore(h.Began())
-				} else {
-					x.Reason = "ruled out: " + pattern.Differs(p.Cause.Where, c.Detail)
+				x, over, of := e.otherCause(o, p, c)
+				if !of {
+					continue
 				}
 				before[p.ID] = over
 				if n := said[p.ID]; n > 0 {
@@ -82,6 +73,23 @@ func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 		}
 	}
 	return out
+}
+
+// otherCause says why an event is not the cause that a pattern would name, whether that is
+// for being over before, and false where it has nothing to do with the incident.
+func (e *Engine) otherCause(o *open, p *pattern.Pattern, c *detect.Occurrence) (x finding.Hypothesis, over, of bool) {
+	x = finding.Hypothesis{Pattern: p.ID, Entity: explain.EntityOf(e.graph, c.Subject)}
+	if !explain.Matches(p, c) {
+		x.Reason = "ruled out: " + pattern.Differs(p.Cause.Where, c.Detail)
+		return x, false, true
+	}
+	other := e.hypothesis(p, c, o.Hypothesis.Addresses()...)
+	if e.beside(o, other) {
+		return x, false, false
+	}
+	x.Score = other.Confidence(e.options.Weights).Score
+	x.Reason = e.whyNot(o, c, other)
+	return x, other.OverBefore(o.Hypothesis.Began()), true
 }
 
 // unseenCauses are the patterns that would explain the cause itself, had their
