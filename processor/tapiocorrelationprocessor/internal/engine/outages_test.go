@@ -184,6 +184,15 @@ func TestRestartInVain(t *testing.T) {
 			failed(s, again)
 			s.calls(10*time.Second, true)
 		}},
+		"its configuration is broken, and by systemd alone it is known whose the process was": {"unit-failed", "exit code 78", 21, func(s *scenario, told bool) {
+			stop(s, told)
+			again := s.run(301, exit(78))
+			s.calls(500*time.Millisecond, true)
+			s.about(event.ProcessExit, map[string]any{event.KeyProcessExitCode: 78}, map[string]any{event.KeyProcessPID: 301, event.KeyProcessExecutableName: "python3"})
+			s.wait(2 * time.Millisecond)
+			failed(s, again)
+			s.calls(10*time.Second, true)
+		}},
 		"its executable is missing": {"unit-failed", "203", 20, func(s *scenario, told bool) {
 			stop(s, told)
 			again := s.run(301, exit(203))

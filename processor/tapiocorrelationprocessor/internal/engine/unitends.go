@@ -28,6 +28,8 @@ const (
 	// maxLoop is how long after a failure that systemd tells of further runs may fail of which
 	// it tells no more, one after the other.
 	maxLoop = int64(2 * time.Minute)
+	// maxEnds bounds the ends of processes among which those of a unit are looked for.
+	maxEnds = 4096
 )
 
 // tellsOfEnds marks the ends of processes of which a unit's failure, that has just been told,
@@ -38,6 +40,20 @@ func (e *Engine) tellsOfEnds(failure *detect.Occurrence) {
 	}
 	for _, o := range e.occurrences.Of(failure.Subject) {
 		if o.Name == event.ProcessExit && e.tellsOf(failure, o) {
+			e.markEnd(o, failure.Subject)
+		}
+	}
+	_, began := run(failure)
+	if failure.Time-began > unitLasts {
+		return
+	}
+	// Of a run that failed at its start, it may be known by the failure alone whose it was.
+	ends := e.occurrences.Named(event.ProcessExit)
+	for _, o := range slices.Backward(ends[max(0, len(ends)-maxEnds):]) {
+		if o.Time < began-maxRestart {
+			continue // they are in the order in which they came
+		}
+		if e.unitOf(o.Subject) == failure.Subject && e.tellsOf(failure, o) {
 			e.markEnd(o, failure.Subject)
 		}
 	}
