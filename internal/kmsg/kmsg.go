@@ -43,6 +43,12 @@ var severities = map[string]plog.SeverityNumber{
 // eventName is what an event may be called.
 var eventName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$`)
 
+// named is a line that begins with the name of a process, which may be 15 bytes of
+// anything, and in group 1 what the kernel writes behind it: longer than a name, so
+// that no name within another line looks like it.
+var named = regexp.MustCompile(`(?s)^.{0,15}(\[\d+\]: segfault at |\[\d+\]: unhandled (?:signal|exception)|\[\d+\] bad frame in |\[\d+\] vsyscall attempted |` +
+	` \(\d+\)(?:: drop_caches: | used greatest stack depth| uses deprecated )| invoked oom-killer: |: page allocation (?:failure|stalls)|: vmalloc error: size |: potentially unexpected fatal signal )`)
+
 // Event is what a line says.
 type Event struct {
 	// Name is the event's name, such as tapio.kernel.soft_lockup.
@@ -70,7 +76,8 @@ type Rule struct {
 	// Contains is a text that every such line has; it is looked for first.
 	Contains string `yaml:"contains"`
 	// Pattern is a regular expression (RE2) that must match somewhere in the line;
-	// without one, Contains decides.
+	// without one, Contains decides. Of a line that begins with the name of a process,
+	// Contains must be in what the kernel wrote behind that name.
 	Pattern string `yaml:"pattern"`
 	// Attributes are keys with the name of a group of Pattern, "int(group)" when
 	// the value is a number, or "=text" for a fixed text. A group that matched
@@ -186,7 +193,14 @@ func (rs Rules) Match(line string) (Event, bool) {
 	if len(line) > maxLine {
 		line = line[:maxLine]
 	}
+	text := line
+	if name := named.FindStringSubmatch(line); name != nil {
+		text = name[1]
+	}
 	for i := range rs {
+		if !strings.Contains(text, rs[i].Contains) {
+			continue
+		}
 		if ev, ok := rs[i].match(line); ok {
 			return ev, true
 		}
@@ -195,9 +209,6 @@ func (rs Rules) Match(line string) (Event, bool) {
 }
 
 func (r *Rule) match(line string) (Event, bool) {
-	if !strings.Contains(line, r.Contains) {
-		return Event{}, false
-	}
 	var groups []string
 	if r.pattern != nil {
 		if groups = r.pattern.FindStringSubmatch(line); groups == nil {

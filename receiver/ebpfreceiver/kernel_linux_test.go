@@ -209,6 +209,15 @@ func watchOwnChild() int {
 	return 13
 }
 
+// cannotRun skips a test that cannot run on this machine; in CI it must.
+func cannotRun(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 func requireKernel(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

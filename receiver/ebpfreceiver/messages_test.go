@@ -77,11 +77,11 @@ func TestMessageBecomesARecord(t *testing.T) {
 // Hostile bytes stay in the text.
 func TestMessageBodyIsText(t *testing.T) {
 	t.Parallel()
-	rec := lineOf("\xff\xfe[1]: segfault at 0 ip 0 sp 0 error 4 in \xff\n\x1b[2J")
+	rec := lineOf("\xff\xfe[1]: segfault at 0 ip 0 sp 0 error 4 in \xff\n\x1b[2J[1+1]")
 	ev, ok := newTestMessages().event(&rec)
 	require.True(t, ok)
 	record, _ := encodeOne(t, ev)
-	assert.Equal(t, "\uFFFD[1]: segfault at 0 ip 0 sp 0 error 4 in \uFFFD\n\x1b[2J", record.Body().Str())
+	assert.Equal(t, "\uFFFD[1]: segfault at 0 ip 0 sp 0 error 4 in \uFFFD\n\x1b[2J[1+1]", record.Body().Str())
 }
 
 func TestWhatIsNoMessageOfTheKernel(t *testing.T) {
