@@ -37,7 +37,7 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 			continue
 		}
 		by, on, ok := h.relate(e.Relation, o)
-		if !ok {
+		if !ok || !h.mayFollow(e, o) {
 			continue
 		}
 		remember(h.explains, o)
@@ -59,11 +59,42 @@ func (h *Hypothesis) Offer(o *detect.Occurrence) bool {
 func (h *Hypothesis) spread(id record.EntityID, at int64) {
 	h.spreads++
 	for _, id := range []record.EntityID{id, Lift(h.graph, pattern.LevelWorkload, id)} {
+		if h.reached[id] == 0 && !h.entities[id] {
+			h.spreadAt[id] = at
+		}
 		remember(h.entities, id)
 		if h.entities[id] {
 			h.reached[id] = max(h.reached[id], at)
 		}
 	}
+}
+
+// onlyReached tells whether the cause came to one by an effect that spreads, and when first:
+// what happens to that one is not what happened to the cause's own.
+func (h *Hypothesis) onlyReached(id record.EntityID) (since int64, ok bool) {
+	is := func(of record.EntityID) bool {
+		by, ok := h.graph.Concerns(id, of)
+		return id == of || ok && by != finding.LinkedByTopology
+	}
+	if is(h.Cause.Entity) {
+		return 0, false
+	}
+	for of, at := range h.spreadAt {
+		if is(of) && (!ok || at < since) {
+			since, ok = at, true
+		}
+	}
+	return since, ok
+}
+
+// mayFollow tells whether an event of one to whom the cause has come can be an effect: it
+// is none if it was before that, nor what the pattern requires of the cause's own.
+func (h *Hypothesis) mayFollow(e *pattern.Effect, o *detect.Occurrence) bool {
+	if len(h.spreadAt) == 0 || e.Relation != pattern.RelationOwner && e.Relation != pattern.RelationSame {
+		return true
+	}
+	since, ok := h.onlyReached(o.Subject)
+	return !ok || !e.Required && o.Time >= since-Slack
 }
 
 // Spreads is how many effects that spread were seen.

@@ -66,9 +66,11 @@ type Hypothesis struct {
 	// reached is when an effect that spreads happened last to each of those, spreads how
 	// many such effects were seen.
 	reached map[record.EntityID]int64
-	spreads int
-	failed  int64
-	slow    int64
+	// spreadAt is when such an effect happened first to each that is not the cause's own.
+	spreadAt map[record.EntityID]int64
+	spreads  int
+	failed   int64
+	slow     int64
 	// LastLines are what the one that ended wrote before the cause, see Quote.
 	LastLines []finding.LogLine
 	// FailedUnits are those of pattern.Values.
@@ -105,7 +107,7 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 		entities: map[record.EntityID]bool{happened: true, c.Entity: true}, addresses: map[record.EntityID]bool{},
 		effects: make([]observed, len(p.Effects)), links: map[string]*link{},
 		LastEffect: c.Time, explains: map[*detect.Occurrence]bool{}, repeats: 1, names: map[record.EntityID]string{},
-		changes: map[int]int64{}, reached: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
+		changes: map[int]int64{}, reached: map[record.EntityID]int64{}, spreadAt: map[record.EntityID]int64{}, suffered: map[record.EntityID]bool{},
 		stand: stand{causes: []*detect.Occurrence{c.Occurrence}, since: c.Time},
 	}
 	if c.Occurrence != nil {
@@ -116,6 +118,9 @@ func New(g *topology.Graph, p *pattern.Pattern, c Cause, addresses ...record.Ent
 			h.addresses[a] = true
 			if owner := g.Owner(a, c.Time+Slack); owner != 0 && !h.onlyHolds(a, owner, happened) {
 				h.entities[owner] = true
+				if e, _ := g.Entity(happened); e.Kind == topology.KindUnit {
+					h.spreadAt[owner] = c.Time // a unit that needs this one, unless it is a process of it
+				}
 			}
 		}
 	}
@@ -206,6 +211,9 @@ func (h *Hypothesis) Same(p *pattern.Pattern, o *detect.Occurrence) bool {
 	}
 	if p.Cause.Entity != "" {
 		return Lift(h.graph, p.Cause.Entity, o.Subject) == h.Cause.Entity && !h.otherNetwork(o.Subject)
+	}
+	if _, reached := h.onlyReached(o.Subject); reached {
+		return false
 	}
 	_, ok := h.concerns(o.Subject)
 	return ok
