@@ -70,15 +70,19 @@ func newLookups(c *ebpf.Collection, cfg *Config) *lookups {
 
 func (l *lookups) left() map[string]int64 { return map[string]int64{event.DNSFailed: l.leftOut.Load()} }
 
-func (l *lookups) poll() []kernelEvent {
+func (l *lookups) poll() []kernelEvent { return l.read(time.Now(), 0) }
+
+func (l *lookups) last() []kernelEvent { return l.read(time.Now(), l.tallies.interval) }
+
+// read returns the events that it is time for, and for which it will be after that long.
+func (l *lookups) read(now time.Time, early time.Duration) []kernelEvent {
 	boot := bootNow()
-	now := time.Now()
 	idle := lookupIdle
 	if n := l.readOutcomes(boot, now); n > int(l.outcomes.MaxEntries())*3/4 {
 		idle = lookupIdleCrowded
 	}
 	l.readQueries(boot, now)
-	events, left := l.tallies.due(now)
+	events, left := l.tallies.due(now.Add(early))
 	l.leftOut.Add(int64(left))
 	for _, key := range l.tallies.idle(now, idle) {
 		delete(l.unanswered, key)

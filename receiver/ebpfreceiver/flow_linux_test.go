@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -151,4 +152,28 @@ func droppedByEvent(t *testing.T, metric func(string) (metricdata.Metrics, error
 		out[name.AsString()] += p.Value
 	}
 	return out
+}
+
+// TestCountsOfTheLastInterval are told at the end, however long the interval would have lasted.
+func TestCountsOfTheLastInterval(t *testing.T) {
+	requireKernel(t)
+	path, folder := memoryCgroup(t, 256<<20)
+	r := startRig(t, func(c *Config) { c.SampleInterval, c.Programs.Memory.GrowthWindow = time.Hour, 24*time.Hour })
+	cmd := role("runs-out")
+	cmd.Env = append(cmd.Env, "TAPIO_EBPF_TEST_DIR="+t.TempDir()+"/none")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, os.WriteFile(folder+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	_, _ = stdin.Write([]byte{1})
+	require.NoError(t, cmd.Wait())
+	counted := func(s seenRecord) bool {
+		return s.Name == event.SyscallFailures && s.Attributes[event.KeySyscall] == "getpgid" && s.Resource[event.KeyProcessCgroup] == path
+	}
+	require.Empty(t, r.records(counted))
+	recordRuns(t, r.receiver.source)
+	require.NoError(t, r.receiver.Shutdown(context.Background()))
+	got := r.records(counted)
+	require.Len(t, got, 1)
+	assert.EqualValues(t, 500, got[0].Attributes[event.KeySyscallCount])
 }

@@ -182,7 +182,7 @@ func reasonsOf(failed []failure, attached, most int) (out []string) {
 	return out
 }
 
-// Shutdown detaches the programs, reads what they have left in the ring buffer
+// Shutdown takes a last sample, detaches the programs, reads what they have left in the ring buffer
 // and sends what is queued, for as long as ctx lasts.
 func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	var err error
@@ -310,6 +310,7 @@ func (r *ebpfReceiver) sample() {
 		var events []kernelEvent
 		select {
 		case <-r.stopSample:
+			r.enqueueCounted(r.source.last())
 			return
 		case <-sampling.C:
 			events = r.source.sample()
@@ -317,11 +318,15 @@ func (r *ebpfReceiver) sample() {
 			r.services.lookAgain(time.Now())
 			events = r.source.poll()
 		}
-		for _, ev := range events {
-			r.services.learn(ev)
-		}
-		r.enqueue(events)
+		r.enqueueCounted(events)
 	}
+}
+
+func (r *ebpfReceiver) enqueueCounted(events []kernelEvent) {
+	for _, ev := range events {
+		r.services.learn(ev)
+	}
+	r.enqueue(events)
 }
 
 // send hands on what is queued: urgent events at once, others after the flush

@@ -54,6 +54,7 @@ func (s *scriptedSource) read() (kernelEvent, error) {
 func (s *scriptedSource) hasMore() bool         { return false }
 func (s *scriptedSource) sample() []kernelEvent { return nil }
 func (s *scriptedSource) poll() []kernelEvent   { return nil }
+func (s *scriptedSource) last() []kernelEvent   { return nil }
 func (s *scriptedSource) attached() []string    { return s.names }
 func (s *scriptedSource) failed() []failure     { return s.failures }
 func (s *scriptedSource) stats() sourceStats    { return s.counts }

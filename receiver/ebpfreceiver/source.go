@@ -24,6 +24,9 @@ type source interface {
 	// poll returns what shows only when something does not happen in time, such as
 	// an answer. The goroutine that calls sample calls it each second.
 	poll() []kernelEvent
+	// last is sample and poll for the last time: it returns what else would be told later.
+	// The goroutine that calls sample calls it.
+	last() []kernelEvent
 	// stats may be called at any time before close returns.
 	stats() sourceStats
 	// stop ends the making of events and does not wait for their reader.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,6 +142,8 @@ type sampler interface {
 // poller reads what shows only when something does not happen in time.
 type poller interface {
 	poll() []kernelEvent
+	// last is poll for the last time: it returns what would be told later.
+	last() []kernelEvent
 	// left counts, by event, what was beyond a bound. It may be called at any time.
 	left() map[string]int64
 }
@@ -455,6 +458,18 @@ func (k *kernel) sample() (out []kernelEvent) {
 func (k *kernel) poll() (out []kernelEvent) {
 	for _, p := range k.pollers {
 		out = append(out, p.poll()...)
+	}
+	return out
+}
+
+// last leaves out what is judged by how long or how many: the time since the last sample
+// may be too short for that.
+func (k *kernel) last() []kernelEvent {
+	out := slices.DeleteFunc(k.sample(), func(ev kernelEvent) bool {
+		return slices.Contains([]string{event.ProcessForkStorm, event.CPUStarved, event.BlockIOSlow}, ev.name())
+	})
+	for _, p := range k.pollers {
+		out = append(out, p.last()...)
 	}
 	return out
 }

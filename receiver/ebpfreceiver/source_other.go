@@ -35,6 +35,7 @@ func (s *noSource) read() (kernelEvent, error) {
 func (s *noSource) hasMore() bool         { return false }
 func (s *noSource) sample() []kernelEvent { return nil }
 func (s *noSource) poll() []kernelEvent   { return nil }
+func (s *noSource) last() []kernelEvent   { return nil }
 func (s *noSource) attached() []string    { return nil }
 func (s *noSource) failed() []failure     { return s.failures }
 func (s *noSource) stats() sourceStats    { return sourceStats{} }
