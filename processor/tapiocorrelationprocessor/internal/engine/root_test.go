@@ -164,3 +164,35 @@ func TestResolverSlow(t *testing.T) {
 		})
 	}
 }
+
+// TestResolverOfNoUnitEnds: a server of DNS that systemd does not run ends: lookups fail
+// for that, and calls for them.
+func TestResolverOfNoUnitEnds(t *testing.T) {
+	resolver := map[string]any{event.KeyProcessPID: 70, event.KeyProcessExecutableName: "resolver"}
+	for want, end := range map[string]map[string]any{
+		"process-stopped": {event.KeyExitSignal: 15, event.KeyExitSignalName: "SIGTERM"},
+		"process-killed":  {event.KeyExitSignal: 9, event.KeyExitSignalName: "SIGKILL"},
+		"process-crashed": exit2,
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t)
+			s.about(event.UDPListen, map[string]any{event.KeyLocalAddress: "10.96.0.10", event.KeyLocalPort: 53}, resolver)
+			for range 100 {
+				s.byName("")
+				s.wait(100 * time.Millisecond)
+			}
+			s.about(event.ProcessExit, end, resolver)
+			for range 10 {
+				s.dnsFailed(storefront, "payment.shop", "connection_refused")
+				s.byName(refusedLookup)
+				s.wait(100 * time.Millisecond)
+			}
+			s.wait(20 * time.Second)
+			f := s.one()
+			require.Equal(t, want, f.Pattern)
+			assert.EqualValues(t, 10, f.Impact.FailedRequests)
+			assert.EqualValues(t, 70, f.RootCause.Entity.Attributes[event.KeyProcessPID])
+		})
+	}
+}
