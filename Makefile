@@ -23,6 +23,8 @@ PACKAGES += bpftrace
 
 # Servers of the tests of tapio_ebpf's group http.
 PACKAGES += nodejs python3
+# What its tests damage: a file system.
+PACKAGES += e2fsprogs
 # What the tests of its group tls link into a server of C.
 PACKAGES += libssl-dev
 

@@ -75,6 +75,8 @@ func init() {
 		floodWithSignals(os.Getenv("TAPIO_EBPF_TEST_TARGETS"))
 	case "flood-with-connects":
 		floodWithConnects()
+	case "exceed-key-quota":
+		exceedKeyQuota()
 	case "calls-fail":
 		failCalls()
 	case "calls-fail-everywhere":

@@ -5,7 +5,10 @@ package ebpfreceiver
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,4 +85,56 @@ func TestMessageOfAHostileProcess(t *testing.T) {
 		assert.Equal(t, strings.TrimSpace(name), rec.Attributes[event.KeyProcessComm])
 		assert.EqualValues(t, cmd.Process.Pid, rec.Attributes[event.KeyProcessPID])
 	}
+}
+
+// A damaged file system, which the kernel then lets nobody write to.
+func TestMessagesOfAFileSystem(t *testing.T) {
+	requireKernel(t)
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		cannotRun(t, "%v", err)
+	}
+	file := filepath.Join(t.TempDir(), "disk")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Truncate(file, 8<<20))
+	out, err := exec.Command("mkfs.ext4", "-q", "-F", "-b", "4096", file).CombinedOutput()
+	require.NoError(t, err, string(out))
+	name, dir := loopDevice(t, file, 0), t.TempDir()
+	require.NoError(t, unix.Mount("/dev/"+name, dir, "ext4", 0, "errors=remount-ro"))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
+	r := startRig(t, nil)
+	require.NoError(t, os.WriteFile("/sys/fs/ext4/"+name+"/trigger_fs_error", []byte("tapio"), 0o600))
+
+	for _, want := range []string{"tapio.kernel.filesystem_error", "tapio.kernel.filesystem_readonly"} {
+		rec := r.await(func(s seenRecord) bool { return s.Name == want && s.Attributes[event.KeyBlockDevice] == name })
+		assert.Equal(t, "Error", rec.Severity)
+		assert.Equal(t, "EXT4", rec.Attributes["tapio.filesystem.type"])
+	}
+}
+
+// A cgroup that may have no more processes.
+func TestMessageOfAForkThatIsRejected(t *testing.T) {
+	requireKernel(t)
+	path := fmt.Sprintf("/tapio-test-pids-%d", os.Getpid())
+	root := "/sys/fs/cgroup/pids"
+	if !isFile(root) {
+		root = "/sys/fs/cgroup"
+		require.NoError(t, handDown(t, root+"/cgroup.subtree_control", "pids"))
+	}
+	makeCgroup(t, root+path)
+	require.NoError(t, os.WriteFile(root+path+"/pids.max", []byte("1"), 0o600))
+	r := startRig(t, nil)
+	cmd := exec.Command("sh", "-c", "read go; (exit 0); exit 0")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, os.WriteFile(root+path+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	_, err = stdin.Write([]byte("\n"))
+	require.NoError(t, err)
+	_ = cmd.Wait() // it cannot fork
+
+	rec := r.await(func(s seenRecord) bool {
+		return s.Name == "tapio.kernel.fork_rejected" && s.Attributes[event.KeyProcessCgroup] == path
+	})
+	assert.Equal(t, "Error", rec.Severity)
 }

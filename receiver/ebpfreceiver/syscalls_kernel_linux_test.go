@@ -3,8 +3,10 @@
 package ebpfreceiver
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -106,6 +108,57 @@ func TestCallsThatFailForAFault(t *testing.T) {
 		}
 	}
 	assert.ElementsMatch(t, want, got)
+}
+
+// TestCallsThatFailForReal: a disk that breaks, a limit of address space, a quota (of keys,
+// which every kernel has for users without rights).
+func TestCallsThatFailForReal(t *testing.T) {
+	requireKernel(t)
+	name := failingDevice(t)
+	r := startRig(t, nil)
+	failed := func(pid int, call, errno string) {
+		t.Helper()
+		got := r.await(func(s seenRecord) bool {
+			return of(event.SyscallFailed, pid)(s) && s.Attributes[event.KeySyscall] == call && s.Attributes[event.KeyErrorType] == errno
+		})
+		assert.Equal(t, "Error", got.Severity)
+	}
+
+	disk, err := os.OpenFile("/dev/"+name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer disk.Close()
+	_, err = disk.WriteAt(make([]byte, 4096), 1<<20)
+	require.NoError(t, err, "it is only in memory yet")
+	require.ErrorIs(t, disk.Sync(), unix.EIO)
+	failed(os.Getpid(), "fsync", "EIO")
+
+	cmd := exec.Command("sh", "-c", "ulimit -v 100000; exec dd if=/dev/zero of=/dev/null bs=1073741824 count=1")
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err, string(out))
+	failed(cmd.Process.Pid, "mmap", "ENOMEM")
+
+	cmd = role("exceed-key-quota")
+	out, err = cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	failed(cmd.Process.Pid, "add_key", "EDQUOT")
+}
+
+// exceedKeyQuota is the role "exceed-key-quota": it adds keys as a user without rights.
+func exceedKeyQuota() {
+	runtime.LockOSThread() // the user and the keyring are this thread's
+	_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 64123, 64123, 64123)
+	for i := 0; errno == 0 && i < 100_000; i++ {
+		_, err := unix.AddKey("user", fmt.Sprintf("tapio-test-%d", i), make([]byte, 1000), unix.KEY_SPEC_THREAD_KEYRING)
+		if errors.Is(err, unix.EDQUOT) {
+			os.Exit(0)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println(errno)
+	os.Exit(2)
 }
 
 // failuresEach is how many calls the role "calls-fail-everywhere" lets fail on each CPU.
