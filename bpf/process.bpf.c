@@ -140,15 +140,49 @@ struct {
 	__type(value, struct sent_exit);
 } exit_scratch SEC(".maps");
 
-/* Whether a process runs what its parent runs. One that was adopted has another parent
- * than the one that forked it; if no exec was between, it runs the same all the same. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+/* Where an exec put things, at random places; a fork leaves them there. */
+struct mm_struct___layout {
+	unsigned long mmap_base;
+	unsigned long start_code;
+	unsigned long start_brk;
+	unsigned long start_stack;
+	unsigned long arg_start;
+	unsigned long env_start;
+};
+
+struct signal_struct___reaper {
+	unsigned int is_child_subreaper : 1;
+};
+#pragma clang attribute pop
+
+#define same_place(a, b, field) (BPF_CORE_READ(a, field) == BPF_CORE_READ(b, field))
+
+static __always_inline int may_adopt(struct task_struct *parent)
+{
+	struct signal_struct___reaper *signal = (void *)BPF_CORE_READ(parent, signal);
+	__u32 own = 0;
+
+	return process_number(BPF_CORE_READ(parent, group_leader), &own) == 1 || own == 1 ||
+	       BPF_CORE_READ_BITFIELD_PROBED(signal, is_child_subreaper);
+}
+
+/* Whether a process runs what its parent runs. One that was adopted has another parent than
+ * the one that forked it, which by chance can have executed as many programs. Before 6.16
+ * the memory is gone here, and of who may have been adopted nothing is said. */
 static __noinline int is_copy(struct task_struct *task)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *parent = BPF_CORE_READ(leader, real_parent);
+	struct mm_struct___layout *own = (void *)BPF_CORE_READ(task, mm), *its = (void *)BPF_CORE_READ(parent, mm);
 	__u64 id = exec_id_of(leader);
 
-	return id == BPF_CORE_READ((struct task_struct___exec *)leader, parent_exec_id) &&
-	       id == exec_id_of(BPF_CORE_READ(leader, real_parent));
+	if (id != BPF_CORE_READ((struct task_struct___exec *)leader, parent_exec_id) || id != exec_id_of(parent))
+		return 0;
+	if (!own)
+		return !may_adopt(parent);
+	return same_place(own, its, mmap_base) && same_place(own, its, start_code) && same_place(own, its, start_brk) &&
+	       same_place(own, its, start_stack) && same_place(own, its, arg_start) && same_place(own, its, env_start);
 }
 
 SEC("tp_btf/sched_process_exit")

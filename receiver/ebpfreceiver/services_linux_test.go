@@ -230,6 +230,52 @@ func TestServiceNameOfForkedProcess(t *testing.T) {
 	}
 }
 
+// supervise is a supervisor that adopts whom a service leaves behind, and that executes
+// itself once more: as many programs as the service has executed.
+const supervise = `
+import ctypes, os, sys
+def run(what, **more):
+    os.execve(sys.executable, [sys.executable, '-c', os.environ['PROGRAM'], what], {**os.environ, **more})
+if sys.argv[1] == 'supervisor':
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
+    if os.fork() == 0:
+        run('service', OTEL_SERVICE_NAME='app')
+    os.wait()
+    run('again')
+elif sys.argv[1] == 'service':
+    child = os.fork()
+    if child == 0:
+        os.read(0, 1)
+        os._exit(55)
+    print(child, flush=True)
+    os._exit(0)
+print('adopted', flush=True)
+os.wait()
+`
+
+// TestServiceNameOfAdoptedProcess: it has nothing of who adopted it.
+func TestServiceNameOfAdoptedProcess(t *testing.T) {
+	requireKernel(t)
+	python := requireProgram(t, "python3")
+	r := startRig(t, nil)
+	cmd := exec.Command(python, "-c", supervise, "supervisor")
+	cmd.Env = append(os.Environ(), "PROGRAM="+supervise, "OTEL_SERVICE_NAME=supervisor")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var child int
+	var adopted string
+	_, err = fmt.Fscan(stdout, &child, &adopted)
+	require.NoError(t, err)
+	_, err = stdin.Write([]byte{1})
+	require.NoError(t, err)
+	exit := r.await(of(event.ProcessExit, child))
+	assert.Nil(t, exit.Resource[event.KeyServiceName])
+	require.NoError(t, cmd.Wait())
+}
+
 // publishContext is the role "publishes": a process that publishes a context as
 // OTEP 4719 says, some time after it began.
 func publishContext() error {
