@@ -388,6 +388,9 @@ func (e *Engine) Run(ctx context.Context, sink Sink) {
 // Drain handles all records that have arrived.
 func (e *Engine) Drain() {
 	begun, warned := e.now(), false
+	if e.caughtUp.Load() == 0 {
+		e.caughtUp.Store(begun) // the first look: nothing has waited before it
+	}
 	e.visited.take(e.visits)
 	// Not what arrives meanwhile: time has its own work to do.
 	for head := e.ring.Head(); e.cursor < head; {
@@ -398,16 +401,16 @@ func (e *Engine) Drain() {
 		for i := range n {
 			e.handle(&e.batch[i])
 		}
-		if !warned && e.now()-begun > int64(behindAfter) {
+		if !warned && !e.options.EventTime && e.Lag() > behindAfter { // by this look, or by what time had to do before it
 			warned = true
 			e.options.Logger.Warn("More arrives than can be judged: findings come late, and what is overwritten before it was read is lost; see processor_tapiocorrelation_lag",
 				zap.Uint64("waiting", head-e.cursor), zap.Duration("behind", e.Lag()))
 		}
 	}
+	e.caughtUp.Store(begun)
 	if warned {
 		e.options.Logger.Info("What had arrived is judged", zap.Duration("behind", e.Lag()))
 	}
-	e.caughtUp.Store(begun)
 	e.flush(false)
 }
 

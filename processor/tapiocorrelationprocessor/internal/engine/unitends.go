@@ -6,6 +6,8 @@ import (
 
 	"github.com/yairfalse/tapio/internal/event"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
+	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
@@ -14,10 +16,6 @@ const (
 	// keyFailedUnit names, at the end of a process, the unit of systemd whose failure tells
 	// of it: the end is evidence, and no cause beside that.
 	keyFailedUnit = "tapio.process.exit.failed_unit"
-
-	unitFailed        = "tapio.systemd.unit.failed"
-	unitStartLimitHit = "tapio.systemd.unit.start_limit_hit"
-	unitActivated     = "tapio.systemd.unit.activated"
 
 	// maxRestart is how long after the end of a run the next one begins, at most, for both to
 	// be a restart.
@@ -35,7 +33,7 @@ const (
 // tellsOfEnds marks the ends of processes of which a unit's failure, that has just been told,
 // tells more.
 func (e *Engine) tellsOfEnds(failure *detect.Occurrence) {
-	if failure.Name != unitFailed && failure.Name != unitStartLimitHit {
+	if failure.Name != event.SystemdUnitFailed && failure.Name != event.SystemdUnitStartLimitHit || !e.names(failure) {
 		return
 	}
 	for _, o := range e.occurrences.Of(failure.Subject) {
@@ -65,15 +63,23 @@ func (e *Engine) toldByUnit(exit *detect.Occurrence) {
 	if unit == 0 {
 		return
 	}
-	for _, name := range []string{unitFailed, unitStartLimitHit} {
+	for _, name := range []string{event.SystemdUnitFailed, event.SystemdUnitStartLimitHit} {
 		known := e.occurrences.Named(name)
 		for _, failure := range known[max(0, len(known)-maxCompared):] {
-			if failure.Subject == unit && e.tellsOf(failure, exit) {
+			if failure.Subject == unit && e.names(failure) && e.tellsOf(failure, exit) {
 				e.markEnd(exit, unit)
 				return
 			}
 		}
 	}
+}
+
+// names tells whether a pattern names the failure of a unit for itself: without, as where
+// patterns are switched off, the end of its process is all that can be named.
+func (e *Engine) names(failure *detect.Occurrence) bool {
+	return slices.ContainsFunc(e.options.Patterns, func(p *pattern.Pattern) bool {
+		return explain.Matches(p, failure) && (!p.Requires() || failure.Name == event.SystemdUnitStartLimitHit)
+	})
 }
 
 func (e *Engine) markEnd(exit *detect.Occurrence, unit record.EntityID) {
@@ -101,8 +107,8 @@ func (e *Engine) tellsOf(failure, exit *detect.Occurrence) bool {
 	}
 	pid, began := run(failure)
 	switch class := exit.Detail.Attr(keyExitClass); class {
-	case exitError, exitFault:
-		if failure.Name != unitFailed {
+	case exitError, exitFault, exitNotRun:
+		if failure.Name != event.SystemdUnitFailed {
 			return false
 		}
 		later := exit.Time > failure.Time && exit.Time <= failure.Time+maxLoop && !e.activeIn(failure.Subject, failure.Time, exit.Time)
@@ -113,7 +119,7 @@ func (e *Engine) tellsOf(failure, exit *detect.Occurrence) bool {
 			return false // who sent it says more
 		}
 		if pid != 0 && pid == process.PID {
-			return failure.Name == unitFailed && failure.Detail.Attr(event.KeyErrorType) == "timeout"
+			return failure.Name == event.SystemdUnitFailed && failure.Detail.Attr(event.KeyErrorType) == "timeout"
 		}
 		return exit.Time <= began && exit.Time >= began-maxRestart && !e.activeIn(failure.Subject, began-int64(time.Second), failure.Time-unitLasts)
 	}
@@ -123,7 +129,7 @@ func (e *Engine) tellsOf(failure, exit *detect.Occurrence) bool {
 // run returns the main process of the run of a unit that failed, 0 where none was started, and
 // when that began or, where it is not known, failed.
 func run(failure *detect.Occurrence) (pid, began int64) {
-	if failure.Name != unitFailed { // of a run that systemd refused to start
+	if failure.Name != event.SystemdUnitFailed { // of a run that systemd refused to start
 		return 0, failure.Time
 	}
 	pid, _ = failure.Detail.Attr(event.KeyProcessPID).(int64)
@@ -137,6 +143,6 @@ func run(failure *detect.Occurrence) (pid, began int64) {
 // activeIn tells whether a unit was said to be active in a span of time.
 func (e *Engine) activeIn(unit record.EntityID, from, to int64) bool {
 	return slices.ContainsFunc(e.occurrences.Of(unit), func(o *detect.Occurrence) bool {
-		return o.Name == unitActivated && o.Subject == unit && o.Time >= from && o.Time <= to
+		return o.Name == event.SystemdUnitActivated && o.Subject == unit && o.Time >= from && o.Time <= to
 	})
 }

@@ -261,9 +261,27 @@ func (i *Incident) Assign(r *detect.Request) {
 		c = &counted{incident: i}
 	}
 	a.drop(i)
-	c.shares, a.owner = false, c
+	if c.shares {
+		i.uncount(c)
+	}
+	a.owner = c
 	i.Hypothesis.AddSpans(r, r.Spans...)
 	i.Count(r)
+}
+
+// uncount takes back that a request was counted as slow beside another incident: it is
+// this one's own now, failed or not.
+func (i *Incident) uncount(c *counted) {
+	c.shares, c.value = false, false
+	if !c.request {
+		return
+	}
+	c.request = false
+	i.slow--
+	if i.business != nil {
+		i.business.Count--
+	}
+	i.Hypothesis.Count(i.failed, i.slow)
 }
 
 // maxShared bounds the incidents that share a request.

@@ -314,3 +314,27 @@ func TestWordsForPeople(t *testing.T) {
 	_, detail = businessWords(finding.Impact{FailedRequests: 1, Users: &users}, "")
 	assert.Equal(t, "value unknown: no impact.value_attribute is configured", detail)
 }
+
+// A request that another incident hurt, and that this one made slower, can become its own.
+func TestSharedRequestBecomesItsOwn(t *testing.T) {
+	r := newRig(t, 10)
+	other := New(r.graph, r.hypothesis("process-killed", event.ProcessExit), r.options)
+	r.add(1, 2, 1, record.SpanClient, nil)
+	q, _ := r.add(1, 1, 0, record.SpanServer, func(s *record.Span) {
+		s.User, s.UserKey, s.Value, s.HasValue = "u", "user.id", 5, true
+	})
+	other.Assign(q)
+	r.Share(q)
+	m := r.Finding(t0).Impact
+	assert.EqualValues(t, 1, m.SlowRequests)
+	assert.Zero(t, m.FailedRequests)
+	assert.Nil(t, m.Value)
+
+	r.Assign(q)
+	m = r.Finding(t0).Impact
+	assert.Zero(t, m.SlowRequests)
+	assert.EqualValues(t, 1, m.FailedRequests)
+	require.NotNil(t, m.Value)
+	assert.InDelta(t, 5, *m.Value, 0)
+	assert.EqualValues(t, 1, *m.Users)
+}
