@@ -156,10 +156,22 @@ func (e *Engine) patternFor(name string) *pattern.Pattern {
 	return nil
 }
 
+// groupKeys are the keys of the groups in an order of their own: what a replay finds must
+// not hang on that of a map.
+func (e *Engine) groupKeys() []groupKey {
+	return slices.SortedFunc(maps.Keys(e.groups), func(a, b groupKey) int {
+		return cmp.Or(cmp.Compare(a.target, b.target), cmp.Compare(a.event, b.event))
+	})
+}
+
 // judgeGroups opens incidents for targets that fail against their own past, when nothing else explains their requests.
 func (e *Engine) judgeGroups(now int64) {
 	taken := sync.OnceValue(e.lastTaken) // most of the time nobody asks
-	for key, g := range e.groups {
+	for _, key := range e.groupKeys() {
+		g := e.groups[key]
+		if g == nil { // moved into an incident that one before opened
+			continue
+		}
 		p := e.patternFor(key.event)
 		if p == nil || key.event == pattern.CallRefused || e.judgeSilence(g, taken) {
 			continue
@@ -212,7 +224,8 @@ func (e *Engine) openAbnormal(p *pattern.Pattern, g *group, operation record.Ent
 
 // explainsGroup opens an incident when an event explains requests that wait.
 func (e *Engine) explainsGroup(p *pattern.Pattern, o *detect.Occurrence) bool {
-	for _, g := range e.groups {
+	for _, key := range e.groupKeys() {
+		g := e.groups[key]
 		if e.unresolvedIn(p, o, g) {
 			return e.openFor(e.root(e.hypothesis(p, o, g.target.Address)), g.requests) != nil
 		}
@@ -266,7 +279,8 @@ func (e *Engine) preceded(p *pattern.Pattern, o *detect.Occurrence, key record.E
 // absorbGroups moves the waiting requests that an incident explains into it.
 func (e *Engine) absorbGroups(o *open) {
 	left := 0
-	for key, g := range e.groups {
+	for _, key := range e.groupKeys() {
+		g := e.groups[key]
 		g.requests = slices.DeleteFunc(g.requests, func(r *detect.Request) bool {
 			if incident.Of(r) != nil {
 				return true

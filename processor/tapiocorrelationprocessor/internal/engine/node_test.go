@@ -155,3 +155,21 @@ func TestNodeDoesNotStealAFault(t *testing.T) {
 		})
 	}
 }
+
+// What one cause takes over from many that failed is told in the same order each time.
+func TestManyTargetsReplayTheSame(t *testing.T) {
+	once := func() []*finding.Finding {
+		s := newScenario(t)
+		s.serve(2*time.Minute, allWell)
+		s.serve(10*time.Second, failOn(0, 1, 2, 3, 4))
+		s.pressed()
+		s.serve(10*time.Second, failOn(0, 1, 2, 3, 4))
+		s.wait(10 * time.Second)
+		return s.lasting()
+	}
+	want := once()
+	require.NotEmpty(t, want)
+	for range 5 {
+		require.Equal(t, want, once())
+	}
+}

@@ -37,25 +37,34 @@ func Lift(g *topology.Graph, level pattern.Level, id record.EntityID) record.Ent
 
 // place relates an event to the cause by where both belong.
 func (h *Hypothesis) place(r pattern.Relation, subject record.EntityID) (by finding.LinkedBy, on string, ok bool) {
+	if r == pattern.RelationCluster {
+		return finding.LinkedByTopology, "the cluster", true
+	}
 	p := h.graph.PlaceOf(subject)
-	for id := range h.entities {
+	var first, shared record.EntityID
+	var what string
+	for id := range h.entities { // the oldest, whichever the map gives first
+		if first != 0 && id > first {
+			continue
+		}
 		c := h.graph.PlaceOf(id)
 		switch {
 		case r == pattern.RelationOwner && same(c.Workload, p.Workload):
-			return finding.LinkedByOwner, h.named("workload", c.Workload), true
+			first, by, what, shared = id, finding.LinkedByOwner, "workload", c.Workload
 		case r == pattern.RelationOwner && same(c.Service, p.Service):
-			return finding.LinkedByOwner, h.named("service", c.Service), true
+			first, by, what, shared = id, finding.LinkedByOwner, "service", c.Service
 		case r == pattern.RelationOwner && id == subject:
-			return finding.LinkedByOwner, h.named("", id), true
+			first, by, what, shared = id, finding.LinkedByOwner, "", id
 		case r == pattern.RelationNode && same(c.Host, p.Host):
-			return finding.LinkedByTopology, h.named("node", c.Host), true
+			first, by, what, shared = id, finding.LinkedByTopology, "node", c.Host
 		case r == pattern.RelationNamespace && same(c.Namespace, p.Namespace):
-			return finding.LinkedByTopology, h.named("namespace", c.Namespace), true
-		case r == pattern.RelationCluster:
-			return finding.LinkedByTopology, "the cluster", true
+			first, by, what, shared = id, finding.LinkedByTopology, "namespace", c.Namespace
 		}
 	}
-	return "", "", false
+	if first == 0 {
+		return "", "", false
+	}
+	return by, h.named(what, shared), true
 }
 
 func same(a, b record.EntityID) bool { return a != 0 && a == b }
@@ -107,12 +116,13 @@ func (h *Hypothesis) concerns(id record.EntityID) (finding.LinkedBy, bool) {
 		by, _ := h.graph.Concerns(id, id)
 		return by, true
 	}
-	for e := range h.entities {
-		if by, ok := h.graph.Concerns(id, e); ok && by != finding.LinkedByTopology {
-			return by, true
+	first, by := record.EntityID(0), finding.LinkedBy("")
+	for e := range h.entities { // the oldest, whichever the map gives first
+		if is, ok := h.graph.Concerns(id, e); ok && is != finding.LinkedByTopology && (first == 0 || e < first) {
+			first, by = e, is
 		}
 	}
-	return "", false
+	return by, first != 0
 }
 
 // onlyHolds tells whether a cause has to do with an address for the pod alone that has it:
