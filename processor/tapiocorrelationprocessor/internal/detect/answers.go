@@ -106,6 +106,24 @@ func (a *Answers) Since(id record.EntityID, after int64) (first, last int64, n i
 	return first, last, n
 }
 
+// Pauses tells whether no second between a time and another, both in ns, is one of an
+// entity's for so long.
+func (a *Answers) Pauses(id record.EntityID, after, until int64, d time.Duration) bool {
+	last, end := after/int64(time.Second), until/int64(time.Second)
+	if s := a.by[id]; s != nil {
+		for t := max(last+1, s.last-remembered+1); t <= min(end, s.last); t++ {
+			if !s.get(t) {
+				continue
+			}
+			if t-last > int64(d/time.Second) {
+				return true
+			}
+			last = t
+		}
+	}
+	return end-last > int64(d/time.Second)
+}
+
 // Sweep forgets entities that took no request since a time, in ns.
 func (a *Answers) Sweep(before int64) {
 	for id, s := range a.by {

@@ -33,3 +33,21 @@ func TestAnswers(t *testing.T) {
 	a.Sweep(start + 10_001*s)
 	assert.False(t, a.Any(1))
 }
+
+func TestPauses(t *testing.T) {
+	const sec = int64(time.Second)
+	a := NewAnswers()
+	for _, at := range []int64{100, 104, 120} {
+		a.Add(1, at*sec)
+	}
+	for _, c := range []struct {
+		after, until int64
+		want         bool
+	}{
+		{100, 104, false}, {100, 110, false}, {100, 115, true}, {104, 120, true}, {115, 125, false}, {120, 140, true}, {90, 99, false}, {80, 99, true},
+	} {
+		assert.Equal(t, c.want, a.Pauses(1, c.after*sec, c.until*sec, 10*time.Second), "%d to %d", c.after, c.until)
+	}
+	assert.True(t, a.Pauses(2, 100*sec, 111*sec, 10*time.Second), "nothing is known of it")
+	assert.False(t, a.Pauses(2, 100*sec, 105*sec, 10*time.Second))
+}

@@ -19,6 +19,12 @@ func TestTroubleBeforeTheCause(t *testing.T) {
 	}{
 		"it served others since": {func(s *scenario) { s.calls(20*time.Second, false) }, 20},
 		"it served nobody since": {func(s *scenario) { s.wait(20 * time.Second) }, 21},
+		"it served some since": {func(s *scenario) {
+			for range 10 {
+				s.calls(time.Second, false)
+				s.calls(time.Second, true)
+			}
+		}, 41},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -142,6 +142,7 @@ type Engine struct {
 	newest      int64           // the newest event time
 	drained     int64           // the engine's time at the last read of the ring
 	answered    *detect.Answers // who took requests when: not the dead
+	hurtAt      *detect.Answers // at whom requests went wrong when
 	visits      *visit.Analyzer
 	judged      int64                       // when visits were judged last
 	suspects    []visit.Suspect             // what that said
@@ -213,7 +214,7 @@ func New(o Options) *Engine {
 		jobs:    make(chan job), ended: make(chan struct{}),
 		batch:    make([]record.Event, readBatch),
 		requests: detect.NewRequests(o.MaxRequests), occurrences: detect.NewOccurrences(o.MaxDetails / occurrenceShare),
-		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
+		groups: map[groupKey]*group{}, answered: detect.NewAnswers(), hurtAt: detect.NewAnswers(), hosts: map[record.EntityID]*kernel{},
 		announced: map[gauge.Key]bool{}, scored: map[record.EntityID]float64{}, predicted: map[gauge.Key]*open{},
 		units: map[record.EntityID]unitState{},
 	}
@@ -482,11 +483,16 @@ func (e *Engine) aliveAfter(t explain.Target, happened, failure int64) bool {
 	return e.took(t, happened+explain.Slack, failure)
 }
 
-// wellBefore tells whether a target took a request between a failure and a later cause,
-// of which it is no effect then, however late such may be told: one that starts over after
-// the cause has served nobody since it began.
+// wellFor is for how long nothing goes wrong at one that is well again.
+const wellFor = 10 * time.Second
+
+// wellBefore tells whether a target was well between a failure and a later cause, of which
+// it is no effect then, however late such may be told: it took requests, and for a while
+// none went wrong. One that starts over after the cause has served nobody since it began.
 func (e *Engine) wellBefore(p *pattern.Pattern, cause int64, t explain.Target, failure int64) bool {
-	return p.StartsOver.Event != "" && e.took(t, failure, cause-explain.Slack)
+	until := cause - explain.Slack
+	return p.StartsOver.Event != "" && failure < until && e.took(t, failure, until) &&
+		!slices.ContainsFunc(e.witnesses(t), func(id record.EntityID) bool { return !e.hurtAt.Pauses(id, failure, until, wellFor) })
 }
 
 // took tells whether a target took a request after a time and not after another: of a pod
@@ -708,6 +714,7 @@ func (e *Engine) sweep(now int64) {
 	e.keep(now)
 	e.graph.Sweep(now - int64(e.options.Retention))
 	e.answered.Sweep(now - int64(e.options.Retention))
+	e.hurtAt.Sweep(now - int64(e.options.Retention))
 	e.baselines.Sweep(now-int64(e.options.Retention), e.graph.Known)
 	e.grouped = 0
 	for key, g := range e.groups {

@@ -22,6 +22,9 @@ func (e *Engine) assign(r *detect.Request) {
 // own finds the incident that hurt a request.
 func (e *Engine) own(r *detect.Request) {
 	target, origin := explain.TargetOf(e.graph, r)
+	for _, id := range e.witnesses(target) {
+		e.hurtAt.Add(id, origin.End)
+	}
 	e.hear(r, origin)
 	// A cause that was seen comes before one that spans only hint at.
 	for _, seen := range []bool{true, false} {
