@@ -47,24 +47,29 @@ func (e *Engine) alternatives(o *open) []finding.Hypothesis {
 func (e *Engine) otherCauses(o *open) []finding.Hypothesis {
 	h := o.Hypothesis
 	var out []finding.Hypothesis
-	said := map[string]int{}    // where in out, from 1
-	before := map[string]bool{} // what was said is of an earlier outage: of this one there may be more to say
+	said := map[string]int{}   // where in out, from 1
+	before := map[string]int{} // what was said is of an earlier outage: how often, as of this one there may be more to say
 	for _, id := range h.Entities() {
 		for _, c := range e.occurrences.Of(id) {
 			if c.Time > h.LastEffect || c.Time < h.Cause.Time-int64(e.options.Window) {
 				continue
 			}
 			for _, p := range e.options.Patterns {
-				if p == h.Pattern || said[p.ID] > 0 && !before[p.ID] || !p.Cause.Is(c.Name) {
+				again := said[p.ID] > 0
+				if p == h.Pattern || again && (before[p.ID] == 0 || before[p.ID] >= maxCompared || !explain.Matches(p, c)) || !p.Cause.Is(c.Name) {
 					continue
 				}
 				x, over, of := e.otherCause(o, p, c)
 				if !of {
 					continue
 				}
-				before[p.ID] = over
-				if n := said[p.ID]; n > 0 {
-					out[n-1] = x
+				if over {
+					before[p.ID]++
+				} else {
+					before[p.ID] = 0
+				}
+				if again {
+					out[said[p.ID]-1] = x
 					continue
 				}
 				out = append(out, x)
