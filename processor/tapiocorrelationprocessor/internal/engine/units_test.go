@@ -163,12 +163,14 @@ func TestUnits(t *testing.T) {
 		}},
 		"its disk is full": {"unit-out-of-space", payments, func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.enospc(payment)
 			s.unit(payments, payment, "failed", failed3)
 			s.refusals(10, "u")
 		}},
 		"its disk is full, and systemd says so late": {"unit-out-of-space", payments, func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.enospc(payment)
 			happened := s.clock
 			s.refusals(10, "u")
@@ -183,6 +185,7 @@ func TestUnits(t *testing.T) {
 		}},
 		"its disk is full, and the kernel's word of its end comes last": {"unit-out-of-space", payments, func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.enospc(payment)
 			ended := s.clock
 			s.unit(payments, payment, "failed", failed3)
@@ -193,6 +196,7 @@ func TestUnits(t *testing.T) {
 		"its disk is full, as the kernel sees it outside of its pid namespace": {"unit-out-of-space", payments, func(s *scenario) {
 			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
 			s.wait(time.Millisecond)
 			s.unit(payments, payment, "failed", failed3)
@@ -203,6 +207,7 @@ func TestUnits(t *testing.T) {
 		"the same, and all is known before anybody calls": {"unit-out-of-space", payments, func(s *scenario) {
 			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
 			s.wait(time.Millisecond)
 			s.about(event.ProcessExit, exit2, outside)
@@ -213,6 +218,7 @@ func TestUnits(t *testing.T) {
 		"the same, and systemd says so last": {"unit-out-of-space", payments, func(s *scenario) {
 			outside := map[string]any{event.KeyProcessPID: 9001, event.KeySystemdUnit: payments}
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.about("tapio.syscall.failed", map[string]any{event.KeyErrorType: "ENOSPC", "tapio.syscall.name": "write"}, outside)
 			s.wait(time.Millisecond)
 			happened := s.clock
@@ -229,6 +235,7 @@ func TestUnits(t *testing.T) {
 		}},
 		"its disk is full, long before anybody calls": {"unit-out-of-space", payments, func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.enospc(payment)
 			s.unit(payments, payment, "failed", missed)
 			s.wait(time.Minute)
@@ -254,6 +261,7 @@ func TestUnits(t *testing.T) {
 		}},
 		"its disk was full, and it went on": {"connection-refused", "payment", func(s *scenario) {
 			s.unit(payments, payment, "activated", nil)
+			s.wait(time.Millisecond)
 			s.enospc(payment)
 			s.refusals(10, "u")
 		}},
