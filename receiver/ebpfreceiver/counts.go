@@ -13,6 +13,8 @@ type reclaimEvent struct {
 	stalls   histogram
 	freed    uint64
 	interval time.Duration
+	// judgedOver is the least time over which it is judged.
+	judgedOver time.Duration
 }
 
 func (reclaimEvent) name() string     { return event.MemoryReclaim }
@@ -32,7 +34,10 @@ func (e reclaimEvent) share() float64 {
 }
 
 // matters tells whether somebody waits for memory.
-func (e reclaimEvent) matters() bool { return e.share() >= reclaimMatters }
+func (e reclaimEvent) matters() bool {
+	over := max(e.interval, e.judgedOver)
+	return over > 0 && float64(e.stalls.total) >= reclaimMatters*float64(over)
+}
 
 // forksEvent counts the processes and threads that began in a cgroup.
 type forksEvent struct {

@@ -24,6 +24,32 @@ import (
 	"github.com/yairfalse/tapio/internal/event"
 )
 
+// TestLastSample: what took a large part of a short time since the sample before took little
+// of an interval.
+func TestLastSample(t *testing.T) {
+	t.Parallel()
+	const short, interval = 15 * time.Millisecond, 10 * time.Second
+	all := func(stall time.Duration, throttled uint64) []kernelEvent {
+		return []kernelEvent{
+			forksEvent{isStorm: true, interval: short},
+			reclaimEvent{stalls: *requests(1, stall), interval: short},
+			runQueueEvent{isStarved: true, interval: short},
+			throttledEvent{periods: throttled, throttled: throttled, period: 100 * time.Millisecond, interval: short},
+		}
+	}
+	for _, ev := range all(2*time.Millisecond, 1) {
+		assert.True(t, ev.isUrgent(), "%T: it would be told as one that matters", ev)
+	}
+	last := lastSample(all(2*time.Millisecond, 1), interval)
+	require.Len(t, last, 2)
+	for _, ev := range last {
+		assert.False(t, ev.isUrgent(), "%T", ev)
+	}
+	for _, ev := range lastSample(all(2*time.Second, 20), interval) {
+		assert.True(t, ev.isUrgent(), "%T", ev)
+	}
+}
+
 // leak is the role "leak": it takes a MiB ten times a second.
 func leak() {
 	_, _ = os.Stdin.Read(make([]byte, 1)) // it is in its cgroup

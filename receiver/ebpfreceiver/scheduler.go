@@ -96,6 +96,8 @@ type throttledEvent struct {
 	// quota is CPU time in each period.
 	quota, period time.Duration
 	interval      time.Duration
+	// judgedOver is the least time over which it is judged.
+	judgedOver time.Duration
 	// cgroup is the path of the quota, where its tasks are known by another one.
 	cgroup string
 }
@@ -127,5 +129,5 @@ func (e throttledEvent) share() float64 {
 
 // matters: it is stopped in many of its periods, and runs in many.
 func (e throttledEvent) matters() bool {
-	return e.share() >= throttledMatters && float64(e.throttled)*float64(e.period) >= throttledMatters/2*float64(e.interval)
+	return e.share() >= throttledMatters && float64(e.throttled)*float64(e.period) >= throttledMatters/2*float64(max(e.interval, e.judgedOver))
 }

@@ -124,6 +124,8 @@ type kernel struct {
 	traces   *traces              // nil unless the group http runs
 	tracer   *tracer              // the same
 
+	sampleInterval time.Duration
+
 	stopOnce sync.Once
 	stopped  chan struct{}
 	// mu keeps stats from reading what close has closed.
@@ -162,7 +164,7 @@ func openSource(cfg *Config, log *zap.Logger) source {
 // openKernel attaches what can be attached. It does not fail: what does not
 // run is in failed.
 func openKernel(cfg *Config, wanted []program, log *zap.Logger) *kernel {
-	k := &kernel{stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
+	k := &kernel{sampleInterval: cfg.SampleInterval, stopped: make(chan struct{}), shared: map[string]*ebpf.Map{}, types: btf.NewCache()}
 	defer func() { k.types = nil }()
 	// Kernels from 5.11 on count this memory to the cgroup instead, and need none.
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -462,16 +464,32 @@ func (k *kernel) poll() (out []kernelEvent) {
 	return out
 }
 
-// last leaves out what is judged by how long or how many: the time since the last sample
-// may be too short for that.
 func (k *kernel) last() []kernelEvent {
-	out := slices.DeleteFunc(k.sample(), func(ev kernelEvent) bool {
-		return slices.Contains([]string{event.ProcessForkStorm, event.CPUStarved, event.BlockIOSlow}, ev.name())
-	})
+	out := lastSample(k.sample(), k.sampleInterval)
 	for _, p := range k.pollers {
 		out = append(out, p.last()...)
 	}
 	return out
+}
+
+// lastSample is what to tell of a sample when the time since the one before may be too short
+// to judge by. What is judged by what is usual is left out; what is judged by the part of the
+// time that it takes is told, and judged as if it were all of an interval.
+func lastSample(events []kernelEvent, interval time.Duration) []kernelEvent {
+	events = slices.DeleteFunc(events, func(ev kernelEvent) bool {
+		return slices.Contains([]string{event.ProcessForkStorm, event.CPUStarved, event.BlockIOSlow}, ev.name())
+	})
+	for i := range events {
+		switch ev := events[i].(type) {
+		case reclaimEvent:
+			ev.judgedOver = interval
+			events[i] = ev
+		case throttledEvent:
+			ev.judgedOver = interval
+			events[i] = ev
+		}
+	}
+	return events
 }
 
 func (k *kernel) isStopped() bool {
