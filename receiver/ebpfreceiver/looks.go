@@ -10,6 +10,8 @@ type look struct {
 	key    processKey
 	at     time.Time
 	isLast bool
+	// environ: its environment was not looked at yet.
+	environ bool
 }
 
 // looks are the processes to look at again, at most maxLooks. One that ends is taken out,
@@ -48,6 +50,12 @@ func (l *looks) remove(key processKey) {
 		l.queueOf(e.Value.(look)).Remove(e)
 		delete(l.byKey, key)
 	}
+}
+
+// hasEnviron says that a process waits for a look at its environment.
+func (l *looks) hasEnviron(key processKey) bool {
+	e := l.byKey[key]
+	return e != nil && e.Value.(look).environ
 }
 
 // due takes out those for which it is time.

@@ -61,6 +61,18 @@ var (
 	errHanging = errors.New("the memory of too many processes does not answer")
 )
 
+// slowError is errSlow, with the answer when that comes.
+type slowError struct{ late <-chan answer }
+
+func (slowError) Error() string { return errSlow.Error() }
+func (slowError) Unwrap() error { return errSlow }
+
+// answer is what a look at the memory of a process found.
+type answer struct {
+	name serviceName
+	err  error
+}
+
 // serviceName is what a process says that it is, in the context that it publishes
 // or else in its environment.
 type serviceName struct{ name, namespace string }
@@ -86,11 +98,14 @@ type services struct {
 	// becomes the older one, and what that held is forgotten.
 	newer, older map[processKey]serviceName
 	looks        *looks
+	// awaited are those whose environment may come late, and nothing else was put since.
+	awaited map[processKey]<-chan answer
 }
 
 func newServices(proc string, unresolved func(reason string)) *services {
 	return &services{
 		proc: proc, unresolved: unresolved, hanging: make(chan struct{}, maxHanging), newer: map[processKey]serviceName{}, looks: newLooks(),
+		awaited: map[processKey]<-chan answer{},
 	}
 }
 
@@ -102,10 +117,6 @@ func (s *services) patiently(look func(pid uint32) (serviceName, error), pid uin
 	case s.hanging <- struct{}{}:
 	default:
 		return serviceName{}, errHanging
-	}
-	type answer struct {
-		name serviceName
-		err  error
 	}
 	answers := make(chan answer, 1)
 	go func() {
@@ -119,7 +130,7 @@ func (s *services) patiently(look func(pid uint32) (serviceName, error), pid uin
 	case a := <-answers:
 		return a.name, a.err
 	case <-patience.C:
-		return serviceName{}, errSlow
+		return serviceName{}, slowError{answers}
 	}
 }
 
@@ -150,13 +161,55 @@ func (s *services) learn(ev kernelEvent) {
 	if isExit && exit.isCopy && name == (serviceName{}) { // its environment is gone, perhaps without an error
 		name, err = s.ofParent(key, exit.who.parent)
 	}
+	isRefused := s.settle(key, name, before, err)
+	if isRefused && !s.isRefused(key) { // its other events do not count
+		s.unresolved(unresolvedReason(err))
+	}
+	if !isExit && !isGone(err) {
+		s.lookLater(look{key: key, at: time.Now().Add(firstLook), environ: isRefused})
+	}
+}
+
+// settle puts what was read of a process, or when that failed what was known before. It puts
+// and counts nothing when the look was refused: the next event or look tries again.
+func (s *services) settle(key processKey, name, before serviceName, err error) (isRefused bool) {
+	if errors.Is(err, errHanging) {
+		return true
+	}
 	if err != nil {
 		s.unresolved(unresolvedReason(err))
 		name = before
 	}
 	s.put(key, name) // also when it failed: it would fail again
-	if !isExit && !isGone(err) {
-		s.lookLater(look{key: key, at: time.Now().Add(firstLook)})
+	var slow slowError
+	if errors.As(err, &slow) {
+		s.mu.Lock()
+		s.awaited[key] = slow.late
+		s.mu.Unlock()
+		go s.putLate(key, slow.late) // as many as are hanging
+	}
+	return false
+}
+
+// isRefused says that a process is to be looked at again because that was refused.
+func (s *services) isRefused(key processKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks.hasEnviron(key)
+}
+
+// putLate waits for an answer and puts it, unless something newer was put meanwhile.
+func (s *services) putLate(key processKey, late <-chan answer) {
+	a := <-late
+	err := errors.Join(a.err, s.isStill(key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited[key] != late {
+		return
+	}
+	delete(s.awaited, key)
+	if err == nil {
+		s.insert(key, a.name)
 	}
 }
 
@@ -190,26 +243,34 @@ func (s *services) lookLater(l look) {
 	}
 }
 
-// lookAgain looks for the context of the processes for which it is time.
+// lookAgain looks for the context of the processes for which it is time, and for the
+// environment of those at which no look was possible.
 func (s *services) lookAgain(now time.Time) {
 	s.mu.Lock()
 	due := s.looks.due(now)
 	s.mu.Unlock()
 	for _, l := range due {
+		isRefused := l.environ && s.readAgain(l.key)
 		name, err := s.contextOf(l.key)
 		switch {
 		case err == nil && name.name != "":
 			s.put(l.key, name)
 		case isGone(err): // it published none in time
 		default:
-			if err != nil {
+			if err != nil && !isRefused { // which was counted
 				s.unresolved(unresolvedReason(err))
 			}
-			if !l.isLast {
-				s.lookLater(look{key: l.key, at: now.Add(secondLook), isLast: true})
+			if !l.isLast || isRefused {
+				s.lookLater(look{key: l.key, at: now.Add(secondLook), isLast: true, environ: isRefused})
 			}
 		}
 	}
+}
+
+func (s *services) readAgain(key processKey) (isRefused bool) {
+	before, _ := s.lookup(key)
+	name, err := s.read(key)
+	return s.settle(key, name, before, err)
 }
 
 // contextOf reads the context of a process, and that it is that process's.
@@ -278,6 +339,7 @@ func (s *services) lookup(key processKey) (serviceName, bool) {
 func (s *services) put(key processKey, name serviceName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.awaited, key)
 	s.insert(key, name)
 }
 

@@ -404,12 +404,14 @@ func TestMemoryThatDoesNotAnswer(t *testing.T) {
 		dir := fmt.Sprintf("%s/%d", proc, pid+1)
 		require.NoError(t, os.Mkdir(dir, 0o700))
 		require.NoError(t, unix.Mkfifo(dir+"/environ", 0o600))
+		require.NoError(t, os.WriteFile(dir+"/stat", []byte("1 (a) S"+strings.Repeat(" 0", 18)+" 700 0"), 0o600))
 	}
+	who := func(pid int) processInfo { return processInfo{pid: uint32(pid), started: 700 * tick} }
 	learnt := make(chan struct{})
 	go func() {
 		defer close(learnt)
-		for pid := range uint32(processes) {
-			s.learn(execEvent{base: base{who: processInfo{pid: pid + 1, started: 700 * tick}}})
+		for pid := range processes {
+			s.learn(execEvent{base: base{who: who(pid + 1)}})
 		}
 	}()
 	select {
@@ -417,17 +419,53 @@ func TestMemoryThatDoesNotAnswer(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("an event waits for a process")
 	}
+	s.learn(reclaimEvent{base: base{who: who(processes)}}) // it counts once
 	mu.Lock()
 	assert.Equal(t, map[string]int{unresolvedSlow: maxHanging, unresolvedTooMany: processes - maxHanging}, reasons)
 	mu.Unlock()
 	assert.Len(t, s.hanging, maxHanging)
+	now := time.Now().Add(2 * firstLook)
+	s.lookAgain(now)        // in vain
+	const ran, other = 1, 2 // one runs another program meanwhile, one is another process
+	s.learn(execEvent{base: base{who: who(ran)}, isServiceKnown: true, service: serviceName{name: "newer"}})
+	require.NoError(t, os.WriteFile(fmt.Sprintf("%s/%d/stat", proc, other), []byte("1 (a) S"+strings.Repeat(" 0", 18)+" 701 0"), 0o600))
 	for pid := range processes { // they answer
 		fifo, err := os.OpenFile(fmt.Sprintf("%s/%d/environ", proc, pid+1), os.O_RDWR|unix.O_NONBLOCK, 0)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = fifo.Close() })
-		_, err = fifo.WriteString("A=b")
+		_, err = fifo.WriteString("OTEL_SERVICE_NAME=late")
 		require.NoError(t, err)
 		require.NoError(t, fifo.Close())
 	}
-	require.Eventually(t, func() bool { return len(s.hanging) == 0 }, 10*time.Second, time.Millisecond)
+	isAwaited := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.awaited) > 0
+	}
+	require.Eventually(t, func() bool { return len(s.hanging) == 0 && !isAwaited() }, 10*time.Second, time.Millisecond)
+	for pid := 1; pid <= maxHanging; pid++ {
+		want := serviceName{name: "late"}
+		switch pid {
+		case ran:
+			want.name = "newer"
+		case other:
+			want.name = ""
+		}
+		assert.Equal(t, want, s.of(who(pid)), "process %d", pid)
+	}
+	// Those that were not looked at are at their next event, or else a little later.
+	const next = maxHanging + 1
+	for pid := next; pid <= processes; pid++ {
+		assert.Empty(t, s.of(who(pid)))
+		environ := fmt.Sprintf("%s/%d/environ", proc, pid)
+		require.NoError(t, os.Remove(environ))
+		require.NoError(t, os.WriteFile(environ, []byte("OTEL_SERVICE_NAME=again"), 0o600))
+	}
+	s.learn(reclaimEvent{base: base{who: who(next)}})
+	assert.Equal(t, serviceName{name: "again"}, s.of(who(next)))
+	assert.Empty(t, s.of(who(next+1)))
+	s.lookAgain(now.Add(2 * secondLook))
+	for pid := next; pid <= processes; pid++ {
+		assert.Equal(t, serviceName{name: "again"}, s.of(who(pid)), "process %d", pid)
+	}
 }
