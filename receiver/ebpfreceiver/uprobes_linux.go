@@ -76,24 +76,40 @@ func (u *uprobes) use(who processInfo, f *os.File, probes func() ([]uprobe, erro
 		return err
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if file := u.files[key]; file != nil {
-		file.users[who] = struct{}{}
-		return nil
+	isThere, err := u.join(key, who)
+	u.mu.Unlock()
+	if isThere || err != nil {
+		return err
 	}
-	if u.closed {
-		return os.ErrClosed
-	}
-	if len(u.files) >= maxProbedFiles {
-		u.failed++
-		return errTooManyFiles
-	}
+	// Nobody else may wait for it: the file can be on a file system that never answers.
 	links, err := attachAll(f, probes)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if isThere, problem := u.join(key, who); isThere || problem != nil { // such as closed meanwhile
+		return errors.Join(problem, closeAll(links))
+	}
 	if err != nil {
 		u.failed++
 	}
 	u.files[key] = &probedFile{links: links, users: map[processInfo]struct{}{who: {}}}
 	return err
+}
+
+// join has a process use the probes of a file that has some. It fails when no other file may
+// have any. The caller holds mu.
+func (u *uprobes) join(key executableKey, who processInfo) (isThere bool, err error) {
+	if file := u.files[key]; file != nil {
+		file.users[who] = struct{}{}
+		return true, nil
+	}
+	if u.closed {
+		return false, os.ErrClosed
+	}
+	if len(u.files) >= maxProbedFiles {
+		u.failed++
+		return false, errTooManyFiles
+	}
+	return false, nil
 }
 
 func attachAll(f *os.File, probes func() ([]uprobe, error)) (links []link.Link, err error) {
