@@ -146,14 +146,14 @@ func TestUnitThatOthersNeedFails(t *testing.T) {
 func TestUnitStaysFailed(t *testing.T) {
 	n := bootNode(t, withUnits(map[string]string{
 		"lonely.service":  "[Service]\nExecStart=/bin/sleep infinity\n",
-		"stopped.service": "[Service]\nExecStart=/bin/sh -c \"trap 'exit 143' TERM; while :; do sleep 0.1; done\"\n",
+		"stopped.service": "[Service]\nExecStart=/bin/sh -c \"trap 'exit 143' TERM; touch /run/trapped; while :; do sleep 0.1; done\"\n",
 		"nightly.service": "[Service]\nExecStart=/bin/false\n",
 		"nightly.timer":   "[Timer]\nOnActiveSec=10ms\nAccuracySec=1ms\n",
 		"task.service":    "[Service]\nType=oneshot\nExecStart=/bin/false\n",
 	}))
 	n.systemctl("start", "lonely", "stopped")
 	n.systemctl("kill", "--kill-whom=main", "--signal=KILL", "lonely")
-	time.Sleep(200 * time.Millisecond) // the shell sets its trap
+	require.Eventually(t, func() bool { return n.command("test", "-e", "/run/trapped").Run() == nil }, time.Minute, 50*time.Millisecond)
 	n.systemctl("stop", "stopped")
 	n.systemctl("start", "nightly.timer", "--no-block")
 	n.systemctl("start", "task")
