@@ -272,8 +272,10 @@ func TestAnotherProgramOfTheSameNumber(t *testing.T) {
 			tell := func(command string) {
 				_, err := commands.Write([]byte(command))
 				require.NoError(t, err)
-				_, err = commands.Read(make([]byte, 100))
-				require.NoError(t, err)
+				answer := make([]byte, 1000)
+				n, err := commands.Read(answer)
+				require.NoError(t, err, "the server neither did it nor said why")
+				require.Equal(t, command, string(answer[:n]))
 			}
 			tell("hello") // it listens
 			r.warmUp(s)
