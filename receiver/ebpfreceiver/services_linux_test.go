@@ -265,6 +265,10 @@ func TestServiceNameOfAdoptedProcess(t *testing.T) {
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
 	var child int
 	var adopted string
 	_, err = fmt.Fscan(stdout, &child, &adopted)
