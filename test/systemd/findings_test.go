@@ -352,7 +352,7 @@ func TestResolverFails(t *testing.T) {
 	lookup := rig.Link(t, f, "tapio.dns.failed", "")
 	assert.Equal(t, finding.LinkedByAddress, lookup.LinkedBy)
 	assert.Contains(t, lookup.LinkedOn, "127.0.0.1:53")
-	assert.Equal(t, "cause", lookup.Parent)
+	assert.Equal(t, rig.Link(t, f, "tapio.process.exit", "").Key, lookup.Parent)
 	call := rig.Link(t, f, "tapio.call.failed", "")
 	assert.Equal(t, finding.LinkedByAddress, call.LinkedBy)
 	assert.Contains(t, call.LinkedOn, "payment.shop.test:8081")

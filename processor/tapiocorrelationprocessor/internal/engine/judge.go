@@ -56,10 +56,12 @@ func (e *Engine) occur(o *detect.Occurrence) {
 		}
 		before := i.Hypothesis.Spreads()
 		shown := i.Hypothesis.Shown()
-		if i.Hypothesis.Offer(o) || i.Hypothesis.Shown() != shown {
+		taken := i.Hypothesis.Offer(o)
+		if taken || i.Hypothesis.Shown() != shown {
 			i.Dirty = true
 		}
-		if i.Hypothesis.Spreads() > before {
+		// A lookup that failed ties calls by that name to the cause, which may wait.
+		if i.Hypothesis.Spreads() > before || taken && (o.Name == event.DNSFailed || o.Name == event.DNSSlow) {
 			spread = append(spread, i)
 		}
 		if o.Subject == i.Hypothesis.Cause.Entity {

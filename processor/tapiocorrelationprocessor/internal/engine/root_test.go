@@ -172,6 +172,7 @@ func TestResolverOfNoUnitEnds(t *testing.T) {
 	for want, end := range map[string]map[string]any{
 		"process-stopped": {event.KeyExitSignal: 15, event.KeyExitSignalName: "SIGTERM"},
 		"process-killed":  {event.KeyExitSignal: 9, event.KeyExitSignalName: "SIGKILL"},
+		"process-crashed": exit2,
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

@@ -106,19 +106,20 @@ func (e *Engine) tellsOf(failure, exit *detect.Occurrence) bool {
 		return false
 	}
 	pid, began := run(failure)
+	ofRun := pid != 0 && (pid == process.PID || pid == process.VPID) // systemd may be in a pid namespace of its own
 	switch class := exit.Detail.Attr(keyExitClass); class {
 	case exitError, exitFault, exitNotRun:
 		if failure.Name != event.SystemdUnitFailed {
 			return false
 		}
 		later := exit.Time > failure.Time && exit.Time <= failure.Time+maxLoop && !e.activeIn(failure.Subject, failure.Time, exit.Time)
-		return later || pid != 0 && pid == process.PID && exit.Time >= began-int64(time.Second)
+		return later || ofRun && exit.Time >= began-int64(time.Second)
 	case exitStopped, exitKilled:
 		sender, _ := exit.Detail.Attr(event.KeySenderName).(string)
 		if sender != "systemd" && (sender != "" || class == exitKilled) {
 			return false // who sent it says more
 		}
-		if pid != 0 && pid == process.PID {
+		if ofRun {
 			return failure.Name == event.SystemdUnitFailed && failure.Detail.Attr(event.KeyErrorType) == "timeout"
 		}
 		return exit.Time <= began && exit.Time >= began-maxRestart && !e.activeIn(failure.Subject, began-int64(time.Second), failure.Time-unitLasts)
