@@ -339,7 +339,8 @@ func TestResolverFails(t *testing.T) {
 		m.binds = append(m.binds, "--resolv-conf=off")
 	}, withUnits(map[string]string{
 		"resolver.service": "[Service]\nExecStart=dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --pid-file= --no-resolv --no-hosts " +
-			"--listen-address=127.0.0.1 --bind-interfaces --local=/shop.test/ --host-record=payment.shop.test,127.0.0.1\n",
+			"--listen-address=127.0.0.1 --bind-interfaces --local=/shop.test/ --host-record=payment.shop.test,127.0.0.1\n" +
+			"ExecStartPost=/bin/sh -c 'until grep -q \":0035 \" /proc/net/udp; do sleep 0.05; done'\n", // it does not say when it is ready
 		"storefront.service.d/name.conf": "[Unit]\nWants=resolver.service\nAfter=resolver.service\n" +
 			"[Service]\nExecStart=\nExecStart=/opt/tapio/checkout storefront --payment-url http://payment.shop.test:8081\n",
 	}))
