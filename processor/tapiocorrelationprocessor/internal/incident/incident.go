@@ -303,7 +303,7 @@ func (i *Incident) Share(r *detect.Request) {
 
 // Unshare forgets that an incident made a request of another one slower.
 func (i *Incident) Unshare(r *detect.Request) {
-	if a := of(r); a.owner == nil || a.owner.incident != i {
+	if a, ok := r.Assigned.(*assignment); ok && (a.owner == nil || a.owner.incident != i) {
 		a.drop(i)
 	}
 }
