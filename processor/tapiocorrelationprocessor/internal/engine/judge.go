@@ -512,11 +512,7 @@ func (e *Engine) ofUnit(o *detect.Occurrence, target record.EntityID, p *pattern
 	if p.Cause.Entity != pattern.LevelWorkload {
 		return false
 	}
-	unit := explain.Lift(e.graph, p.Cause.Entity, o.Subject)
-	if x, ok := e.graph.Entity(unit); !ok || x.Kind != topology.KindUnit {
-		return false
-	}
-	_, ok := e.graph.Concerns(unit, target)
+	_, ok := e.graph.Concerns(e.graph.UnitOf(o.Subject), target)
 	return ok
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
-	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
 
 // unresolved returns a hypothesis that a call failed because its caller could not
@@ -55,8 +54,8 @@ func (e *Engine) asked(p *pattern.Pattern, o *detect.Occurrence, t explain.Targe
 // ofOneUnit tells whether two entities are parts of one unit of systemd: a process as the
 // kernel numbers it, and the same one as it numbers itself in a namespace of its own.
 func (e *Engine) ofOneUnit(a, b record.EntityID) bool {
-	unit, ok := e.graph.Entity(e.graph.PlaceOf(a).Workload)
-	return ok && unit.Kind == topology.KindUnit && unit.ID == e.graph.PlaceOf(b).Workload
+	unit := e.graph.UnitOf(a)
+	return unit != 0 && unit == e.graph.UnitOf(b)
 }
 
 // isName tells whether an address has the name that an event is about.

@@ -9,7 +9,6 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/explain"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
-	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
 
 const (
@@ -51,7 +50,7 @@ func (e *Engine) tellsOfEnds(failure *detect.Occurrence) {
 		if o.Time < began-maxRestart {
 			continue // they are in the order in which they came
 		}
-		if e.unitOf(o.Subject) == failure.Subject && e.tellsOf(failure, o) {
+		if e.graph.UnitOf(o.Subject) == failure.Subject && e.tellsOf(failure, o) {
 			e.markEnd(o, failure.Subject)
 		}
 	}
@@ -59,7 +58,7 @@ func (e *Engine) tellsOfEnds(failure *detect.Occurrence) {
 
 // toldByUnit marks the end of a process when a failure of its unit was told before.
 func (e *Engine) toldByUnit(exit *detect.Occurrence) {
-	unit := e.unitOf(exit.Subject)
+	unit := e.graph.UnitOf(exit.Subject)
 	if unit == 0 {
 		return
 	}
@@ -86,15 +85,6 @@ func (e *Engine) markEnd(exit *detect.Occurrence, unit record.EntityID) {
 	if x, ok := e.graph.Entity(unit); ok && exit.Detail.Attr(keyFailedUnit) == nil && len(exit.Detail.Attrs) < maxAttributes {
 		exit.Detail.Attrs = append(exit.Detail.Attrs, record.Attr{Key: keyFailedUnit, Value: x.Name})
 	}
-}
-
-// unitOf returns the unit of systemd that an entity belongs to, 0 for none.
-func (e *Engine) unitOf(id record.EntityID) record.EntityID {
-	unit := e.graph.PlaceOf(id).Workload
-	if x, ok := e.graph.Entity(unit); !ok || x.Kind != topology.KindUnit {
-		return 0
-	}
-	return unit
 }
 
 // tellsOf tells whether the failure of a unit is more than the end of one of its processes:

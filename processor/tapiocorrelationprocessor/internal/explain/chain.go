@@ -170,11 +170,7 @@ func (h *Hypothesis) unitOf(id record.EntityID) record.EntityID {
 	if !ok || e.Kind != topology.KindProcess || h.graph.ServiceOf(id) != 0 {
 		return 0
 	}
-	unit, ok := h.graph.Entity(h.graph.PlaceOf(id).Workload)
-	if !ok || unit.Kind != topology.KindUnit {
-		return 0
-	}
-	return unit.ID
+	return h.graph.UnitOf(id)
 }
 
 // maxTitle bounds the text of an event in the title of a link, in bytes.

@@ -8,7 +8,6 @@ import (
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/detect"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/pattern"
 	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/record"
-	"github.com/yairfalse/tapio/processor/tapiocorrelationprocessor/internal/topology"
 )
 
 // observed is what was seen of one effect that the pattern expects.
@@ -187,8 +186,8 @@ func (h *Hypothesis) answered(owner record.EntityID) bool {
 	if h.entities[owner] {
 		return true
 	}
-	unit, ok := h.graph.Entity(h.graph.PlaceOf(owner).Workload)
-	return ok && unit.Kind == topology.KindUnit && h.entities[unit.ID]
+	unit := h.graph.UnitOf(owner)
+	return unit != 0 && h.entities[unit]
 }
 
 func (h *Hypothesis) see(i int, at int64, by finding.LinkedBy) {

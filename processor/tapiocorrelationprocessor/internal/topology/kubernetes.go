@@ -135,6 +135,15 @@ type Place struct {
 	Container, Pod, Workload, Service, Host, Namespace record.EntityID
 }
 
+// UnitOf returns the unit of systemd that an entity is or belongs to, 0 for none.
+func (g *Graph) UnitOf(id record.EntityID) record.EntityID {
+	unit, ok := g.Entity(g.PlaceOf(id).Workload)
+	if !ok || unit.Kind != KindUnit {
+		return 0
+	}
+	return unit.ID
+}
+
 // PlaceOf returns where an entity belongs. Its own id stands where it is of that kind.
 func (g *Graph) PlaceOf(id record.EntityID) Place {
 	g.mu.RLock()
